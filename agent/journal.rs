@@ -1,0 +1,184 @@
+//! Floor 3: the run record. One file of JSON lines a run; a line that was cut off by a crash is as if it had
+//! never been written, any other damage means that the file cannot be trusted.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::model::entry::{Entry, RunId, Stamped};
+use crate::model::history::{History, RunRecord};
+
+/// Runs that are kept; older files go at the next opening.
+const KEPT_RUNS: usize = 500;
+/// A file larger than this is no journal of ours: a run has some hundred entries.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// The directory of run files.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    dir: PathBuf,
+}
+
+/// The file of a run, open for appending.
+#[derive(Debug)]
+pub struct RunFile {
+    pub id: RunId,
+    file: File,
+}
+
+impl Journal {
+    /// `dir` need not exist yet.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// All runs, oldest first. What cannot be read is named in [`History::damaged`].
+    pub fn history(&self) -> Result<History> {
+        let mut runs = Vec::new();
+        let mut damaged = None;
+        for id in self.ids()? {
+            match self.read(id) {
+                Ok(run) => runs.push(run),
+                Err(error) => damaged = Some(format!("{error:#}")),
+            }
+        }
+        Ok(History { damaged, ..History::of(runs) })
+    }
+
+    /// Open the file of a new run, after making room for it.
+    pub fn open(&self) -> Result<RunFile> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .with_context(|| format!("creating {}", self.dir.display()))?;
+        let ids = self.ids()?;
+        self.forget(&ids)?;
+        let id = ids.last().map_or(1, |last| last + 1);
+        let path = self.path(id);
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("creating {}", path.display()))?;
+        sync_dir(&self.dir)?;
+        Ok(RunFile { id, file })
+    }
+
+    /// Append to a run that was cut off.
+    pub fn reopen(&self, id: RunId) -> Result<RunFile> {
+        let path = self.path(id);
+        let whole = whole_lines(&read_capped(&path)?);
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        // What a crash left of a last line would glue itself to the next one.
+        file.set_len(whole).with_context(|| format!("cutting the torn line of {}", path.display()))?;
+        Ok(RunFile { id, file })
+    }
+
+    fn path(&self, id: RunId) -> PathBuf {
+        self.dir.join(format!("{id:06}.jsonl"))
+    }
+
+    fn ids(&self) -> Result<Vec<RunId>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("listing {}", self.dir.display())),
+        };
+        let mut ids: Vec<RunId> = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(|| format!("listing {}", self.dir.display()))?.file_name();
+            let id = name.to_str().and_then(|n| n.strip_suffix(".jsonl")).and_then(|n| n.parse().ok());
+            ids.extend(id);
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Runs that say nothing about today go, oldest first; a commit that a rollback could reach stays.
+    fn forget(&self, ids: &[RunId]) -> Result<()> {
+        let Some(surplus) = ids.len().checked_sub(KEPT_RUNS).filter(|n| *n > 0) else { return Ok(()) };
+        let history = self.history()?;
+        let wanted = |run: &RunRecord| {
+            run.committed().is_some_and(|r| history.commits.contains(r))
+                || history.held.iter().any(|h| h.run == run.id)
+        };
+        for run in history.runs.iter().filter(|r| !wanted(r)).take(surplus) {
+            let path = self.path(run.id);
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, id: RunId) -> Result<RunRecord> {
+        let path = self.path(id);
+        let bytes = read_capped(&path)?;
+        let entries = parse(&bytes).with_context(|| format!("reading {}", path.display()))?;
+        Ok(RunRecord { id, entries })
+    }
+}
+
+impl RunFile {
+    /// Append an entry; with `durable` it is on the disk when this returns.
+    pub fn append(&mut self, entry: &Entry, durable: bool) -> Result<()> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), entry: entry.clone() };
+        let mut line = serde_json::to_vec(&stamped).context("encoding a journal entry")?;
+        line.push(b'\n');
+        self.file.write_all(&line).with_context(|| format!("writing journal of run {}", self.id))?;
+        if durable {
+            self.file.sync_data().with_context(|| format!("flushing journal of run {}", self.id))?;
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a file's bytes. A last line without its newline was never written.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Stamped>> {
+    let whole = usize::try_from(whole_lines(bytes)).unwrap_or(0);
+    let mut entries = Vec::new();
+    let lines = bytes.get(..whole).unwrap_or_default().split(|b| *b == b'\n').filter(|l| !l.is_empty());
+    for (number, line) in lines.enumerate() {
+        entries.push(serde_json::from_slice(line).with_context(|| format!("line {}", number + 1))?);
+    }
+    if let Some(Stamped { entry, .. }) = entries.first() {
+        if !matches!(entry, Entry::Opened { .. }) {
+            bail!("line 1: the run does not begin with an `opened` entry");
+        }
+    }
+    Ok(entries)
+}
+
+fn whole_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at as u64 + 1)
+}
+
+fn read_capped(path: &Path) -> Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    let meta = file.metadata().with_context(|| format!("looking at {}", path.display()))?;
+    if !meta.is_file() {
+        bail!("{} is not a regular file", path.display());
+    }
+    if meta.len() > LARGEST_FILE {
+        bail!("{} has {} bytes: no journal of ours", path.display(), meta.len());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+    Ok(bytes)
+}
+
+fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("flushing {}", dir.display()))
+}

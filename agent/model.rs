@@ -1,0 +1,15 @@
+//! Floor 1: the words everything else is written in. Pure data and parsing; no clock, no file, no network.
+
+pub mod digest;
+pub mod entry;
+pub mod envfile;
+pub mod fingerprint;
+pub mod history;
+pub mod image;
+pub mod name;
+pub mod observed;
+pub mod outcome;
+pub mod plan;
+pub mod release;
+pub mod secret;
+pub mod step;

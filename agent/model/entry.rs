@@ -1,0 +1,113 @@
+//! A line of the journal. A run's entries, in order, are all that the loop, recover and `history` know of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::envfile::ManagedLines;
+use super::outcome::{Blame, Outcome};
+use super::release::Release;
+
+/// Number of a run, counted up per host; its file is `NNNNNN.jsonl`.
+pub type RunId = u64;
+
+/// An entry and when it was made (milliseconds since 1970, UTC).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    pub at: u64,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// The command that a run carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    Install,
+    Deploy,
+    DeploySha,
+    Rollback,
+    Reconcile,
+    Recover,
+}
+
+impl Verb {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Deploy => "deploy",
+            Self::DeploySha => "deploy-sha",
+            Self::Rollback => "rollback",
+            Self::Reconcile => "reconcile",
+            Self::Recover => "recover",
+        }
+    }
+}
+
+/// What can be said of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The first line: who wants what, the whole plan, the old state.
+    Opened {
+        verb: Verb,
+        /// The login name behind the command, e.g. `admin` or `systemd`.
+        actor: String,
+        /// Version of the agent.
+        agent: String,
+        /// Display lines of the plan's steps.
+        plan: Vec<String>,
+        /// The committed release before the run.
+        old: Option<Release>,
+        /// The release that the run means to commit.
+        new: Option<Release>,
+        /// From here on the host no longer follows the tracked tag by itself.
+        pins: bool,
+    },
+    Started {
+        step: usize,
+    },
+    Done {
+        step: usize,
+        /// What the step found worth telling, e.g. `ready after 1.2 s`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    Failed {
+        step: usize,
+        blame: Blame,
+        error: String,
+    },
+    /// Ctrl-C or SIGTERM.
+    Interrupted {
+        signal: String,
+    },
+    UndoStarted {
+        step: usize,
+        what: String,
+    },
+    UndoDone {
+        step: usize,
+    },
+    UndoFailed {
+        step: usize,
+        error: String,
+    },
+    /// The next act is the rename of astra.env from `old` to `new`.
+    CommitIntent {
+        old: Option<ManagedLines>,
+        new: ManagedLines,
+    },
+    /// astra.env names this release.
+    Committed {
+        release: Release,
+    },
+    /// The last line.
+    Closed {
+        outcome: Outcome,
+        /// Why, in one line; for a failure the whole error chain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Written by a later `recover`, not by the run itself.
+        #[serde(default)]
+        recovered: bool,
+    },
+}

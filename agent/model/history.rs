@@ -1,0 +1,286 @@
+//! What the journal teaches: the stack of commits, what is held, which number comes next, what is still open.
+//! A pure fold over the runs; the journal's files are read elsewhere.
+
+use std::collections::BTreeSet;
+
+use super::digest::Digest;
+use super::entry::{Entry, RunId, Stamped, Verb};
+use super::fingerprint::Fingerprint;
+use super::outcome::{Blame, Outcome};
+use super::release::Release;
+
+/// One run, as its file tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub entries: Vec<Stamped>,
+}
+
+/// A release that nothing automatic tries again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    pub release: Release,
+    pub run: RunId,
+    pub reason: String,
+}
+
+/// All that earlier runs say about the next one.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub runs: Vec<RunRecord>,
+    /// Committed releases, the current one last. A rollback takes entries off.
+    pub commits: Vec<Release>,
+    /// Every release that was ever committed here, by digest.
+    pub ever_committed: BTreeSet<Digest>,
+    pub held: Vec<Held>,
+    /// Releases by number, tried or committed.
+    pub releases: Vec<Release>,
+    /// The last commit chose its digest itself: nothing automatic follows the tag until a plain deploy.
+    pub pinned: bool,
+    /// Why the journal cannot be trusted: safe mode.
+    pub damaged: Option<String>,
+}
+
+impl RunRecord {
+    /// Verb, actor, start (milliseconds since 1970), planned release.
+    pub fn opened(&self) -> Option<Opened<'_>> {
+        let first = self.entries.first()?;
+        match &first.entry {
+            Entry::Opened { verb, actor, old, new, pins, .. } => Some(Opened {
+                verb: *verb,
+                actor,
+                at: first.at,
+                old: old.as_ref(),
+                new: new.as_ref(),
+                pins: *pins,
+            }),
+            _ => None,
+        }
+    }
+
+    pub fn closed(&self) -> Option<(Outcome, Option<&str>, u64)> {
+        self.entries.iter().rev().find_map(|s| match &s.entry {
+            Entry::Closed { outcome, reason, .. } => Some((*outcome, reason.as_deref(), s.at)),
+            _ => None,
+        })
+    }
+
+    pub fn committed(&self) -> Option<&Release> {
+        self.entries.iter().find_map(|s| match &s.entry {
+            Entry::Committed { release } => Some(release),
+            _ => None,
+        })
+    }
+
+    /// The release whose commit was about to happen.
+    pub fn intended(&self) -> Option<u64> {
+        self.entries.iter().find_map(|s| match &s.entry {
+            Entry::CommitIntent { new, .. } => Some(new.release),
+            _ => None,
+        })
+    }
+}
+
+/// The first line of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    pub verb: Verb,
+    pub actor: &'a str,
+    pub at: u64,
+    pub old: Option<&'a Release>,
+    pub new: Option<&'a Release>,
+    pub pins: bool,
+}
+
+impl History {
+    /// Fold `runs`, oldest first.
+    pub fn of(runs: Vec<RunRecord>) -> Self {
+        let mut history = Self::default();
+        for run in &runs {
+            history.add(run);
+        }
+        history.runs = runs;
+        history
+    }
+
+    fn add(&mut self, run: &RunRecord) {
+        let Some(opened) = run.opened() else { return };
+        if let Some(new) = opened.new {
+            if !self.releases.iter().any(|r| r.number == new.number) {
+                self.releases.push(new.clone());
+            }
+        }
+        if let Some(release) = run.committed() {
+            self.commit(release, opened.verb, run.id);
+            self.pinned = opened.pins;
+            return;
+        }
+        // The very first release is never held: there is nothing to go back to, and install tries again.
+        let blamed = matches!(
+            run.closed(),
+            Some((Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release }, _, _))
+        );
+        if let (true, Some(new), false) = (blamed, opened.new, self.commits.is_empty()) {
+            let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
+            self.hold(new.clone(), run.id, reason);
+        }
+    }
+
+    fn hold(&mut self, release: Release, run: RunId, reason: String) {
+        self.held.retain(|h| h.release != release);
+        self.held.push(Held { release, run, reason });
+    }
+
+    fn commit(&mut self, release: &Release, verb: Verb, run: RunId) {
+        let digest = &release.image.digest;
+        if verb == Verb::Rollback {
+            if let Some(left) = self.commits.last().filter(|r| r.image.digest != *digest).cloned() {
+                self.hold(left, run, format!("rolled back to release {}", release.number));
+            }
+            if let Some(at) = self.commits.iter().rposition(|r| r.image.digest == *digest) {
+                self.commits.truncate(at);
+            }
+        } else if self.commits.last().is_some_and(|top| top.image.digest == *digest) {
+            // The same image with another config is no step that a rollback, which keeps today's config, could take.
+            self.commits.pop();
+        }
+        self.held.retain(|h| h.release.image.digest != *digest);
+        self.commits.push(release.clone());
+        self.ever_committed.insert(digest.clone());
+    }
+
+    /// The committed release, as the journal remembers it.
+    pub fn current(&self) -> Option<&Release> {
+        self.commits.last()
+    }
+
+    /// What `rollback` goes to: the nearest commit below the current one with another digest, not held.
+    pub fn rollback_target(&self) -> Option<&Release> {
+        let current = self.current()?;
+        self.commits.iter().rev().skip(1).find(|r| {
+            r.image.digest != current.image.digest && self.held_digest(&r.image.digest).is_none()
+        })
+    }
+
+    /// For automatic runs: a digest is held whatever it ran with.
+    pub fn held_digest(&self, digest: &Digest) -> Option<&Held> {
+        self.held.iter().rev().find(|h| h.release.image.digest == *digest)
+    }
+
+    /// For a person: another environment deserves another try.
+    pub fn held_exactly(&self, digest: &Digest, fingerprint: &Fingerprint) -> Option<&Held> {
+        self.held
+            .iter()
+            .rev()
+            .find(|h| h.release.image.digest == *digest && h.release.fingerprint == *fingerprint)
+    }
+
+    /// The number of the release with this image and fingerprint: its own when it had one, else the next.
+    pub fn number_for(&self, digest: &Digest, fingerprint: &Fingerprint, at_least: u64) -> u64 {
+        let known = self
+            .releases
+            .iter()
+            .find(|r| r.image.digest == *digest && r.fingerprint == *fingerprint)
+            .map(|r| r.number);
+        let next = self.releases.iter().map(|r| r.number).max().unwrap_or(0).max(at_least) + 1;
+        known.unwrap_or(next)
+    }
+
+    /// The run that was cut off: opened, never closed.
+    pub fn open_runs(&self) -> impl Iterator<Item = &RunRecord> {
+        self.runs.iter().filter(|r| !r.entries.is_empty() && r.closed().is_none())
+    }
+
+    /// The newest `keep` distinct digests that were ready here, the current one first.
+    pub fn newest_digests(&self, keep: usize) -> Vec<Digest> {
+        let mut newest: Vec<Digest> = Vec::new();
+        let committed = self.runs.iter().rev().filter_map(RunRecord::committed);
+        for release in self.commits.iter().rev().chain(committed) {
+            if newest.len() < keep && !newest.contains(&release.image.digest) {
+                newest.push(release.image.digest.clone());
+            }
+        }
+        newest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fingerprint::HostKey;
+    use crate::model::image::PinnedImage;
+
+    fn release(number: u64, image: u8) -> Release {
+        let image: PinnedImage =
+            format!("ghcr.io/a/b@sha256:{}", format!("{image:02x}").repeat(32)).parse().unwrap();
+        Release { number, image, fingerprint: HostKey::new([0; 32]).fingerprint([b"env".as_slice()]) }
+    }
+
+    fn run(id: RunId, verb: Verb, new: &Release, outcome: Outcome) -> RunRecord {
+        let mut entries = vec![Entry::Opened {
+            verb,
+            actor: "test".into(),
+            agent: "0".into(),
+            plan: vec![],
+            old: None,
+            new: Some(new.clone()),
+            pins: verb != Verb::Deploy,
+        }];
+        if outcome == Outcome::Converged {
+            entries.push(Entry::Committed { release: new.clone() });
+        }
+        entries.push(Entry::Closed { outcome, reason: None, recovered: false });
+        RunRecord { id, entries: entries.into_iter().map(|entry| Stamped { at: id, entry }).collect() }
+    }
+
+    const GOOD: Outcome = Outcome::Converged;
+    const BAD: Outcome = Outcome::Undone { blame: Blame::Release };
+
+    #[test]
+    fn rollback_twice_goes_two_back_and_holds_what_it_left() {
+        let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
+        let mut runs = vec![
+            run(1, Verb::Deploy, &a, GOOD),
+            run(2, Verb::Deploy, &b, GOOD),
+            run(3, Verb::Deploy, &c, GOOD),
+        ];
+        assert_eq!(History::of(runs.clone()).rollback_target(), Some(&b));
+        runs.push(run(4, Verb::Rollback, &b, GOOD));
+        let history = History::of(runs.clone());
+        assert_eq!(history.rollback_target(), Some(&a));
+        assert!(history.held_digest(&c.image.digest).is_some() && history.pinned);
+        runs.push(run(5, Verb::Rollback, &a, GOOD));
+        let history = History::of(runs.clone());
+        assert_eq!(history.rollback_target(), None);
+        assert!(history.held_digest(&b.image.digest).is_some());
+        runs.push(run(6, Verb::Deploy, &b, GOOD));
+        let history = History::of(runs);
+        assert!(history.held_digest(&b.image.digest).is_none(), "a committed release is held no more");
+        assert_eq!(history.rollback_target(), Some(&a));
+    }
+
+    #[test]
+    fn a_failed_release_is_held_but_the_first_never() {
+        let [a, b] = [release(1, 1), release(2, 2)];
+        assert!(History::of(vec![run(1, Verb::Install, &a, BAD)]).held.is_empty());
+        let runs = vec![run(1, Verb::Install, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
+        let history = History::of(runs.clone());
+        assert!(history.held_exactly(&b.image.digest, &b.fingerprint).is_some());
+        assert_eq!(history.current(), Some(&a));
+        let undone = Outcome::Undone { blame: Blame::Host };
+        assert!(History::of(vec![runs[0].clone(), run(2, Verb::Deploy, &b, undone)]).held.is_empty());
+    }
+
+    #[test]
+    fn the_same_image_again_is_no_new_place_to_roll_back_to() {
+        let [a, b] = [release(1, 1), release(2, 2)];
+        let mut again = b.clone();
+        again.number = 3;
+        let runs = vec![
+            run(1, Verb::Deploy, &a, GOOD),
+            run(2, Verb::Deploy, &b, GOOD),
+            run(3, Verb::Deploy, &again, GOOD),
+        ];
+        assert_eq!(History::of(runs).rollback_target(), Some(&a));
+    }
+}

@@ -1,0 +1,206 @@
+//! Names and numbers of things on the host, each a type that only holds a valid one, and the one place
+//! that derives paths and unit names from them (DESIGN.md, "Host contract").
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
+pub const CONFIG_DIR: &str = "/etc/astra/agent.d";
+pub const ETC: &str = "/etc/astra";
+pub const RUN: &str = "/run/astra";
+pub const DRAIN_DIR: &str = "/run/astra/drain";
+pub const LOCK: &str = "/run/astra/run.lock";
+pub const TRIAL_ENV: &str = "/run/astra/trial.env";
+pub const STATE: &str = "/var/lib/astra-agent";
+pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
+pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
+pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
+pub const AUTH_FILE: &str = "/etc/astra/auth.json";
+pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
+pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
+pub const CADDY_DATA: &str = "/var/lib/caddy";
+pub const CADDY_SOCKET_DIR: &str = "/run/astra/caddy";
+pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
+/// Port of Caddy's own health routes, one a loopback address 127.0.1.i.
+pub const HEALTH_PORT: u16 = 9080;
+pub const UNIT_DIR: &str = "/etc/systemd/system";
+pub const CADDY_UNIT: &str = "astra-caddy.service";
+pub const MIGRATE_UNIT: &str = "astra-migrate.service";
+pub const RECOVER_UNIT: &str = "astra-agent-recover.service";
+pub const RECONCILE_TIMER: &str = "astra-agent-reconcile.timer";
+pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
+/// The transient unit that every mutating verb runs in: one name, so a second run is seen at once.
+pub const RUN_UNIT: &str = "astra-agent-run.service";
+
+/// Why a text is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {what}: {reason}")]
+pub struct BadName {
+    pub text: String,
+    pub what: &'static str,
+    pub reason: &'static str,
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr, $reason:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(BadName { text: text.chars().take(100).collect(), what: $what, reason: $reason })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+
+            fn try_from(text: String) -> Result<Self, BadName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_label(text: &str, longest: usize) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= longest
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.ends_with('-')
+}
+
+text_type!(
+    /// Name of the app: stands in unit, container and file names.
+    AppName, "app name", |t| is_label(t, 32),
+    "lower-case letters, digits and `-`, beginning with a letter, at most 32"
+);
+text_type!(
+    /// Name of a cron job: `astra-cron-NAME.timer`.
+    CronName, "cron job name", |t| is_label(t, 64),
+    "lower-case letters, digits and `-`, beginning with a letter, at most 64"
+);
+text_type!(
+    /// Name of an environment variable (POSIX.1-2017, 8.1): what all readers of an env file agree on.
+    EnvKey, "environment variable name",
+    |t| t.len() <= 256
+        && t.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
+    "letters, digits and `_`, not beginning with a digit"
+);
+
+/// Number of an instance, from 1; 127.0.1.i is its own loopback address, so it ends at 254.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceId(u8);
+
+impl InstanceId {
+    pub fn new(number: u16) -> Option<Self> {
+        u8::try_from(number).ok().filter(|n| (1..=254).contains(n)).map(Self)
+    }
+
+    pub fn get(self) -> u16 {
+        u16::from(self.0)
+    }
+
+    /// The instances 1 to `count`.
+    pub fn first(count: u16) -> impl DoubleEndedIterator<Item = Self> + Clone {
+        (1..=count).filter_map(Self::new)
+    }
+
+    /// 127.0.1.i: what Caddy proxies to.
+    pub fn address(self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::new(127, 0, 1, self.0)
+    }
+
+    /// `/run/astra/drain/i`
+    pub fn marker(self) -> PathBuf {
+        PathBuf::from(format!("{DRAIN_DIR}/{self}"))
+    }
+
+    /// `/run/astra/trial-i.env`
+    pub fn trial_file(self) -> PathBuf {
+        PathBuf::from(format!("{RUN}/trial-{self}.env"))
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl AppName {
+    /// `astra-app@.service`
+    pub fn template(&self) -> String {
+        format!("{self}-app@.service")
+    }
+
+    /// `astra-app@1.service`
+    pub fn unit(&self, instance: InstanceId) -> String {
+        format!("{self}-app@{instance}.service")
+    }
+
+    /// `astra-app-1`
+    pub fn container(&self, instance: InstanceId) -> String {
+        format!("{self}-app-{instance}")
+    }
+
+    /// `/etc/astra/astra.env`
+    pub fn env_file(&self) -> PathBuf {
+        PathBuf::from(format!("{ETC}/{self}.env"))
+    }
+}
+
+impl CronName {
+    /// `astra-cron-NAME.timer`
+    pub fn timer(&self) -> String {
+        format!("astra-cron-{self}.timer")
+    }
+
+    /// `astra-cron-NAME.service`
+    pub fn service(&self) -> String {
+        format!("astra-cron-{self}.service")
+    }
+}
+
+/// Path of a unit file that the agent owns.
+pub fn unit_file(unit: &str) -> PathBuf {
+    PathBuf::from(format!("{UNIT_DIR}/{unit}"))
+}

@@ -1,0 +1,128 @@
+//! What the host shows: gathered by host/, read by plan/. Never written to disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::image::PinnedImage;
+use super::name::InstanceId;
+use super::release::Release;
+
+/// Everything a plan may depend on besides the config and the history.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every file that the config would write, and every file that the agent owns: what is there now.
+    pub files: BTreeMap<PathBuf, FileSeen>,
+    /// Units of the agent, by name.
+    pub units: BTreeMap<String, UnitSeen>,
+    /// Instances that exist in any form, the spare included.
+    pub instances: BTreeMap<InstanceId, InstanceSeen>,
+    /// Drain markers.
+    pub markers: BTreeSet<InstanceId>,
+    /// Trial files `/run/astra/trial-i.env`.
+    pub trials: BTreeSet<InstanceId>,
+    /// Whether `/run/astra/trial.env` is there.
+    pub trial_env: bool,
+    /// Left-over temporary files of cut-off atomic writes, half-made containers by id.
+    pub leftovers: Vec<PathBuf>,
+    /// Local images of the app's repository.
+    pub images: Vec<ImageSeen>,
+    /// The engine that runs (or would run) the containers.
+    pub engine: Option<EngineSeen>,
+    /// Caddy as its admin socket shows it; `None`: not running or not answering.
+    pub caddy: Option<CaddySeen>,
+    /// Free bytes where the engine stores images.
+    pub free_bytes: Option<u64>,
+    /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
+    pub env_values: BTreeMap<String, super::secret::Secret>,
+}
+
+/// A file as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSeen {
+    pub bytes: Vec<u8>,
+    /// Permission bits, e.g. 0o600.
+    pub mode: u32,
+}
+
+/// A unit as systemd shows it (org.freedesktop.systemd1(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitSeen {
+    /// `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// `active`, `activating`, `inactive`, `failed`, …
+    pub active: String,
+    /// `running`, `auto-restart`, …
+    pub sub: String,
+    /// `enabled`, `disabled`, `static`, …
+    pub enabled: String,
+    /// Result of the last run: `success`, `exit-code`, `timeout`, …
+    pub result: String,
+    pub restarts: u32,
+    /// 32 hex digits; changes with every start.
+    pub invocation: String,
+    pub main_pid: u32,
+    /// systemd read an older file than the one on disk.
+    pub need_reload: bool,
+}
+
+/// One instance: its unit and its container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceSeen {
+    pub unit: UnitSeen,
+    /// From the container's labels: the release it runs, and its image.
+    pub runs: Option<Running>,
+    /// The readiness path answers 2xx.
+    pub ready: bool,
+}
+
+/// What a container's labels say.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Running {
+    pub release: u64,
+    pub image: PinnedImage,
+}
+
+/// A local image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSeen {
+    pub id: String,
+    /// Every `repository@digest` it is known by: a set, order means nothing.
+    pub repo_digests: BTreeSet<PinnedImage>,
+    /// Seconds since 1970.
+    pub created: i64,
+}
+
+/// podman or docker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Podman,
+    Docker,
+}
+
+impl Engine {
+    /// Absolute path of its client, for units.
+    pub fn client(self) -> &'static str {
+        match self {
+            Self::Podman => "/usr/bin/podman",
+            Self::Docker => "/usr/bin/docker",
+        }
+    }
+}
+
+/// The engine that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSeen {
+    pub engine: Engine,
+    pub version: String,
+}
+
+/// Caddy as it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaddySeen {
+    /// (major, minor), from the `Server` header or its metrics' build info.
+    pub version: (u32, u32),
+}
+
+/// The release that astra.env names.
+pub type Committed = Release;

@@ -1,0 +1,263 @@
+//! A step: one idempotent act that carries all its data. Its `Display` is the line of the plan output, of
+//! the journal and of the golden tests, so it never shows a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::envfile::ManagedLines;
+use super::fingerprint::sha256;
+use super::image::PinnedImage;
+use super::name::{EnvKey, InstanceId};
+use super::release::Candidate;
+use super::secret::Secret;
+
+/// One act of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    MakeDir { path: PathBuf, mode: u32 },
+    WriteFile { path: PathBuf, mode: u32, content: Content },
+    /// Keep a hand-made file as `PATH.before-astra`, unless such a copy is there already.
+    KeepBefore { path: PathBuf },
+    RemoveFile { path: PathBuf },
+    /// Make systemd read its unit files again.
+    ReloadUnits,
+    EnableUnits { units: Vec<String> },
+    DisableUnits { units: Vec<String> },
+    StartUnit { unit: String },
+    RestartUnit { unit: String },
+    StopUnit { unit: String },
+    /// Hand the Caddyfile's bytes to the running Caddy.
+    LoadCaddy,
+    /// Fetch an image by digest, and check that the engine now knows it by exactly that name and digest.
+    Pull { image: PinnedImage },
+    /// Run the migration unit of the release on trial to its end.
+    Migrate { release: u64, timeout: Duration },
+    /// Write the environment of the release on trial: what astra.env becomes at the commit.
+    WriteTrialEnv { content: Content },
+    /// No new requests to the instance; those in flight may end.
+    Drain { instance: Target, timeout: Duration },
+    /// Start the release on trial in the instance.
+    Try { instance: Target, candidate: Candidate, fallback: Fallback },
+    /// Start the committed release in the instance.
+    Return { instance: Target, stop: Duration },
+    /// Wait for READY and the readiness path.
+    AwaitReady { instance: Target, probe: Probe },
+    /// Watch the instances for that long: no restart, ready at the end.
+    Soak { instances: Vec<Target>, time: Duration, probe: Probe },
+    /// Let Caddy send requests again, and wait until it does.
+    Rejoin { instance: Target },
+    StopInstance { instance: Target },
+    /// Wait until the pulled image is on the disk.
+    FlushImages,
+    /// The commit point: one rename of astra.env.
+    Commit { file: PathBuf, old: Option<ManagedLines>, candidate: Candidate, env: BTreeMap<EnvKey, Secret> },
+    RemoveContainer { id: String, name: String },
+    RemoveImage { image: PinnedImage },
+}
+
+/// An instance with all that names it on this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub id: InstanceId,
+    /// `astra-app@1.service`
+    pub unit: String,
+    /// `astra-app-1`
+    pub container: String,
+    /// 127.0.0.1:(base_port + i) on a bridge network, 127.0.1.i:(base_port + i) on the host's.
+    pub address: SocketAddrV4,
+    /// 127.0.1.i:(base_port + i): the upstream as Caddy names it.
+    pub upstream: SocketAddrV4,
+}
+
+/// What undoing a trial leads back to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fallback {
+    /// The release that astra.env names.
+    Committed { probe: Probe, stop: Duration },
+    /// Nothing is committed, or the instance is a spare: stop it.
+    Stopped,
+}
+
+/// How to ask an instance whether it is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The path, e.g. `/readyz`; 2xx is ready.
+    pub path: String,
+    /// `Host` header.
+    pub host: String,
+    /// From the start to ready.
+    pub timeout: Duration,
+}
+
+/// Bytes of a file, and whether they may be seen.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    Plain(Vec<u8>),
+    /// An env file: shown by the names of its changed keys alone.
+    Secret { bytes: Vec<u8>, changed: Vec<EnvKey> },
+}
+
+impl Content {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) | Self::Secret { bytes, .. } => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(bytes) => {
+                let sum = sha256(bytes);
+                write!(f, "{} bytes, sha256 {}", bytes.len(), sum.get(..12).unwrap_or(&sum))
+            }
+            Self::Secret { changed, .. } if changed.is_empty() => f.write_str("no key changed"),
+            Self::Secret { changed, .. } => {
+                let names: Vec<_> = changed.iter().map(EnvKey::as_str).collect();
+                write!(f, "keys {}", names.join(", "))
+            }
+        }
+    }
+}
+
+impl Step {
+    /// What takes this step back, in order; empty where there is nothing to take back.
+    pub fn undo(&self) -> Vec<Self> {
+        match self {
+            Self::WriteTrialEnv { .. } => vec![Self::RemoveFile { path: super::name::TRIAL_ENV.into() }],
+            Self::Drain { instance, .. } => vec![Self::Rejoin { instance: instance.clone() }],
+            Self::Rejoin { instance } => {
+                vec![Self::Drain { instance: instance.clone(), timeout: Duration::from_secs(30) }]
+            }
+            Self::Try { instance, fallback: Fallback::Stopped, .. } => {
+                vec![Self::StopInstance { instance: instance.clone() }]
+            }
+            Self::Try { instance, fallback: Fallback::Committed { probe, stop }, .. } => vec![
+                Self::Return { instance: instance.clone(), stop: *stop },
+                Self::AwaitReady { instance: instance.clone(), probe: probe.clone() },
+            ],
+            Self::MakeDir { .. }
+            | Self::WriteFile { .. }
+            | Self::KeepBefore { .. }
+            | Self::RemoveFile { .. }
+            | Self::ReloadUnits
+            | Self::EnableUnits { .. }
+            | Self::DisableUnits { .. }
+            | Self::StartUnit { .. }
+            | Self::RestartUnit { .. }
+            | Self::StopUnit { .. }
+            | Self::LoadCaddy
+            | Self::Pull { .. }
+            | Self::Migrate { .. }
+            | Self::Return { .. }
+            | Self::AwaitReady { .. }
+            | Self::Soak { .. }
+            | Self::StopInstance { .. }
+            | Self::FlushImages
+            | Self::Commit { .. }
+            | Self::RemoveContainer { .. }
+            | Self::RemoveImage { .. } => Vec::new(),
+        }
+    }
+
+    /// The journal must be on the disk before and after this step: it changes what serves.
+    pub fn is_durable(&self) -> bool {
+        matches!(
+            self,
+            Self::Migrate { .. } | Self::Try { .. } | Self::Return { .. } | Self::StopInstance { .. } | Self::Commit { .. }
+        )
+    }
+
+    /// A failure of this step past the commit point is a warning: the release is whole without it.
+    pub fn is_housekeeping(&self) -> bool {
+        matches!(self, Self::RemoveImage { .. } | Self::RemoveContainer { .. } | Self::StartUnit { .. })
+    }
+
+    /// The phase that the closing summary books the step's time to.
+    pub fn phase(&self) -> &'static str {
+        match self {
+            Self::Pull { .. } | Self::FlushImages => "pull",
+            Self::Migrate { .. } => "migrate",
+            Self::Drain { .. } => "drain",
+            Self::Try { .. } | Self::Return { .. } | Self::StopInstance { .. } => "restart",
+            Self::AwaitReady { .. } => "ready",
+            Self::Soak { .. } => "soak",
+            Self::Rejoin { .. } => "rejoin",
+            Self::Commit { .. } => "commit",
+            Self::RemoveImage { .. } => "prune",
+            _ => "files",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.unit.strip_suffix(".service").unwrap_or(&self.unit))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeDir { path, mode } => write!(f, "create {} ({mode:04o})", path.display()),
+            Self::WriteFile { path, mode, content } => {
+                write!(f, "write {} ({mode:04o}; {content})", path.display())
+            }
+            Self::KeepBefore { path } => write!(f, "keep {} as {}.before-astra", path.display(), path.display()),
+            Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
+            Self::ReloadUnits => f.write_str("reload systemd's unit files"),
+            Self::EnableUnits { units } => write!(f, "enable {}", units.join(", ")),
+            Self::DisableUnits { units } => write!(f, "disable {}", units.join(", ")),
+            Self::StartUnit { unit } => write!(f, "start {unit}"),
+            Self::RestartUnit { unit } => write!(f, "restart {unit}"),
+            Self::StopUnit { unit } => write!(f, "stop {unit}"),
+            Self::LoadCaddy => f.write_str("load the Caddyfile into Caddy"),
+            Self::Pull { image } => write!(f, "pull {image}"),
+            Self::Migrate { release, timeout } => {
+                write!(f, "migrate for release {release} (at most {timeout:?})")
+            }
+            Self::WriteTrialEnv { content } => write!(f, "write {} (0600; {content})", super::name::TRIAL_ENV),
+            Self::Drain { instance, timeout } => write!(f, "drain {instance} (at most {timeout:?})"),
+            Self::Try { instance, candidate, .. } => {
+                let Candidate { release, .. } = candidate;
+                write!(f, "try release {} in {instance} ({})", release.number, release.image.digest.short())
+            }
+            Self::Return { instance, .. } => write!(f, "return {instance} to the committed release"),
+            Self::AwaitReady { instance, probe } => {
+                write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.path, probe.timeout)
+            }
+            Self::Soak { instances, time, .. } => {
+                let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
+                write!(f, "soak {} for {time:?}", names.join(", "))
+            }
+            Self::Rejoin { instance } => write!(f, "put {instance} into rotation"),
+            Self::StopInstance { instance } => write!(f, "stop {instance}"),
+            Self::FlushImages => f.write_str("flush the image store to disk"),
+            Self::Commit { candidate: Candidate { release, .. }, .. } => {
+                write!(f, "commit release {} ({})", release.number, release.image)
+            }
+            Self::RemoveContainer { name, .. } => write!(f, "remove the left-over container {name}"),
+            Self::RemoveImage { image } => write!(f, "remove the image {image}"),
+        }
+    }
+}
+
+impl Target {
+    /// The instance's health route in Caddy: 127.0.1.i:9080.
+    pub fn health_route(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.id.address(), super::name::HEALTH_PORT)
+    }
+
+    /// Loopback of the host, for instances on a bridge network.
+    pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+}

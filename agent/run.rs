@@ -1,0 +1,187 @@
+//! Floor 3: what comes next. [`next`] is pure; [`run`] is the loop around it, which is handed a performer
+//! (host/, in production) and a recorder (journal.rs), and knows neither.
+
+use crate::model::entry::Entry;
+use crate::model::outcome::{Blame, Outcome};
+use crate::model::plan::Plan;
+use crate::model::step::Step;
+
+/// What the loop does next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    Do(usize, Step),
+    /// The n-th step of the way back.
+    Undo(usize, Step),
+    End(Outcome),
+}
+
+/// Why a step did not work, and who is to blame.
+#[derive(Debug)]
+pub struct Failure {
+    pub blame: Blame,
+    pub error: anyhow::Error,
+}
+
+/// How a performer ends a step.
+#[derive(Debug)]
+pub enum Performed {
+    /// Done, perhaps with something worth telling.
+    Done(Option<String>),
+    Failed(Failure),
+    /// A signal came while the step could still be left; the step was left.
+    Interrupted(String),
+}
+
+/// What comes next for `plan` after `entries`: forward while all goes well, back after a failure before the
+/// commit point, forward again past it.
+pub fn next(plan: &Plan, entries: &[Entry]) -> Next {
+    let state = State::of(plan, entries);
+    if state.undo_failed {
+        return Next::End(Outcome::Incomplete);
+    }
+    match state.stopped {
+        Some(blame) if !state.committed => back(plan, &state, blame),
+        _ => forward(plan, &state),
+    }
+}
+
+fn forward(plan: &Plan, state: &State) -> Next {
+    let todo = plan.steps.iter().enumerate().find(|(i, _)| !state.settled.contains(i));
+    match todo {
+        Some((i, step)) => Next::Do(i, step.clone()),
+        None if state.incomplete => Next::End(Outcome::Incomplete),
+        None => Next::End(Outcome::Converged),
+    }
+}
+
+fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
+    if plan.commit.is_none() {
+        let touched = state.settled.iter().any(|i| state.failed_at != Some(*i));
+        return Next::End(if touched { Outcome::Incomplete } else { Outcome::Failed { blame } });
+    }
+    let way = way_back(plan, &state.started);
+    match way.get(state.undone) {
+        Some(step) => Next::Undo(state.undone, step.clone()),
+        None if way.is_empty() => Next::End(Outcome::Failed { blame }),
+        None => Next::End(Outcome::Undone { blame }),
+    }
+}
+
+/// The steps that take back everything in `started`, last first.
+fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
+    let mut order = started.to_vec();
+    order.sort_unstable();
+    order.iter().rev().filter_map(|i| plan.steps.get(*i)).flat_map(Step::undo).collect()
+}
+
+#[derive(Default)]
+struct State {
+    started: Vec<usize>,
+    /// Done, or failed where only forward is left.
+    settled: Vec<usize>,
+    failed_at: Option<usize>,
+    stopped: Option<Blame>,
+    committed: bool,
+    undone: usize,
+    undo_failed: bool,
+    /// Something past the commit point did not work that a person has to look at.
+    incomplete: bool,
+}
+
+impl State {
+    fn of(plan: &Plan, entries: &[Entry]) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            match entry {
+                Entry::Started { step } => state.started.push(*step),
+                Entry::Done { step, .. } => {
+                    state.settled.push(*step);
+                    state.committed |= plan.commit == Some(*step);
+                }
+                Entry::Failed { step, blame, .. } => {
+                    state.settled.push(*step);
+                    if state.committed {
+                        state.incomplete |= !plan.steps.get(*step).is_some_and(Step::is_housekeeping);
+                    } else {
+                        state.failed_at = Some(*step);
+                        state.stopped = state.stopped.or(Some(*blame));
+                    }
+                }
+                Entry::Interrupted { .. } => state.stopped = state.stopped.or(Some(Blame::Host)),
+                Entry::UndoDone { .. } => state.undone += 1,
+                Entry::UndoFailed { .. } => state.undo_failed = true,
+                Entry::Opened { .. }
+                | Entry::UndoStarted { .. }
+                | Entry::CommitIntent { .. }
+                | Entry::Committed { .. }
+                | Entry::Closed { .. } => {}
+            }
+        }
+        state
+    }
+}
+
+/// Carry out `plan`. `perform` does one step (`undoing` says on which way); `record` makes an entry durable
+/// before it returns when told to, and an error of it ends the run before the step is touched.
+pub async fn run(
+    plan: &Plan,
+    mut perform: impl AsyncFnMut(&Step, bool) -> Performed,
+    mut record: impl FnMut(&Entry, bool) -> anyhow::Result<()>,
+) -> anyhow::Result<(Outcome, Vec<Entry>)> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut note = |entries: &mut Vec<Entry>, entry: Entry, durable: bool| {
+        let written = record(&entry, durable);
+        entries.push(entry);
+        written
+    };
+    loop {
+        match next(plan, &entries) {
+            Next::End(outcome) => return Ok((outcome, entries)),
+            Next::Do(step, act) => {
+                let durable = act.is_durable();
+                if let Err(error) = note(&mut entries, Entry::Started { step }, durable) {
+                    // Not touched: the entry that would say so could not be written.
+                    entries.pop();
+                    let error = format!("{:#}", error.context(format!("writing the journal before `{act}`")));
+                    entries.push(Entry::Failed { step, blame: Blame::Host, error });
+                    continue;
+                }
+                if let Step::Commit { old, candidate, .. } = &act {
+                    let intent = Entry::CommitIntent { old: old.clone(), new: candidate.lines.clone() };
+                    if let Err(error) = note(&mut entries, intent, true) {
+                        let error = format!("{:#}", error.context("writing the commit intent"));
+                        entries.push(Entry::Failed { step, blame: Blame::Host, error });
+                        continue;
+                    }
+                }
+                let entry = match perform(&act, false).await {
+                    Performed::Done(told) => Entry::Done { step, note: told },
+                    Performed::Failed(Failure { blame, error }) => {
+                        Entry::Failed { step, blame, error: format!("{error:#}") }
+                    }
+                    Performed::Interrupted(signal) => Entry::Interrupted { signal },
+                };
+                let committed = match (&act, &entry) {
+                    (Step::Commit { candidate, .. }, Entry::Done { .. }) => Some(candidate.release.clone()),
+                    _ => None,
+                };
+                // From here the host has changed; a journal that cannot be written no longer stops anything,
+                // because astra.env and the containers' labels tell recover the truth.
+                let _ = note(&mut entries, entry, durable && committed.is_none());
+                if let Some(release) = committed {
+                    let _ = note(&mut entries, Entry::Committed { release }, true);
+                }
+            }
+            Next::Undo(step, act) => {
+                let _ = note(&mut entries, Entry::UndoStarted { step, what: act.to_string() }, false);
+                let entry = match perform(&act, true).await {
+                    Performed::Done(_) | Performed::Interrupted(_) => Entry::UndoDone { step },
+                    Performed::Failed(Failure { error, .. }) => {
+                        Entry::UndoFailed { step, error: format!("{error:#}") }
+                    }
+                };
+                let _ = note(&mut entries, entry, act.is_durable());
+            }
+        }
+    }
+}
