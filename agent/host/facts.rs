@@ -1,0 +1,154 @@
+//! What only the running host can say: time, randomness and the first line of a protected file.
+//! The floors below take these as arguments; the foreman and the adapters beside this file call here.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+
+/// Longest first line that is read, in bytes.
+const LINE_CAP: u64 = 64 * 1024;
+
+/// `N` bytes from the kernel's generator (`/dev/urandom`, random(4)). Fails only where that device is missing.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut device| device.read_exact(&mut bytes))
+        .context("reading /dev/urandom")?;
+    Ok(bytes)
+}
+
+/// `characters` random characters out of `A-Z a-z 0-9`, all equally likely (for `{ generate = … }` values).
+pub fn random_text(characters: usize) -> Result<String> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(characters);
+    while text.len() < characters {
+        // 248 = 4 * 62: a byte above would make the first letters likelier than the others.
+        let fresh = random::<64>()?;
+        let letters = fresh
+            .iter()
+            .filter(|byte| **byte < 248)
+            .filter_map(|byte| ALPHABET.get(usize::from(byte % 62)).map(|letter| char::from(*letter)));
+        text.extend(letters.take(characters - text.len()));
+    }
+    Ok(text)
+}
+
+/// First line of the file at `path`, without its line end. The file must be a regular one (no symlink),
+/// owned by root (or by the user we run as, which for the agent is root), and not writable by group or
+/// others. Fails on anything else, on more than 64 KiB, and on text that is not UTF-8.
+pub fn first_line(path: &Path) -> Result<String> {
+    read_first_line(path).with_context(|| format!("reading the first line of {}", path.display()))
+}
+
+fn read_first_line(path: &Path) -> Result<String> {
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        bail!("it is not a regular file");
+    }
+    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+        bail!("it belongs to user {}, not to root (hint: chown root it)", meta.uid());
+    }
+    if meta.mode() & 0o022 != 0 {
+        bail!("its group or others may write to it (hint: chmod go-w it)");
+    }
+    let mut bytes = Vec::new();
+    file.take(LINE_CAP + 1).read_to_end(&mut bytes)?;
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    if end.is_none() && bytes.len() as u64 > LINE_CAP {
+        bail!("its first line is longer than 64 KiB");
+    }
+    bytes.truncate(end.unwrap_or(bytes.len()));
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("it is not UTF-8"))
+}
+
+/// The wall clock now, as [`rfc3339`].
+pub fn now() -> String {
+    rfc3339(SystemTime::now())
+}
+
+/// `time` in UTC to the millisecond, `2026-11-21T04:23:42.007Z` (RFC 3339, 5.6): fixed width, so texts sort
+/// as times do. Times before 1970 read as 1970.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Days to civil date: Howard Hinnant, "chrono-compatible low-level date algorithms", days since 0000-03-01.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Time since this process first asked: never goes back, unlike the wall clock. For durations in reports.
+pub fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_772_323_200, "2026-03-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_millis(1007)), "1970-01-01T00:00:01.007Z");
+    }
+
+    #[test]
+    fn random_is_not_constant() {
+        assert_ne!(random::<16>().unwrap(), random::<16>().unwrap());
+        let text = random_text(500).unwrap();
+        assert_eq!(text.len(), 500);
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn first_line_trusts_only_protected_files() {
+        let dir = std::env::temp_dir().join(format!("astra-facts-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("key");
+        std::fs::write(&path, "one\r\ntwo\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        assert_eq!(first_line(&path).unwrap(), "one");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+        assert!(format!("{:#}", first_line(&path).unwrap_err()).contains("group or others"));
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(first_line(&link).is_err());
+        assert!(first_line(&dir).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

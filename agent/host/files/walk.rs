@@ -1,0 +1,99 @@
+//! The way to a directory, one step at a time: `openat(…, O_NOFOLLOW | O_DIRECTORY)` on each name, so that no
+//! symlink is ever followed (openat(2)).
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+
+const STEP: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A walk from a root directory.
+pub(super) struct Walk<'a> {
+    root: &'a Path,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(root: &'a Path) -> Self {
+        Self { root }
+    }
+
+    /// The directory as it is, whoever owns it; `None` where a part of it does not exist.
+    pub(super) fn existing(&self, path: &Path) -> Result<Option<File>> {
+        self.walk(path, false, None)
+    }
+
+    /// The directory, when every step to it is trusted. Fails where a part of it does not exist.
+    pub(super) fn trusted(&self, path: &Path) -> Result<File> {
+        self.walk(path, true, None)?
+            .with_context(|| format!("the directory {} does not exist", path.display()))
+    }
+
+    /// As [`Walk::trusted`], and missing parts are made with `mode`.
+    pub(super) fn made(&self, path: &Path, mode: Mode) -> Result<File> {
+        self.walk(path, true, Some(mode))?
+            .with_context(|| format!("the directory {} vanished", path.display()))
+    }
+
+    fn walk(&self, path: &Path, trusted: bool, make: Option<Mode>) -> Result<Option<File>> {
+        let mut here = File::open(self.root).with_context(|| format!("opening {}", self.root.display()))?;
+        let mut seen = self.root.to_path_buf();
+        if trusted {
+            check(&here, &seen)?;
+        }
+        for part in path.components() {
+            let name = match part {
+                Component::RootDir => continue,
+                Component::Normal(name) => name,
+                _ => bail!("{} is not a plain absolute path", path.display()),
+            };
+            seen.push(name);
+            let step = match openat(&here, name, STEP, Mode::empty()) {
+                Err(Errno::ENOENT) => match make {
+                    None => return Ok(None),
+                    Some(mode) => {
+                        match mkdirat(&here, name, mode) {
+                            Ok(()) | Err(Errno::EEXIST) => here.sync_all()?,
+                            Err(error) => return Err(error.into()),
+                        }
+                        openat(&here, name, STEP, Mode::empty())
+                    }
+                },
+                other => other,
+            };
+            here = match step {
+                Ok(fd) => File::from(fd),
+                Err(Errno::ELOOP | Errno::ENOTDIR) => {
+                    bail!("{} is a symlink or no directory, which is never followed", seen.display())
+                }
+                Err(error) => return Err(error).with_context(|| format!("opening {}", seen.display())),
+            };
+            if trusted {
+                check(&here, &seen)?;
+            }
+        }
+        Ok(Some(here))
+    }
+}
+
+/// Root's (or our own, which for the agent is root), and writable by its owner alone. The sticky bit of a
+/// directory like /tmp does not help: others may still put a file where we are about to put ours.
+fn check(dir: &File, path: &Path) -> Result<()> {
+    let meta = dir.metadata()?;
+    if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
+        bail!("the directory {} belongs to user {}, not to root", path.display(), meta.uid());
+    }
+    if meta.mode() & 0o022 != 0 {
+        bail!(
+            "the directory {} is writable by its group or others (mode {:o})",
+            path.display(),
+            meta.mode() & 0o7777
+        );
+    }
+    Ok(())
+}

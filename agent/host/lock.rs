@@ -1,0 +1,115 @@
+//! One mutating run at a time: a kernel lock on a file, which dies with its holder. Taken by the foreman.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use serde::{Deserialize, Serialize};
+
+use super::facts;
+
+/// The lock (flock(2), `LOCK_EX`). Dropping it releases it; so does the end of the process, however it ends.
+/// The descriptor is close-on-exec: a child that inherits it would hold the lock for ever.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<File>);
+
+/// Who holds the lock, as written inside the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("another run holds the lock: `{command}`, process {pid}, since {since}")]
+pub struct Held {
+    /// 0 where the holder could not be read.
+    pub pid: u32,
+    /// The command line as the holder gave it; no secrets stand in one.
+    pub command: String,
+    /// RFC 3339, UTC.
+    pub since: String,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error(transparent)]
+    Held(#[from] Held),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Lock {
+    /// Takes the lock at `path` (made with mode 0600 where missing; its directory must exist) without
+    /// waiting, and writes `command`, our process id and the time into it as one line of JSON.
+    pub fn try_take(path: &Path, command: &str) -> Result<Self, LockError> {
+        let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                Ok(Self(sign(lock, command).with_context(|| format!("writing the lock {}", path.display()))?))
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => Err(LockError::Held(holder(&mut file))),
+            Err((_, error)) => {
+                Err(anyhow::Error::new(error).context(format!("locking {}", path.display())).into())
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(path)
+}
+
+fn sign(mut lock: Flock<File>, command: &str) -> Result<Flock<File>> {
+    let me = Held { pid: std::process::id(), command: command.to_owned(), since: facts::now() };
+    let mut line = serde_json::to_vec(&me)?;
+    line.push(b'\n');
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(&line)?;
+    Ok(lock)
+}
+
+/// Reads the holder. It may have locked a moment ago and not have written yet: ask again for a tenth of a second.
+fn holder(file: &mut File) -> Held {
+    for _ in 0..10 {
+        let mut text = String::new();
+        let read = file.rewind().and_then(|()| Read::by_ref(file).take(64 * 1024).read_to_string(&mut text));
+        if let (Ok(_), Ok(held)) = (read, serde_json::from_str(text.trim())) {
+            return held;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Held { pid: 0, command: "unknown".to_owned(), since: "an unknown time".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn one_holder_who_is_named() {
+        let path = std::env::temp_dir().join(format!("astra-lock-{}", std::process::id()));
+        let first = Lock::try_take(&path, "astra-agent deploy").unwrap();
+        match Lock::try_take(&path, "astra-agent rollback") {
+            Err(LockError::Held(held)) => {
+                assert_eq!((held.pid, held.command.as_str()), (std::process::id(), "astra-agent deploy"));
+            }
+            other => panic!("{other:?}"),
+        }
+        let flags = nix::fcntl::fcntl(&*first.0, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1, "{}", first.0.as_raw_fd());
+        drop(first);
+        // A shorter text after a longer one: the old one leaves nothing behind.
+        drop(Lock::try_take(&path, "x").unwrap());
+        assert!(std::fs::read_to_string(&path).unwrap().contains(r#""command":"x""#));
+        std::fs::remove_file(path).unwrap();
+    }
+}
