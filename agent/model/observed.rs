@@ -22,7 +22,9 @@ pub struct Observed {
     pub trials: BTreeSet<InstanceId>,
     /// Whether `/run/astra/trial.env` is there.
     pub trial_env: bool,
-    /// Left-over temporary files of cut-off atomic writes, half-made containers by id.
+    /// Those of the directories the agent needs that are there.
+    pub dirs: BTreeSet<PathBuf>,
+    /// Left-over temporary files of cut-off atomic writes.
     pub leftovers: Vec<PathBuf>,
     /// Local images of the app's repository.
     pub images: Vec<ImageSeen>,
@@ -33,7 +35,7 @@ pub struct Observed {
     /// Free bytes where the engine stores images.
     pub free_bytes: Option<u64>,
     /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
-    pub env_values: BTreeMap<String, super::secret::Secret>,
+    pub env_values: BTreeMap<super::name::EnvKey, super::secret::Secret>,
 }
 
 /// A file as it is.
@@ -61,6 +63,8 @@ pub struct UnitSeen {
     /// 32 hex digits; changes with every start.
     pub invocation: String,
     pub main_pid: u32,
+    /// Exit code of the last main process, when it exited by itself.
+    pub exit_code: Option<i32>,
     /// systemd read an older file than the one on disk.
     pub need_reload: bool,
 }

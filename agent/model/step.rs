@@ -40,7 +40,7 @@ pub enum Step {
     /// No new requests to the instance; those in flight may end.
     Drain { instance: Target, timeout: Duration },
     /// Start the release on trial in the instance.
-    Try { instance: Target, candidate: Candidate, fallback: Fallback },
+    Try { instance: Target, candidate: Candidate, fallback: Fallback, timeout: Duration },
     /// Start the committed release in the instance.
     Return { instance: Target, stop: Duration },
     /// Wait for READY and the readiness path.
@@ -49,6 +49,7 @@ pub enum Step {
     Soak { instances: Vec<Target>, time: Duration, probe: Probe },
     /// Let Caddy send requests again, and wait until it does.
     Rejoin { instance: Target },
+    /// Stop the instance, and remove its trial file and marker.
     StopInstance { instance: Target },
     /// Wait until the pulled image is on the disk.
     FlushImages,

@@ -1,0 +1,446 @@
+//! Floor 4: the foreman. Lock, load, observe, plan, run, report: every verb is this one path with another
+//! request, so a reader who knows it knows them all.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::host::lock::Lock;
+use crate::host::observe::Scope;
+use crate::host::{Host, perform};
+use crate::journal::Journal;
+use crate::model::entry::{Entry, Verb};
+use crate::model::fingerprint::HostKey;
+use crate::model::history::History;
+use crate::model::image::PinnedImage;
+use crate::model::observed::{Engine, Observed};
+use crate::model::outcome::Outcome;
+use crate::model::plan::Plan;
+use crate::model::step::Step;
+use crate::plan::release::{Refusal, Request};
+use crate::plan::{Inputs, files, instances, prune, release, units};
+use crate::run::{self, Failure, Performed};
+
+mod recover;
+mod resolve;
+
+pub use resolve::Want;
+
+/// What is going on, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A run begins, with so many steps.
+    Plan { steps: usize },
+    Step { number: usize, of: usize, text: &'a str, undoing: bool },
+    /// What the step waits for right now.
+    Detail(&'a str),
+    Done { note: Option<&'a str>, elapsed: Duration },
+    Failed { error: &'a str, elapsed: Duration },
+    Warning(&'a str),
+    /// Something that is no step: resolving a tag, closing a cut-off run.
+    Note(&'a str),
+}
+
+/// Takes events; called from inside steps, so it must not block.
+pub type Watch = Rc<dyn Fn(&Event<'_>)>;
+
+/// What a verb asks of the foreman.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub verb: Verb,
+    pub want: Want,
+    pub migrate: crate::plan::migrations::Wish,
+    pub force: bool,
+    /// Login name behind the command.
+    pub actor: String,
+}
+
+/// How it went.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub outcome: Outcome,
+    pub exit_code: u8,
+    pub verb: Verb,
+    /// Nothing differed from what was wanted.
+    pub nothing_to_do: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<PinnedImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub warnings: Vec<String>,
+    /// Seconds per phase, in the order in which they were first met.
+    pub phases: Vec<(&'static str, f64)>,
+    pub seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+}
+
+/// What Caddy saw while the run lasted.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Requests {
+    pub served: u64,
+    /// Answers 502 to 504 that Caddy itself made because no instance gave one.
+    pub failed: u64,
+    /// Upper bound, in seconds, of the latency that 99 of 100 requests stayed under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
+}
+
+/// A refusal or failure before any run, with its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}")]
+pub struct Refused {
+    pub exit_code: u8,
+    pub error: anyhow::Error,
+}
+
+impl Refused {
+    fn of(exit_code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit_code, error: error.into() }
+    }
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        Self::of(1, error)
+    }
+}
+
+/// The host with the config it is held against.
+pub struct Foreman<'a> {
+    pub host: &'a Host,
+    pub config: &'a Config,
+    pub journal: &'a Journal,
+    pub key: HostKey,
+    /// Absolute path of this binary, for units.
+    pub agent: String,
+    pub watch: Watch,
+}
+
+/// What is known of the host at one moment.
+pub struct Look {
+    pub observed: Observed,
+    pub history: History,
+    pub caddy_image: Option<PinnedImage>,
+}
+
+impl Foreman<'_> {
+    /// Carry out `ask` under `lock`.
+    pub async fn converge(&self, ask: &Ask, lock: &Lock) -> Result<Report, Refused> {
+        let begun = Instant::now();
+        let mut report = Report::new(ask.verb);
+        self.close_open_runs(ask, lock).await?;
+        self.refuse_in_safe_mode(ask)?;
+        let before = self.host.caddy.metrics().await.ok();
+        let kept = self.keep(ask, &mut report).await?;
+        if kept && ask.want != Want::Keep {
+            self.release(ask, &mut report).await?;
+        }
+        self.housekeeping(&mut report).await;
+        let after = self.host.caddy.metrics().await.ok();
+        report.requests = before.zip(after).map(|(b, a)| Requests::between(&b, &a));
+        report.seconds = begun.elapsed().as_secs_f64();
+        report.exit_code = report.outcome.exit_code();
+        Ok(report)
+    }
+
+    /// Everything but the release: files, units, Caddy, and the committed release in every instance.
+    /// A change can call for another (Caddy tells its version once it runs), so it repeats until nothing
+    /// differs. `false`: it did not get there.
+    async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
+        for _ in 0..4 {
+            let mut look = self.look(false).await?;
+            self.find_caddy_image(&mut look).await?;
+            let plan = self.keep_plan(&look, ask.verb);
+            if plan.is_empty() {
+                return Ok(true);
+            }
+            let outcome = self.carry_out(ask, &look, &plan, report).await?;
+            if outcome != Outcome::Converged {
+                return Ok(false);
+            }
+        }
+        report.warn("the host does not settle: something else changes what the agent writes");
+        report.outcome = Outcome::Incomplete;
+        Ok(false)
+    }
+
+    /// The plan that keeps the committed state: all of it, or after a cut only what a cut leaves.
+    pub fn keep_plan(&self, look: &Look, verb: Verb) -> Plan {
+        let inputs = self.inputs(look);
+        let mut steps = Vec::new();
+        if verb != Verb::Recover {
+            steps.extend(files::steps(&inputs));
+            steps.extend(files::activation(&inputs, inputs.committed().is_some()));
+        }
+        steps.extend(instances::steps(&inputs));
+        Plan::forward(steps, Vec::new())
+    }
+
+    /// Bring the wanted image into service.
+    async fn release(&self, ask: &Ask, report: &mut Report) -> Result<(), Refused> {
+        let mut look = self.look(true).await?;
+        let request = self.request(ask, &look).await?;
+        self.find_caddy_image(&mut look).await?;
+        let plan = self.release_plan(&look, &request)?;
+        report.release = look.history.current().map(|r| r.number);
+        report.image = Some(request.image.clone());
+        if plan.is_empty() {
+            return Ok(());
+        }
+        report.release = plan.candidate.as_ref().map(|c| c.release.number);
+        self.carry_out(ask, &look, &plan, report).await?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// The refusal, with exit code 2 when the config or the env file is what has to change.
+    pub fn release_plan(&self, look: &Look, request: &Request) -> Result<Plan, Refused> {
+        release::plan(&self.inputs(look), request).map_err(|refusal| {
+            let config = match &refusal {
+                Refusal::Preflight(problems) => problems.iter().any(|p| p.config),
+                Refusal::Env(_) => true,
+                Refusal::Held { .. } => false,
+            };
+            Refused::of(if config { 2 } else { 1 }, anyhow::Error::new(refusal))
+        })
+    }
+
+    /// Journal, perform, journal: one run of `plan`.
+    async fn carry_out(&self, ask: &Ask, look: &Look, plan: &Plan, report: &mut Report) -> Result<Outcome, Refused> {
+        let mut file = self.journal.open()?;
+        file.append(&self.opening(ask, look, plan), true)?;
+        for warning in &plan.warnings {
+            report.warn(warning);
+            (self.watch)(&Event::Warning(warning));
+        }
+        (self.watch)(&Event::Plan { steps: plan.steps.len() });
+        let book = Book::default();
+        let mut committed = false;
+        let mut number = 0;
+        let perform = async |step: &Step, undoing: bool| {
+            number += 1;
+            let text = step.to_string();
+            let of = plan.steps.len();
+            (self.watch)(&Event::Step { number, of, text: &text, undoing });
+            let begun = Instant::now();
+            let performed = self.perform(step, undoing || committed).await;
+            committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
+            let elapsed = begun.elapsed();
+            book.add(if undoing { "undo" } else { step.phase() }, elapsed);
+            self.tell(&performed, elapsed);
+            performed
+        };
+        let (outcome, entries) = run::run(plan, perform, |entry, durable| file.append(entry, durable)).await?;
+        book.into_report(report);
+        let reason = reason(&entries);
+        let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
+        if let Err(error) = file.append(&closed, true) {
+            report.warn(&format!("{error:#}"));
+        }
+        report.outcome = outcome;
+        report.error = reason;
+        report.nothing_to_do = false;
+        Ok(outcome)
+    }
+
+    /// One step. A signal is obeyed where the step can be left: before the commit point and not on the way back.
+    async fn perform(&self, step: &Step, forward_only: bool) -> Performed {
+        let signals = &self.host.signals;
+        let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
+        let done = if forward_only || own_handling {
+            self.host.perform(step).await
+        } else {
+            tokio::select! {
+                done = self.host.perform(step) => done,
+                signal = signals.wait() => return Performed::Interrupted(signal.to_owned()),
+            }
+        };
+        match done {
+            Ok(note) => Performed::Done(note),
+            Err(error) => match signals.asked() {
+                Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
+                _ => Performed::Failed(Failure { blame: perform::blame(step, &error), error }),
+            },
+        }
+    }
+
+    fn tell(&self, performed: &Performed, elapsed: Duration) {
+        match performed {
+            Performed::Done(note) => (self.watch)(&Event::Done { note: note.as_deref(), elapsed }),
+            Performed::Failed(failure) => {
+                (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
+            }
+            Performed::Interrupted(signal) => {
+                (self.watch)(&Event::Failed { error: &format!("{signal}: taking it back"), elapsed });
+            }
+        }
+    }
+
+    fn opening(&self, ask: &Ask, look: &Look, plan: &Plan) -> Entry {
+        Entry::Opened {
+            verb: ask.verb,
+            actor: ask.actor.clone(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            plan: plan.steps.iter().map(ToString::to_string).collect(),
+            old: look.history.current().cloned(),
+            new: plan.candidate.as_ref().map(|c| c.release.clone()),
+            pins: ask.want.pins(),
+        }
+    }
+
+    /// Look at the host; `images` as well when a release is to be planned.
+    pub async fn look(&self, images: bool) -> Result<Look> {
+        let history = self.journal.history()?;
+        let scope = self.scope(images).await?;
+        let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
+        let env = observed.files.get(std::path::Path::new(crate::model::name::CADDY_ENV));
+        let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
+        Ok(Look { observed, history, caddy_image })
+    }
+
+    async fn scope(&self, images: bool) -> Result<Scope> {
+        let nothing = Look { observed: Observed::default(), history: History::default(), caddy_image: None };
+        let inputs = self.inputs(&nothing);
+        let app = &self.config.app.name;
+        let mut ids: std::collections::BTreeSet<_> =
+            self.config.instances().chain(self.config.spare()).collect();
+        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service")]).await?;
+        let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
+        ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
+        let mut names = units::enabled(self.config);
+        names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
+        names.sort();
+        names.dedup();
+        names.retain(|n| !n.starts_with(&format!("{app}-app@")));
+        let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
+        files.push(crate::model::name::CADDY_ENV.into());
+        Ok(Scope {
+            files,
+            units: names,
+            instances: ids.into_iter().map(|id| inputs.target(id)).collect(),
+            probe: Some(inputs.probe()),
+            images,
+        })
+    }
+
+    pub fn inputs<'b>(&'b self, look: &'b Look) -> Inputs<'b> {
+        let answering = look.observed.engine.as_ref().map(|e| e.engine);
+        let engine = self.config.app.engine.or(answering).unwrap_or(Engine::Podman);
+        Inputs {
+            config: self.config,
+            observed: &look.observed,
+            history: &look.history,
+            key: &self.key,
+            engine,
+            agent: &self.agent,
+            caddy_image: look.caddy_image.as_ref(),
+        }
+    }
+
+    fn refuse_in_safe_mode(&self, ask: &Ask) -> Result<(), Refused> {
+        let Some(damage) = self.journal.history()?.damaged else { return Ok(()) };
+        if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
+            (self.watch)(&Event::Warning(&format!("the journal is damaged ({damage}); going on because a person asks")));
+            return Ok(());
+        }
+        let error = anyhow::anyhow!(
+            "the journal is damaged: {damage}\n  hint: only `status`, `rollback` and `deploy-sha` work until the file is \
+             moved away; nothing automatic runs"
+        );
+        Err(Refused::of(4, error))
+    }
+
+    /// The pointer back and superfluous images; a failure is a warning, and the next run tries again.
+    async fn housekeeping(&self, report: &mut Report) {
+        let done = async {
+            let look = self.look(true).await?;
+            for step in prune::housekeeping(&self.inputs(&look)) {
+                self.host.perform(&step).await.with_context(|| step.to_string())?;
+            }
+            anyhow::Ok(())
+        };
+        if !report.nothing_to_do
+            && let Err(error) = done.await
+        {
+            report.warn(&format!("tidying up: {error:#}"));
+        }
+    }
+}
+
+/// Seconds per phase.
+#[derive(Default)]
+struct Book(std::cell::RefCell<(Vec<&'static str>, BTreeMap<&'static str, f64>)>);
+
+impl Book {
+    fn add(&self, phase: &'static str, elapsed: Duration) {
+        let mut book = self.0.borrow_mut();
+        if !book.0.contains(&phase) {
+            book.0.push(phase);
+        }
+        *book.1.entry(phase).or_default() += elapsed.as_secs_f64();
+    }
+
+    fn into_report(self, report: &mut Report) {
+        let (order, seconds) = self.0.into_inner();
+        for phase in order {
+            let more = seconds.get(phase).copied().unwrap_or_default();
+            match report.phases.iter_mut().find(|(name, _)| *name == phase) {
+                Some((_, sum)) => *sum += more,
+                None => report.phases.push((phase, more)),
+            }
+        }
+    }
+}
+
+/// The first thing that went wrong.
+fn reason(entries: &[Entry]) -> Option<String> {
+    let undo = entries.iter().find_map(|e| match e {
+        Entry::UndoFailed { error, .. } => Some(format!("; then, taking it back: {error}")),
+        _ => None,
+    });
+    let first = entries.iter().find_map(|e| match e {
+        Entry::Failed { error, .. } => Some(error.clone()),
+        Entry::Interrupted { signal } => Some(format!("stopped by {signal}")),
+        _ => None,
+    })?;
+    Some(first + &undo.unwrap_or_default())
+}
+
+impl Report {
+    fn new(verb: Verb) -> Self {
+        Self {
+            outcome: Outcome::Converged,
+            exit_code: 0,
+            verb,
+            nothing_to_do: true,
+            release: None,
+            image: None,
+            error: None,
+            warnings: Vec::new(),
+            phases: Vec::new(),
+            seconds: 0.0,
+            requests: None,
+        }
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.warnings.push(text.to_owned());
+    }
+}
+
+impl Requests {
+    fn between(before: &crate::host::caddy::Metrics, after: &crate::host::caddy::Metrics) -> Self {
+        Self {
+            served: after.requests_total().saturating_sub(before.requests_total()),
+            failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
+            p99: after.p99_since(before),
+        }
+    }
+}

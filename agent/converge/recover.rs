@@ -1,0 +1,59 @@
+//! Closing a run that was cut off. One rule: astra.env is the truth. The containers' labels say which instance
+//! differs; the journal only says what the run meant to do.
+
+use super::{Ask, Event, Foreman, Report, Refused};
+use crate::host::lock::Lock;
+use crate::model::entry::{Entry, Verb};
+use crate::model::history::RunRecord;
+use crate::model::outcome::{Blame, Outcome};
+
+impl Foreman<'_> {
+    /// Bring the host to what astra.env says, then write the cut-off runs' last lines. Idempotent; needs
+    /// neither registry nor config beyond what names the instances.
+    pub(super) async fn close_open_runs(&self, ask: &Ask, _: &Lock) -> Result<(), Refused> {
+        let history = self.journal.history()?;
+        let open: Vec<RunRecord> = history.open_runs().cloned().collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        (self.watch)(&Event::Note("closing a run that was cut off"));
+        // The journal says `open` until the host is whole again, so a cut in here changes nothing.
+        let look = self.look(false).await?;
+        let plan = self.keep_plan(&look, Verb::Recover);
+        let repaired = if plan.is_empty() {
+            Outcome::Converged
+        } else {
+            let ask = Ask { verb: Verb::Recover, want: super::Want::Keep, ..ask.clone() };
+            self.carry_out(&ask, &look, &plan, &mut Report::new(Verb::Recover)).await?
+        };
+        let env = self.inputs(&look).committed().map(|c| c.lines.release);
+        for run in &open {
+            self.close(run, env, repaired)?;
+        }
+        if repaired == Outcome::Converged {
+            return Ok(());
+        }
+        let error = anyhow::anyhow!(
+            "closing a run that was cut off: not every instance came back\n  hint: `astra-agent status` shows which, \
+             `astra-agent recover` tries again"
+        );
+        Err(Refused::of(Outcome::Incomplete.exit_code(), error))
+    }
+
+    fn close(&self, run: &RunRecord, committed: Option<u64>, repaired: Outcome) -> Result<(), Refused> {
+        let mut file = self.journal.reopen(run.id)?;
+        let took_effect = run.intended().is_some() && run.intended() == committed;
+        let new = run.opened().and_then(|o| o.new.cloned());
+        if let (true, None, Some(release)) = (took_effect, run.committed(), new) {
+            file.append(&Entry::Committed { release }, true)?;
+        }
+        let outcome = match (repaired, took_effect || run.committed().is_some()) {
+            (Outcome::Converged, true) => Outcome::Converged,
+            (Outcome::Converged, false) => Outcome::Undone { blame: Blame::Host },
+            _ => Outcome::Incomplete,
+        };
+        let reason = Some("the run was cut off".to_owned());
+        file.append(&Entry::Closed { outcome, reason, recovered: true }, true)?;
+        Ok(())
+    }
+}

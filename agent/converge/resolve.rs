@@ -1,0 +1,128 @@
+//! From what a person asks for to the one image that is meant: the tag is resolved, a digest checked, the
+//! way back looked up in the history.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::{Ask, Event, Foreman, Look, Refused};
+use crate::config::CaddyImage;
+use crate::model::digest::Digest;
+use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
+use crate::model::release::Release;
+use crate::plan::release::Request;
+
+/// A registry answers a HEAD in milliseconds; the rest is for retries.
+const RESOLVE: Duration = Duration::from_secs(30);
+
+/// The release that a verb asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// No release: only what is committed.
+    Keep,
+    /// The newest digest of the tracked tag.
+    Tracked,
+    /// The newest digest of another tag of the tracked repository.
+    Tag(TrackedImage),
+    Digest(DigestArg),
+    Back(Back),
+}
+
+/// Where a rollback goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Back {
+    /// The nearest earlier commit with another digest that is not held.
+    Nearest,
+    Release(u64),
+    Digest(Digest),
+}
+
+impl Want {
+    /// Choosing a digest by hand ends following the tag, until the next plain deploy.
+    pub fn pins(&self) -> bool {
+        match self {
+            Self::Keep | Self::Tracked => false,
+            Self::Tag(_) | Self::Digest(_) | Self::Back(_) => true,
+        }
+    }
+}
+
+impl Foreman<'_> {
+    /// The request for the plan. Nothing is written before this has succeeded.
+    pub async fn request(&self, ask: &Ask, look: &Look) -> Result<Request, Refused> {
+        let image = match &ask.want {
+            Want::Keep => return Err(anyhow!("asking for no release").into()),
+            Want::Tracked => self.resolve(&self.config.app.image).await?,
+            Want::Tag(tag) => {
+                self.same_repository(&tag.repository.to_string())?;
+                self.resolve(tag).await?
+            }
+            Want::Digest(arg) => {
+                if let Some(repository) = &arg.repository {
+                    self.same_repository(&repository.to_string())?;
+                }
+                PinnedImage { repository: self.config.app.image.repository.clone(), digest: arg.digest.clone() }
+            }
+            Want::Back(back) => back_to(back, look)?.image.clone(),
+        };
+        Ok(Request {
+            image,
+            migrate: ask.migrate,
+            force: ask.force || matches!(ask.want, Want::Back(_)),
+            automatic: false,
+            lenient: matches!(ask.want, Want::Back(_)),
+        })
+    }
+
+    /// The digest that the tag names now.
+    async fn resolve(&self, tracked: &TrackedImage) -> Result<PinnedImage, Refused> {
+        (self.watch)(&Event::Note(&format!("resolving {tracked}")));
+        let digest = self.host.registry.resolve(tracked, RESOLVE).await.map_err(anyhow::Error::new)?;
+        Ok(PinnedImage { repository: tracked.repository.clone(), digest })
+    }
+
+    fn same_repository(&self, named: &str) -> Result<(), Refused> {
+        let tracked = self.config.app.image.repository.to_string();
+        if named == tracked {
+            return Ok(());
+        }
+        let error = anyhow!("{named} is not the app's repository {tracked}\n  hint: to move there, change [app] image");
+        Err(Refused::of(2, error))
+    }
+
+    /// The digest for caddy.env, when there is none yet: looked up once in a host's life.
+    pub(super) async fn find_caddy_image(&self, look: &mut Look) -> Result<(), Refused> {
+        if look.caddy_image.is_some() {
+            return Ok(());
+        }
+        let image = match &self.config.caddy.image {
+            CaddyImage::Pinned(image) => image.clone(),
+            CaddyImage::Tracked(tracked) => self.resolve(tracked).await?,
+        };
+        let engine = self.host.engine.as_ref().context("the container engine does not answer")?;
+        if !engine.has_image(&image).await? {
+            (self.watch)(&Event::Note(&format!("pulling {image}")));
+            self.host.perform(&crate::model::step::Step::Pull { image: image.clone() }).await?;
+        }
+        look.caddy_image = Some(image);
+        Ok(())
+    }
+}
+
+fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
+    let history = &look.history;
+    let found = match back {
+        Back::Nearest => history.rollback_target(),
+        Back::Release(number) => history.releases.iter().find(|r| r.number == *number),
+        Back::Digest(digest) => history.releases.iter().rev().find(|r| r.image.digest == *digest),
+    };
+    found.ok_or_else(|| {
+        let what = match back {
+            Back::Nearest => "there is no earlier release to roll back to".to_owned(),
+            Back::Release(number) => format!("this host never ran a release {number}"),
+            Back::Digest(digest) => format!("this host never ran {digest}"),
+        };
+        let hint = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";
+        Refused::of(1, anyhow!("{what}\n  hint: {hint}"))
+    })
+}

@@ -1,0 +1,75 @@
+//! Floor 3: all effects. [`Host`] observes and performs; nothing here decides. Adapters are concrete structs
+//! built from an endpoint (a bus, a socket path, a root directory), so that a test hands them another one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::model::name::InstanceId;
+use crate::model::observed::{Engine, UnitSeen};
+
+pub mod caddy;
+pub mod engine;
+pub mod facts;
+pub mod files;
+pub mod http;
+pub mod instance;
+pub mod lock;
+pub mod logs;
+pub mod observe;
+pub mod perform;
+pub mod probe;
+pub mod registry;
+pub mod signals;
+pub mod systemd;
+pub mod transient;
+
+/// Where the host's parts are. The default is a real host.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Directory that stands for `/`.
+    pub root: PathBuf,
+    /// The engine to use; `None`: whichever answers, podman first.
+    pub engine: Option<Engine>,
+}
+
+/// The host, ready to be observed and changed.
+pub struct Host {
+    pub files: files::Files,
+    pub systemd: systemd::Systemd,
+    /// `None`: no engine answered.
+    pub engine: Option<engine::EngineClient>,
+    pub caddy: caddy::CaddyAdmin,
+    pub registry: registry::Registry,
+    pub signals: signals::Signals,
+    /// What the current step waits for, for a person who watches.
+    pub detail: Detail,
+    /// Each instance's unit as it was when it became ready: what soak compares with.
+    ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
+    /// The flush of the image store that a pull began.
+    flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
+}
+
+/// Takes a short text of what is going on right now.
+pub type Detail = Box<dyn Fn(&str)>;
+
+impl Host {
+    /// Connect to the parts of the host. An engine or a Caddy that is not there is observed, not an error.
+    pub async fn connect(endpoints: &Endpoints, signals: signals::Signals, detail: Detail) -> Result<Self> {
+        let root = &endpoints.root;
+        let at = |path: &str| root.join(path.trim_start_matches('/'));
+        Ok(Self {
+            files: files::Files::new(root.clone()),
+            systemd: systemd::Systemd::connect().await?,
+            engine: engine::EngineClient::detect(endpoints.engine).await.ok(),
+            caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
+            registry: registry::Registry::new(at(crate::model::name::AUTH_FILE)),
+            signals,
+            detail,
+            ready: RefCell::default(),
+            flush: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! One instance through a release: drain, try, await, soak, rejoin. Called by perform.rs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::time::{Instant, sleep};
+
+use super::Host;
+use super::probe::probe;
+use crate::model::envfile::ManagedLines;
+use crate::model::name::TRIAL_ENV;
+use crate::model::observed::UnitSeen;
+use crate::model::step::{Probe, Target};
+
+/// How long Caddy may take to see a marker: its health checks come every 250 ms.
+const CADDY_SEES: Duration = Duration::from_secs(5);
+/// Between two looks at something that changes within milliseconds.
+const GLANCE: Duration = Duration::from_millis(20);
+/// Between two looks at something that takes a while.
+const LOOK: Duration = Duration::from_millis(100);
+/// One answer of the readiness path.
+const ANSWER: Duration = Duration::from_secs(5);
+/// systemd's own time to carry out a stop, beyond what the unit allows the container.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+
+impl Host {
+    /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
+    pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Option<String>> {
+        let before = self.caddy_saw(instance, "503").await;
+        self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
+        let Some(before) = before else {
+            return Ok(Some("Caddy is down: nothing to drain".to_owned()));
+        };
+        self.wait_for_caddy(instance, "503", before).await?;
+        (self.detail)("waiting for requests in flight");
+        let deadline = Instant::now() + timeout;
+        loop {
+            let busy = self.in_flight(instance).await?;
+            if busy == 0 {
+                return Ok(None);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Some(format!("{busy} requests still in flight after {timeout:?}")));
+            }
+            (self.detail)(&format!("waiting for {busy} requests in flight"));
+            sleep(GLANCE * 2).await;
+        }
+    }
+
+    /// Let Caddy send requests again; returns when its own health check has seen the instance ready.
+    pub(super) async fn rejoin(&self, instance: &Target) -> Result<Option<String>> {
+        let before = self.caddy_saw(instance, "200").await;
+        self.files.remove(&instance.id.marker())?;
+        match before {
+            Some(before) => self.wait_for_caddy(instance, "200", before).await.map(|()| None),
+            None => Ok(Some("Caddy is down: in rotation when it comes back".to_owned())),
+        }
+    }
+
+    /// How often Caddy's health route of `instance` has answered with `code`; `None`: Caddy is down.
+    async fn caddy_saw(&self, instance: &Target, code: &str) -> Option<u64> {
+        let metrics = self.caddy.metrics().await.ok()?;
+        Some(metrics.health_seen(&format!("health-{}", instance.id), code))
+    }
+
+    /// Only Caddy asks its health routes, so a count that rises is Caddy's own check having seen the change.
+    async fn wait_for_caddy(&self, instance: &Target, code: &str, before: u64) -> Result<()> {
+        (self.detail)("waiting until Caddy has seen it");
+        let deadline = Instant::now() + CADDY_SEES;
+        while Instant::now() < deadline {
+            if self.caddy_saw(instance, code).await.is_some_and(|now| now > before) {
+                // The count rises when the answer is sent; the check that asked still has to read it.
+                sleep(GLANCE).await;
+                return Ok(());
+            }
+            sleep(GLANCE).await;
+        }
+        bail!(
+            "waiting until Caddy sees {code} on the health route {} of {instance}: not within {CADDY_SEES:?}",
+            instance.health_route()
+        )
+    }
+
+    async fn in_flight(&self, instance: &Target) -> Result<u64> {
+        let upstreams = self.caddy.upstreams().await.context("asking Caddy for requests in flight")?;
+        let address = instance.upstream.to_string();
+        Ok(upstreams.iter().filter(|u| u.address == address).map(|u| u.num_requests).sum())
+    }
+
+    /// Write the trial file, and start the instance with it.
+    pub(super) async fn try_release(
+        &self,
+        instance: &Target,
+        lines: &ManagedLines,
+        timeout: Duration,
+    ) -> Result<Option<String>> {
+        let mut text = lines.render().context("rendering the trial file")?;
+        text.push_str(&format!("ASTRA_ENV={TRIAL_ENV}\n"));
+        self.files.write_atomic(&instance.id.trial_file(), text.as_bytes(), 0o600)?;
+        self.start_over(instance, STOP_MARGIN, timeout).await
+    }
+
+    /// Remove the trial file, and start the instance with what astra.env says.
+    pub(super) async fn return_to_committed(&self, instance: &Target, stop: Duration) -> Result<Option<String>> {
+        self.files.remove(&instance.id.trial_file())?;
+        self.start_over(instance, stop + STOP_MARGIN, super::perform::UNDO_START).await
+    }
+
+    /// Stop, then start: a start that systemd keeps retrying reads `activating` and is only left by a stop.
+    async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<Option<String>> {
+        self.ready.borrow_mut().remove(&instance.id);
+        (self.detail)("stopping");
+        self.systemd.stop(&instance.unit, stop).await?;
+        (self.detail)("starting");
+        match self.systemd.start(&instance.unit, start).await {
+            Ok(()) => Ok(None),
+            Err(error) => Err(self.explain(instance, anyhow::Error::new(error)).await),
+        }
+    }
+
+    /// Stop the instance for good, and forget that it was ever drained or on trial.
+    pub(super) async fn stop_instance(&self, instance: &Target) -> Result<Option<String>> {
+        self.systemd.stop(&instance.unit, STOP_MARGIN * 4).await?;
+        self.files.remove(&instance.id.trial_file())?;
+        self.files.remove(&instance.id.marker())?;
+        Ok(None)
+    }
+
+    /// Wait until the unit is active and the readiness path answers 2xx.
+    pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+        let begun = Instant::now();
+        let first = self.systemd.unit(&instance.unit).await?;
+        let mut last;
+        loop {
+            let unit = self.systemd.unit(&instance.unit).await?;
+            if unit.restarts > first.restarts || matches!(unit.active.as_str(), "failed" | "inactive") {
+                let error = anyhow!("{} before it was ready", died(&unit));
+                return Err(self.explain(instance, error).await);
+            }
+            last = match self.ask(instance, ask).await {
+                Ok(()) if unit.active == "active" => {
+                    self.ready.borrow_mut().insert(instance.id, unit);
+                    return Ok(Some(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
+                }
+                Ok(()) => format!("the readiness path answers, but the unit is {}", unit.active),
+                Err(error) => format!("{error:#}"),
+            };
+            if begun.elapsed() >= ask.timeout {
+                let error = anyhow!("not ready within {:?}: {last}", ask.timeout);
+                return Err(self.explain(instance, error).await);
+            }
+            (self.detail)(&last);
+            // An app that starts in a second is asked often, one that takes minutes is left alone.
+            sleep((begun.elapsed() / 10).clamp(GLANCE, LOOK * 5)).await;
+        }
+    }
+
+    /// Ask the readiness path once.
+    async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
+        let answer = probe(SocketAddr::V4(instance.address), &ask.path, &ask.host, ANSWER).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok(());
+        }
+        bail!("{} answered {}: {}", ask.path, answer.status, answer.body_start.trim())
+    }
+
+    /// Watch `instances` for `time`: none may restart, and all must be ready at the end.
+    pub(super) async fn soak(&self, instances: &[Target], time: Duration, ask: &Probe) -> Result<Option<String>> {
+        let deadline = Instant::now() + time;
+        loop {
+            for instance in instances {
+                self.unchanged(instance, ask).await?;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            (self.detail)(&format!("{:.0} s to go", left.as_secs_f64().ceil()));
+            sleep(left.min(LOOK * 2)).await;
+        }
+        for instance in instances {
+            if let Err(error) = self.ask(instance, ask).await {
+                return Err(self.explain(instance, error.context("no longer ready after the soak")).await);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn unchanged(&self, instance: &Target, ask: &Probe) -> Result<()> {
+        let now = self.systemd.unit(&instance.unit).await?;
+        let Some(was) = self.ready.borrow().get(&instance.id).cloned() else {
+            bail!("watching {instance}: it was never ready in this run");
+        };
+        if now.restarts > was.restarts || now.active != "active" {
+            let error = anyhow!("{} while it was watched", died(&now));
+            return Err(self.explain(instance, error).await);
+        }
+        if now.invocation != was.invocation {
+            // Somebody restarted it by hand: it is as good as ever once it is ready again.
+            self.await_ready(instance, ask).await?;
+        }
+        Ok(())
+    }
+
+    /// The error with the container's last words.
+    async fn explain(&self, instance: &Target, error: anyhow::Error) -> anyhow::Error {
+        let said = self.last_words(&instance.unit).await;
+        if said.is_empty() {
+            return error.context(format!("starting {instance}"));
+        }
+        anyhow!("starting {instance}: {error:#}\n  its last log lines:\n    {}", said.join("\n    "))
+    }
+}
+
+fn died(unit: &UnitSeen) -> String {
+    match unit.exit_code {
+        Some(code) if unit.result == "exit-code" || code != 0 => format!("the app exited with code {code}"),
+        _ if unit.result != "success" && !unit.result.is_empty() => format!("the app ended ({})", unit.result),
+        _ => "the app exited".to_owned(),
+    }
+}

@@ -1,0 +1,65 @@
+//! The last log lines of a unit, for an error message. The systemd journal has no socket to read it from, so
+//! `journalctl` runs as a transient unit, like everything that has to be a child process.
+
+use std::io::{PipeReader, Read};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Host;
+use super::transient::Transient;
+
+const LINES: usize = 8;
+const LONGEST_LINE: usize = 300;
+const LARGEST: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Host {
+    /// What `unit` logged last, oldest first; empty when the journal says nothing.
+    pub(super) async fn last_words(&self, unit: &str) -> Vec<String> {
+        match tokio::time::timeout(PATIENCE, self.journalctl(unit)).await {
+            Ok(Ok(lines)) => lines,
+            _ => Vec::new(),
+        }
+    }
+
+    async fn journalctl(&self, unit: &str) -> Result<Vec<String>> {
+        let (read, write) = std::io::pipe().context("making a pipe")?;
+        let name = format!("astra-agent-logs-{}.service", std::process::id());
+        let argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=30", "--unit", unit];
+        let run = self
+            .systemd
+            .run_transient(Transient {
+                name,
+                description: format!("last log lines of {unit}"),
+                argv: argv.iter().map(ToString::to_string).collect(),
+                stdout: Some(OwnedFd::from(write)),
+                ..Transient::default()
+            })
+            .await?;
+        run.wait().await?;
+        let text = tokio::task::spawn_blocking(move || read_all(read)).await??;
+        Ok(tail(&text))
+    }
+}
+
+fn read_all(read: PipeReader) -> Result<String> {
+    let mut bytes = Vec::new();
+    read.take(LARGEST).read_to_end(&mut bytes).context("reading log lines")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The app's own last lines: systemd's and podman's remarks about the unit say nothing new.
+fn tail(text: &str) -> Vec<String> {
+    let noise = ["systemd[1]:", "Started ", "Starting ", "Stopped ", "Stopping ", "Scheduled restart job"];
+    let lines: Vec<&str> =
+        text.lines().filter(|l| !l.trim().is_empty() && !noise.iter().any(|n| l.starts_with(n))).collect();
+    let first = lines.len().saturating_sub(LINES);
+    lines.get(first..).unwrap_or_default().iter().map(|l| clean(l)).collect()
+}
+
+/// No control character of a container reaches a terminal or a journal line.
+fn clean(line: &str) -> String {
+    line.chars().take(LONGEST_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,191 @@
+//! Gathers what the host shows, without changing it. Nothing here waits longer than a moment: a part that
+//! does not answer is seen as absent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Host;
+use super::probe::probe;
+use crate::config::{Config, EnvSource};
+use crate::model::name::{
+    CADDY_DATA, CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR,
+};
+use crate::model::observed::{CaddySeen, EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::secret::Secret;
+use crate::model::step::{Probe, Target};
+
+/// One answer of anything while observing.
+const ANSWER: Duration = Duration::from_secs(2);
+/// What the engine said of an instance holds as long as its unit's invocation: a container lives within one.
+const SEEN: &str = "/run/astra/seen.json";
+
+/// What to look at.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Files that the config would write.
+    pub files: Vec<PathBuf>,
+    /// Units that the config wants, instances excepted.
+    pub units: Vec<String>,
+    /// Instances that may exist, the spare included.
+    pub instances: Vec<Target>,
+    pub probe: Option<Probe>,
+    /// Local images as well: the engine takes its time to answer that.
+    pub images: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Seen {
+    invocation: String,
+    runs: Running,
+}
+
+impl Host {
+    /// Look at everything in `scope`.
+    pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
+        let mut observed = Observed { env_values: self.env_values(config)?, ..Observed::default() };
+        self.see_files(config, scope, &mut observed)?;
+        observed.caddy = self.see_caddy().await;
+        let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
+        let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
+        let known = self.seen();
+        let mut ask_engine = scope.images;
+        for target in &scope.instances {
+            let unit = units.get(&target.unit).cloned().unwrap_or_default();
+            let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
+            ask_engine |= runs.is_none() && is_up(&unit);
+            let runs = runs.filter(|_| is_up(&unit)).map(|s| s.runs.clone());
+            let ready = match &scope.probe {
+                Some(ask) if unit.active == "active" => self.is_ready(target, ask).await,
+                _ => false,
+            };
+            observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
+        }
+        observed.units = units;
+        if ask_engine {
+            self.see_engine(config, scope, &mut observed).await;
+            self.remember(&observed);
+        } else {
+            observed.engine = self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
+        }
+        Ok(observed)
+    }
+
+    fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
+        let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
+        paths.insert(config.app.name.env_file());
+        paths.insert(crate::model::name::LAST_APP_IMAGE.into());
+        let drop_ins = format!("{}-app@", config.app.name);
+        for name in self.files.list(Path::new(UNIT_DIR))? {
+            if name.starts_with("astra-cron-") {
+                paths.insert(Path::new(UNIT_DIR).join(&name));
+            } else if name.starts_with(&drop_ins) && name.ends_with(".service.d") {
+                let dir = Path::new(UNIT_DIR).join(&name);
+                paths.extend(self.files.list(&dir)?.into_iter().map(|file| dir.join(file)));
+            }
+        }
+        for path in paths {
+            if let Some(seen) = self.files.read(&path)? {
+                observed.files.insert(path, seen);
+            }
+        }
+        for dir in [DRAIN_DIR, CADDY_SOCKET_DIR, CADDY_DATA] {
+            if self.files.is_dir(Path::new(dir)) {
+                observed.dirs.insert(dir.into());
+            }
+        }
+        let number = |text: &str| text.parse().ok().and_then(InstanceId::new);
+        observed.markers = self.files.list(Path::new(DRAIN_DIR))?.iter().filter_map(|n| number(n)).collect();
+        for name in self.files.list(Path::new(RUN))? {
+            let trial = name.strip_prefix("trial-").and_then(|n| n.strip_suffix(".env"));
+            observed.trials.extend(trial.and_then(number));
+            observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
+        }
+        observed.leftovers =
+            self.files.leftovers(&[Path::new(ETC), Path::new(RUN), Path::new(DRAIN_DIR), Path::new(UNIT_DIR)])?;
+        Ok(())
+    }
+
+    /// Values of `[env]` that come from this host. A generated one is only used where none is kept yet.
+    fn env_values(&self, config: &Config) -> Result<BTreeMap<EnvKey, Secret>> {
+        let mut values = BTreeMap::new();
+        for (key, source) in &config.env {
+            let value = match source {
+                EnvSource::Literal(_) => continue,
+                EnvSource::Generate { length } => super::facts::generate(*length)?,
+                EnvSource::File(path) => self
+                    .files
+                    .first_line(path)
+                    .with_context(|| format!("reading the value of {key} from {}", path.display()))?,
+            };
+            values.insert(key.clone(), value);
+        }
+        Ok(values)
+    }
+
+    async fn see_caddy(&self) -> Option<CaddySeen> {
+        let version = tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()?;
+        Some(CaddySeen { version })
+    }
+
+    /// 2xx on the readiness path, now.
+    pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
+        let answer = probe(SocketAddr::V4(target.address), &ask.path, &ask.host, ANSWER).await;
+        answer.is_ok_and(|a| (200..300).contains(&a.status))
+    }
+
+    /// Engine, containers' labels and images. An engine that does not answer leaves them unknown.
+    async fn see_engine(&self, config: &Config, scope: &Scope, observed: &mut Observed) {
+        let Some(engine) = &self.engine else { return };
+        let Ok(version) = engine.version().await else { return };
+        observed.engine = Some(EngineSeen { engine: engine.kind(), version });
+        if let Ok(containers) = engine.containers("astra.release").await {
+            for target in &scope.instances {
+                let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
+                let runs = found.and_then(|c| {
+                    let release = c.labels.get("astra.release")?.parse().ok()?;
+                    let image = c.labels.get("astra.image")?.parse().ok()?;
+                    Some(Running { release, image })
+                });
+                if let Some(seen) = observed.instances.get_mut(&target.id) {
+                    seen.runs = runs;
+                }
+            }
+        }
+        if scope.images {
+            let images = engine.images(&config.app.image.repository).await;
+            observed.images = images.unwrap_or_default();
+            let store = engine.image_store_path().await.ok();
+            observed.free_bytes = store.and_then(|path| self.files.free_bytes(&path).ok());
+        }
+    }
+
+    fn seen(&self) -> BTreeMap<InstanceId, Seen> {
+        let file = self.files.read(Path::new(SEEN)).ok().flatten();
+        file.and_then(|f| serde_json::from_slice(&f.bytes).ok()).unwrap_or_default()
+    }
+
+    /// A cache: what cannot be written is asked again.
+    fn remember(&self, observed: &Observed) {
+        let seen: BTreeMap<InstanceId, Seen> = observed
+            .instances
+            .iter()
+            .filter(|(_, i)| i.unit.active == "active")
+            .filter_map(|(id, i)| {
+                let invocation = i.unit.invocation.clone();
+                Some((*id, Seen { invocation, runs: i.runs.clone()? }))
+            })
+            .collect();
+        if let Ok(bytes) = serde_json::to_vec(&seen) {
+            let _ = self.files.write_atomic(Path::new(SEEN), &bytes, 0o600);
+        }
+    }
+}
+
+fn is_up(unit: &UnitSeen) -> bool {
+    !matches!(unit.active.as_str(), "" | "inactive" | "failed")
+}

@@ -1,0 +1,180 @@
+//! Carries out one step. Every wait in here has a deadline, and every failure says who is to blame.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::time::timeout;
+
+use super::Host;
+use crate::model::envfile::EnvFile;
+use crate::model::image::PinnedImage;
+use crate::model::name::{CADDYFILE, EnvKey, MIGRATE_UNIT};
+use crate::model::outcome::Blame;
+use crate::model::release::Candidate;
+use crate::model::secret::Secret;
+use crate::model::step::Step;
+
+/// The way back waits for a start that has worked before; a minute more than the usual is generous.
+pub(super) const UNDO_START: Duration = Duration::from_secs(330);
+/// One act of systemd that waits for nothing of the app's.
+const UNIT_JOB: Duration = Duration::from_secs(120);
+/// A pull in which nothing moves for that long is stuck.
+const PULL_STALLS: Duration = Duration::from_secs(60);
+const PULL_TOTAL: Duration = Duration::from_secs(30 * 60);
+const FLUSH: Duration = Duration::from_secs(300);
+
+impl Host {
+    /// Do `step`. `Ok` may carry something worth telling.
+    ///
+    /// # Errors
+    /// The whole chain, with what was being done.
+    pub async fn perform(&self, step: &Step) -> Result<Option<String>> {
+        match step {
+            Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
+            Step::WriteFile { path, mode, content } => {
+                if let Some(dir) = path.parent() {
+                    self.files.make_dir(dir, 0o755)?;
+                }
+                self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
+            }
+            Step::KeepBefore { path } => self.keep_before(path).map(|()| None),
+            Step::RemoveFile { path } => self.files.remove(path).map(|()| None),
+            Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
+            Step::EnableUnits { units } => self.systemd.enable(&refs(units)).await.map(|()| None),
+            Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
+            Step::StartUnit { unit } => Ok(self.systemd.start(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::StopUnit { unit } => Ok(self.systemd.stop(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::LoadCaddy => self.load_caddy().await.map(|()| None),
+            Step::Pull { image } => self.pull(image).await,
+            Step::Migrate { timeout, .. } => self.migrate(*timeout).await,
+            Step::WriteTrialEnv { content } => {
+                let path = Path::new(crate::model::name::TRIAL_ENV);
+                self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
+            }
+            Step::Drain { instance, timeout } => self.drain(instance, *timeout).await,
+            Step::Try { instance, candidate, timeout, .. } => {
+                self.try_release(instance, &candidate.lines, *timeout).await
+            }
+            Step::Return { instance, stop } => self.return_to_committed(instance, *stop).await,
+            Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
+            Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
+            Step::Rejoin { instance } => self.rejoin(instance).await,
+            Step::StopInstance { instance } => self.stop_instance(instance).await,
+            Step::FlushImages => self.flush_images().await.map(|()| None),
+            Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
+            Step::RemoveContainer { id, .. } => self.engine()?.remove_container(id, true).await.map(|()| None),
+            Step::RemoveImage { image } => self.engine()?.remove_image(&image.to_string()).await.map(|()| None),
+        }
+    }
+
+    fn engine(&self) -> Result<&super::engine::EngineClient> {
+        self.engine.as_ref().context("the container engine does not answer")
+    }
+
+    /// The first copy is the hand-made one; a later one would only be ours.
+    fn keep_before(&self, path: &Path) -> Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".before-astra");
+        let copy = std::path::PathBuf::from(name);
+        if self.files.read(&copy)?.is_some() {
+            return Ok(());
+        }
+        match self.files.read(path)? {
+            Some(seen) => self.files.write_atomic(&copy, &seen.bytes, seen.mode),
+            None => Ok(()),
+        }
+    }
+
+    async fn load_caddy(&self) -> Result<()> {
+        let path = Path::new(CADDYFILE);
+        let seen = self.files.read(path)?.with_context(|| format!("reading {CADDYFILE}: it is not there"))?;
+        self.caddy.load(&seen.bytes).await
+    }
+
+    /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
+    async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
+        let engine = self.engine()?;
+        let login = self.registry.credentials_for(&image.repository)?;
+        let tell = |what: String| (self.detail)(&what);
+        engine.pull(image, login.as_ref(), PULL_STALLS, PULL_TOTAL, tell).await?;
+        if !engine.has_image(image).await? {
+            bail!("verifying {image}: the engine pulled something, but does not know it by this digest");
+        }
+        let store = engine.image_store_path().await?;
+        let files = self.files.clone();
+        let flush = tokio::task::spawn_blocking(move || files.sync_fs(&store));
+        self.flush.replace(Some(flush));
+        Ok(None)
+    }
+
+    async fn flush_images(&self) -> Result<()> {
+        let Some(flush) = self.flush.take() else { return Ok(()) };
+        (self.detail)("waiting for the disk");
+        timeout(FLUSH, flush).await.with_context(|| format!("flushing the image store: not within {FLUSH:?}"))??
+    }
+
+    /// Run the migration unit to its end. One that a cut-off run left behind ends first: never two at once.
+    async fn migrate(&self, deadline: Duration) -> Result<Option<String>> {
+        let begun = tokio::time::Instant::now();
+        while matches!(self.systemd.unit(MIGRATE_UNIT).await?.active.as_str(), "active" | "activating" | "deactivating") {
+            if begun.elapsed() > deadline {
+                bail!("waiting for an earlier migration to end: not within {deadline:?}");
+            }
+            (self.detail)("waiting for an earlier migration to end");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let ended = tokio::select! {
+            ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
+            signal = self.signals.wait() => {
+                self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await?;
+                bail!("migrating: stopped by {signal}");
+            }
+        };
+        match ended {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                let unit = self.systemd.unit(MIGRATE_UNIT).await.unwrap_or_default();
+                let said = self.last_words(MIGRATE_UNIT).await.join("\n    ");
+                // What still runs would meet the next attempt.
+                let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
+                let code = unit.exit_code.map(|c| format!(" with code {c}")).unwrap_or_default();
+                bail!("migrating: {error}: the migration ended{code}\n  its last log lines:\n    {said}")
+            }
+        }
+    }
+
+    /// The commit point. The file is read again, so that what a person wrote meanwhile survives.
+    fn commit(&self, file: &Path, candidate: &Candidate, env: &BTreeMap<EnvKey, Secret>) -> Result<()> {
+        let mut now = match self.files.read(file)? {
+            Some(seen) => EnvFile::parse(&seen.bytes),
+            None => EnvFile::default(),
+        };
+        for (key, value) in env {
+            now.set(key.as_str(), value).with_context(|| format!("setting {key}"))?;
+        }
+        let bytes = now.with_managed(&candidate.lines).context("rendering the managed lines")?.render();
+        let written = self.files.write_atomic(file, &bytes, 0o600);
+        // An error past the rename (a directory that cannot be flushed) leaves the new file in force.
+        match self.files.read(file) {
+            Ok(Some(seen)) if seen.bytes == bytes => Ok(()),
+            _ => written.with_context(|| format!("committing {}", file.display())),
+        }
+    }
+}
+
+/// Who is to blame when `step` fails: the release where it had its chance, the host everywhere else.
+pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
+    let chance = matches!(
+        step,
+        Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
+    );
+    let host = error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
+    if chance && !host { Blame::Release } else { Blame::Host }
+}
+
+fn refs(units: &[String]) -> Vec<&str> {
+    units.iter().map(String::as_str).collect()
+}

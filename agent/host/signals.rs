@@ -1,0 +1,52 @@
+//! Ctrl-C and SIGTERM as a value that long waits look at.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Whether somebody asked the run to stop.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    asked: watch::Receiver<Option<&'static str>>,
+}
+
+impl Signals {
+    /// Catch SIGINT and SIGTERM from now on. SIGHUP and SIGPIPE are ignored: a run outlives its terminal.
+    pub fn catch() -> Result<Self> {
+        let (tell, asked) = watch::channel(None);
+        let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("catching SIGTERM")?;
+        let mut hangup = signal(SignalKind::hangup()).context("catching SIGHUP")?;
+        tokio::spawn(async move {
+            loop {
+                let name = tokio::select! {
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = hangup.recv() => continue,
+                };
+                if tell.send(Some(name)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { asked })
+    }
+
+    /// The signal that came, if one did.
+    pub fn asked(&self) -> Option<&'static str> {
+        *self.asked.borrow()
+    }
+
+    /// Wait for a signal; for ever when none comes.
+    pub async fn wait(&self) -> &'static str {
+        let mut asked = self.asked.clone();
+        loop {
+            if let Some(name) = *asked.borrow_and_update() {
+                return name;
+            }
+            if asked.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Floor 3: the decision. Pure functions from config, observed host and history to a [`Plan`]; called by
+//! converge.rs, and alone by `astra-agent plan`.
+
+use crate::config::{Config, Network};
+use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::fingerprint::HostKey;
+use crate::model::history::History;
+use crate::model::image::PinnedImage;
+use crate::model::name::InstanceId;
+use crate::model::observed::{Engine, Observed};
+use crate::model::release::Release;
+use crate::model::step::{Probe, Target};
+use std::net::SocketAddrV4;
+
+pub mod caddy;
+pub mod cron;
+pub mod env;
+pub mod files;
+pub mod instances;
+pub mod migrations;
+pub mod preflight;
+pub mod prune;
+pub mod release;
+pub mod units;
+
+/// All that a decision may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    pub config: &'a Config,
+    pub observed: &'a Observed,
+    pub history: &'a History,
+    pub key: &'a HostKey,
+    pub engine: Engine,
+    /// Absolute path of the agent's binary, for its own units.
+    pub agent: &'a str,
+    /// The digest that Caddy's image was resolved to, when caddy.env does not name one yet.
+    pub caddy_image: Option<&'a PinnedImage>,
+}
+
+impl Inputs<'_> {
+    /// Everything that names instance `id` on this host.
+    pub fn target(&self, id: InstanceId) -> Target {
+        let app = &self.config.app;
+        let port = app.base_port.saturating_add(id.get());
+        let upstream = SocketAddrV4::new(id.address(), port);
+        let address = match app.network {
+            Network::Bridge => SocketAddrV4::new(Target::LOOPBACK, port),
+            Network::Host => upstream,
+        };
+        Target { id, unit: app.name.unit(id), container: app.name.container(id), address, upstream }
+    }
+
+    pub fn probe(&self) -> Probe {
+        let readiness = &self.config.app.readiness;
+        let host = self.config.caddy.hosts.first().map_or("localhost", String::as_str).to_owned();
+        Probe { path: readiness.path.clone(), host, timeout: readiness.timeout }
+    }
+
+    /// astra.env as it is; empty when there is none.
+    pub fn env_file(&self) -> EnvFile {
+        let seen = self.observed.files.get(&self.config.app.name.env_file());
+        seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
+    }
+
+    /// The release that astra.env names. Its fingerprint is the journal's, when the journal agrees.
+    pub fn committed(&self) -> Option<Committed> {
+        let env = self.env_file();
+        let lines = env.managed().ok().flatten()?;
+        let known = self.history.releases.iter().find(|r| r.number == lines.release && r.image == lines.image);
+        Some(Committed { known: known.cloned(), lines })
+    }
+}
+
+/// What astra.env says, and what the journal remembers of it.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub lines: ManagedLines,
+    /// `None`: the journal is lost or younger than the file.
+    pub known: Option<Release>,
+}

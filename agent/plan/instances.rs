@@ -1,0 +1,94 @@
+//! Keep the committed release running in every instance: what recover does after a cut-off run, and
+//! reconcile every few minutes. astra.env is the truth, the containers' labels say which instance differs.
+
+use std::collections::BTreeSet;
+
+use crate::model::name::{InstanceId, TRIAL_ENV};
+use crate::model::observed::InstanceSeen;
+use crate::model::step::Step;
+
+use super::Inputs;
+
+/// Steps that bring every instance back to the committed release, and remove what a cut-off run left.
+pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
+    let observed = inputs.observed;
+    let mut steps = leftovers(inputs);
+    let wanted: BTreeSet<InstanceId> = inputs.config.instances().collect();
+    let committed = inputs.committed();
+    for id in &wanted {
+        let seen = observed.instances.get(id);
+        match &committed {
+            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.lines.release)),
+            // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
+            None => steps.extend(drop_instance(inputs, *id, seen)),
+        }
+    }
+    for (id, seen) in &observed.instances {
+        if !wanted.contains(id) {
+            steps.extend(drop_instance(inputs, *id, Some(seen)));
+        }
+    }
+    // Last, because a drained instance that still has to be stopped must not get requests meanwhile.
+    let stray = observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
+    steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
+    steps
+}
+
+/// Trial files, and temporary files of atomic writes that never got their rename.
+fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
+    let observed = inputs.observed;
+    let mut steps: Vec<Step> =
+        observed.trials.iter().map(|id| Step::RemoveFile { path: id.trial_file() }).collect();
+    if observed.trial_env {
+        steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
+    }
+    steps.extend(observed.leftovers.iter().map(|path| Step::RemoveFile { path: path.clone() }));
+    steps
+}
+
+fn keep(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>, release: u64) -> Vec<Step> {
+    let instance = inputs.target(id);
+    let drained = inputs.observed.markers.contains(&id);
+    let on_trial = inputs.observed.trials.contains(&id);
+    let runs = seen.and_then(|s| s.runs.as_ref()).map(|r| r.release);
+    let active = seen.is_some_and(|s| s.unit.active == "active");
+    // A start that systemd keeps trying is systemd's; it is only taken over when it runs the wrong release.
+    let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
+    // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that.
+    let unknown = active && runs.is_none() && inputs.observed.engine.is_none();
+    if unknown || (active && runs == Some(release)) || (retried && runs.is_none_or(|r| r == release)) {
+        return if drained { vec![Step::Rejoin { instance }] } else { Vec::new() };
+    }
+    let mut steps = Vec::new();
+    if active {
+        let timeout = inputs.config.deploy.drain_timeout;
+        steps.push(Step::Drain { instance: instance.clone(), timeout });
+    }
+    steps.push(Step::Return { instance: instance.clone(), stop: inputs.config.app.stop_timeout });
+    steps.push(Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() });
+    if active || drained {
+        steps.push(Step::Rejoin { instance });
+    }
+    steps
+}
+
+/// Stop an instance that should not run: a spare, or one beyond the configured count.
+fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
+    let instance = inputs.target(id);
+    let drained = inputs.observed.markers.contains(&id);
+    let runs = seen.is_some_and(|s| s.unit.active != "inactive" && !s.unit.active.is_empty() || s.runs.is_some());
+    let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
+    let mut steps = Vec::new();
+    if runs {
+        let timeout = inputs.config.deploy.drain_timeout;
+        steps.push(Step::Drain { instance: instance.clone(), timeout });
+        steps.push(Step::StopInstance { instance: instance.clone() });
+    }
+    if enabled && !inputs.config.instances().any(|i| i == id) {
+        steps.push(Step::DisableUnits { units: vec![instance.unit.clone()] });
+    }
+    if drained && !runs {
+        steps.push(Step::RemoveFile { path: id.marker() });
+    }
+    steps
+}

@@ -1,0 +1,53 @@
+//! What must be true before a deploy touches anything. A rollback is only warned: it has to work on the
+//! worst night.
+
+use super::{Inputs, env};
+use crate::model::envfile::EnvFile;
+
+/// A reason not to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub what: String,
+    /// What to do about it.
+    pub hint: String,
+    /// The config or the env file is wrong, rather than the host.
+    pub config: bool,
+}
+
+/// Everything that speaks against beginning, in the order in which a person would mend it.
+pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let missing = env::missing(inputs.config, wanted);
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|k| k.as_str()).collect();
+        problems.push(Problem {
+            what: format!("required environment is missing, empty or `...`: {}", names.join(", ")),
+            hint: "set it with `astra-agent env set KEY`, or under [env] in agent.toml".into(),
+            config: true,
+        });
+    }
+    let free = inputs.observed.free_bytes;
+    let least = inputs.config.deploy.min_free;
+    if let Some(free) = free.filter(|free| *free < least) {
+        problems.push(Problem {
+            what: format!("the image store has {} MiB free, [deploy] min_free wants {}", free >> 20, least >> 20),
+            hint: "free disk space, or lower min_free".into(),
+            config: false,
+        });
+    }
+    if inputs.observed.engine.is_none() {
+        problems.push(Problem {
+            what: "the container engine does not answer".into(),
+            hint: "start it: `systemctl start podman.socket` (or docker)".into(),
+            config: false,
+        });
+    }
+    if inputs.observed.caddy.is_none() && inputs.committed().is_some() {
+        problems.push(Problem {
+            what: "Caddy does not answer on its admin socket".into(),
+            hint: "look at `systemctl status astra-caddy`, start it, or `astra-agent reconcile`".into(),
+            config: false,
+        });
+    }
+    problems
+}

@@ -1,0 +1,60 @@
+//! What is tidied up after a run. Of the local images: never what runs, is on trial or could be rolled back to.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::model::digest::Digest;
+use crate::model::name::LAST_APP_IMAGE;
+use crate::model::step::{Content, Step};
+
+use super::Inputs;
+
+/// What follows every run, whatever became of it: `last_app_image` says where a rollback would lead, and
+/// superfluous images go. A failure here is a warning.
+pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
+    let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
+    steps.extend(images(inputs));
+    steps
+}
+
+/// The file is derived: written when it differs, absent when there is nothing to go back to.
+fn pointer(inputs: &Inputs<'_>) -> Option<Step> {
+    let path = PathBuf::from(LAST_APP_IMAGE);
+    let seen = inputs.observed.files.get(&path);
+    match inputs.history.rollback_target() {
+        Some(target) => {
+            let bytes = format!("{}\n", target.image).into_bytes();
+            let differs = seen.is_none_or(|f| f.bytes != bytes);
+            differs.then(|| Step::WriteFile { path, mode: 0o644, content: Content::Plain(bytes) })
+        }
+        None => seen.map(|_| Step::RemoveFile { path }),
+    }
+}
+
+/// Remove the app's images beyond `[deploy] keep`. At least two besides the current one always stay.
+fn images(inputs: &Inputs<'_>) -> Vec<Step> {
+    // Without a history that can be trusted nothing is known to be superfluous.
+    if inputs.history.damaged.is_some() || inputs.history.commits.is_empty() {
+        return Vec::new();
+    }
+    let keep = kept(inputs);
+    let images = inputs.observed.images.iter();
+    let surplus = images.filter(|image| {
+        // An image has several digests (index and platform manifest): one that is kept keeps it.
+        !image.repo_digests.is_empty() && !image.repo_digests.iter().any(|r| keep.contains(&r.digest))
+    });
+    surplus
+        .filter_map(|image| image.repo_digests.first())
+        .map(|image| Step::RemoveImage { image: image.clone() })
+        .collect()
+}
+
+fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
+    let keep = inputs.config.deploy.keep.max(3);
+    let mut digests: BTreeSet<Digest> = inputs.history.newest_digests(keep).into_iter().collect();
+    digests.extend(inputs.committed().map(|c| c.lines.image.digest));
+    digests.extend(inputs.history.rollback_target().map(|r| r.image.digest.clone()));
+    let running = inputs.observed.instances.values().filter_map(|i| i.runs.as_ref());
+    digests.extend(running.map(|r| r.image.digest.clone()));
+    digests
+}

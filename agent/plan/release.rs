@@ -1,0 +1,249 @@
+//! The decision to bring one image into service: the order of DESIGN.md, "A deploy, in order".
+
+use std::collections::BTreeMap;
+
+use crate::config::Strategy;
+use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::fingerprint::Fingerprint;
+use crate::model::image::PinnedImage;
+use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
+use crate::model::plan::Plan;
+use crate::model::release::{Candidate, Release};
+use crate::model::secret::Secret;
+use crate::model::step::{Content, Fallback, Step};
+
+use super::migrations::{self, Wish};
+use super::preflight::{self, Problem};
+use super::{Inputs, env, units};
+
+/// What the command asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub image: PinnedImage,
+    pub migrate: Wish,
+    /// Try a held release again.
+    pub force: bool,
+    /// The timer asks, not a person: a digest is held whatever it ran with.
+    pub automatic: bool,
+    /// On the way back preflight warns where it otherwise refuses.
+    pub lenient: bool,
+}
+
+/// Why no plan was made.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("release {number} ({digest}) is held since run {run}: {reason}")]
+    Held { number: u64, digest: String, run: u64, reason: String },
+    #[error("{}", list(.0))]
+    Preflight(Vec<Problem>),
+    #[error("making the environment: {0}")]
+    Env(String),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(|p| format!("{}\n  hint: {}", p.what, p.hint)).collect();
+    lines.join("\n")
+}
+
+/// The plan that brings `request.image` into service; empty when it is what serves.
+pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
+    let current = inputs.env_file();
+    let wanted = env::desired(inputs.config, &current, &inputs.observed.env_values)
+        .map_err(|e| Refusal::Env(e.to_string()))?;
+    let candidate = candidate(inputs, request, &wanted)?;
+    if serves(inputs, &candidate) {
+        return Ok(Plan::default());
+    }
+    refuse_held(inputs, request, &candidate.release)?;
+    let problems = preflight::problems(inputs, &wanted);
+    let mut warnings = Vec::new();
+    if !problems.is_empty() {
+        if !request.lenient {
+            return Err(Refusal::Preflight(problems));
+        }
+        warnings.extend(problems.into_iter().map(|p| p.what));
+    }
+    if inputs.config.deploy.strategy == Strategy::Rolling && inputs.config.app.instances == 1 {
+        warnings.push("rolling with one instance: the site is down while it restarts".into());
+    }
+    Ok(build(inputs, request, &current, &wanted, candidate, warnings))
+}
+
+fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {
+    let config = inputs.config;
+    let args = units::app_args(config, inputs.engine);
+    let command = config.app.command.clone();
+    let fingerprint = fingerprint(inputs, wanted, &args, &command);
+    let at_least = inputs.committed().map_or(0, |c| c.lines.release);
+    let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
+    let release = Release { number, image: request.image.clone(), fingerprint };
+    let lines = ManagedLines { image: request.image.clone(), release: number, args, command };
+    wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
+    Ok(Candidate { release, lines })
+}
+
+/// Covers what changes the container: every variable it gets, its arguments and its command.
+fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: &[String]) -> Fingerprint {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for key in wanted.keys() {
+        if is_managed(&key) {
+            continue;
+        }
+        let value = wanted.get(&key).unwrap_or_default();
+        parts.push(format!("{key}={}", value.reveal()).into_bytes());
+    }
+    parts.sort();
+    parts.push(b"args".to_vec());
+    parts.extend(args.iter().map(|a| a.clone().into_bytes()));
+    parts.push(b"command".to_vec());
+    parts.extend(command.iter().map(|a| a.clone().into_bytes()));
+    inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
+}
+
+fn is_managed(key: &str) -> bool {
+    matches!(key, "APP_IMAGE" | "ASTRA_RELEASE" | "APP_ARGS" | "APP_COMMAND")
+}
+
+/// The candidate is committed, and every instance runs it and is ready.
+fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
+    let committed = inputs.committed().is_some_and(|c| c.lines == candidate.lines);
+    committed
+        && inputs.config.instances().all(|id| {
+            let seen = inputs.observed.instances.get(&id);
+            seen.is_some_and(|i| i.ready && i.runs.as_ref().is_some_and(|r| r.release == candidate.release.number))
+        })
+}
+
+fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
+    let digest = &release.image.digest;
+    let held = if request.automatic {
+        inputs.history.held_digest(digest)
+    } else {
+        inputs.history.held_exactly(digest, &release.fingerprint)
+    };
+    match held {
+        Some(held) if !request.force => Err(Refusal::Held {
+            number: held.release.number,
+            digest: digest.short().to_owned(),
+            run: held.run,
+            reason: held.reason.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn build(
+    inputs: &Inputs<'_>,
+    request: &Request,
+    current: &EnvFile,
+    wanted: &EnvFile,
+    candidate: Candidate,
+    warnings: Vec<String>,
+) -> Plan {
+    let mut steps = Vec::new();
+    let image = &candidate.release.image;
+    let local = inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
+    if !local {
+        steps.push(Step::Pull { image: image.clone() });
+    }
+    steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });
+    steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
+    steps.extend(roll(inputs, &candidate));
+    if !local {
+        steps.push(Step::FlushImages);
+    }
+    let commit = steps.len();
+    steps.push(commit_step(inputs, current, wanted, &candidate));
+    steps.extend(after(inputs));
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
+}
+
+/// What astra.env becomes at the commit, under the name that the release on trial reads.
+fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Content {
+    let file = wanted.with_managed(&candidate.lines).unwrap_or_else(|_| wanted.clone());
+    Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
+}
+
+/// One instance after another; with surge the spare first, and it leaves last.
+fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
+    let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
+    let soak = inputs.config.deploy.soak;
+    let probe = inputs.probe();
+    let order: Vec<InstanceId> = inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
+    let mut steps = Vec::new();
+    for (nth, id) in order.iter().enumerate() {
+        let instance = inputs.target(*id);
+        let fallback = fallback(inputs, *id);
+        match fallback {
+            Fallback::Committed { .. } if drains => steps
+                .push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout }),
+            // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
+            Fallback::Stopped if drains => steps.push(Step::WriteFile {
+                path: id.marker(),
+                mode: 0o644,
+                content: Content::Plain(Vec::new()),
+            }),
+            _ => {}
+        }
+        steps.push(Step::Try {
+            instance: instance.clone(),
+            candidate: candidate.clone(),
+            fallback,
+            timeout: probe.timeout,
+        });
+        steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
+        if nth == 0 && drains && !soak.is_zero() {
+            steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
+        }
+        if drains {
+            steps.push(Step::Rejoin { instance });
+        }
+    }
+    if !soak.is_zero() {
+        let instances = order.iter().map(|id| inputs.target(*id)).collect();
+        steps.push(Step::Soak { instances, time: soak, probe });
+    }
+    steps
+}
+
+fn fallback(inputs: &Inputs<'_>, id: InstanceId) -> Fallback {
+    if inputs.committed().is_none() || inputs.config.spare() == Some(id) {
+        return Fallback::Stopped;
+    }
+    Fallback::Committed { probe: inputs.probe(), stop: inputs.config.app.stop_timeout }
+}
+
+fn commit_step(inputs: &Inputs<'_>, current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Step {
+    let changed = env::changed(current, wanted);
+    let env: BTreeMap<EnvKey, Secret> =
+        changed.into_iter().filter_map(|key| wanted.get(key.as_str()).map(|value| (key, value))).collect();
+    Step::Commit {
+        file: inputs.config.app.name.env_file(),
+        old: current.managed().ok().flatten(),
+        candidate: candidate.clone(),
+        env,
+    }
+}
+
+/// Past the commit point: the trial's traces go, the spare, and what comes up at boot.
+fn after(inputs: &Inputs<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let ids = || inputs.config.instances().chain(inputs.config.spare());
+    steps.extend(ids().map(|id| Step::RemoveFile { path: id.trial_file() }));
+    steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
+    if let Some(spare) = inputs.config.spare() {
+        let instance = inputs.target(spare);
+        steps.push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout });
+        steps.push(Step::StopInstance { instance });
+    }
+    let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");
+    let wanted = units::enabled(inputs.config);
+    let units: Vec<String> = wanted.iter().filter(|u| !seen(u)).cloned().collect();
+    if !units.is_empty() {
+        steps.push(Step::EnableUnits { units });
+    }
+    let active = |unit: &&String| inputs.observed.units.get(*unit).is_some_and(|u| u.active == "active");
+    let timers = wanted.iter().filter(|u| u.ends_with(".timer"));
+    steps.extend(timers.filter(|t| !active(t)).map(|t| Step::StartUnit { unit: t.clone() }));
+    steps
+}
