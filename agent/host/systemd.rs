@@ -1,0 +1,392 @@
+//! systemd over D-Bus (org.freedesktop.systemd1(5)): what units are, and jobs that are waited for.
+//!
+//! Two connections: one for calls, one on which a single task drains `JobRemoved` (systemd/jobs.rs says why).
+//! Both are made when first needed, and made again when the bus dropped them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
+
+mod jobs;
+
+use crate::model::observed::UnitSeen;
+pub(super) use jobs::Calling;
+use jobs::Jobs;
+pub use jobs::{BusError, JobError, JobResult, Verb};
+
+pub(super) const BUS: &str = "org.freedesktop.systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
+/// Longest wait for the answer to one call. A reload of a busy host takes 0.1 s.
+const CALL: Duration = Duration::from_secs(25);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A unit's properties of one interface.
+pub(super) type Properties = HashMap<String, OwnedVariant>;
+
+/// The service manager behind one bus.
+#[derive(Debug)]
+pub struct Systemd {
+    /// D-Bus address; `None`: the system bus.
+    address: Option<String>,
+    calls: Mutex<Option<Connection>>,
+    jobs: Mutex<Option<Jobs>>,
+}
+
+impl Systemd {
+    /// The system bus. Fails where it does not take us within 10 s.
+    pub async fn connect() -> Result<Self> {
+        Self::new(None).await
+    }
+
+    /// The bus at a D-Bus address, e.g. `unix:path=/run/dbus/system_bus_socket` (D-Bus specification,
+    /// "Server Addresses").
+    pub async fn connect_to(address: &str) -> Result<Self> {
+        Self::new(Some(address.to_owned())).await
+    }
+
+    async fn new(address: Option<String>) -> Result<Self> {
+        let new = Self { address, calls: Mutex::default(), jobs: Mutex::default() };
+        let _ = new.connection().await.context("connecting to systemd over D-Bus")?;
+        Ok(new)
+    }
+
+    /// The unit as it is now. A unit that does not exist is not an error: its `load` is `not-found`.
+    /// `result`, `restarts`, `main_pid` and `exit_code` are only filled for a service.
+    pub async fn unit(&self, name: &str) -> Result<UnitSeen> {
+        self.read(name).await.with_context(|| format!("reading the state of {name}"))
+    }
+
+    /// Many units at once, all questions in flight together.
+    pub async fn units(&self, names: &[String]) -> Result<BTreeMap<String, UnitSeen>> {
+        let all =
+            names.iter().map(|name| async { Ok::<_, anyhow::Error>((name.clone(), self.unit(name).await?)) });
+        Ok(try_join_all(all).await?.into_iter().collect())
+    }
+
+    async fn read(&self, name: &str) -> Result<UnitSeen> {
+        let path = unit_path(name);
+        let (unit, service) = tokio::try_join!(self.properties(&path, UNIT), async {
+            match name.ends_with(".service") {
+                true => self.properties(&path, SERVICE).await,
+                false => Ok(Properties::new()),
+            }
+        })?;
+        let invocation: Vec<u8> = get(&unit, "InvocationID").unwrap_or_default();
+        // waitid(2): 1 is CLD_EXITED, only then is the status an exit code.
+        let exited = get::<i32>(&service, "ExecMainCode") == Some(1);
+        Ok(UnitSeen {
+            load: get(&unit, "LoadState").unwrap_or_default(),
+            active: get(&unit, "ActiveState").unwrap_or_default(),
+            sub: get(&unit, "SubState").unwrap_or_default(),
+            enabled: get(&unit, "UnitFileState").unwrap_or_default(),
+            result: get(&service, "Result").unwrap_or_default(),
+            restarts: get(&service, "NRestarts").unwrap_or_default(),
+            invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
+            main_pid: get(&service, "MainPID").unwrap_or_default(),
+            need_reload: get(&unit, "NeedDaemonReload").unwrap_or_default(),
+            exit_code: exited.then(|| get(&service, "ExecMainStatus")).flatten(),
+        })
+    }
+
+    /// All properties of one interface of an object. systemd loads the unit that the path names, as `LoadUnit`
+    /// does.
+    pub(super) async fn properties(&self, path: &str, interface: &str) -> Result<Properties, zbus::Error> {
+        self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &(interface,)).await
+    }
+
+    /// Names of units that match one of the glob `patterns`: loaded ones, and unit files (templates stand
+    /// there as `NAME@.service`). A unit whose file is gone but which still runs is in it.
+    pub async fn list(&self, patterns: &[&str]) -> Result<Vec<String>> {
+        type Listed =
+            (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+        let any_state: [&str; 0] = [];
+        let body = (&any_state[..], patterns);
+        let (loaded, files): (Vec<Listed>, Vec<(String, String)>) = tokio::try_join!(
+            self.manager("ListUnitsByPatterns", &body),
+            self.manager("ListUnitFilesByPatterns", &body),
+        )
+        .with_context(|| format!("listing the units {}", patterns.join(", ")))?;
+        let loaded = loaded
+            .into_iter()
+            .filter(|(_, _, load, active, ..)| load != "not-found" || active != "inactive")
+            .map(|(name, ..)| name);
+        let files = files.into_iter().filter_map(|(path, _)| Some(path.rsplit('/').next()?.to_owned()));
+        Ok(loaded.chain(files).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// Starts a unit and waits for its job: for `Type=notify` until READY, for a oneshot until its end. Done
+    /// is not yet good: the unit may have died right after (DESIGN.md, "Trust the job result …").
+    pub async fn start(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
+        self.job(unit, Verb::Start, deadline).await
+    }
+
+    /// Stops a unit and waits for its job. A unit that does not exist is stopped.
+    pub async fn stop(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
+        self.job(unit, Verb::Stop, deadline).await
+    }
+
+    /// Restarts a unit, or starts it where it does not run, and waits for its job.
+    pub async fn restart(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
+        self.job(unit, Verb::Restart, deadline).await
+    }
+
+    /// `systemctl daemon-reload`.
+    pub async fn reload(&self) -> Result<()> {
+        self.manager("Reload", &()).await.context("reloading the unit files")
+    }
+
+    /// `systemctl enable`, without a reload. Enabled ones stay enabled.
+    pub async fn enable(&self, units: &[&str]) -> Result<()> {
+        let _: (bool, Vec<(String, String, String)>) = self
+            .manager("EnableUnitFiles", &(units, false, false))
+            .await
+            .with_context(|| format!("enabling {}", units.join(", ")))?;
+        Ok(())
+    }
+
+    /// `systemctl disable`, without a reload. A unit file that is gone is disabled.
+    pub async fn disable(&self, units: &[&str]) -> Result<()> {
+        match self.manager::<_, Vec<(String, String, String)>>("DisableUnitFiles", &(units, false)).await {
+            Err(error) if !is(&error, "NoSuchUnit") && !is(&error, "FileNotFound") => {
+                Err(error).with_context(|| format!("disabling {}", units.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `systemctl reset-failed`: the way out of a start limit. A unit that is not loaded has nothing to reset.
+    pub async fn reset_failed(&self, unit: &str) -> Result<()> {
+        match self.manager::<_, ()>("ResetFailedUnit", &(unit,)).await {
+            Err(error) if !is(&error, "NoSuchUnit") => {
+                Err(error).with_context(|| format!("resetting the failed state of {unit}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends signal number `signal` (signal(7)) to the main process of `unit`.
+    pub async fn kill(&self, unit: &str, signal: i32) -> Result<()> {
+        self.manager("KillUnit", &(unit, "main", signal))
+            .await
+            .with_context(|| format!("sending signal {signal} to {unit}"))
+    }
+
+    /// `enabled`, `disabled`, `static`, …; `None` where there is no such unit file.
+    pub async fn unit_file_state(&self, unit: &str) -> Result<Option<String>> {
+        match self.manager("GetUnitFileState", &(unit,)).await {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if is(&error, "NoSuchUnit") || is(&error, "FileNotFound") => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("asking whether {unit} is enabled")),
+        }
+    }
+
+    /// Version of systemd, as it says it: `257.8-1~deb13u2`.
+    pub async fn version(&self) -> Result<String> {
+        let version: OwnedVariant = self
+            .call(PATH, "org.freedesktop.DBus.Properties", "Get", &(MANAGER, "Version"))
+            .await
+            .context("asking systemd for its version")?;
+        String::try_from(version).context("asking systemd for its version")
+    }
+
+    /// A call of the manager.
+    pub(super) async fn manager<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
+    where
+        B: serde::Serialize + zbus::DynamicType + Sync,
+        R: serde::de::DeserializeOwned + zbus::Type,
+    {
+        self.call(PATH, MANAGER, method, body).await
+    }
+
+    /// A call; when the bus has dropped us, one more on a new connection. Every call here may be repeated:
+    /// the second start of a unit finds the first's job.
+    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
+    where
+        B: serde::Serialize + zbus::DynamicType + Sync,
+        R: serde::de::DeserializeOwned + zbus::Type,
+    {
+        let connection = self.connection().await?;
+        let reply = match connection.call_method(Some(BUS), path, Some(interface), method, body).await {
+            Err(error) if dropped(&error) || (connection.is_closed() && !is_method_error(&error)) => {
+                self.connection().await?.call_method(Some(BUS), path, Some(interface), method, body).await?
+            }
+            other => other?,
+        };
+        reply.body().deserialize()
+    }
+
+    /// The connection that calls go over.
+    pub(super) async fn connection(&self) -> Result<Connection, zbus::Error> {
+        let mut slot = self.calls.lock().await;
+        match slot.as_ref() {
+            Some(connection) if !connection.is_closed() => Ok(connection.clone()),
+            _ => Ok(slot.insert(self.open().await?).clone()),
+        }
+    }
+
+    /// A new connection of its own.
+    pub(super) async fn open(&self) -> Result<Connection, zbus::Error> {
+        let builder = match &self.address {
+            None => zbus::connection::Builder::system(),
+            Some(address) => zbus::connection::Builder::address(address.as_str()),
+        };
+        tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build())
+            .await
+            .unwrap_or_else(|_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())))
+    }
+
+    /// To be made before a call that makes a job, so that its end cannot be missed.
+    pub(super) async fn calling(&self) -> Result<Calling, zbus::Error> {
+        Ok(self.jobs().await?.calling())
+    }
+
+    async fn jobs(&self) -> Result<Jobs, zbus::Error> {
+        let mut slot = self.jobs.lock().await;
+        match slot.as_ref() {
+            Some(jobs) if jobs.alive() => Ok(jobs.clone()),
+            _ => Ok(slot.insert(Jobs::listen(self.open().await?).await?).clone()),
+        }
+    }
+
+    async fn job(&self, unit: &str, verb: Verb, deadline: Duration) -> Result<(), JobError> {
+        let until = Instant::now() + deadline;
+        let run = async {
+            let calling = self.calling().await?;
+            let job: OwnedObjectPath = self.manager(verb.method(), &(unit, "replace")).await?;
+            Ok::<_, zbus::Error>((calling, job))
+        };
+        let (calling, job) = match tokio::time::timeout_at(until, run).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) if verb == Verb::Stop && is(&error, "NoSuchUnit") => return Ok(()),
+            Ok(Err(error)) => return Err(JobError::refused(unit, verb, error)),
+            Err(_) => return Err(self.late(unit, verb, deadline).await),
+        };
+        match tokio::time::timeout_at(until, self.outcome(calling, &job, unit, verb)).await {
+            Ok(JobResult::Done) => Ok(()),
+            Ok(result) => Err(JobError::new(unit, verb, result, self.why(unit).await)),
+            Err(_) => Err(self.late(unit, verb, deadline).await),
+        }
+    }
+
+    /// Waits for the end of a job that `calling` has begun.
+    pub(super) async fn outcome(
+        &self,
+        calling: Calling,
+        job: &OwnedObjectPath,
+        unit: &str,
+        verb: Verb,
+    ) -> JobResult {
+        match calling.end_of(job).await {
+            Some(result) => result,
+            None => self.reread(job, unit, verb).await,
+        }
+    }
+
+    /// The bus was lost while we waited: look at the job and the unit instead, until the job is gone.
+    async fn reread(&self, job: &OwnedObjectPath, unit: &str, verb: Verb) -> JobResult {
+        loop {
+            if let Ok(seen) = self.properties(&unit_path(unit), UNIT).await {
+                let (_, current): (u32, OwnedObjectPath) = get(&seen, "Job").unwrap_or_default();
+                let active: String = get(&seen, "ActiveState").unwrap_or_default();
+                if current != *job {
+                    return match (verb, active.as_str()) {
+                        (Verb::Stop, "inactive" | "failed") => JobResult::Done,
+                        // A oneshot without RemainAfterExit= is inactive when it has done its work.
+                        (Verb::Start | Verb::Restart, "active" | "inactive") => JobResult::Done,
+                        (_, "failed") => JobResult::Failed,
+                        _ => JobResult::Other("lost with the bus".to_owned()),
+                    };
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    pub(super) async fn late(&self, unit: &str, verb: Verb, deadline: Duration) -> JobError {
+        let seen = self.unit(unit).await.map(|seen| format!("; it is {} ({})", seen.active, seen.sub));
+        let detail =
+            format!("its job did not end within {} s{}", deadline.as_secs_f64(), seen.unwrap_or_default());
+        JobError::new(unit, verb, JobResult::Deadline, detail)
+    }
+
+    /// What the unit itself says about a job that went wrong.
+    pub(super) async fn why(&self, unit: &str) -> String {
+        match self.unit(unit).await {
+            Ok(seen) if seen.load != "loaded" => format!("the unit is {}", seen.load),
+            Ok(UnitSeen { exit_code: Some(code), result, .. }) if result == "exit-code" => {
+                format!("exit code {code}")
+            }
+            Ok(seen) if seen.result.is_empty() => format!("the unit is {} ({})", seen.active, seen.sub),
+            Ok(seen) => seen.result,
+            Err(error) => format!("{error:#}"),
+        }
+    }
+}
+
+/// A property, when it is there and of that type.
+pub(super) fn get<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
+    T::try_from(properties.get(name)?.try_clone().ok()?).ok()
+}
+
+/// Whether `error` is systemd's `org.freedesktop.systemd1.NAME` (or the standard error of that name). Names
+/// are stable, texts are not.
+pub(super) fn is(error: &zbus::Error, name: &str) -> bool {
+    match error {
+        zbus::Error::MethodError(full, ..) => full.as_str().rsplit('.').next() == Some(name),
+        zbus::Error::FDO(inner) => {
+            use zbus::DBusError;
+            inner.name().as_str().rsplit('.').next() == Some(name)
+        }
+        _ => false,
+    }
+}
+
+fn is_method_error(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(..) | zbus::Error::FDO(_))
+}
+
+fn dropped(error: &zbus::Error) -> bool {
+    let zbus::Error::InputOutput(error) = error else { return false };
+    use std::io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe | Kind::ConnectionReset | Kind::NotConnected | Kind::UnexpectedEof
+    )
+}
+
+/// Object path of a unit (sd_bus_path_encode(3)): every byte but ASCII letters, and digits that do not come
+/// first, is written `_xx`.
+pub(super) fn unit_path(name: &str) -> String {
+    let mut path = format!("{PATH}/unit/");
+    for (at, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_paths_are_escaped_as_systemd_does() {
+        assert_eq!(
+            unit_path("astra-app@1.service"),
+            "/org/freedesktop/systemd1/unit/astra_2dapp_401_2eservice"
+        );
+        assert_eq!(unit_path("1.mount"), "/org/freedesktop/systemd1/unit/_31_2emount");
+    }
+}

@@ -1,0 +1,235 @@
+//! Jobs of systemd: their names, and the one task that hears them end.
+//!
+//! The order that loses nothing: the `JobRemoved` stream is open and `Subscribe()` called before the call
+//! that makes the job; the answer names the job's path; the signal is matched by that path, whether it came
+//! before the answer or after. A stream that nobody drains blocks every call on its connection once its queue
+//! of 64 is full (zbus), so the stream has a connection of its own, and a task that always drains it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use tokio::sync::oneshot;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
+
+use super::{BUS, MANAGER, PATH};
+
+/// What a job does to its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Verb {
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Start => "StartUnit",
+            Self::Stop => "StopUnit",
+            Self::Restart => "RestartUnit",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "starting",
+            Self::Stop => "stopping",
+            Self::Restart => "restarting",
+        })
+    }
+}
+
+/// How a job ended (org.freedesktop.systemd1(5), `JobRemoved`), or why its end is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobResult {
+    Done,
+    Failed,
+    Canceled,
+    Timeout,
+    Dependency,
+    Skipped,
+    Assert,
+    /// A result that systemd has learnt since, e.g. `collected`.
+    Other(String),
+    /// systemd did not take the call, or could not be reached.
+    Refused,
+    /// We stopped waiting; the job may still run.
+    Deadline,
+}
+
+impl JobResult {
+    fn parse(text: &str) -> Self {
+        match text {
+            "done" => Self::Done,
+            "failed" => Self::Failed,
+            "canceled" => Self::Canceled,
+            "timeout" => Self::Timeout,
+            "dependency" => Self::Dependency,
+            "skipped" => Self::Skipped,
+            "assert" => Self::Assert,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for JobResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "job done",
+            Self::Failed => "job failed",
+            Self::Canceled => "job canceled",
+            Self::Timeout => "job timed out",
+            Self::Dependency => "job failed for a unit that it requires",
+            Self::Skipped => "job skipped",
+            Self::Assert => "job failed an assertion of its unit",
+            Self::Other(text) => return write!(f, "job ended as `{text}`"),
+            Self::Refused => "systemd refused",
+            Self::Deadline => "waited too long",
+        })
+    }
+}
+
+/// A job that did not end well: `restarting astra-app@1.service: job failed: start-limit-hit`.
+#[derive(Debug, thiserror::Error)]
+#[error("{verb} {unit}: {result}: {detail}")]
+pub struct JobError {
+    pub unit: String,
+    pub verb: Verb,
+    pub result: JobResult,
+    /// The unit's `Result`, its exit code, or what D-Bus said.
+    pub detail: String,
+    /// The D-Bus error, where it is one: the host is to blame, not the unit.
+    #[source]
+    pub source: Option<BusError>,
+}
+
+/// A D-Bus error as a source: its text stands in [`JobError::detail`] already.
+#[derive(Debug, thiserror::Error)]
+#[error("the D-Bus call failed")]
+pub struct BusError(#[source] pub zbus::Error);
+
+impl JobError {
+    pub(in super::super) fn new(unit: &str, verb: Verb, result: JobResult, detail: String) -> Self {
+        Self { unit: unit.to_owned(), verb, result, detail, source: None }
+    }
+
+    pub(in super::super) fn refused(unit: &str, verb: Verb, error: zbus::Error) -> Self {
+        let new = Self::new(unit, verb, JobResult::Refused, error.to_string());
+        Self { source: Some(BusError(error)), ..new }
+    }
+}
+
+/// The ends of jobs, heard by one task.
+#[derive(Clone, Debug)]
+pub(super) struct Jobs {
+    table: Arc<Mutex<Table>>,
+    connection: Connection,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Calls whose job path is not known yet, or still waited for: while there is one, ends are remembered.
+    calling: usize,
+    ended: HashMap<OwnedObjectPath, JobResult>,
+    waiting: HashMap<OwnedObjectPath, oneshot::Sender<JobResult>>,
+    /// The stream is over: nothing will be heard any more.
+    deaf: bool,
+}
+
+/// Number, path, unit and result of a job.
+type Removed = (u32, OwnedObjectPath, String, String);
+
+impl Jobs {
+    /// Listens on `connection`, which nothing else may use.
+    pub(super) async fn listen(connection: Connection) -> Result<Self, zbus::Error> {
+        let rule = MatchRule::builder()
+            .msg_type(zbus::message::Type::Signal)
+            .sender(BUS)
+            .interface(MANAGER)
+            .member("JobRemoved")
+            .path(PATH)
+            .build()?;
+        let mut stream = MessageStream::for_match_rule(rule, &connection, None).await?;
+        let table = Arc::new(Mutex::new(Table::default()));
+        let heard = Arc::clone(&table);
+        tokio::spawn(async move {
+            while let Some(message) = stream.next().await {
+                let Ok(message) = message else { break };
+                let removed: Result<Removed, _> = message.body().deserialize();
+                if let Ok((_, job, _, result)) = removed {
+                    lock(&heard).heard(job, JobResult::parse(&result));
+                }
+            }
+            let mut table = lock(&heard);
+            table.deaf = true;
+            table.waiting.clear();
+        });
+        connection.call_method(Some(BUS), PATH, Some(MANAGER), "Subscribe", &()).await?;
+        Ok(Self { table, connection })
+    }
+
+    pub(super) fn alive(&self) -> bool {
+        !self.connection.is_closed() && !lock(&self.table).deaf
+    }
+
+    /// To be made before the call that makes a job.
+    pub(super) fn calling(&self) -> Calling {
+        lock(&self.table).calling += 1;
+        Calling { table: Arc::clone(&self.table) }
+    }
+}
+
+impl Table {
+    fn heard(&mut self, job: OwnedObjectPath, result: JobResult) {
+        if let Some(waiter) = self.waiting.remove(&job) {
+            // Nobody waits any more: past its deadline.
+            let _ = waiter.send(result);
+        } else if self.calling > 0 {
+            self.ended.insert(job, result);
+        }
+    }
+}
+
+/// A call that makes a job. While it lives no end of a job is forgotten.
+#[derive(Debug)]
+pub(in super::super) struct Calling {
+    table: Arc<Mutex<Table>>,
+}
+
+impl Calling {
+    /// Waits for the end of `job`; `None` when the bus was lost. Without a deadline of its own.
+    pub(super) async fn end_of(self, job: &OwnedObjectPath) -> Option<JobResult> {
+        let end = {
+            let mut table = lock(&self.table);
+            if let Some(result) = table.ended.remove(job) {
+                return Some(result);
+            }
+            if table.deaf {
+                return None;
+            }
+            let (tell, end) = oneshot::channel();
+            table.waiting.insert(job.clone(), tell);
+            end
+        };
+        end.await.ok()
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        let mut table = lock(&self.table);
+        table.calling = table.calling.saturating_sub(1);
+        if table.calling == 0 {
+            table.ended.clear();
+            table.waiting.retain(|_, waiter| !waiter.is_closed());
+        }
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}

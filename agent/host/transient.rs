@@ -1,0 +1,205 @@
+//! A command as a transient unit (systemd-run(1)): it survives our caller's terminal, lives under the sandbox
+//! that its properties describe, writes to the caller's own descriptors, and when it is killed systemd starts
+//! another unit for it. The command line calls here, to run a mutating verb.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
+
+mod properties;
+
+use super::systemd::{
+    BUS, JobError, JobResult, MANAGER, PATH, Properties, SERVICE, Systemd, UNIT, Verb, get, is, unit_path,
+};
+
+/// Longest wait for the command's `execve`; everything before it is systemd's own work.
+const START: Duration = Duration::from_secs(30);
+/// How often a run is looked at, even when no signal says that anything changed.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The command and its surroundings.
+#[derive(Debug)]
+pub struct Transient<'a> {
+    /// `astra-agent-run.service`
+    pub name: &'a str,
+    /// What `systemctl status` shows; never a secret.
+    pub description: &'a str,
+    /// The command; the first is an absolute path. Taken literally: no specifiers, no variables.
+    pub argv: &'a [String],
+    /// Lines of a unit file's `[Service]` section, e.g. of units/sandbox.conf.
+    pub properties: &'a str,
+    pub env: &'a [(String, String)],
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+    /// The unit that systemd starts when the command fails or is killed.
+    pub on_failure: &'a str,
+    /// Exit codes that are no failure (`SuccessExitStatus=`), besides 0.
+    pub success_exit: &'a [i32],
+    /// How long SIGTERM may take before SIGKILL.
+    pub stop_timeout: Duration,
+}
+
+/// Why a command was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum TransientError {
+    /// A unit of that name is there already: another run.
+    #[error("starting {0}: a unit of that name exists already")]
+    UnitExists(String),
+    /// systemd could not execute it, e.g. for its sandbox.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// How the command ended: exactly one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub code: Option<i32>,
+    /// The signal that killed it (signal(7)).
+    pub signal: Option<i32>,
+}
+
+/// A command that runs, or has run.
+#[derive(Debug)]
+pub struct TransientRun<'a> {
+    systemd: &'a Systemd,
+    unit: String,
+    changed: Arc<Notify>,
+    /// Dropping this ends the task that drains its signals.
+    _signals: Connection,
+    /// systemd keeps the unit's exit status for as long as this connection lives (`AddRef`).
+    reference: Connection,
+}
+
+/// Runs a command; returns when systemd has executed it. It may have ended by then.
+pub async fn run_transient<'a>(
+    systemd: &'a Systemd,
+    transient: Transient<'_>,
+) -> Result<TransientRun<'a>, TransientError> {
+    let unit = transient.name.to_owned();
+    let doing = || format!("starting {unit}");
+    let body = bodies(&transient).with_context(doing)?;
+    let changed = Arc::new(Notify::new());
+    let signals = watch(systemd, &unit, Arc::clone(&changed)).await.with_context(doing)?;
+    let reference = systemd.open().await.with_context(doing)?;
+    let begin = async {
+        let calling = systemd.calling().await?;
+        let extra: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+        let message = reference
+            .call_method(Some(BUS), PATH, Some(MANAGER), "StartTransientUnit", &(&unit, "fail", body, extra))
+            .await?;
+        Ok::<_, zbus::Error>((calling, message.body().deserialize::<OwnedObjectPath>()?))
+    };
+    let (calling, job) = match begin.await {
+        Ok(begun) => begun,
+        Err(error) if is(&error, "UnitExists") => return Err(TransientError::UnitExists(unit)),
+        Err(error) => return Err(JobError::refused(&unit, Verb::Start, error).into()),
+    };
+    match tokio::time::timeout(START, systemd.outcome(calling, &job, &unit, Verb::Start)).await {
+        Ok(JobResult::Done) => {}
+        Ok(result) => {
+            let detail = systemd.why(&unit).await;
+            return Err(JobError::new(&unit, Verb::Start, result, detail).into());
+        }
+        Err(_) => return Err(systemd.late(&unit, Verb::Start, START).await.into()),
+    }
+    Ok(TransientRun { systemd, unit, changed, _signals: signals, reference })
+}
+
+impl TransientRun<'_> {
+    /// Waits until the command has ended, however long it takes: its own deadlines, and the unit's, bound it.
+    /// Fails only when systemd has lost what it knew of the unit (its bus was restarted meanwhile).
+    pub async fn wait(&self) -> anyhow::Result<Exit> {
+        let doing = || format!("waiting for {}", self.unit);
+        loop {
+            if let Some(exit) = self.look().await.with_context(doing)? {
+                let body = (self.unit.as_str(),);
+                // Closing the connection does the same; this only does it sooner.
+                let _ = self.reference.call_method(Some(BUS), PATH, Some(MANAGER), "UnrefUnit", &body).await;
+                return Ok(exit);
+            }
+            // A change since the last look has left a permit: it cannot be missed.
+            let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
+        }
+    }
+
+    /// Sends `signal` to the command; it decides what to make of it.
+    pub async fn interrupt(&self, signal: i32) -> anyhow::Result<()> {
+        self.systemd.kill(&self.unit, signal).await
+    }
+
+    /// The unit's name.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
+
+    async fn look(&self) -> anyhow::Result<Option<Exit>> {
+        let path = unit_path(&self.unit);
+        let unit: Properties = self.systemd.properties(&path, UNIT).await?;
+        let active: String = get(&unit, "ActiveState").unwrap_or_default();
+        if active != "inactive" && active != "failed" {
+            return Ok(None);
+        }
+        let service = self.systemd.properties(&path, SERVICE).await?;
+        let status: Option<i32> = get(&service, "ExecMainStatus");
+        // waitid(2): CLD_EXITED, CLD_KILLED, CLD_DUMPED.
+        match get::<i32>(&service, "ExecMainCode") {
+            Some(1) => Ok(Some(Exit { code: status, signal: None })),
+            Some(2 | 3) => Ok(Some(Exit { code: None, signal: status })),
+            _ => anyhow::bail!("systemd no longer knows how it ended"),
+        }
+    }
+}
+
+/// Wakes `changed` whenever systemd says that the unit changed. On a connection of its own, always drained.
+async fn watch(systemd: &Systemd, unit: &str, changed: Arc<Notify>) -> Result<Connection, zbus::Error> {
+    let connection = systemd.open().await?;
+    let rule = MatchRule::builder()
+        .msg_type(zbus::message::Type::Signal)
+        .sender(BUS)
+        .interface("org.freedesktop.DBus.Properties")
+        .member("PropertiesChanged")
+        .path(unit_path(unit))
+        .build()?;
+    let mut stream = MessageStream::for_match_rule(rule, &connection, None).await?;
+    tokio::spawn(async move {
+        while stream.next().await.is_some() {
+            changed.notify_one();
+        }
+        changed.notify_one();
+    });
+    connection.call_method(Some(BUS), PATH, Some(MANAGER), "Subscribe", &()).await?;
+    Ok(connection)
+}
+
+/// The unit's properties in D-Bus' types (org.freedesktop.systemd1(5), "Service Unit Objects").
+fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Variant<'a>)>> {
+    let binary = transient.argv.first().context("the command is empty")?;
+    let micros = u64::try_from(transient.stop_timeout.as_micros()).unwrap_or(u64::MAX);
+    let environment: Vec<String> =
+        transient.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let fixed: [(&str, Variant<'a>); 13] = [
+        ("Description", transient.description.into()),
+        ("Type", "exec".into()),
+        ("ExecStart", vec![(binary.clone(), transient.argv.to_vec(), false)].into()),
+        ("Environment", environment.into()),
+        ("StandardInput", "null".into()),
+        ("StandardOutputFileDescriptor", Fd::from(transient.stdout).into()),
+        ("StandardErrorFileDescriptor", Fd::from(transient.stderr).into()),
+        ("OnFailure", vec![transient.on_failure].into()),
+        ("SuccessExitStatus", (transient.success_exit.to_vec(), Vec::<i32>::new()).into()),
+        ("KillMode", "mixed".into()),
+        ("TimeoutStopUSec", micros.into()),
+        ("CollectMode", "inactive-or-failed".into()),
+        ("AddRef", true.into()),
+    ];
+    let mut all: Vec<(String, Variant<'a>)> = fixed.map(|(name, value)| (name.to_owned(), value)).into();
+    all.extend(properties::parse(transient.properties)?);
+    Ok(all)
+}
