@@ -1,0 +1,30 @@
+//! `check`: agent.toml, its fragments and the env file, without touching or asking anything else.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{out, session};
+use crate::converge::Refused;
+use crate::host::files::Files;
+use crate::model::envfile::EnvFile;
+use crate::model::outcome::EXIT_USAGE;
+
+pub fn run(json: bool) -> Result<u8, Refused> {
+    let config = session::config()?;
+    let path = config.app.name.env_file();
+    let seen = Files::new(Path::new("/")).read(&path)?;
+    let file = seen.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default();
+    let problems: Vec<String> =
+        file.check().iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason)).collect();
+    if json {
+        out::json(&json!({ "ok": problems.is_empty(), "problems": problems }));
+    } else if problems.is_empty() {
+        out::line("ok");
+    }
+    for problem in problems.iter().filter(|_| !json) {
+        // A person may write what the agent would not; only what the containers get wrong is worth a word.
+        out::warning(problem);
+    }
+    Ok(if problems.is_empty() { 0 } else { EXIT_USAGE })
+}

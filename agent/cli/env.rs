@@ -1,0 +1,70 @@
+//! `env check|list|set`: the app's environment, values never shown.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use serde_json::json;
+
+use super::{Env, check, out, session};
+use crate::converge::Refused;
+use crate::host::files::Files;
+use crate::host::lock::{Lock, LockError};
+use crate::model::envfile::EnvFile;
+use crate::model::name::{EnvKey, LOCK};
+use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE};
+use crate::model::secret::Secret;
+
+/// A value longer than this cannot stand in an env file anyway.
+const LARGEST: u64 = 64 << 10;
+
+pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
+    session::root()?;
+    match what {
+        Env::Check => check::run(json),
+        Env::List => list(json),
+        Env::Set { key } => set(key),
+    }
+}
+
+fn list(json: bool) -> Result<u8, Refused> {
+    let config = session::config()?;
+    let file = read(&Files::new(Path::new("/")), &config.app.name.env_file())?;
+    let keys = file.keys();
+    if json {
+        out::json(&json!(keys));
+    } else {
+        for key in keys {
+            out::line(&format!("{key}=***"));
+        }
+    }
+    Ok(0)
+}
+
+fn set(key: &EnvKey) -> Result<u8, Refused> {
+    let config = session::config()?;
+    if std::io::stdin().is_terminal() {
+        out::line(&format!("value of {key}, then Enter and Ctrl-D:"));
+    }
+    let mut value = String::new();
+    std::io::stdin().take(LARGEST).read_to_string(&mut value).context("reading the value")?;
+    let value = value.strip_suffix('\n').unwrap_or(&value);
+    let lock = Lock::try_take(Path::new(LOCK), "astra-agent env set").map_err(|error| match error {
+        LockError::Held(held) => Refused { exit_code: EXIT_LOCKED, error: anyhow!("{held}") },
+        LockError::Other(error) => error.into(),
+    })?;
+    let files = Files::new(Path::new("/"));
+    let path = config.app.name.env_file();
+    let mut file = read(&files, &path)?;
+    let secret = Secret::new(value);
+    file.set(key.as_str(), &secret)
+        .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("setting {key}: {e}") })?;
+    files.write_atomic(&path, &file.render(), 0o600)?;
+    drop(lock);
+    out::line(&format!("{key} is set; the next `astra-agent deploy` brings it into service"));
+    Ok(0)
+}
+
+fn read(files: &Files, path: &Path) -> Result<EnvFile, Refused> {
+    Ok(files.read(path)?.map(|seen| EnvFile::parse(&seen.bytes)).unwrap_or_default())
+}

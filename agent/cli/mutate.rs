@@ -1,0 +1,142 @@
+//! The verbs that change the host. The process a person starts only asks systemd for a transient unit of the
+//! same binary and waits for it; the work is done in there, where no dropped terminal reaches it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::{Instant, sleep};
+
+use super::session::{self, Session};
+use super::{How, Mutate, Verb, out, progress, report, unit};
+use crate::converge::{Ask, Back, Refused, Want};
+use crate::host::lock::{Lock, LockError};
+use crate::model::entry::Verb as Name;
+use crate::model::name::LOCK;
+use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE, Outcome};
+use crate::plan::migrations::Wish;
+
+/// A first boot comes up with a network and a registry that are not there yet.
+const INSTALL_TRIES: u32 = 4;
+const INSTALL_PAUSE: Duration = Duration::from_secs(10);
+/// Recover waits out whoever else is repairing; nobody sits in front of it.
+const RECOVER_WAITS: Duration = Duration::from_secs(600);
+
+pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Refused> {
+    let (ask, mutate) = ask(verb)?;
+    session::root()?;
+    if !in_unit {
+        // Said before a unit is started: a typo in agent.toml is no run.
+        session::config()?;
+        if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
+            return Ok(0);
+        }
+        return unit::run_in_unit(ask.verb, json).await;
+    }
+    inside(&ask, &mutate, json).await
+}
+
+/// The work itself, inside the unit.
+async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
+    let (watch, detail) = progress::watch(json);
+    let session = Session::open(detail).await?;
+    let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
+    let lock = take_lock(ask.verb, wait).await?;
+    let foreman = session.foreman(watch)?;
+    let mut tries = 1;
+    loop {
+        let ended = foreman.converge(ask, &lock).await;
+        let again = ask.verb == Name::Install && tries < INSTALL_TRIES && session.host.signals.asked().is_none();
+        let code = match &ended {
+            Ok(report) => report.exit_code,
+            Err(refused) => refused.exit_code,
+        };
+        if !again || !matches!(code, 1 | 3) {
+            let report = ended?;
+            report::show(&report, json);
+            return Ok(report.exit_code);
+        }
+        let pause = INSTALL_PAUSE * 2_u32.pow(tries - 1);
+        match ended {
+            Ok(report) => out::warning(&report.error.unwrap_or_default()),
+            Err(refused) => out::warning(&refused.to_string()),
+        }
+        out::warning(&format!("attempt {tries} of {INSTALL_TRIES} failed, the next one in {pause:?} (Ctrl-C stops)"));
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = session.host.signals.wait() => {}
+        }
+        tries += 1;
+    }
+}
+
+/// Nothing differs: said without a unit, because it is asked every few minutes.
+async fn quiet(json: bool) -> Result<bool, Refused> {
+    let (watch, detail) = progress::watch(true);
+    let session = Session::open(detail).await?;
+    let foreman = session.foreman(watch)?;
+    let look = foreman.look(false).await?;
+    let calm = look.history.damaged.is_none()
+        && look.history.open_runs().next().is_none()
+        && look.caddy_image.is_some()
+        && foreman.keep_plan(&look, Name::Reconcile).is_empty();
+    if calm {
+        report::nothing_to_do(&foreman, &look, json);
+    }
+    Ok(calm)
+}
+
+async fn take_lock(verb: Name, wait: Option<Duration>) -> Result<Lock, Refused> {
+    let until = Instant::now() + wait.unwrap_or_default();
+    let command = format!("astra-agent {}", verb.as_str());
+    loop {
+        match Lock::try_take(Path::new(LOCK), &command) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Other(error)) => return Err(error.into()),
+            Err(LockError::Held(held)) if Instant::now() >= until => {
+                let hint = "wait for it with `--wait 60s`";
+                return Err(Refused { exit_code: EXIT_LOCKED, error: anyhow!("{held}\n  hint: {hint}") });
+            }
+            Err(LockError::Held(_)) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// What the foreman is asked for.
+fn ask(verb: Verb) -> Result<(Ask, Mutate), Refused> {
+    let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
+    let (name, want, how) = match verb {
+        Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
+        Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Want::Tracked, Want::Tag), d.how),
+        Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(d.digest), d.how),
+        Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_deref())?), r.how),
+        Verb::Reconcile(mutate) => keep(Name::Reconcile, mutate),
+        Verb::Recover(mutate) => keep(Name::Recover, mutate),
+        _ => return Err(anyhow!("not a mutating verb").into()),
+    };
+    let migrate = match (how.migrate, how.no_migrate) {
+        (true, _) => Wish::Always,
+        (_, true) => Wish::Never,
+        _ => Wish::Auto,
+    };
+    Ok((Ask { verb: name, want, migrate, force: how.force, actor: unit::actor() }, how.mutate))
+}
+
+fn back(to: Option<&str>) -> Result<Back, Refused> {
+    let Some(text) = to else { return Ok(Back::Nearest) };
+    if let Ok(number) = text.parse() {
+        return Ok(Back::Release(number));
+    }
+    let parsed = text.parse::<crate::model::image::DigestArg>();
+    let arg = parsed.map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("--to: {e}, and no release number") })?;
+    Ok(Back::Digest(arg.digest))
+}
+
+/// What is told of a run that was killed: systemd has started recover by then.
+pub(super) fn killed(signal: i32) -> Refused {
+    let error = anyhow!(
+        "the run was killed (signal {signal}); systemd has started astra-agent-recover, which brings back the \
+         committed release\n  hint: `astra-agent status` shows what runs"
+    );
+    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
+}

@@ -1,0 +1,78 @@
+//! The closing words of a run.
+
+use std::io::IsTerminal;
+
+use serde_json::json;
+
+use super::out::{self, BOLD, GREEN, RED, paint};
+use crate::converge::{Foreman, Look, Refused, Report};
+use crate::model::outcome::{Blame, Outcome};
+
+/// Release, digest, seconds per phase, requests: on standard output.
+pub fn show(report: &Report, as_json: bool) {
+    if as_json {
+        return out::json(report);
+    }
+    let styled = std::io::stdout().is_terminal();
+    for warning in &report.warnings {
+        out::warning(warning);
+    }
+    let (style, word) = match report.outcome {
+        Outcome::Converged if report.nothing_to_do => (GREEN, "nothing to do"),
+        Outcome::Converged => (GREEN, "converged"),
+        Outcome::Undone { .. } => (RED, "undone"),
+        Outcome::Failed { .. } => (RED, "failed"),
+        Outcome::Incomplete => (RED, "incomplete"),
+    };
+    let what = match (&report.release, &report.image) {
+        (Some(number), Some(image)) => format!(": release {number} ({image})"),
+        _ => String::new(),
+    };
+    out::line(&format!("{}{what}, {:.1} s", paint(style, word, styled), report.seconds));
+    if !report.phases.is_empty() {
+        let phases: Vec<_> = report.phases.iter().map(|(name, s)| format!("{name} {s:.2} s")).collect();
+        out::line(&format!("  {}  {}", paint(BOLD, "phases", styled), phases.join(", ")));
+    }
+    if let Some(requests) = report.requests.filter(|_| !report.nothing_to_do) {
+        let p99 = requests.p99.map(|s| format!(", p99 at most {s} s")).unwrap_or_default();
+        let bold = paint(BOLD, "requests", styled);
+        out::line(&format!("  {bold}  {} served, {} failed in Caddy{p99}", requests.served, requests.failed));
+    }
+    if let Some(error) = &report.error {
+        out::line(&format!("  {}  {error}", paint(BOLD, "because", styled)));
+    }
+    if let Some(next) = next(report) {
+        out::line(&format!("  {}  {next}", paint(BOLD, "next", styled)));
+    }
+}
+
+/// What a person can do now.
+fn next(report: &Report) -> Option<&'static str> {
+    Some(match report.outcome {
+        Outcome::Converged => return None,
+        Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
+            "the release is held; the one before it serves. Mend the image, or try it again with `--force`"
+        }
+        Outcome::Undone { .. } | Outcome::Failed { .. } => {
+            "nothing is held; the same command can be tried again"
+        }
+        Outcome::Incomplete => "look at `astra-agent status`; `astra-agent recover` tries to bring it back",
+    })
+}
+
+/// The host is what it should be.
+pub fn nothing_to_do(_: &Foreman<'_>, look: &Look, as_json: bool) {
+    let current = look.history.current();
+    if as_json {
+        let release = current.map(|r| r.number);
+        out::json(&json!({ "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release }));
+    } else {
+        let what = current.map(|r| format!(": release {} ({})", r.number, r.image)).unwrap_or_default();
+        out::line(&format!("nothing to do{what}"));
+    }
+}
+
+/// A refusal, for `--json`.
+pub fn refusal(refused: &Refused) {
+    out::json(&json!({ "outcome": "refused", "exit_code": refused.exit_code, "error": refused.to_string() }));
+}

@@ -1,0 +1,83 @@
+//! What every verb begins with: the config, the journal, the host's key, the foreman.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::config::{self, Config};
+use crate::converge::{Foreman, Refused, Watch};
+use crate::host::files::Files;
+use crate::host::signals::Signals;
+use crate::host::{Endpoints, Host, facts};
+use crate::journal::Journal;
+use crate::model::fingerprint::HostKey;
+use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE};
+use crate::model::outcome::EXIT_USAGE;
+
+/// The host as this process meets it.
+pub struct Session {
+    pub config: Config,
+    pub journal: Journal,
+    pub host: Host,
+    pub key: HostKey,
+}
+
+/// agent.toml and its fragments; every error at once, exit code 2.
+pub fn config() -> Result<Config, Refused> {
+    config::load(Path::new("/")).map_err(|errors| Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") })
+}
+
+/// Only root may see the env file, the engine's socket and systemd's jobs.
+pub fn root() -> Result<(), Refused> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let error = anyhow!("this needs root\n  hint: run it with sudo");
+    Err(Refused { exit_code: 1, error })
+}
+
+impl Session {
+    /// Connect, and make the few directories that everything else stands on.
+    pub async fn open(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
+        root()?;
+        let config = config()?;
+        let endpoints = Endpoints { root: "/".into(), engine: config.app.engine };
+        let signals = Signals::catch()?;
+        let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
+        let key = key(&host.files)?;
+        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key })
+    }
+
+    pub fn foreman(&self, watch: Watch) -> Result<Foreman<'_>> {
+        Ok(Foreman {
+            host: &self.host,
+            config: &self.config,
+            journal: &self.journal,
+            key: self.key.clone(),
+            agent: binary()?,
+            watch,
+        })
+    }
+}
+
+/// Absolute path of this binary.
+pub fn binary() -> Result<String> {
+    let path = std::env::current_exe().context("finding this binary")?;
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+/// The host's key; made at the first call.
+fn key(files: &Files) -> Result<HostKey> {
+    for (dir, mode) in [(ETC, 0o700), (STATE, 0o700), (RUN, 0o755)] {
+        files.make_dir(Path::new(dir), mode)?;
+    }
+    let path = Path::new(HOST_KEY);
+    if let Some(seen) = files.read(path)? {
+        let bytes: [u8; 32] = seen.bytes.try_into().map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))?;
+        return Ok(HostKey::new(bytes));
+    }
+    let bytes = facts::random::<32>()?;
+    files.write_atomic(path, &bytes, 0o600)?;
+    Ok(HostKey::new(bytes))
+}

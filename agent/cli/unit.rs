@@ -1,0 +1,72 @@
+//! The process in front of a run: starts the transient unit, passes the terminal in and Ctrl-C on, waits.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+
+use super::{mutate, out, session};
+use crate::converge::Refused;
+use crate::host::signals::Signals;
+use crate::host::systemd::Systemd;
+use crate::host::transient::Transient;
+use crate::model::entry::Verb;
+use crate::model::name::RECOVER_UNIT;
+
+/// The hardening of every process of the agent that works: units/sandbox.conf.
+const SANDBOX: &str = include_str!("../../units/sandbox.conf");
+const ACTOR: &str = "ASTRA_ACTOR";
+
+/// Login name behind the command.
+pub fn actor() -> String {
+    let names = [ACTOR, "SUDO_USER", "LOGNAME", "USER"];
+    names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_else(|| "systemd".to_owned())
+}
+
+/// Run this very command line inside a transient unit, and answer with its exit code.
+pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
+    let systemd = Systemd::connect().await?;
+    // From here on a signal is passed on instead of ending this process.
+    let signals = Signals::catch()?;
+    let run = systemd.run_transient(transient(verb, json)?).await.context("starting the run's unit")?;
+    let mut passed = false;
+    let exit = loop {
+        tokio::select! {
+            exit = run.wait() => break exit?,
+            signal = signals.wait(), if !passed => {
+                passed = true;
+                if !json {
+                    out::warning(&format!("{signal}: asking the run to take back what it did; wait for it"));
+                }
+                run.interrupt(nix::libc::SIGINT).await?;
+            }
+        }
+    };
+    match (exit.code, exit.signal) {
+        (Some(code), _) => Ok(u8::try_from(code).unwrap_or(1)),
+        (None, signal) => Err(mutate::killed(signal.unwrap_or_default())),
+    }
+}
+
+fn transient(verb: Verb, json: bool) -> Result<Transient> {
+    let mut argv = vec![session::binary()?];
+    argv.extend(std::env::args().skip(1));
+    argv.push("--in-unit".to_owned());
+    let mut env = vec![(ACTOR.to_owned(), actor())];
+    let pass = ["TERM", "NO_COLOR", "COLUMNS", "ASTRA_FAILPOINT"];
+    env.extend(pass.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
+    let own = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().context("passing on the terminal");
+    let _ = json;
+    Ok(Transient {
+        name: format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id()),
+        description: format!("astra-agent {}", verb.as_str()),
+        argv,
+        env,
+        properties: SANDBOX.to_owned(),
+        stdout: Some(own(std::io::stdout().as_fd())?),
+        stderr: Some(own(std::io::stderr().as_fd())?),
+        on_failure: Some(RECOVER_UNIT.to_owned()),
+        // Everything the agent says with its exit code is an answer; only a killed run is a failure.
+        success_exit: vec![1, 2, 3, 4, 75],
+        ..Transient::default()
+    })
+}

@@ -1,0 +1,14 @@
+//! The binary: a one-threaded runtime around one verb.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => ExitCode::from(runtime.block_on(astra_agent::cli::run())),
+        Err(error) => {
+            astra_agent::cli::out::error(&format!("starting the runtime: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The house rules of docs/developing/architecture.md, held against the source text: a room names only rooms
+//! on lower floors, and the pure rooms name no effect. A planted violation shows that the checks bite.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FLOORS: [(&str, u32); 9] = [
+    ("model", 1),
+    ("config", 2),
+    ("plan", 3),
+    ("run", 3),
+    ("host", 3),
+    ("journal", 3),
+    ("converge", 4),
+    ("cli", 5),
+    ("main", 5),
+];
+const PURE: [&str; 3] = ["model", "plan", "run"];
+const EFFECTS: [&str; 8] =
+    ["tokio", "zbus", "bollard", "reqwest", "std::fs", "std::env", "SystemTime", "Instant::now"];
+const LONGEST_FILE: usize = 500;
+
+struct Source {
+    path: PathBuf,
+    room: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent");
+    let mut dirs = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let inner = path.strip_prefix(&root).unwrap();
+                let first = inner.components().next().unwrap().as_os_str().to_str().unwrap();
+                let room = first.trim_end_matches(".rs").to_owned();
+                found.push(Source { text: fs::read_to_string(&path).unwrap(), room, path });
+            }
+        }
+    }
+    assert!(found.len() > 40, "only {} files found below {}", found.len(), root.display());
+    found
+}
+
+fn floor(room: &str) -> Option<u32> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+/// Code without comments and without the test module at a file's end, whose rules are laxer.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().take_while(|(_, l)| l.trim() != "#[cfg(test)]");
+    lines.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
+}
+
+/// Rooms that a line names: `crate::room` and, in a grouped import, `{room::…}`.
+fn named(line: &str) -> Vec<&str> {
+    line.match_indices("crate::")
+        .map(|(at, word)| {
+            let rest = &line[at + word.len()..];
+            rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default()
+        })
+        .collect()
+}
+
+fn upward(source: &Source) -> Vec<String> {
+    let Some(own) = floor(&source.room) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (number, line) in code(&source.text) {
+        for room in named(line) {
+            let wrong = match floor(room) {
+                Some(other) => room != source.room && other >= own,
+                None => line.contains("crate::{"),
+            };
+            if wrong {
+                found.push(format!("{}:{number}: {} names {room}", source.path.display(), source.room));
+            }
+        }
+    }
+    found
+}
+
+fn effects(source: &Source) -> Vec<String> {
+    if !PURE.contains(&source.room.as_str()) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (number, line) in code(&source.text) {
+        for effect in EFFECTS.iter().filter(|e| line.contains(**e)) {
+            found.push(format!("{}:{number}: the pure room {} names {effect}", source.path.display(), source.room));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_room_names_only_lower_floors() {
+    let found: Vec<String> = sources().iter().flat_map(upward).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn pure_rooms_name_no_effect() {
+    let found: Vec<String> = sources().iter().flat_map(effects).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_room_has_a_floor_and_no_file_is_too_long() {
+    for source in sources() {
+        let known = floor(&source.room).is_some() || source.room == "lib";
+        assert!(known, "{} is on no floor", source.path.display());
+        let lines = source.text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{}: {lines} lines", source.path.display());
+    }
+}
+
+#[test]
+fn planted_violations_are_found() {
+    let plant = |room: &str, text: &str| Source { path: "planted.rs".into(), room: room.into(), text: text.into() };
+    assert_eq!(upward(&plant("model", "use crate::host::Host;")).len(), 1);
+    assert_eq!(upward(&plant("plan", "fn f() { crate::journal::Journal::at(\"x\"); }")).len(), 1);
+    assert_eq!(upward(&plant("host", "use crate::{converge, model};")).len(), 1);
+    assert_eq!(upward(&plant("converge", "use crate::host::Host;")).len(), 0);
+    assert_eq!(effects(&plant("run", "let now = std::time::SystemTime::now();")).len(), 1);
+    assert_eq!(effects(&plant("plan", "use std::fs::File;")).len(), 1);
+    assert_eq!(effects(&plant("host", "use std::fs::File;")).len(), 0);
+}
