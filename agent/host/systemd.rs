@@ -17,7 +17,7 @@ mod jobs;
 use crate::model::observed::UnitSeen;
 pub(super) use jobs::Calling;
 use jobs::Jobs;
-pub use jobs::{BusError, JobError, JobResult, Verb};
+pub use jobs::{JobError, JobResult, Verb};
 
 pub(super) const BUS: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -325,7 +325,9 @@ impl Systemd {
             Ok(UnitSeen { exit_code: Some(code), result, .. }) if result == "exit-code" => {
                 format!("exit code {code}")
             }
-            Ok(seen) if seen.result.is_empty() => format!("the unit is {} ({})", seen.active, seen.sub),
+            Ok(seen) if matches!(seen.result.as_str(), "" | "success") => {
+                format!("the unit is {} ({})", seen.active, seen.sub)
+            }
             Ok(seen) => seen.result,
             Err(error) => format!("{error:#}"),
         }

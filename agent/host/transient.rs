@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
 
 mod properties;
@@ -21,6 +22,8 @@ use super::systemd::{
 const START: Duration = Duration::from_secs(30);
 /// How often a run is looked at, even when no signal says that anything changed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long a lost bus may take to come back.
+const BUS_BACK: Duration = Duration::from_secs(60);
 
 /// The command and its surroundings.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ pub struct TransientRun<'a> {
     /// Dropping this ends the task that drains its signals.
     _signals: Connection,
     /// systemd keeps the unit's exit status for as long as this connection lives (`AddRef`).
-    reference: Connection,
+    reference: Mutex<Connection>,
 }
 
 /// Runs a command; returns when systemd has executed it. It may have ended by then.
@@ -109,24 +112,47 @@ pub async fn run_transient<'a>(
         }
         Err(_) => return Err(systemd.late(&unit, Verb::Start, START).await.into()),
     }
-    Ok(TransientRun { systemd, unit, changed, _signals: signals, reference })
+    Ok(TransientRun { systemd, unit, changed, _signals: signals, reference: Mutex::new(reference) })
 }
 
 impl TransientRun<'_> {
     /// Waits until the command has ended, however long it takes: its own deadlines, and the unit's, bound it.
-    /// Fails only when systemd has lost what it knew of the unit (its bus was restarted meanwhile).
+    /// A bus that comes back within a minute is waited for. Fails when systemd has lost what it knew of the
+    /// unit, which takes a bus that is down at the very moment of its end.
     pub async fn wait(&self) -> anyhow::Result<Exit> {
-        let doing = || format!("waiting for {}", self.unit);
+        let mut heard = Instant::now();
         loop {
-            if let Some(exit) = self.look().await.with_context(doing)? {
-                let body = (self.unit.as_str(),);
-                // Closing the connection does the same; this only does it sooner.
-                let _ = self.reference.call_method(Some(BUS), PATH, Some(MANAGER), "UnrefUnit", &body).await;
-                return Ok(exit);
+            match self.look().await {
+                Ok(Some(exit)) => {
+                    let body = (self.unit.as_str(),);
+                    let reference = self.reference.lock().await;
+                    // Closing the connection does the same; this only does it sooner.
+                    let _ = reference.call_method(Some(BUS), PATH, Some(MANAGER), "UnrefUnit", &body).await;
+                    return Ok(exit);
+                }
+                Ok(None) => heard = Instant::now(),
+                Err(error) if !error.is::<zbus::Error>() || heard.elapsed() > BUS_BACK => {
+                    return Err(error.context(format!("waiting for {}", self.unit)));
+                }
+                Err(_) => tokio::time::sleep(LOOK / 10).await,
             }
             // A change since the last look has left a permit: it cannot be missed.
             let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
         }
+    }
+
+    /// A bus that was restarted has forgotten that we hold the unit: hold it again.
+    async fn hold(&self) -> Result<(), zbus::Error> {
+        let mut reference = self.reference.lock().await;
+        if reference.is_closed() {
+            let fresh = self.systemd.open().await?;
+            match fresh.call_method(Some(BUS), PATH, Some(MANAGER), "RefUnit", &(self.unit.as_str(),)).await {
+                // Ended and collected meanwhile: the look that follows says so.
+                Err(error) if !is(&error, "NoSuchUnit") => return Err(error),
+                _ => *reference = fresh,
+            }
+        }
+        Ok(())
     }
 
     /// Sends `signal` to the command; it decides what to make of it.
@@ -140,6 +166,7 @@ impl TransientRun<'_> {
     }
 
     async fn look(&self) -> anyhow::Result<Option<Exit>> {
+        self.hold().await?;
         let path = unit_path(&self.unit);
         let unit: Properties = self.systemd.properties(&path, UNIT).await?;
         let active: String = get(&unit, "ActiveState").unwrap_or_default();

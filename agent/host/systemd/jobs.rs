@@ -95,31 +95,25 @@ impl fmt::Display for JobResult {
 
 /// A job that did not end well: `restarting astra-app@1.service: job failed: start-limit-hit`.
 #[derive(Debug, thiserror::Error)]
-#[error("{verb} {unit}: {result}: {detail}")]
+#[error("{verb} {unit}: {result}{detail}")]
 pub struct JobError {
     pub unit: String,
     pub verb: Verb,
     pub result: JobResult,
-    /// The unit's `Result`, its exit code, or what D-Bus said.
+    /// `: ` and the unit's `Result` or its exit code; empty where there is a `source`, which follows in a chain.
     pub detail: String,
-    /// The D-Bus error, where it is one: the host is to blame, not the unit.
-    #[source]
-    pub source: Option<BusError>,
+    /// The D-Bus error, where it is one: then the host is to blame, not the unit.
+    pub source: Option<zbus::Error>,
 }
-
-/// A D-Bus error as a source: its text stands in [`JobError::detail`] already.
-#[derive(Debug, thiserror::Error)]
-#[error("the D-Bus call failed")]
-pub struct BusError(#[source] pub zbus::Error);
 
 impl JobError {
     pub(in super::super) fn new(unit: &str, verb: Verb, result: JobResult, detail: String) -> Self {
-        Self { unit: unit.to_owned(), verb, result, detail, source: None }
+        Self { unit: unit.to_owned(), verb, result, detail: format!(": {detail}"), source: None }
     }
 
     pub(in super::super) fn refused(unit: &str, verb: Verb, error: zbus::Error) -> Self {
-        let new = Self::new(unit, verb, JobResult::Refused, error.to_string());
-        Self { source: Some(BusError(error)), ..new }
+        let (unit, result) = (unit.to_owned(), JobResult::Refused);
+        Self { unit, verb, result, detail: String::new(), source: Some(error) }
     }
 }
 

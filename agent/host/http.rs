@@ -1,0 +1,220 @@
+//! One HTTP client for all: registries over TLS, loopback ports, unix sockets. No proxy from the environment,
+//! no redirects, no connection kept for later (an app that restarts must not meet a stale one), a deadline and
+//! a size limit for every answer.
+//!
+//! A client is built when first used. The one for TLS reads the host's certificates, which takes milliseconds
+//! that `status` does not have; plain HTTP never pays for it.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response};
+
+/// Longest wait for a TCP connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client for TCP (`http`, `https`) or for one unix socket.
+#[derive(Debug, Default)]
+pub struct Http {
+    socket: Option<PathBuf>,
+    plain: OnceLock<Client>,
+    tls: OnceLock<Client>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("connecting to {to}: {why}")]
+    Connect { to: String, why: String },
+    #[error("no answer from {to} within {seconds} s")]
+    Late { to: String, seconds: f64 },
+    #[error("the answer of {to} is larger than {cap} bytes")]
+    TooLarge { to: String, cap: usize },
+    #[error("asking {to}: {why}")]
+    Broken { to: String, why: String },
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// No longer than the `cap` of its question.
+    pub body: Vec<u8>,
+}
+
+/// A question. `url` is absolute; over a unix socket its host means nothing.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    /// For everything: connection, answer, body.
+    pub deadline: Duration,
+    /// Longest body, in bytes.
+    pub cap: usize,
+}
+
+impl<'a> Ask<'a> {
+    /// A GET with 10 s and 1 MiB.
+    pub fn get(url: &'a str) -> Self {
+        let deadline = Duration::from_secs(10);
+        Self { method: Method::GET, url, headers: HeaderMap::new(), body: Vec::new(), deadline, cap: 1 << 20 }
+    }
+}
+
+impl Http {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything goes to the unix socket at `path`.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self { socket: Some(path.into()), ..Self::default() }
+    }
+
+    /// Asks, and reads the whole answer. Any status is an answer.
+    pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, HttpError> {
+        let (to, deadline, cap) = (self.peer(ask.url), ask.deadline, ask.cap);
+        let whole = async {
+            let mut response = self.open(ask).await?;
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| broken(&to, &error))? {
+                if body.len() + chunk.len() > cap {
+                    return Err(HttpError::TooLarge { to: to.clone(), cap });
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let headers = std::mem::take(response.headers_mut());
+            Ok(Answer { status: response.status().as_u16(), headers, body })
+        };
+        match tokio::time::timeout(deadline, whole).await {
+            Ok(answer) => answer,
+            Err(_) => Err(HttpError::Late { to: to.clone(), seconds: deadline.as_secs_f64() }),
+        }
+    }
+
+    /// Asks, and gives the answer as soon as its head is there; the body's time and size are the caller's to
+    /// bound.
+    pub(super) async fn open(&self, ask: Ask<'_>) -> Result<Response, HttpError> {
+        let to = self.peer(ask.url);
+        let request: RequestBuilder = self.client(ask.url)?.request(ask.method, ask.url).headers(ask.headers);
+        let send = request.body(ask.body).send();
+        match tokio::time::timeout(ask.deadline, send).await {
+            Ok(answer) => answer.map_err(|error| broken(&to, &error)),
+            Err(_) => Err(HttpError::Late { to, seconds: ask.deadline.as_secs_f64() }),
+        }
+    }
+
+    fn client(&self, url: &str) -> Result<&Client, HttpError> {
+        let tls = self.socket.is_none() && url.starts_with("https:");
+        let slot = if tls { &self.tls } else { &self.plain };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let client = self.build(tls).map_err(|why| HttpError::Broken { to: self.peer(url), why })?;
+        Ok(slot.get_or_init(|| client))
+    }
+
+    fn build(&self, tls: bool) -> Result<Client, String> {
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("astra-agent/", env!("CARGO_PKG_VERSION")));
+        if tls {
+            // An error means that the process has a provider already, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            builder = builder.https_only(true);
+        } else {
+            // Without roots there is nothing to load, and nothing that could be trusted by mistake.
+            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            builder = builder.tls_backend_preconfigured(config);
+        }
+        if let Some(socket) = &self.socket {
+            builder = builder.unix_socket(socket.as_path());
+        }
+        builder.build().map_err(|error| chain(&error))
+    }
+
+    /// Who is asked, for messages: never the query, where a token may stand.
+    fn peer(&self, url: &str) -> String {
+        match &self.socket {
+            Some(socket) => socket.display().to_string(),
+            None => url.split('?').next().unwrap_or(url).to_owned(),
+        }
+    }
+}
+
+/// A header value that logs and errors do not show.
+pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn broken(to: &str, error: &reqwest::Error) -> HttpError {
+    let (to, why) = (to.to_owned(), chain(error));
+    if error.is_connect() { HttpError::Connect { to, why } } else { HttpError::Broken { to, why } }
+}
+
+/// What reqwest's error says beyond itself: its own text repeats the whole URL.
+fn chain(error: &reqwest::Error) -> String {
+    let mut texts = Vec::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        texts.push(inner.to_string());
+        source = inner.source();
+    }
+    texts.dedup();
+    if texts.is_empty() { "it failed".to_owned() } else { texts.join(": ") }
+}
+
+#[cfg(test)]
+pub mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_are_capped() {
+        let server = testing::serve(|_| testing::json(200, "", &"x".repeat(5000))).await;
+        let url = format!("http://{}/", server.address);
+        let ask = |cap| Ask { cap, ..Ask::get(&url) };
+        assert_eq!(Http::new().ask(ask(5000)).await.unwrap().body.len(), 5000);
+        assert!(matches!(Http::new().ask(ask(4999)).await, Err(HttpError::TooLarge { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer() {
+        let server = testing::serve(|_| testing::json(302, "Location: http://example.com/\r\n", "")).await;
+        let url = format!("http://{}/", server.address);
+        assert_eq!(Http::new().ask(Ask::get(&url)).await.unwrap().status, 302);
+    }
+
+    #[tokio::test]
+    async fn errors_never_show_the_query() {
+        let error = Http::new().ask(Ask::get("http://127.0.0.1:1/x?token=secret")).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+    }
+
+    #[test]
+    fn a_plain_client_is_built_in_no_time() {
+        let begun = std::time::Instant::now();
+        Http::new().client("http://127.0.0.1/").unwrap();
+        let plain = begun.elapsed();
+        let begun = std::time::Instant::now();
+        Http::new().client("https://example.com/").unwrap();
+        println!("plain {plain:?}, TLS {:?}", begun.elapsed());
+    }
+}

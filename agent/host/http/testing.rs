@@ -1,0 +1,97 @@
+//! A small server for tests: real sockets, one answer a connection.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+/// A request as it came.
+pub struct Request {
+    /// Request line and headers, with the empty line.
+    pub head: String,
+    pub body: String,
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+pub struct UnixServer {
+    pub path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for UnixServer {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves each connection the text that `answer` makes; a text that ends in `\0HOLD` keeps it open.
+pub async fn serve(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> Server {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            one(stream, &answer).await;
+        }
+    });
+    Server { address, task }
+}
+
+/// As [`serve`], on a unix socket.
+pub async fn serve_unix(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> UnixServer {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("astra-http-{}-{number}", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            one(stream, &answer).await;
+        }
+    });
+    UnixServer { path, task }
+}
+
+async fn one(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &(impl Fn(Request) -> String + Sync)) {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    let (head, body) = loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .to_lowercase()
+                .split("content-length: ")
+                .nth(1)
+                .map_or(0, |rest| rest.lines().next().unwrap().trim().parse::<usize>().unwrap());
+            if body.len() >= length {
+                break (format!("{head}\r\n\r\n"), body.to_owned());
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+        }
+    };
+    let text = answer(Request { head, body });
+    let hold = text.ends_with("\0HOLD");
+    let _ = stream.write_all(text.trim_end_matches("\0HOLD").as_bytes()).await;
+    if hold {
+        let _ = stream.read(&mut buffer).await;
+    }
+}
+
+/// An answer with a JSON body and more header lines (each ends in `\r\n`).
+pub fn json(status: u16, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+}

@@ -1,0 +1,105 @@
+//! One question to an instance's readiness path, as Caddy would ask it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::header::{HOST, HeaderValue};
+use tokio::time::Instant;
+
+use super::http::{Ask, Http, HttpError};
+
+/// What the instance answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    pub status: u16,
+    /// The first 500 bytes of its body at most, as text.
+    pub body_start: String,
+}
+
+/// Why it did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("`{0}` is not a path that can be asked for")]
+    Path(String),
+    #[error("`{0}` cannot be a Host header")]
+    Host(String),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// GET `path` of the server at `addr` with the given Host header, on a connection of its own; redirects are an
+/// answer like any other. The head of the answer has to come within `deadline`, and so has the body that is
+/// shown: a slow or endless one is cut, not an error.
+pub async fn probe(
+    addr: SocketAddr,
+    path: &str,
+    host_header: &str,
+    deadline: Duration,
+) -> Result<ProbeAnswer, ProbeError> {
+    if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(ProbeError::Path(path.to_owned()));
+    }
+    let host = HeaderValue::from_str(host_header).map_err(|_| ProbeError::Host(host_header.to_owned()))?;
+    let until = Instant::now() + deadline;
+    let url = format!("http://{addr}{path}");
+    let mut ask = Ask { deadline, ..Ask::get(&url) };
+    ask.headers.insert(HOST, host);
+    let http = Http::new();
+    let mut response = http.open(ask).await?;
+    let mut body = Vec::new();
+    while body.len() < 500 {
+        match tokio::time::timeout_at(until, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            _ => break,
+        }
+    }
+    body.truncate(500);
+    Ok(ProbeAnswer {
+        status: response.status().as_u16(),
+        body_start: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::http::testing::serve;
+
+    #[tokio::test]
+    async fn sends_the_host_and_shows_the_start() {
+        let server = serve(|request| {
+            assert!(request.head.to_lowercase().contains("\r\nhost: astra.example\r\n"), "{}", request.head);
+            assert!(request.head.starts_with("GET /ready?x=1 "));
+            format!("HTTP/1.1 503 No\r\nContent-Length: 2000\r\n\r\n{}", "é".repeat(1000))
+        })
+        .await;
+        let answer =
+            probe(server.address, "/ready?x=1", "astra.example", Duration::from_secs(5)).await.unwrap();
+        assert_eq!((answer.status, answer.body_start.chars().count()), (503, 250));
+    }
+
+    #[tokio::test]
+    async fn says_why_there_is_none() {
+        let silent = serve(|_| String::new()).await;
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let late = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (address, path, host, part) in [
+            (silent.address, "/", "x", "asking"),
+            (nobody, "/", "x", "onnect"),
+            (late.local_addr().unwrap(), "/", "x", "no answer"),
+            (nobody, "no", "x", "path"),
+            (nobody, "/", "x\ny", "Host"),
+        ] {
+            let error = probe(address, path, host, Duration::from_millis(300)).await.unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_cut() {
+        let server =
+            serve(|_| "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nso far".to_owned() + "\0HOLD").await;
+        let answer = probe(server.address, "/", "x", Duration::from_millis(300)).await.unwrap();
+        assert_eq!(answer, ProbeAnswer { status: 200, body_start: "so far".to_owned() });
+    }
+}
