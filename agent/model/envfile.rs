@@ -2,11 +2,32 @@
 //!
 //! Containers get everything after the first `=` literally (podman and docker `--env-file`); systemd reads
 //! the same file with shell-like quoting (systemd.exec(5), `EnvironmentFile=`). Only lines that both read
-//! alike are written; the managed lines are quoted for systemd, which alone reads them.
+//! alike are written; the managed lines are quoted for systemd, which alone reads them. (podman 4.7, and no
+//! other, cuts values at `#` and ignores `KEY=`: containers/podman 617af9bea9 took that back.)
+//! Called by plan/ (what the app should have), host/perform.rs (the commit) and cli/env.rs.
+
+use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::image::PinnedImage;
+use super::image::{BadImage, PinnedImage};
+use super::name::{BadName, EnvKey};
+use super::secret::Secret;
+
+mod check;
+mod systemd;
+
+pub use check::{BadValue, EnvProblem, check_value};
+use systemd::Comments;
+
+/// The keys that only the agent writes. They say what runs; to the application they mean nothing.
+/// `ASTRA_ENV` stands in unit and trial files alone, and would lead astray here.
+pub const MANAGED_KEYS: [&str; 5] = [IMAGE, RELEASE, ARGS, COMMAND, "ASTRA_ENV"];
+const IMAGE: &str = "APP_IMAGE";
+const RELEASE: &str = "ASTRA_RELEASE";
+const ARGS: &str = "APP_ARGS";
+const COMMAND: &str = "APP_COMMAND";
 
 /// What of astra.env says which release is committed, and how its container is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,3 +41,229 @@ pub struct ManagedLines {
     /// `APP_COMMAND`: the container's argv; empty means the image's own.
     pub command: Vec<String>,
 }
+
+/// Why an env file cannot be read or written. No message holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvError {
+    #[error(transparent)]
+    Value(#[from] BadValue),
+    #[error(transparent)]
+    Key(#[from] BadName),
+    #[error("`{0}` is the agent's own: it says which release runs, and only a deploy changes it")]
+    Managed(String),
+    #[error("reading APP_IMAGE: {0}")]
+    Image(#[from] BadImage),
+    #[error("reading ASTRA_RELEASE: it must be the number of a release, from 1")]
+    Release,
+    #[error(
+        "APP_IMAGE is there, but ASTRA_RELEASE is not: the file was not written by a deploy of this agent"
+    )]
+    Unnumbered,
+    #[error("line {0} hides the managed lines from systemd: mend it first (`astra-agent check` says why)")]
+    Hidden(usize),
+    #[error("an argument of {0} has a control character, which no line of an env file can carry")]
+    Argument(&'static str),
+    #[error("the line of {0} would be longer than 32 KiB")]
+    LongLine(String),
+    #[error("the env file would be larger than 256 KiB")]
+    LargeFile,
+}
+
+/// An env file as a document: lines that nobody asked to change stay as they are.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct EnvFile {
+    lines: Vec<Line>,
+}
+
+/// One line, and how it ended: `\n`, `\r\n`, or nothing at the end of the file.
+#[derive(Clone, PartialEq, Eq)]
+struct Line {
+    content: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl EnvFile {
+    /// Takes any bytes: what is wrong with them, [`EnvFile::check`] says.
+    pub fn parse(bytes: impl AsRef<[u8]>) -> Self {
+        let line = |raw: &[u8]| {
+            let content = raw.strip_suffix(b"\n").unwrap_or(raw);
+            let content = content.strip_suffix(b"\r").unwrap_or(content);
+            Line { content: content.to_vec(), end: raw.get(content.len()..).unwrap_or_default().to_vec() }
+        };
+        Self { lines: bytes.as_ref().split_inclusive(|b| *b == b'\n').map(line).collect() }
+    }
+
+    /// The bytes of the file.
+    pub fn render(&self) -> Vec<u8> {
+        self.lines.iter().flat_map(|l| l.content.iter().chain(&l.end)).copied().collect()
+    }
+
+    /// The value that a container gets: all after the first `=`, of the last line that sets `key`.
+    pub fn get(&self, key: &str) -> Option<Secret> {
+        let at = self.position(key)?;
+        let (_, value) = self.lines.get(at)?.assignment()?;
+        Some(Secret::new(String::from_utf8_lossy(value)))
+    }
+
+    /// Every name that a container gets from this file, sorted. Some may be no [`EnvKey`]: a person wrote them.
+    pub fn keys(&self) -> Vec<String> {
+        let keys: BTreeSet<_> = self.lines.iter().filter_map(Line::assignment).map(|(key, _)| key).collect();
+        keys.into_iter().collect()
+    }
+
+    /// Gives `key` a value: in the last line that has the key, else in a new one.
+    pub fn set(&mut self, key: &str, value: &Secret) -> Result<(), EnvError> {
+        let key: EnvKey = key.parse()?;
+        if MANAGED_KEYS.contains(&key.as_str()) {
+            return Err(EnvError::Managed(key.to_string()));
+        }
+        check_value(value.reveal())?;
+        self.put(key.as_str(), value.reveal())?;
+        self.check_size()
+    }
+
+    /// Removes every line that sets `key`; says whether there was one.
+    pub fn remove(&mut self, key: &str) -> bool {
+        let before = self.lines.len();
+        self.lines.retain(|line| line.assignment().is_none_or(|(k, _)| k != key));
+        self.lines.len() != before
+    }
+
+    /// The release that the file names, read as systemd reads it. `None`: no release was ever committed.
+    pub fn managed(&self) -> Result<Option<ManagedLines>, EnvError> {
+        let text = self.render();
+        let seen = systemd::read(&text, Comments::End).0;
+        // An older systemd lets a comment swallow the next line: both must see the same release.
+        let older = systemd::read(&text, Comments::Continue).0;
+        let get = |of: &[systemd::Assignment], key: &str| {
+            of.iter().rev().find(|a| a.key == key.as_bytes()).map(|a| a.value.clone())
+        };
+        for key in [IMAGE, RELEASE, ARGS, COMMAND] {
+            let (new, old) = (get(&seen, key), get(&older, key));
+            if new != old || new.is_some() != self.position(key).is_some() {
+                return Err(EnvError::Hidden(self.culprit()));
+            }
+        }
+        let text =
+            |key| get(&seen, key).map(|v| String::from_utf8_lossy(&v).into_owned()).unwrap_or_default();
+        let image = text(IMAGE);
+        if is_placeholder(&image) {
+            return Ok(None);
+        }
+        let image = image.parse()?;
+        let release = text(RELEASE);
+        if release.is_empty() {
+            return Err(EnvError::Unnumbered);
+        }
+        let digits = release.bytes().all(|b| b.is_ascii_digit());
+        let release = release.parse().ok().filter(|n| digits && *n > 0).ok_or(EnvError::Release)?;
+        let words = |key| systemd::words(&text(key));
+        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND) }))
+    }
+
+    /// The same file naming another release; nothing but the four managed lines differs.
+    pub fn with_managed(&self, lines: &ManagedLines) -> Result<Self, EnvError> {
+        let mut file = self.clone();
+        let args = systemd::quote(&lines.args).ok_or(EnvError::Argument(ARGS))?;
+        let command = systemd::quote(&lines.command).ok_or(EnvError::Argument(COMMAND))?;
+        file.put(IMAGE, &lines.image.to_string())?;
+        file.put(RELEASE, &lines.release.to_string())?;
+        file.put(ARGS, &args)?;
+        file.put(COMMAND, &command)?;
+        file.check_size()?;
+        match file.managed()? {
+            Some(read) if read == *lines => Ok(file),
+            _ => Err(EnvError::Hidden(file.culprit())),
+        }
+    }
+
+    /// Every line that a container and systemd would read differently, or that one of them refuses.
+    /// Managed lines are systemd's alone and pass.
+    pub fn check(&self) -> Vec<EnvProblem> {
+        let mut problems = Vec::new();
+        for (nth, line) in self.lines.iter().enumerate() {
+            let key = line.assignment().map(|(key, _)| key);
+            let managed = key.as_deref().is_some_and(|k| MANAGED_KEYS.contains(&k));
+            if let Some(reason) = check::line(&line.content, nth == 0, managed) {
+                problems.push(EnvProblem { line: nth + 1, key, reason });
+            }
+        }
+        if self.check_size().is_err() {
+            let reason = "the file is larger than 256 KiB";
+            problems.push(EnvProblem { line: self.lines.len(), key: None, reason });
+        }
+        problems
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.lines.iter().rposition(|line| line.assignment().is_some_and(|(k, _)| k == key))
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> Result<(), EnvError> {
+        let content = format!("{key}={value}").into_bytes();
+        if content.len() > check::LONGEST_LINE {
+            return Err(EnvError::LongLine(key.to_owned()));
+        }
+        match self.position(key).and_then(|at| self.lines.get_mut(at)) {
+            Some(line) => line.content = content,
+            None => {
+                if let Some(last) = self.lines.last_mut().filter(|l| !l.end.ends_with(b"\n")) {
+                    last.end.push(b'\n');
+                }
+                self.lines.push(Line { content, end: b"\n".to_vec() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), EnvError> {
+        let size: usize = self.lines.iter().map(|l| l.content.len() + l.end.len()).sum();
+        if size > check::LARGEST_FILE { Err(EnvError::LargeFile) } else { Ok(()) }
+    }
+
+    /// The first line to look at when systemd does not see what stands there.
+    fn culprit(&self) -> usize {
+        self.check().first().map_or(1, |p| p.line)
+    }
+}
+
+impl Line {
+    /// Key and value as podman's `--env-file` takes them (podman pkg/env/env.go, `ParseFile`): blanks before
+    /// the key go, nothing else does.
+    fn assignment(&self) -> Option<(String, &[u8])> {
+        let line = self.content.trim_prefix_blanks();
+        let equals = line.iter().position(|b| *b == b'=').filter(|at| *at > 0)?;
+        let (key, value) = line.split_at_checked(equals)?;
+        if key.starts_with(b"#") {
+            return None;
+        }
+        Some((String::from_utf8_lossy(key).into_owned(), value.get(1..)?))
+    }
+}
+
+/// Blanks as podman knows them: space and tab.
+trait Blanks {
+    fn trim_prefix_blanks(&self) -> &[u8];
+}
+
+impl Blanks for [u8] {
+    fn trim_prefix_blanks(&self) -> &[u8] {
+        let start = self.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(self.len());
+        self.get(start..).unwrap_or_default()
+    }
+}
+
+/// A value that stands for "to be filled in": empty or `...`.
+pub fn is_placeholder(value: &str) -> bool {
+    matches!(value.trim(), "" | "...")
+}
+
+/// Shows the names alone.
+impl fmt::Debug for EnvFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EnvFile").field(&self.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
