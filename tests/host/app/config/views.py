@@ -1,0 +1,97 @@
+"""The pages that tests ask for. Async, so that one process holds many slow ones at a time."""
+
+import asyncio
+import socket
+import time
+from os import environ
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import connection
+from django.http import HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
+from django.utils.decorators import sync_and_async_middleware
+
+VERSION = environ.get("APP_VERSION", "dev")
+FAULT = environ.get("APP_FAULT", "")
+ASGI = environ.get("APP_SERVER", "asgi") == "asgi"
+WHO = f"{VERSION} {socket.gethostname()}"
+
+
+def text(body, status=200):
+    return HttpResponse(f"{body}\n", status=status, content_type="text/plain")
+
+
+@sync_and_async_middleware
+def check_host(get_response):
+    # get_host() is what refuses a Host that is not in ALLOWED_HOSTS. Django's
+    # CommonMiddleware calls it too, but costs a thread switch per request.
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request):
+            request.get_host()
+            return await get_response(request)
+    else:
+
+        def middleware(request):
+            request.get_host()
+            return get_response(request)
+
+    return middleware
+
+
+async def index(request):
+    return text(WHO)
+
+
+async def version(request):
+    return text(VERSION)
+
+
+async def echo(request):
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    return HttpResponse(request.body, content_type="application/octet-stream")
+
+
+async def slow(request):
+    body = request.body  # read before the wait: the client has sent all of it
+    await asyncio.sleep(float(request.GET.get("s", "2")))
+    return text(f"{WHO} after {len(body)} bytes")
+
+
+def events(request):
+    return range(int(float(request.GET.get("s", "5")) * 2))
+
+
+async def stream(request):
+    for n in events(request):
+        await asyncio.sleep(0.5)
+        yield f"data: {n} {WHO}\n\n"
+    yield "event: end\ndata:\n\n"
+
+
+def stream_sync(request):
+    for n in events(request):
+        time.sleep(0.5)
+        yield f"data: {n} {WHO}\n\n"
+    yield "event: end\ndata:\n\n"
+
+
+async def sse(request):
+    # Under WSGI Django would collect an async stream before it sends a byte.
+    body = stream(request) if ASGI else stream_sync(request)
+    return StreamingHttpResponse(body, content_type="text/event-stream")
+
+
+def ask_database():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+async def readyz(request):
+    if FAULT == "not-ready":
+        return text("not ready: APP_FAULT=not-ready", status=503)
+    try:
+        await sync_to_async(ask_database)()
+    except Exception as error:
+        return text(f"not ready: database: {error}".strip(), status=503)
+    return text("ready")

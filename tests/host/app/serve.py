@@ -1,0 +1,120 @@
+"""Serves the app with the server that APP_SERVER names: asgi (default), threads or sync.
+
+APP_FAULT makes it misbehave in one known way, each a way in which a release can be bad:
+exits, never-ready, not-ready (see config/views.py), ignores-term, dies-on-term, flaps.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+FAULT = os.environ.get("APP_FAULT", "")
+SERVER = os.environ.get("APP_SERVER", "asgi")
+PORT = int(os.environ.get("PORT", "8000"))
+
+
+def say(text):
+    print(f"serve: {text}", flush=True)
+
+
+def notify(state):
+    """sd_notify(3): one datagram, if somebody listens."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(state.encode(), address)
+
+
+def on_listening():
+    notify(f"READY=1\nSTATUS=listening on {PORT}")
+    say(f"listening on {PORT}, {time.clock_gettime(time.CLOCK_MONOTONIC) - started():.2f} s after exec")
+    if FAULT == "flaps":
+        threading.Timer(2, die, [4, "flaps"]).start()
+
+
+def started():
+    """When this process started, in seconds since boot."""
+    with open("/proc/self/stat") as stat:
+        ticks = int(stat.read().rpartition(")")[2].split()[19])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def die(code, why):
+    say(f"APP_FAULT={why}: exiting with {code}")
+    os._exit(code)
+
+
+def on_term(otherwise):
+    """The SIGTERM handler of the app: a fault's, or that of the server itself."""
+    if FAULT == "ignores-term":
+        return lambda *_: say("APP_FAULT=ignores-term: ignoring SIGTERM")
+    if FAULT == "dies-on-term":
+        return lambda *_: die(1, FAULT)
+    return otherwise
+
+
+def serve_asgi():
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig, frame):
+            on_term(super().handle_exit)(sig, frame)
+
+        async def startup(self, sockets=None):
+            await super().startup(sockets=sockets)
+            on_listening()
+
+    config = uvicorn.Config(
+        "config.asgi:application", host="0.0.0.0", port=PORT, lifespan="off",
+        access_log=False, log_level="warning", proxy_headers=False,
+    )
+    Server(config).run()
+
+
+def serve_gunicorn(worker, threads):
+    from gunicorn.app.base import BaseApplication
+    from gunicorn.arbiter import Arbiter
+
+    class App(BaseApplication):
+        def load_config(self):
+            self.cfg.set("bind", f"0.0.0.0:{PORT}")
+            self.cfg.set("worker_class", worker)
+            self.cfg.set("workers", 1)
+            self.cfg.set("threads", threads)
+            self.cfg.set("preload_app", True)
+            self.cfg.set("worker_tmp_dir", "/dev/shm")
+            # With the app loaded before and the socket bound, a client only waits for the fork.
+            self.cfg.set("when_ready", lambda arbiter: on_listening())
+
+        def load(self):
+            from config.wsgi import application
+
+            return application
+
+    arbiter = Arbiter(App())
+    arbiter.handle_term = on_term(arbiter.handle_term)
+    arbiter.run()
+
+
+if FAULT == "exits":
+    say("APP_FAULT=exits: no good reason to live, exiting with 3")
+    sys.exit(3)
+if FAULT == "never-ready":
+    # Process 1 of a container ignores signals that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    say("APP_FAULT=never-ready: never listening")
+    while True:
+        signal.pause()
+if SERVER == "asgi":
+    serve_asgi()
+elif SERVER == "threads":
+    serve_gunicorn("gthread", 64)
+elif SERVER == "sync":
+    serve_gunicorn("sync", 1)
+else:
+    sys.exit(f"serve: APP_SERVER={SERVER}: not asgi, threads or sync")
