@@ -1,0 +1,127 @@
+//! What the app's env file should hold, and which of its keys changed. Values go from secret to secret; every
+//! message names keys alone. Called by plan/release.rs and plan/preflight.rs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Config, EnvSource};
+use crate::model::envfile::{EnvError, EnvFile, MANAGED_KEYS, is_placeholder};
+use crate::model::name::EnvKey;
+use crate::model::secret::Secret;
+
+/// Why there is no desired env file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadEnv {
+    #[error("setting {key} in the env file: {error}")]
+    Value { key: EnvKey, error: EnvError },
+    #[error("setting {key} in the env file: its source gave no value")]
+    NoValue { key: EnvKey },
+}
+
+/// The env file that the app should have: what `[env]` names is set, all else stays as `current` has it.
+/// `generated` holds the values of the `generate` and `file` sources; a generated value is only taken while
+/// the file has none, because the old one may already protect data.
+pub fn desired(
+    config: &Config,
+    current: &EnvFile,
+    generated: &BTreeMap<EnvKey, Secret>,
+) -> Result<EnvFile, BadEnv> {
+    let mut wanted = current.clone();
+    for (key, source) in &config.env {
+        let has = current.get(key.as_str());
+        let value = match source {
+            EnvSource::Literal(value) => value,
+            EnvSource::Generate { .. } if has.as_ref().is_some_and(|v| !is_placeholder(v.reveal())) => {
+                continue;
+            }
+            EnvSource::Generate { .. } | EnvSource::File(_) => {
+                generated.get(key).ok_or_else(|| BadEnv::NoValue { key: key.clone() })?
+            }
+        };
+        if has.as_ref() != Some(value) {
+            wanted.set(key.as_str(), value).map_err(|error| BadEnv::Value { key: key.clone(), error })?;
+        }
+    }
+    Ok(wanted)
+}
+
+/// Names under `required_env` that `env` lacks, or has as an empty text or `...`.
+pub fn missing(config: &Config, env: &EnvFile) -> Vec<EnvKey> {
+    let lacks = |key: &&EnvKey| env.get(key.as_str()).is_none_or(|value| is_placeholder(value.reveal()));
+    config.app.required_env.iter().filter(lacks).cloned().collect()
+}
+
+/// Names whose value a container would get differently. The managed lines mean nothing to a container, and a
+/// name that is none cannot be written by the agent: both stay out.
+pub fn changed(old: &EnvFile, new: &EnvFile) -> Vec<EnvKey> {
+    let keys: BTreeSet<_> = old.keys().into_iter().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|key| !MANAGED_KEYS.contains(&key.as_str()) && old.get(key) != new.get(key))
+        .filter_map(|key| key.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(env: &str) -> Config {
+        let text = format!(
+            "app.image = \"ghcr.io/a/b:c\"\napp.required_env = [\"A\", \"S\", \"P\", \"E\"]\n[env]\n{env}"
+        );
+        crate::config::parse(&[("agent.toml".into(), text)]).unwrap()
+    }
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<EnvKey, Secret> {
+        pairs.iter().map(|(k, v)| (k.parse().unwrap(), Secret::new(*v))).collect()
+    }
+
+    fn names(keys: &[EnvKey]) -> Vec<&str> {
+        keys.iter().map(EnvKey::as_str).collect()
+    }
+
+    #[test]
+    fn literals_and_files_are_set_and_the_rest_is_kept() {
+        let config = config("A = \"new\"\nF = { file = \"/x\" }\n");
+        let old = EnvFile::parse("# c\nA=old\nF=same\nOTHER='as it is'\n");
+        let new = desired(&config, &old, &values(&[("F", "same")])).unwrap();
+        assert_eq!(new.render(), b"# c\nA=new\nF=same\nOTHER='as it is'\n");
+        assert_eq!(names(&changed(&old, &new)), ["A"]);
+        assert_eq!(desired(&config, &new, &values(&[("F", "same")])).unwrap(), new, "it converges");
+    }
+
+    #[test]
+    fn a_generated_value_is_made_once() {
+        let config = config("S = { generate = 32 }\n");
+        let made = values(&[("S", "made")]);
+        for (before, after) in
+            [("", "S=made\n"), ("S=\n", "S=made\n"), ("S=...\n", "S=made\n"), ("S=kept\n", "S=kept\n")]
+        {
+            let env = desired(&config, &EnvFile::parse(before), &made).unwrap();
+            assert_eq!(String::from_utf8(env.render()).unwrap(), after, "{before:?}");
+        }
+        assert!(desired(&config, &EnvFile::parse("S=kept"), &BTreeMap::new()).is_ok());
+        let error = desired(&config, &EnvFile::default(), &BTreeMap::new()).unwrap_err();
+        assert_eq!(error, BadEnv::NoValue { key: "S".parse().unwrap() });
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_written_is_refused_unseen() {
+        let config = config("F = { file = \"/x\" }\n");
+        let error = desired(&config, &EnvFile::default(), &values(&[("F", "'hunter2'")])).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert!(error.to_string().starts_with("setting F in the env file: "));
+    }
+
+    #[test]
+    fn required_names() {
+        let env = EnvFile::parse("A=1\nP=...\nE=\n");
+        assert_eq!(names(&missing(&config(""), &env)), ["S", "P", "E"]);
+    }
+
+    #[test]
+    fn managed_lines_are_no_change() {
+        let (old, new) =
+            (EnvFile::parse("APP_ARGS=x\nB=1\nC.D=1\n"), EnvFile::parse("ASTRA_RELEASE=2\nC.D=2\nN=\n"));
+        assert_eq!(names(&changed(&old, &new)), ["B", "N"]);
+    }
+}
