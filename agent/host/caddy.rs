@@ -1,0 +1,173 @@
+//! Caddy through its admin socket (caddyserver.com/docs/api): loading a config, requests in flight, metrics.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use reqwest::Method;
+use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use serde::Deserialize;
+
+mod metrics;
+
+use super::http::{Answer, Ask, Http};
+pub use metrics::Metrics;
+
+/// A config with certificates to load may take seconds.
+const LOAD: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(5);
+/// Longest list of metrics: a busy Caddy has 200 KiB.
+const METRICS: usize = 16 << 20;
+
+/// What a release is the first to understand.
+const TELLTALES: [((u32, u32), &str); 3] = [
+    ((2, 11), "{\n\trenewal_window_ratio 0.5\n}\n"),
+    ((2, 9), "{\n\tmetrics {\n\t\tper_host\n\t}\n}\n"),
+    ((2, 7), ":0 {\n\treverse_proxy 127.0.0.1:1 {\n\t\tstream_close_delay 1s\n\t}\n}\n"),
+];
+/// The oldest that is supported.
+const OLDEST: (u32, u32) = (2, 6);
+
+/// The admin endpoint behind one unix socket.
+#[derive(Debug)]
+pub struct CaddyAdmin {
+    http: Http,
+    socket: PathBuf,
+}
+
+/// One upstream of reverse_proxy, across all of its sites.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Upstream {
+    /// `127.0.1.1:8001`
+    pub address: String,
+    /// Requests in flight, WebSockets included.
+    pub num_requests: u64,
+    /// Failures that passive health checks remember.
+    #[serde(default)]
+    pub fails: u64,
+}
+
+impl CaddyAdmin {
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        let socket = socket.into();
+        Self { http: Http::unix(&socket), socket }
+    }
+
+    /// Makes Caddy run exactly this Caddyfile (POST /load). Returns when it serves by it; when it cannot, the
+    /// old config stays, and Caddy's own words are the error. The same bytes again change nothing; different
+    /// ones cut every WebSocket.
+    pub async fn load(&self, caddyfile: &[u8]) -> Result<()> {
+        self.post("/load", caddyfile, LOAD).await.context("loading the Caddyfile").map(drop)
+    }
+
+    /// Checks a Caddyfile without running it, and gives it as Caddy's JSON. Fails with what Caddy says. What a
+    /// proxy address or a certificate is worth shows only when it runs.
+    pub async fn adapt(&self, caddyfile: &[u8]) -> Result<serde_json::Value> {
+        let answer = self.post("/adapt", caddyfile, LOOK).await.context("checking the Caddyfile")?;
+        serde_json::from_slice(&answer.body).context("checking the Caddyfile: Caddy's answer is not JSON")
+    }
+
+    /// All upstreams, with their requests in flight at this moment.
+    pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
+        let doing = "asking Caddy for its upstreams";
+        let answer = self.ask(Method::GET, "/reverse_proxy/upstreams", &[], LOOK).await.context(doing)?;
+        // Without any it is `null`.
+        let all: Option<Vec<Upstream>> = serde_json::from_slice(&answer.body).context(doing)?;
+        Ok(all.unwrap_or_default())
+    }
+
+    /// Its counters at this moment.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let answer =
+            self.ask(Method::GET, "/metrics", &[], LOOK).await.context("asking Caddy for its metrics")?;
+        Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
+    }
+
+    /// (major, minor) of the Caddy that runs, or rather the newest release here whose Caddyfile it understands:
+    /// the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2, 11) and
+    /// (2, 6) are exact where they matter; between them it is a lower bound. Changes nothing in Caddy.
+    pub async fn version(&self) -> Result<(u32, u32)> {
+        // It has to answer, or else every telltale would look like an old one.
+        self.adapt(b":0").await.context("asking Caddy for its version")?;
+        for (version, caddyfile) in TELLTALES {
+            if self.adapt(caddyfile.as_bytes()).await.is_ok() {
+                return Ok(version);
+            }
+        }
+        Ok(OLDEST)
+    }
+
+    async fn post(&self, path: &str, caddyfile: &[u8], deadline: Duration) -> Result<Answer> {
+        self.ask(Method::POST, path, caddyfile, deadline).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &[u8], deadline: Duration) -> Result<Answer> {
+        let mut headers = HeaderMap::new();
+        // 2.6 takes only an empty Host over a unix socket (RFC 9112, 3.2); later ones take it, too.
+        headers.insert(HOST, HeaderValue::from_static(""));
+        if method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/caddyfile"));
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        let url = format!("http://caddy{path}");
+        let ask = Ask { method, url: &url, headers, body: body.to_vec(), deadline, cap: METRICS };
+        let answer = self.http.ask(ask).await?;
+        match answer.status {
+            200 => Ok(answer),
+            status => {
+                Err(reason(&answer).unwrap_or_else(|| anyhow!("{} answered {status}", self.socket.display())))
+            }
+        }
+    }
+}
+
+/// Caddy's own words: `{"error": "…"}`.
+fn reason(answer: &Answer) -> Option<anyhow::Error> {
+    #[derive(Deserialize)]
+    struct Told {
+        error: String,
+    }
+    let told: Told = serde_json::from_slice(&answer.body).ok()?;
+    Some(anyhow!("Caddy says: {}", told.error.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::http::testing::{json, serve_unix};
+
+    #[tokio::test]
+    async fn speaks_as_both_2_6_and_2_11_want() {
+        let server = serve_unix(|request| {
+            let head = request.head.to_lowercase();
+            assert!(head.contains("\r\nhost: \r\n") || head.contains("\r\nhost:\r\n"), "{head}");
+            assert!(!head.contains("origin:"));
+            if head.starts_with("post /load ") {
+                assert!(head.contains("content-type: text/caddyfile\r\n"));
+                return match request.body.as_str() {
+                    "good" => json(200, "", ""),
+                    _ => json(400, "", r#"{"error":"adapting config: Caddyfile:1 - Syntax error"}"#),
+                };
+            }
+            json(200, "", r#"[{"address":"127.0.1.1:8001","num_requests":3,"fails":0}]"#)
+        })
+        .await;
+        let caddy = CaddyAdmin::new(&server.path);
+        caddy.load(b"good").await.unwrap();
+        let error = format!("{:#}", caddy.load(b"bad").await.unwrap_err());
+        assert_eq!(error, "loading the Caddyfile: Caddy says: adapting config: Caddyfile:1 - Syntax error");
+        let upstreams = caddy.upstreams().await.unwrap();
+        assert_eq!(upstreams, [Upstream { address: "127.0.1.1:8001".to_owned(), num_requests: 3, fails: 0 }]);
+    }
+
+    #[tokio::test]
+    async fn a_caddy_that_is_down_is_an_error() {
+        let caddy = CaddyAdmin::new("/nonexistent/admin.sock");
+        assert!(caddy.version().await.is_err());
+        let error = format!("{:#}", caddy.metrics().await.unwrap_err());
+        assert!(
+            error.starts_with("asking Caddy for its metrics: connecting to /nonexistent/admin.sock"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Caddy's metrics, out of the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats).
+
+use std::collections::BTreeMap;
+
+/// Requests whose whole handling has ended, by server, handler and code. From 2.7 on those that failed in a
+/// handler are in it, with the code that Caddy makes of the error.
+const ENDED: &str = "caddy_http_request_duration_seconds_count";
+/// Answers whose head came from a handler: an upstream's answer, or a `respond`. A code that Caddy itself makes
+/// of an error (nothing to dial, an upstream that hung up) is never in it.
+const ANSWERED: &str = "caddy_http_response_duration_seconds";
+/// Requests that failed in a handler; without a code.
+const FAILED: &str = "caddy_http_request_errors_total";
+const BEGUN: &str = "caddy_http_requests_total";
+/// The servers of Caddy's own health routes are named `health-i`: they serve nobody.
+const HEALTH: &str = "health-";
+
+/// All samples at one moment. Counters only ever grow while Caddy runs: differences of two moments tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    /// Lines that are no samples are left out: this is somebody else's text.
+    pub fn parse(text: &str) -> Self {
+        Self { samples: text.lines().filter_map(sample).collect() }
+    }
+
+    /// Errors that Caddy itself made: 502, 503 and 504 that no upstream answered with. Below Caddy 2.7, whose
+    /// metrics have no code for them, all requests that failed in a handler. Health routes are left out.
+    pub fn proxy_errors(&self) -> u64 {
+        let made = |code: &str| {
+            let ended = self.count(ENDED, |s| s.has("code", code));
+            ended.saturating_sub(self.count(&format!("{ANSWERED}_count"), |s| s.has("code", code)))
+        };
+        match (400..600).map(|code| made(&code.to_string())).sum() {
+            0u64 => self.count(FAILED, |_| true),
+            _ => ["502", "503", "504"].into_iter().map(made).sum(),
+        }
+    }
+
+    /// Answers of the site `server` (its name in Caddy's config) with the status `code`.
+    pub fn health_seen(&self, server: &str, code: &str) -> u64 {
+        let outer = self.outer(server);
+        self.of(&format!("{ANSWERED}_count"))
+            .filter(|s| s.has("server", server) && s.has("code", code) && s.label("handler") == outer)
+            .map(|s| whole(s.value))
+            .sum()
+    }
+
+    /// Requests that Caddy took, health routes left out.
+    pub fn requests_total(&self) -> u64 {
+        self.count(BEGUN, |_| true)
+    }
+
+    /// Answers by the time to their first byte: upper bound in seconds (the last is infinite), and how many took
+    /// no longer. Differences of two moments give the quantiles between them. Health routes are left out.
+    pub fn durations(&self) -> Vec<(f64, u64)> {
+        let mut all: Vec<(f64, u64)> = Vec::new();
+        for sample in self.serving(&format!("{ANSWERED}_bucket")) {
+            let Some(bound) = number(sample.label("le")) else { continue };
+            match all.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
+                Some((_, count)) => *count += whole(sample.value),
+                None => all.push((bound, whole(sample.value))),
+            }
+        }
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all
+    }
+
+    /// Sum of all samples of `name` that have all of `labels`.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.of(name).filter(|s| labels.iter().all(|(key, value)| s.has(key, value))).map(|s| s.value).sum()
+    }
+
+    fn count(&self, name: &str, wanted: impl Fn(&Sample) -> bool) -> u64 {
+        self.serving(name).filter(|s| wanted(s)).map(|s| whole(s.value)).sum()
+    }
+
+    /// Samples of the servers that serve somebody, each request once.
+    fn serving(&self, name: &str) -> impl Iterator<Item = &Sample> {
+        let mut outer: BTreeMap<&str, &str> = BTreeMap::new();
+        self.of(name).filter(move |sample| {
+            let server = sample.label("server");
+            let handler = outer.entry(server).or_insert_with(|| self.outer(server));
+            !server.starts_with(HEALTH) && sample.label("handler") == *handler
+        })
+    }
+
+    /// A request passes one or more instrumented handlers of its server (`subroute`, or `encode` and then
+    /// `reverse_proxy`), and each counts it: the one that most requests pass counts them all.
+    fn outer(&self, server: &str) -> &str {
+        let begun = self.of(BEGUN).filter(|s| s.has("server", server));
+        begun.max_by(|a, b| a.value.total_cmp(&b.value)).map_or("", |s| s.label("handler"))
+    }
+
+    fn of(&self, name: &str) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| sample.name == name)
+    }
+}
+
+impl Sample {
+    fn label(&self, label: &str) -> &str {
+        self.labels.get(label).map_or("", String::as_str)
+    }
+
+    fn has(&self, label: &str, value: &str) -> bool {
+        self.labels.get(label).is_some_and(|seen| seen == value)
+    }
+}
+
+/// Counters are whole numbers below 2^53, written as floats.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; as saturates anyway")]
+fn whole(value: f64) -> u64 {
+    value.max(0.0) as u64
+}
+
+fn number(text: &str) -> Option<f64> {
+    match text {
+        "+Inf" => Some(f64::INFINITY),
+        "-Inf" => Some(f64::NEG_INFINITY),
+        _ => text.parse().ok(),
+    }
+}
+
+/// `name{label="value",…} value [timestamp]`
+fn sample(line: &str) -> Option<Sample> {
+    let line = line.trim();
+    if line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(['{', ' ', '\t'])?;
+    let (name, rest) = line.split_at(end);
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(rest) => labels(rest)?,
+        None => (BTreeMap::new(), rest),
+    };
+    let value = number(rest.split_whitespace().next()?)?;
+    Some(Sample { name: name.to_owned(), labels, value })
+}
+
+/// The labels, and what follows their `}`. A value is quoted, with `\\`, `\"` and `\n`.
+fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
+    let mut all = BTreeMap::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([',', ' ']);
+        if let Some(rest) = rest.strip_prefix('}') {
+            return Some((all, rest));
+        }
+        let (key, quoted) = rest.split_once("=\"")?;
+        let (mut value, mut escaped, mut end) = (String::new(), false, None);
+        for (at, letter) in quoted.char_indices() {
+            match letter {
+                'n' if escaped => value.push('\n'),
+                _ if escaped => value.push(letter),
+                '\\' => {
+                    escaped = true;
+                    continue;
+                }
+                '"' => {
+                    end = Some(at + 1);
+                    break;
+                }
+                _ => value.push(letter),
+            }
+            escaped = false;
+        }
+        all.insert(key.trim().to_owned(), value);
+        rest = quoted.get(end?..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As 2.11.2 shows two requests that found nobody to dial, one that got an upstream's own 503 and five good
+    /// ones, and a health route.
+    const NEW: &str = r#"# HELP caddy_http_requests_total Counter of HTTP(S) requests made.
+caddy_http_requests_total{handler="subroute",server="srv0"} 8
+caddy_http_requests_total{handler="reverse_proxy",server="srv0"} 1
+caddy_http_requests_total{handler="subroute",server="health-1"} 4
+caddy_http_request_errors_total{handler="subroute",server="srv0"} 3
+caddy_http_request_duration_seconds_count{code="404",handler="subroute",method="GET",server="srv0"} 1
+caddy_http_request_duration_seconds_count{code="502",handler="subroute",method="GET",server="srv0"} 2
+caddy_http_request_duration_seconds_count{code="503",handler="subroute",method="GET",server="srv0"} 1
+caddy_http_request_duration_seconds_count{code="200",handler="subroute",method="GET",server="srv0"} 5e+00
+caddy_http_response_duration_seconds_count{code="503",handler="subroute",method="GET",server="srv0"} 1
+caddy_http_response_duration_seconds_count{code="200",handler="subroute",method="GET",server="srv0"} 5
+caddy_http_response_duration_seconds_count{code="200",handler="reverse_proxy",method="GET",server="srv0"} 1
+caddy_http_response_duration_seconds_bucket{code="200",handler="subroute",server="srv0",le="+Inf"} 5
+caddy_http_response_duration_seconds_bucket{code="200",handler="subroute",server="srv0",le="0.005"} 4
+caddy_http_response_duration_seconds_bucket{code="503",handler="subroute",server="srv0",le="+Inf"} 1
+caddy_http_response_duration_seconds_count{code="503",handler="subroute",method="GET",server="health-1"} 4
+caddy_http_request_duration_seconds_count{code="503",handler="subroute",method="GET",server="health-1"} 4
+"#;
+
+    #[test]
+    fn what_caddy_made_and_what_the_app_answered() {
+        let seen = Metrics::parse(NEW);
+        assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 8));
+        assert_eq!((seen.health_seen("health-1", "503"), seen.health_seen("health-1", "200")), (4, 0));
+        assert_eq!(seen.durations(), [(0.005, 4), (f64::INFINITY, 6)]);
+    }
+
+    #[test]
+    fn below_2_7_failed_requests_have_no_code() {
+        let old: Vec<&str> =
+            NEW.lines().filter(|l| !l.contains("\"502\"") && !l.contains("\"404\"")).collect();
+        assert_eq!(Metrics::parse(&old.join("\n")).proxy_errors(), 3);
+    }
+
+    #[test]
+    fn odd_lines() {
+        let seen = Metrics::parse(
+            "weird{path=\"a \\\"quoted\\\\ }thing\\n\",empty=\"\"} 1.5 1700000000\nbroken{x=\"\nno x",
+        );
+        assert_eq!(seen.sum("weird", &[("path", "a \"quoted\\ }thing\n"), ("empty", "")]), 1.5);
+        assert_eq!(Metrics::parse("\0\u{1}{}{{\"").samples, []);
+    }
+}

@@ -1,0 +1,270 @@
+//! From a tag to a digest, without pulling: one HEAD to the registry (OCI distribution specification, "Pulling
+//! manifests"), with the log-in that it asks for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use reqwest::Method;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use tokio::time::Instant;
+
+mod auth;
+
+use super::http::{Answer, Ask, Http, HttpError};
+use crate::model::digest::Digest;
+use crate::model::fingerprint::sha256;
+use crate::model::image::{Repository, TrackedImage};
+use auth::Challenge;
+pub use auth::Credentials;
+
+/// One request of several that a resolve may need.
+const ASK: Duration = Duration::from_secs(10);
+/// Largest manifest that is read (the limit of the distribution specification).
+const MANIFEST: usize = 4 << 20;
+/// First pause between two attempts; each next one is twice as long.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Indexes first: a digest of an index serves every architecture.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json";
+
+/// A client for every registry.
+#[derive(Debug)]
+pub struct Registry {
+    http: Http,
+    auth_file: PathBuf,
+}
+
+/// Why a tag has no digest.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("resolving {image}: tag not found (or the registry hides it without a login)")]
+    NotFound { image: String },
+    #[error("resolving {image}: login rejected: {why}; put credentials into {file}")]
+    Login { image: String, why: String, file: String },
+    #[error("resolving {image}: {why}")]
+    Refused { image: String, why: String },
+    #[error("resolving {image}: given up after {attempts} attempts: {why}")]
+    Unavailable { image: String, attempts: u32, why: String },
+}
+
+/// What one attempt came to when it is no digest.
+enum Miss {
+    /// Another attempt may fare better, not before that time.
+    Again(String, Option<Duration>),
+    NotFound,
+    Login(String),
+    Never(String),
+}
+
+impl From<HttpError> for Miss {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::TooLarge { .. } => Self::Never(error.to_string()),
+            _ => Self::Again(error.to_string(), None),
+        }
+    }
+}
+
+impl Registry {
+    /// `auth_file` is in the form of containers-auth.json(5); it need not exist, and is read at each use.
+    pub fn new(auth_file: PathBuf) -> Self {
+        Self { http: Http::new(), auth_file }
+    }
+
+    /// The digest that the tag stands for now. After an answer of 429 or 5xx, and after none, it is asked for
+    /// again, `retries` times at most and with growing pauses (or the `Retry-After` of the registry), all
+    /// within `deadline`.
+    pub async fn resolve(
+        &self,
+        image: &TrackedImage,
+        deadline: Duration,
+        retries: u32,
+    ) -> Result<Digest, RegistryError> {
+        let until = Instant::now() + deadline;
+        let name = image.to_string();
+        let mut pause = PAUSE;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let attempt = tokio::time::timeout_at(until, self.attempt(image)).await;
+            let late = || Miss::Again(format!("no answer within {} s in all", deadline.as_secs_f64()), None);
+            let (why, wait) = match attempt.unwrap_or_else(|_| Err(late())) {
+                Ok(digest) => return Ok(digest),
+                Err(Miss::NotFound) => return Err(RegistryError::NotFound { image: name }),
+                Err(Miss::Never(why)) => return Err(RegistryError::Refused { image: name, why }),
+                Err(Miss::Login(why)) => {
+                    let file = self.auth_file.display().to_string();
+                    return Err(RegistryError::Login { image: name, why, file });
+                }
+                Err(Miss::Again(why, wait)) => (why, wait),
+            };
+            let wait = wait.unwrap_or_else(|| jittered(pause));
+            if attempts > retries || Instant::now() + wait >= until {
+                return Err(RegistryError::Unavailable { image: name, attempts, why });
+            }
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The login that the auth file has for a repository, for the engine's pull.
+    pub fn credentials_for(&self, repository: &Repository) -> Result<Option<Credentials>> {
+        auth::credentials(&self.auth_file, repository)
+    }
+
+    async fn attempt(&self, image: &TrackedImage) -> Result<Digest, Miss> {
+        let repository = &image.repository;
+        let url = format!("{}/v2/{}/manifests/{}", base(repository.registry()), repository.path(), image.tag);
+        let mut login = None;
+        let mut head = self.manifest(Method::HEAD, &url, None).await?;
+        if head.status == 401 {
+            login = Some(self.log_in(repository, &head.headers).await?);
+            head = self.manifest(Method::HEAD, &url, login.clone()).await?;
+        }
+        check(&head)?;
+        if let Some(text) = head.headers.get("docker-content-digest") {
+            let digest = text.to_str().unwrap_or_default().parse();
+            return digest.map_err(|error: crate::model::digest::BadDigest| Miss::Never(error.to_string()));
+        }
+        // A registry that does not say: the digest is that of the very bytes.
+        let whole = self.manifest(Method::GET, &url, login).await?;
+        check(&whole)?;
+        if !matches!(serde_json::from_slice(&whole.body), Ok(serde_json::Value::Object(_))) {
+            return Err(Miss::Never("the answer is not a manifest".to_owned()));
+        }
+        format!("sha256:{}", sha256(&whole.body)).parse().map_err(|_| Miss::Never("no digest".to_owned()))
+    }
+
+    async fn manifest(
+        &self,
+        method: Method,
+        url: &str,
+        login: Option<HeaderValue>,
+    ) -> Result<Answer, HttpError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
+        if let Some(login) = login {
+            headers.insert(AUTHORIZATION, login);
+        }
+        self.http.ask(Ask { method, headers, deadline: ASK, cap: MANIFEST, ..Ask::get(url) }).await
+    }
+
+    /// The `Authorization` that the challenge asks for: a token (distribution specification, "Token
+    /// Authentication"), or the login itself (RFC 7617).
+    async fn log_in(&self, repository: &Repository, headers: &HeaderMap) -> Result<HeaderValue, Miss> {
+        let credentials =
+            self.credentials_for(repository).map_err(|error| Miss::Login(format!("{error:#}")))?;
+        let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        match Challenge::best(challenges) {
+            Some(Challenge::Bearer { realm, service, scope }) => {
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", repository.path()));
+                self.token(repository, &realm, service.as_deref(), &scope, credentials).await
+            }
+            Some(Challenge::Basic) => match credentials {
+                Some(credentials) => Ok(credentials.basic()),
+                None => Err(Miss::Login("the registry wants a login, and there is none".to_owned())),
+            },
+            None => {
+                Err(Miss::Never("the registry asks for a login of a kind that is not known here".to_owned()))
+            }
+        }
+    }
+
+    async fn token(
+        &self,
+        repository: &Repository,
+        realm: &str,
+        service: Option<&str>,
+        scope: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<HeaderValue, Miss> {
+        let mut url = reqwest::Url::parse(realm)
+            .map_err(|_| Miss::Never(format!("the registry's token realm `{realm}` is not a URL")))?;
+        let local = is_loopback(repository.registry()) && url.host_str().is_some_and(is_loopback_host);
+        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+            return Err(Miss::Never(format!("the registry's token realm `{realm}` is not https")));
+        }
+        if let Some(service) = service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        url.query_pairs_mut().append_pair("scope", scope);
+        let with_login = credentials.is_some();
+        let mut headers = HeaderMap::new();
+        if let Some(credentials) = credentials {
+            headers.insert(AUTHORIZATION, credentials.basic());
+        }
+        let answer = self.http.ask(Ask { headers, deadline: ASK, ..Ask::get(url.as_str()) }).await?;
+        match (answer.status, with_login) {
+            (400 | 401 | 403, true) => {
+                return Err(Miss::Login(format!("{realm} answered {}", answer.status)));
+            }
+            (400 | 401 | 403, false) => {
+                return Err(Miss::Login("the registry wants a login, and there is none".to_owned()));
+            }
+            _ => check(&answer)?,
+        }
+        auth::bearer(&answer.body)
+            .ok_or_else(|| Miss::Never(format!("the answer of the token realm {realm} has no token")))
+    }
+}
+
+/// Sorts out every answer that is no 200 with a manifest.
+fn check(answer: &Answer) -> Result<(), Miss> {
+    let kind = answer.headers.get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    match answer.status {
+        200 if kind.is_some_and(|kind| kind.starts_with("text/html")) => Err(Miss::Never(
+            "a web page answered instead of the registry (a captive portal, or a proxy?)".to_owned(),
+        )),
+        200 => Ok(()),
+        401 => Err(Miss::Login("the registry answered 401 to the login".to_owned())),
+        403 => Err(Miss::Login("the registry answered 403: this login may not read it".to_owned())),
+        404 => Err(Miss::NotFound),
+        429 => {
+            Err(Miss::Again("the registry answered 429, too many requests".to_owned(), retry_after(answer)))
+        }
+        status @ 500.. => Err(Miss::Again(format!("the registry answered {status}"), retry_after(answer))),
+        status => Err(Miss::Never(format!("the registry answered {status}"))),
+    }
+}
+
+/// `Retry-After` in seconds (RFC 9110, 10.2.3); its date form is left to the usual pauses.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Between half of `pause` and all of it, so that hosts that failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let [random] = super::facts::random::<1>().unwrap_or([128]);
+    pause / 2 + pause / 2 * u32::from(random) / 255
+}
+
+/// Where a registry answers: over TLS, but for loopback addresses (docker's rule); Docker Hub has another name.
+fn base(registry: &str) -> String {
+    match registry {
+        "docker.io" | "index.docker.io" => "https://registry-1.docker.io".to_owned(),
+        _ if is_loopback(registry) => format!("http://{registry}"),
+        _ => format!("https://{registry}"),
+    }
+}
+
+/// Whether `host[:port]` is this machine itself.
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => registry.split(':').next().unwrap_or(registry),
+    };
+    is_loopback_host(host)
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

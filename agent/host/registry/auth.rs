@@ -1,0 +1,295 @@
+//! Logins: the auth file, the registry's challenge, the token.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+
+use crate::host::http::sensitive;
+use crate::model::image::Repository;
+use crate::model::secret::Secret;
+
+/// A name and its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: Secret,
+}
+
+impl Credentials {
+    /// `Basic …` (RFC 7617).
+    pub(super) fn basic(&self) -> HeaderValue {
+        let text = encode(format!("{}:{}", self.username, self.password.reveal()).as_bytes());
+        sensitive(&format!("Basic {text}")).unwrap_or(HeaderValue::from_static("Basic"))
+    }
+}
+
+/// containers-auth.json(5), and docker's config.json.
+#[derive(Deserialize)]
+struct AuthFile {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    auth: Option<String>,
+    #[serde(default, rename = "identitytoken")]
+    identity_token: Option<String>,
+}
+
+/// The login of the most specific key that covers `repository`: `registry/a/b` before `registry/a` before
+/// `registry`. `None` where the file, or such a key, is missing.
+pub(super) fn credentials(file: &Path, repository: &Repository) -> Result<Option<Credentials>> {
+    let doing = || format!("reading the logins in {}", file.display());
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(doing),
+    };
+    // serde_json would quote a wrongly typed value, which may be a secret: only say where.
+    let parsed: AuthFile = serde_json::from_slice(&bytes)
+        .map_err(|e| {
+            anyhow!("line {}, column {}: not in the form of containers-auth.json(5)", e.line(), e.column())
+        })
+        .with_context(doing)?;
+    find(&parsed, repository).with_context(doing)
+}
+
+fn find(file: &AuthFile, repository: &Repository) -> Result<Option<Credentials>> {
+    let registry = repository.registry();
+    let whole = format!("{registry}/{}", repository.path());
+    let mut key = whole.as_str();
+    loop {
+        if let Some(entry) = file.auths.iter().find(|(name, _)| same(name, key)).map(|(_, entry)| entry) {
+            if let Some(login) = login(entry).with_context(|| format!("the entry of {key}"))? {
+                return Ok(Some(login));
+            }
+        }
+        match key.rsplit_once('/') {
+            Some((shorter, _)) => key = shorter,
+            None => break,
+        }
+    }
+    let helper = file.helpers.iter().find(|(name, _)| same(name, registry)).map(|(_, helper)| helper);
+    match helper.or(file.store.as_ref()) {
+        Some(helper) => bail!(
+            "it names the credential helper `{helper}` for {registry}; helpers are not run here: \
+             log in with `podman login --authfile …`, which writes the login itself"
+        ),
+        None => Ok(None),
+    }
+}
+
+/// Docker's own file has URLs as keys, and one of its own for Docker Hub.
+fn same(name: &str, key: &str) -> bool {
+    let plain = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
+    let plain = plain.trim_end_matches('/');
+    let plain = plain.strip_suffix("/v1").or_else(|| plain.strip_suffix("/v2")).unwrap_or(plain);
+    plain == key || (plain == "index.docker.io" && key == "docker.io")
+}
+
+fn login(entry: &Entry) -> Result<Option<Credentials>> {
+    if entry.identity_token.as_deref().is_some_and(|token| !token.is_empty()) {
+        bail!("it holds an identity token, which is not supported: log in with a name and a password");
+    }
+    let Some(auth) = entry.auth.as_deref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
+    let plain = decode(auth).and_then(|bytes| String::from_utf8(bytes).ok());
+    let plain = plain.context("its `auth` is not base64 of `name:password`")?;
+    let (username, password) = plain
+        .trim_end_matches('\0')
+        .split_once(':')
+        .context("its `auth` is not base64 of `name:password`")?;
+    Ok(Some(Credentials { username: username.to_owned(), password: Secret::new(password) }))
+}
+
+/// What a registry asks for (RFC 9110, 11.6.1).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Basic,
+}
+
+impl Challenge {
+    /// The best of the `WWW-Authenticate` headers: a token before a login.
+    pub(super) fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut basic = None;
+        for (scheme, mut parameters) in headers.flat_map(challenges) {
+            match scheme.as_str() {
+                "bearer" => {
+                    if let Some(realm) = parameters.remove("realm") {
+                        let (service, scope) = (parameters.remove("service"), parameters.remove("scope"));
+                        return Some(Self::Bearer { realm, service, scope });
+                    }
+                }
+                "basic" => basic = Some(Self::Basic),
+                _ => {}
+            }
+        }
+        basic
+    }
+}
+
+/// Schemes in lower case, each with its parameters. Commas separate parameters and challenges alike: a word
+/// that no `=` follows begins a new challenge.
+fn challenges(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
+    let mut all: Vec<(String, BTreeMap<String, String>)> = Vec::new();
+    let mut rest = header.trim_start_matches([' ', ',', '\t']);
+    while !rest.is_empty() {
+        let end = rest.find([' ', '=', ',', '\t']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let word = word.to_ascii_lowercase();
+        rest = match after.trim_start().strip_prefix('=') {
+            Some(value) => {
+                let (value, after) = parameter(value.trim_start());
+                if let Some((_, parameters)) = all.last_mut() {
+                    parameters.insert(word, value);
+                }
+                after
+            }
+            None => {
+                all.push((word, BTreeMap::new()));
+                after
+            }
+        }
+        .trim_start_matches([' ', ',', '\t', '=']);
+    }
+    all
+}
+
+/// A token or a quoted string, and what follows it.
+fn parameter(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, rest) = text.split_at(text.find([' ', ',', '\t']).unwrap_or(text.len()));
+        return (value.to_owned(), rest);
+    };
+    let (mut value, mut escaped) = (String::new(), false);
+    for (at, letter) in quoted.char_indices() {
+        match letter {
+            _ if escaped => (value.push(letter), escaped = false).1,
+            '\\' => escaped = true,
+            '"' => return (value, quoted.get(at + 1..).unwrap_or_default()),
+            _ => value.push(letter),
+        }
+    }
+    (value, "")
+}
+
+/// `Bearer …` from the token server's JSON (distribution specification: `token`, or `access_token` as in
+/// OAuth 2).
+pub(super) fn bearer(body: &[u8]) -> Option<HeaderValue> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let token =
+        ["token", "access_token"].iter().find_map(|key| json.get(key)?.as_str().filter(|t| !t.is_empty()));
+    sensitive(&format!("Bearer {}", token?))
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Base64 (RFC 4648, 4), with padding.
+pub(in super::super) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
+        for at in 0..4 {
+            let digit = usize::try_from(bits >> (18 - 6 * at) & 63).ok().and_then(|index| BASE64.get(index));
+            text.push(digit.filter(|_| at <= chunk.len()).map_or('=', |digit| char::from(*digit)));
+        }
+    }
+    text
+}
+
+/// The inverse of [`encode`]; padding may be missing.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
+    for letter in text.trim().trim_end_matches('=').bytes() {
+        let digit = BASE64.iter().position(|known| *known == letter)?;
+        bits = bits << 6 | u32::try_from(digit).ok()?;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 255).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_both_ways() {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(encode(plain.as_bytes()), text);
+            assert_eq!(decode(text).unwrap(), plain.as_bytes());
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)).unwrap(), all);
+        assert_eq!(decode("Zg").unwrap(), b"f");
+        assert!(decode("Z*").is_none());
+    }
+
+    #[test]
+    fn challenges_of_real_registries() {
+        let best = |headers: &[&str]| Challenge::best(headers.iter().copied());
+        let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
+            let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
+            Some(Challenge::Bearer { realm: realm.to_owned(), service, scope })
+        };
+        assert_eq!(
+            best(&[
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/x:pull,push""#
+            ]),
+            bearer(
+                "https://auth.docker.io/token",
+                Some("registry.docker.io"),
+                Some("repository:library/x:pull,push")
+            )
+        );
+        assert_eq!(
+            best(&["Basic realm=\"x\"", "bearer realm=https://a/t , service = \"b \\\" c\""]),
+            bearer("https://a/t", Some("b \" c"), None)
+        );
+        assert_eq!(
+            best(&["Basic realm=\"Registry, Realm\", Bearer realm=\"https://t\""]),
+            bearer("https://t", None, None)
+        );
+        assert_eq!(best(&["Basic"]), Some(Challenge::Basic));
+        assert_eq!(best(&["Negotiate abc==", ""]), None);
+        assert_eq!(best(&["Bearer"]), None);
+    }
+
+    fn file(json: &str) -> AuthFile {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_most_specific_login_wins() {
+        let json = format!(
+            r#"{{"auths": {{"ghcr.io": {{"auth": "{}"}}, "ghcr.io/almalinux": {{"auth": "{}"}},
+               "https://index.docker.io/v1/": {{"auth": "{}"}}, "quay.io": {{}}}}, "credHelpers": {{"ecr.example.com": "ecr-login"}}}}"#,
+            encode(b"wide:1"),
+            encode(b"narrow:p:2"),
+            encode(b"hub:3")
+        );
+        let get = |text: &str| find(&file(&json), &text.parse().unwrap());
+        let name = |text: &str| get(text).unwrap().map(|c| format!("{} {}", c.username, c.password.reveal()));
+        assert_eq!(name("ghcr.io/almalinux/astra").as_deref(), Some("narrow p:2"));
+        assert_eq!(name("ghcr.io/almalinuxx/astra").as_deref(), Some("wide 1"));
+        assert_eq!(name("docker.io/library/x").as_deref(), Some("hub 3"));
+        assert_eq!(name("quay.io/a"), None);
+        assert_eq!(name("example.com/a"), None);
+        assert!(get("ecr.example.com/a").unwrap_err().to_string().contains("ecr-login"));
+        assert!(find(&file(r#"{"auths": {"a.b": {"auth": "!"}}}"#), &"a.b/c".parse().unwrap()).is_err());
+    }
+}
