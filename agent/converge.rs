@@ -28,7 +28,7 @@ use crate::run::{self, Failure, Performed};
 mod recover;
 mod resolve;
 
-pub use resolve::Want;
+pub use resolve::{Back, Want};
 
 /// What is going on, for whoever watches.
 #[derive(Debug)]
@@ -156,6 +156,7 @@ impl Foreman<'_> {
     async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
         for _ in 0..4 {
             let mut look = self.look(false).await?;
+            self.refuse_unreadable_env(&look)?;
             self.find_caddy_image(&mut look).await?;
             let plan = self.keep_plan(&look, ask.verb);
             if plan.is_empty() {
@@ -357,6 +358,14 @@ impl Foreman<'_> {
         Err(Refused::of(4, error))
     }
 
+    fn refuse_unreadable_env(&self, look: &Look) -> Result<(), Refused> {
+        let file = self.config.app.name.env_file();
+        match self.inputs(look).env_file().managed() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Refused::of(2, anyhow::Error::new(error).context(format!("reading {}", file.display())))),
+        }
+    }
+
     /// The pointer back and superfluous images; a failure is a warning, and the next run tries again.
     async fn housekeeping(&self, report: &mut Report) {
         let done = async {
@@ -435,12 +444,20 @@ impl Report {
     }
 }
 
+/// The smallest bucket bound that 99 of 100 requests between two moments stayed under.
+fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
+    let earlier = |bound: f64| before.iter().find(|(b, _)| b.total_cmp(&bound).is_eq()).map_or(0, |(_, n)| *n);
+    let grown: Vec<_> = after.iter().map(|(bound, n)| (*bound, n.saturating_sub(earlier(*bound)))).collect();
+    let (_, all) = grown.last().filter(|(_, n)| *n > 0)?;
+    grown.iter().find(|(_, n)| n.saturating_mul(100) >= all.saturating_mul(99)).map(|(bound, _)| *bound).filter(|b| b.is_finite())
+}
+
 impl Requests {
     fn between(before: &crate::host::caddy::Metrics, after: &crate::host::caddy::Metrics) -> Self {
         Self {
             served: after.requests_total().saturating_sub(before.requests_total()),
             failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
-            p99: after.p99_since(before),
+            p99: p99(&before.durations(), &after.durations()),
         }
     }
 }

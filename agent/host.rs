@@ -24,6 +24,7 @@ pub mod probe;
 pub mod registry;
 pub mod signals;
 pub mod systemd;
+pub mod timer;
 pub mod transient;
 
 /// Where the host's parts are. The default is a real host.

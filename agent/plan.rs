@@ -8,7 +8,6 @@ use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::InstanceId;
 use crate::model::observed::{Engine, Observed};
-use crate::model::release::Release;
 use crate::model::step::{Probe, Target};
 use std::net::SocketAddrV4;
 
@@ -62,19 +61,9 @@ impl Inputs<'_> {
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
-    /// The release that astra.env names. Its fingerprint is the journal's, when the journal agrees.
-    pub fn committed(&self) -> Option<Committed> {
-        let env = self.env_file();
-        let lines = env.managed().ok().flatten()?;
-        let known = self.history.releases.iter().find(|r| r.number == lines.release && r.image == lines.image);
-        Some(Committed { known: known.cloned(), lines })
+    /// The release that astra.env names; `None` also where it names none that can be read, which
+    /// [`instances::steps`] and the foreman treat as a reason to touch nothing.
+    pub fn committed(&self) -> Option<ManagedLines> {
+        self.env_file().managed().ok().flatten()
     }
-}
-
-/// What astra.env says, and what the journal remembers of it.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    pub lines: ManagedLines,
-    /// `None`: the journal is lost or younger than the file.
-    pub known: Option<Release>,
 }

@@ -46,5 +46,6 @@ pub fn paint(style: &str, text: &str, styled: bool) -> String {
 
 /// `2026-11-21 04:05:06Z` of milliseconds since 1970.
 pub fn time(millis: u64) -> String {
-    crate::host::facts::rfc3339(millis).replace('T', " ")
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
+    crate::host::facts::rfc3339(at).replace('T', " ")
 }

@@ -84,8 +84,8 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
         foreman.config.instances().any(|i| i == **id) || seen.unit.active != "inactive"
     });
     Status {
-        release: committed.as_ref().map(|c| c.lines.release),
-        image: committed.as_ref().map(|c| c.lines.image.to_string()),
+        release: committed.as_ref().map(|c| c.release),
+        image: committed.as_ref().map(|c| c.image.to_string()),
         rollback_to: history.rollback_target().map(|r| r.image.to_string()),
         pinned: history.pinned,
         instances: instances

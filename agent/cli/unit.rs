@@ -1,19 +1,21 @@
 //! The process in front of a run: starts the transient unit, passes the terminal in and Ctrl-C on, waits.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
 
 use super::{mutate, out, session};
 use crate::converge::Refused;
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
-use crate::host::transient::Transient;
+use crate::host::transient::{Transient, run_transient};
 use crate::model::entry::Verb;
 use crate::model::name::RECOVER_UNIT;
 
 /// The hardening of every process of the agent that works: units/sandbox.conf.
 const SANDBOX: &str = include_str!("../../units/sandbox.conf");
+/// A shutdown asks with SIGTERM, and the way back of a whole deploy takes its time.
+const STOP: Duration = Duration::from_secs(300);
 const ACTOR: &str = "ASTRA_ACTOR";
 
 /// Login name behind the command.
@@ -27,7 +29,28 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let systemd = Systemd::connect().await?;
     // From here on a signal is passed on instead of ending this process.
     let signals = Signals::catch()?;
-    let run = systemd.run_transient(transient(verb, json)?).await.context("starting the run's unit")?;
+    let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
+    let mut argv = vec![session::binary()?];
+    argv.extend(std::env::args().skip(1));
+    argv.push("--in-unit".to_owned());
+    let run = run_transient(
+        &systemd,
+        Transient {
+            name: &name,
+            description: &format!("astra-agent {}", verb.as_str()),
+            argv: &argv,
+            properties: SANDBOX,
+            env: &environment(),
+            stdout: std::io::stdout().as_fd(),
+            stderr: std::io::stderr().as_fd(),
+            on_failure: RECOVER_UNIT,
+            // Everything the agent says with its exit code is an answer; only a killed run is a failure.
+            success_exit: &[1, 2, 3, 4, 75],
+            stop_timeout: STOP,
+        },
+    )
+    .await
+    .map_err(anyhow::Error::new)?;
     let mut passed = false;
     let exit = loop {
         tokio::select! {
@@ -47,26 +70,10 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     }
 }
 
-fn transient(verb: Verb, json: bool) -> Result<Transient> {
-    let mut argv = vec![session::binary()?];
-    argv.extend(std::env::args().skip(1));
-    argv.push("--in-unit".to_owned());
+/// What of the caller's environment a run is handed.
+fn environment() -> Vec<(String, String)> {
+    let passed = ["TERM", "NO_COLOR", "COLUMNS", "ASTRA_FAILPOINT"];
     let mut env = vec![(ACTOR.to_owned(), actor())];
-    let pass = ["TERM", "NO_COLOR", "COLUMNS", "ASTRA_FAILPOINT"];
-    env.extend(pass.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
-    let own = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().context("passing on the terminal");
-    let _ = json;
-    Ok(Transient {
-        name: format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id()),
-        description: format!("astra-agent {}", verb.as_str()),
-        argv,
-        env,
-        properties: SANDBOX.to_owned(),
-        stdout: Some(own(std::io::stdout().as_fd())?),
-        stderr: Some(own(std::io::stderr().as_fd())?),
-        on_failure: Some(RECOVER_UNIT.to_owned()),
-        // Everything the agent says with its exit code is an answer; only a killed run is a failure.
-        success_exit: vec![1, 2, 3, 4, 75],
-        ..Transient::default()
-    })
+    env.extend(passed.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
+    env
 }

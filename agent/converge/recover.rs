@@ -26,7 +26,7 @@ impl Foreman<'_> {
             let ask = Ask { verb: Verb::Recover, want: super::Want::Keep, ..ask.clone() };
             self.carry_out(&ask, &look, &plan, &mut Report::new(Verb::Recover)).await?
         };
-        let env = self.inputs(&look).committed().map(|c| c.lines.release);
+        let env = self.inputs(&look).committed().map(|c| c.release);
         for run in &open {
             self.close(run, env, repaired)?;
         }

@@ -14,6 +14,7 @@ use crate::plan::release::Request;
 
 /// A registry answers a HEAD in milliseconds; the rest is for retries.
 const RESOLVE: Duration = Duration::from_secs(30);
+const RETRIES: u32 = 5;
 
 /// The release that a verb asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +78,7 @@ impl Foreman<'_> {
     /// The digest that the tag names now.
     async fn resolve(&self, tracked: &TrackedImage) -> Result<PinnedImage, Refused> {
         (self.watch)(&Event::Note(&format!("resolving {tracked}")));
-        let digest = self.host.registry.resolve(tracked, RESOLVE).await.map_err(anyhow::Error::new)?;
+        let digest = self.host.registry.resolve(tracked, RESOLVE, RETRIES).await.map_err(anyhow::Error::new)?;
         Ok(PinnedImage { repository: tracked.repository.clone(), digest })
     }
 

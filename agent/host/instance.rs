@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Host;
 use super::probe::probe;
-use crate::model::envfile::ManagedLines;
+use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::observed::UnitSeen;
 use crate::model::step::{Probe, Target};
@@ -95,9 +95,10 @@ impl Host {
         lines: &ManagedLines,
         timeout: Duration,
     ) -> Result<Option<String>> {
-        let mut text = lines.render().context("rendering the trial file")?;
-        text.push_str(&format!("ASTRA_ENV={TRIAL_ENV}\n"));
-        self.files.write_atomic(&instance.id.trial_file(), text.as_bytes(), 0o600)?;
+        let file = EnvFile::default().with_managed(lines).context("rendering the trial file")?;
+        let mut bytes = file.render();
+        bytes.extend_from_slice(format!("ASTRA_ENV={TRIAL_ENV}\n").as_bytes());
+        self.files.write_atomic(&instance.id.trial_file(), &bytes, 0o600)?;
         self.start_over(instance, STOP_MARGIN, timeout).await
     }
 

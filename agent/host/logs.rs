@@ -2,13 +2,13 @@
 //! `journalctl` runs as a transient unit, like everything that has to be a child process.
 
 use std::io::{PipeReader, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::Host;
-use super::transient::Transient;
+use super::transient::{Transient, run_transient};
 
 const LINES: usize = 8;
 const LONGEST_LINE: usize = 300;
@@ -28,16 +28,24 @@ impl Host {
         let (read, write) = std::io::pipe().context("making a pipe")?;
         let name = format!("astra-agent-logs-{}.service", std::process::id());
         let argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=30", "--unit", unit];
-        let run = self
-            .systemd
-            .run_transient(Transient {
-                name,
-                description: format!("last log lines of {unit}"),
-                argv: argv.iter().map(ToString::to_string).collect(),
-                stdout: Some(OwnedFd::from(write)),
-                ..Transient::default()
-            })
-            .await?;
+        let run = run_transient(
+            &self.systemd,
+            Transient {
+                name: &name,
+                description: &format!("last log lines of {unit}"),
+                argv: &argv.map(str::to_owned),
+                properties: "",
+                env: &[],
+                stdout: write.as_fd(),
+                stderr: write.as_fd(),
+                on_failure: "",
+                success_exit: &[1],
+                stop_timeout: PATIENCE,
+            },
+        )
+        .await?;
+        // The other end belongs to journalctl now: ours would keep the pipe open for ever.
+        drop(write);
         run.wait().await?;
         let text = tokio::task::spawn_blocking(move || read_all(read)).await??;
         Ok(tail(&text))

@@ -94,7 +94,7 @@ impl Host {
             }
         }
         for dir in [DRAIN_DIR, CADDY_SOCKET_DIR, CADDY_DATA] {
-            if self.files.is_dir(Path::new(dir)) {
+            if self.files.owner(Path::new(dir))?.is_some() {
                 observed.dirs.insert(dir.into());
             }
         }
@@ -106,7 +106,7 @@ impl Host {
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
         observed.leftovers =
-            self.files.leftovers(&[Path::new(ETC), Path::new(RUN), Path::new(DRAIN_DIR), Path::new(UNIT_DIR)])?;
+            self.files.leftovers([ETC, RUN, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
         Ok(())
     }
 
@@ -116,11 +116,11 @@ impl Host {
         for (key, source) in &config.env {
             let value = match source {
                 EnvSource::Literal(_) => continue,
-                EnvSource::Generate { length } => super::facts::generate(*length)?,
-                EnvSource::File(path) => self
-                    .files
-                    .first_line(path)
-                    .with_context(|| format!("reading the value of {key} from {}", path.display()))?,
+                EnvSource::Generate { length } => Secret::new(super::facts::random_text(*length)?),
+                EnvSource::File(path) => Secret::new(
+                    super::facts::first_line(path)
+                        .with_context(|| format!("reading the value of {key} from {}", path.display()))?,
+                ),
             };
             values.insert(key.clone(), value);
         }

@@ -40,7 +40,7 @@ impl Host {
                 self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
             }
             Step::KeepBefore { path } => self.keep_before(path).map(|()| None),
-            Step::RemoveFile { path } => self.files.remove(path).map(|()| None),
+            Step::RemoveFile { path } => self.files.remove(path).map(|_| None),
             Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
             Step::EnableUnits { units } => self.systemd.enable(&refs(units)).await.map(|()| None),
             Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),

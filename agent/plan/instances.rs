@@ -13,12 +13,16 @@ use super::Inputs;
 pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     let observed = inputs.observed;
     let mut steps = leftovers(inputs);
+    if inputs.env_file().managed().is_err() {
+        // Nobody knows what should run: what runs is left alone.
+        return steps;
+    }
     let wanted: BTreeSet<InstanceId> = inputs.config.instances().collect();
     let committed = inputs.committed();
     for id in &wanted {
         let seen = observed.instances.get(id);
         match &committed {
-            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.lines.release)),
+            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.release)),
             // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
             None => steps.extend(drop_instance(inputs, *id, seen)),
         }

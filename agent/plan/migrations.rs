@@ -24,7 +24,7 @@ pub enum Wish {
 pub fn step(inputs: &Inputs<'_>, release: &Release, wish: Wish) -> Option<Step> {
     let migrate = inputs.config.migrate.as_ref()?;
     let digest = &release.image.digest;
-    let running = inputs.committed().is_some_and(|c| c.lines.image.digest == *digest);
+    let running = inputs.committed().is_some_and(|c| c.image.digest == *digest);
     let known = running || inputs.history.ever_committed.contains(digest);
     let due = match wish {
         Wish::Always => true,

@@ -52,7 +52,7 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
 fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
     let keep = inputs.config.deploy.keep.max(3);
     let mut digests: BTreeSet<Digest> = inputs.history.newest_digests(keep).into_iter().collect();
-    digests.extend(inputs.committed().map(|c| c.lines.image.digest));
+    digests.extend(inputs.committed().map(|c| c.image.digest));
     digests.extend(inputs.history.rollback_target().map(|r| r.image.digest.clone()));
     let running = inputs.observed.instances.values().filter_map(|i| i.runs.as_ref());
     digests.extend(running.map(|r| r.image.digest.clone()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Strategy;
-use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
 use crate::model::fingerprint::Fingerprint;
 use crate::model::image::PinnedImage;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
@@ -74,7 +74,7 @@ fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result
     let args = units::app_args(config, inputs.engine);
     let command = config.app.command.clone();
     let fingerprint = fingerprint(inputs, wanted, &args, &command);
-    let at_least = inputs.committed().map_or(0, |c| c.lines.release);
+    let at_least = inputs.committed().map_or(0, |c| c.release);
     let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
     let release = Release { number, image: request.image.clone(), fingerprint };
     let lines = ManagedLines { image: request.image.clone(), release: number, args, command };
@@ -86,7 +86,7 @@ fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result
 fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: &[String]) -> Fingerprint {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for key in wanted.keys() {
-        if is_managed(&key) {
+        if MANAGED_KEYS.contains(&key.as_str()) {
             continue;
         }
         let value = wanted.get(&key).unwrap_or_default();
@@ -100,13 +100,31 @@ fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: 
     inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
 }
 
-fn is_managed(key: &str) -> bool {
-    matches!(key, "APP_IMAGE" | "ASTRA_RELEASE" | "APP_ARGS" | "APP_COMMAND")
+/// What a deploy would bring into service besides a new image: for `status`, which resolves no tag.
+pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
+    let Some(committed) = inputs.committed() else { return Vec::new() };
+    let current = inputs.env_file();
+    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.observed.env_values) else { return Vec::new() };
+    let changed: Vec<_> = env::changed(&current, &wanted).iter().map(ToString::to_string).collect();
+    let mut pending = Vec::new();
+    if !changed.is_empty() {
+        pending.push(format!("deploy would change the environment: {}", changed.join(", ")));
+    }
+    let args = units::app_args(inputs.config, inputs.engine);
+    if args != committed.args || inputs.config.app.command != committed.command {
+        pending.push("deploy would change the container's arguments or command".to_owned());
+    }
+    let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
+    let now = fingerprint(inputs, &current, &committed.args, &committed.command);
+    if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
+        pending.push("astra.env was edited by hand: deploy brings that into service".to_owned());
+    }
+    pending
 }
 
 /// The candidate is committed, and every instance runs it and is ready.
 fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
-    let committed = inputs.committed().is_some_and(|c| c.lines == candidate.lines);
+    let committed = inputs.committed().is_some_and(|c| c == candidate.lines);
     committed
         && inputs.config.instances().all(|id| {
             let seen = inputs.observed.instances.get(&id);
