@@ -17,6 +17,7 @@ use crate::model::fingerprint::sha256;
 use crate::model::image::{Repository, TrackedImage};
 use auth::Challenge;
 pub use auth::Credentials;
+pub(super) use auth::encode as base64;
 
 /// One request of several that a resolve may need.
 const ASK: Duration = Duration::from_secs(10);

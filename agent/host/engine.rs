@@ -1,0 +1,328 @@
+//! podman or docker through the socket of its Docker-compatible API (docs.docker.com/reference/api/engine).
+//!
+//! Plain HTTP and JSON rather than typed models: podman answers with container states that Docker's models do
+//! not have, and one such container would fail a whole list; podman 4.3 reports a failed pull in a field that
+//! they leave out, and the pull would read as done. Paths carry no version: each engine then speaks its own
+//! newest, and nothing has to be negotiated. Every call has a deadline: a hung podman service never answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+mod logs;
+mod pull;
+
+use super::http::{Answer, Ask, Http};
+use crate::model::image::{PinnedImage, Repository};
+use crate::model::observed::{Engine, EngineSeen, ImageSeen};
+
+pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
+pub const DOCKER_SOCKET: &str = "/run/docker.sock";
+
+/// A question that the engine answers from memory or its database.
+const LOOK: Duration = Duration::from_secs(15);
+/// Removing a container or a large image.
+const REMOVE: Duration = Duration::from_secs(120);
+/// What stopping takes beyond the container's own time.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Longest answer.
+const CAP: usize = 32 << 20;
+
+/// An engine behind one unix socket.
+#[derive(Debug)]
+pub struct EngineClient {
+    engine: Engine,
+    socket: PathBuf,
+    http: Http,
+}
+
+/// A container, in whatever state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSeen {
+    pub id: String,
+    /// Without the `/` that the API puts before it.
+    pub name: String,
+    /// The engine's own word: `running`, `exited`, `created`, on podman also `stopped`, `stopping`, …
+    pub state: String,
+    pub labels: BTreeMap<String, String>,
+    pub image_id: String,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerExit {
+    pub state: String,
+    pub running: bool,
+    /// Exit code of its last run; 0 while it has not ended.
+    pub code: i64,
+    /// The kernel killed it for its memory limit.
+    pub oom_killed: bool,
+    /// What the engine says went wrong; mostly empty.
+    pub error: String,
+}
+
+impl EngineClient {
+    /// podman at a socket (`podman.socket` must be enabled).
+    pub fn podman(socket: impl Into<PathBuf>) -> Self {
+        Self::new(Engine::Podman, socket.into())
+    }
+
+    pub fn docker(socket: impl Into<PathBuf>) -> Self {
+        Self::new(Engine::Docker, socket.into())
+    }
+
+    fn new(engine: Engine, socket: PathBuf) -> Self {
+        Self { engine, http: Http::unix(&socket), socket }
+    }
+
+    /// The preferred engine at its usual socket; without a preference podman where it answers, else docker.
+    pub async fn detect(preferred: Option<Engine>) -> Result<Self> {
+        let podman = || Self::podman(PODMAN_SOCKET);
+        let docker = || Self::docker(DOCKER_SOCKET);
+        let candidates = match preferred {
+            Some(Engine::Podman) => vec![podman()],
+            Some(Engine::Docker) => vec![docker()],
+            None => vec![podman(), docker()],
+        };
+        let mut failed = Vec::new();
+        for candidate in candidates {
+            match candidate.version().await {
+                Ok(_) => return Ok(candidate),
+                Err(error) => failed.push(format!("{error:#}")),
+            }
+        }
+        Err(anyhow!("looking for a container engine: {}", failed.join("; ")))
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Name and version of the engine. Fails when it does not answer within 15 s.
+    pub async fn version(&self) -> Result<EngineSeen> {
+        let doing = "asking the engine for its version";
+        let answer: Value = self.get("/version", &[]).await.context(doing)?;
+        let version = answer.get("Version").and_then(Value::as_str).context(doing)?;
+        Ok(EngineSeen { engine: self.engine, version: version.to_owned() })
+    }
+
+    /// Containers, running or not, that have a label: `astra.release`, or `astra.release=7`.
+    pub async fn containers(&self, label: &str) -> Result<Vec<ContainerSeen>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            id: String,
+            names: Option<Vec<String>>,
+            state: Option<String>,
+            labels: Option<BTreeMap<String, String>>,
+            #[serde(rename = "ImageID")]
+            image_id: Option<String>,
+        }
+        let filters = serde_json::json!({ "label": [label] }).to_string();
+        let listed: Vec<Listed> = self
+            .get("/containers/json", &[("all", "true"), ("filters", &filters)])
+            .await
+            .with_context(|| format!("listing the containers with the label {label}"))?;
+        let seen = |listed: Listed| ContainerSeen {
+            id: listed.id,
+            // One linked to by others (docker) has a longer name for each; its own has no second slash.
+            name: (listed.names.unwrap_or_default().iter())
+                .filter_map(|name| name.strip_prefix('/').or(Some(name)))
+                .find(|name| !name.contains('/'))
+                .unwrap_or_default()
+                .to_owned(),
+            state: listed.state.unwrap_or_default(),
+            labels: listed.labels.unwrap_or_default(),
+            image_id: listed.image_id.unwrap_or_default(),
+        };
+        Ok(listed.into_iter().map(seen).collect())
+    }
+
+    /// Removes a container by id or name; `force` kills it first. One that is gone already is fine.
+    pub async fn remove_container(&self, id: &str, force: bool) -> Result<()> {
+        let force = if force { "true" } else { "false" };
+        let path = format!("/containers/{id}");
+        let sent = self.send(Method::DELETE, &path, &[("force", force)], REMOVE).await;
+        // 409: someone else is removing it.
+        ok(sent, &[404, 409]).with_context(|| format!("removing the container {id}"))
+    }
+
+    /// Stops a container: SIGTERM, and SIGKILL after `patience`. One that is stopped or gone is fine.
+    pub async fn stop_container(&self, id: &str, patience: Duration) -> Result<()> {
+        let (path, seconds) = (format!("/containers/{id}/stop"), patience.as_secs().to_string());
+        let sent = self.send(Method::POST, &path, &[("t", &seconds)], patience + STOP_MARGIN).await;
+        ok(sent, &[304, 404]).with_context(|| format!("stopping the container {id}"))
+    }
+
+    /// The last `lines` lines that a container wrote, both streams in their order; empty where it is gone.
+    pub async fn logs_tail(&self, name: &str, lines: usize) -> Result<Vec<String>> {
+        let (path, lines) = (format!("/containers/{name}/logs"), lines.to_string());
+        let query = [("stdout", "true"), ("stderr", "true"), ("tail", lines.as_str())];
+        let sent = self.send(Method::GET, &path, &query, LOOK).await;
+        let answer = sent.with_context(|| format!("reading the log of {name}"))?;
+        match answer.status {
+            200 => Ok(logs::lines(&answer.body)),
+            404 => Ok(Vec::new()),
+            _ => Err(refusal(&answer)).with_context(|| format!("reading the log of {name}")),
+        }
+    }
+
+    /// How a container ended, or that it runs; `None` where there is none of that name.
+    pub async fn container_exit(&self, name: &str) -> Result<Option<ContainerExit>> {
+        let doing = || format!("asking how {name} ended");
+        let sent = self.send(Method::GET, &format!("/containers/{name}/json"), &[], LOOK).await;
+        let Some(container) = found(sent).with_context(doing)? else { return Ok(None) };
+        let state = container.get("State").with_context(doing)?;
+        let text = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let truth = |key: &str| state.get(key).and_then(Value::as_bool).unwrap_or_default();
+        Ok(Some(ContainerExit {
+            state: text("Status"),
+            running: truth("Running"),
+            code: state.get("ExitCode").and_then(Value::as_i64).unwrap_or_default(),
+            oom_killed: truth("OOMKilled"),
+            error: text("Error"),
+        }))
+    }
+
+    /// The local images that were pulled from `repository`, whatever else they are called.
+    pub async fn images(&self, repository: &Repository) -> Result<Vec<ImageSeen>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            id: String,
+            repo_digests: Option<Vec<String>>,
+            created: Option<i64>,
+        }
+        let listed: Vec<Listed> = self
+            .get("/images/json", &[("digests", "true")])
+            .await
+            .with_context(|| format!("listing the images of {repository}"))?;
+        let seen = |listed: Listed| ImageSeen {
+            id: listed.id,
+            repo_digests: listed
+                .repo_digests
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|text| pinned(text))
+                .collect(),
+            created: listed.created.unwrap_or_default(),
+        };
+        let ours = |image: &ImageSeen| image.repo_digests.iter().any(|known| known.repository == *repository);
+        Ok(listed.into_iter().map(seen).filter(ours).collect())
+    }
+
+    /// Whether the engine has `image`, and knows it by this very repository and digest.
+    pub async fn has_image(&self, image: &PinnedImage) -> Result<bool> {
+        let sent = self.send(Method::GET, &format!("/images/{image}/json"), &[], LOOK).await;
+        let seen = found(sent).with_context(|| format!("looking for the image {image}"))?;
+        let known: BTreeSet<PinnedImage> = seen
+            .as_ref()
+            .and_then(|seen| seen.get("RepoDigests")?.as_array())
+            .map(|all| all.iter().filter_map(|text| pinned(text.as_str()?)).collect())
+            .unwrap_or_default();
+        Ok(known.contains(image))
+    }
+
+    /// Removes an image by id or by `repository@digest`, never one that a container uses. One that is gone is
+    /// fine.
+    pub async fn remove_image(&self, image: &str) -> Result<()> {
+        let sent =
+            self.send(Method::DELETE, &format!("/images/{image}"), &[("force", "false")], REMOVE).await;
+        ok(sent, &[404]).with_context(|| format!("removing the image {image}"))
+    }
+
+    /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`.
+    pub async fn image_store_path(&self) -> Result<PathBuf> {
+        let doing = "asking the engine where it keeps images";
+        // podman's compatible answer names it `DockerRootDir`, too (the graph root).
+        let info: Value = self.get("/info", &[]).await.context(doing)?;
+        let path = info.get("DockerRootDir").and_then(Value::as_str).filter(|path| path.starts_with('/'));
+        Ok(PathBuf::from(path.context(doing)?))
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
+        let answer = self.send(Method::GET, path, query, LOOK).await?;
+        if answer.status != 200 {
+            return Err(refusal(&answer));
+        }
+        serde_json::from_slice(&answer.body)
+            .with_context(|| format!("reading the answer of {}", self.socket.display()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        deadline: Duration,
+    ) -> Result<Answer> {
+        let url = url(path, query)?;
+        let headers = HeaderMap::new();
+        let ask = Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP };
+        Ok(self.http.ask(ask).await?)
+    }
+}
+
+fn url(path: &str, query: &[(&str, &str)]) -> Result<Url> {
+    if path.contains("/../") || path.contains(['?', '#', ' ']) {
+        bail!("`{path}` is not a name that an engine can have");
+    }
+    let mut url = Url::parse("http://engine").context("making the address of a call")?;
+    url.set_path(path);
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
+}
+
+/// `Ok` for every 2xx and for those of `also` that mean "it is so already".
+fn ok(sent: Result<Answer>, also: &[u16]) -> Result<()> {
+    let answer = sent?;
+    match answer.status {
+        200..300 => Ok(()),
+        status if also.contains(&status) => Ok(()),
+        _ => Err(refusal(&answer)),
+    }
+}
+
+/// The JSON of a thing, or `None` for 404.
+fn found(sent: Result<Answer>) -> Result<Option<Value>> {
+    let answer = sent?;
+    match answer.status {
+        200 => Ok(Some(serde_json::from_slice(&answer.body)?)),
+        404 => Ok(None),
+        _ => Err(refusal(&answer)),
+    }
+}
+
+/// The engine's own words: `{"message": "…"}`, on podman with a `cause`.
+fn refusal(answer: &Answer) -> anyhow::Error {
+    let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
+    anyhow!("the engine answered {}: {}", answer.status, message.trim())
+}
+
+/// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.
+fn pinned(text: &str) -> Option<PinnedImage> {
+    let (name, _) = text.split_once('@')?;
+    let first = name.split('/').next().unwrap_or(name);
+    let full = match name.contains('/') {
+        false => format!("docker.io/library/{text}"),
+        true if !first.contains(['.', ':']) && first != "localhost" => format!("docker.io/{text}"),
+        true => text.to_owned(),
+    };
+    full.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

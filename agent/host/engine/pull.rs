@@ -1,0 +1,156 @@
+//! Pulling an image: a stream of JSON lines, watched for standstill.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use reqwest::Method;
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use super::{EngineClient, LOOK, refusal, url};
+use crate::host::http::{Answer, Ask, sensitive};
+use crate::host::registry::Credentials;
+use crate::model::image::PinnedImage;
+
+/// Longest line of the stream, in bytes.
+const LINE: usize = 1 << 20;
+
+/// One line of the stream (Docker API, `JSONMessage`). podman 4.3 has only `error`, docker both.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Message {
+    id: String,
+    status: String,
+    progress_detail: Option<Progress>,
+    error: String,
+    error_detail: Option<ErrorDetail>,
+}
+
+#[derive(Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+struct Progress {
+    current: i64,
+    total: i64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ErrorDetail {
+    message: String,
+}
+
+impl EngineClient {
+    /// Pulls `image` by its digest, with a login where there is one. Fails with the registry's or the engine's
+    /// words, when nothing moves for `stall`, and after `total`; what was fetched is then left to the engine,
+    /// which stops when we hang up. `progress` gets a short text for every change that a person could follow.
+    pub async fn pull(
+        &self,
+        image: &PinnedImage,
+        auth: Option<&Credentials>,
+        stall: Duration,
+        total: Duration,
+        progress: impl FnMut(String),
+    ) -> Result<()> {
+        self.try_pull(image, auth, stall, total, progress).await.with_context(|| format!("pulling {image}"))
+    }
+
+    async fn try_pull(
+        &self,
+        image: &PinnedImage,
+        auth: Option<&Credentials>,
+        stall: Duration,
+        total: Duration,
+        mut progress: impl FnMut(String),
+    ) -> Result<()> {
+        let end = Instant::now() + total;
+        let name = image.repository.to_string();
+        let url = url("/images/create", &[("fromImage", &name), ("tag", image.digest.as_str())])?;
+        // podman sends no head before it has reached the registry: that is progress, too.
+        let mut ask = Ask { method: Method::POST, deadline: stall.min(total), ..Ask::get(url.as_str()) };
+        if let Some(login) = auth {
+            let json = serde_json::json!({
+                "username": login.username,
+                "password": login.password.reveal(),
+                "serveraddress": image.repository.registry(),
+            });
+            // RFC 4648, 5: the URL-safe alphabet.
+            let text = crate::host::registry::base64(json.to_string().as_bytes());
+            let value = sensitive(&text.replace('+', "-").replace('/', "_"));
+            ask.headers.insert("x-registry-auth", value.context("the login cannot be a header")?);
+        }
+        let mut response = self.http.open(ask).await?;
+        if response.status() != 200 {
+            let mut body = Vec::new();
+            let until = Instant::now() + LOOK;
+            while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+                body.extend_from_slice(&chunk);
+                if body.len() > LINE {
+                    break;
+                }
+            }
+            let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
+            return Err(refusal(&Answer { status, headers, body }));
+        }
+        let mut watch = Watch::default();
+        let mut line = Vec::new();
+        let mut moved = Instant::now();
+        loop {
+            let chunk = match timeout_at((moved + stall).min(end), response.chunk()).await {
+                Ok(chunk) => chunk.map_err(|error| anyhow!("the engine hung up: {error}"))?,
+                Err(_) if Instant::now() >= end => bail!("not done after {} s", total.as_secs()),
+                Err(_) => bail!("nothing moved for {} s{}", stall.as_secs(), watch.last()),
+            };
+            let Some(chunk) = chunk else { break };
+            for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.len() > LINE {
+                    bail!("the engine sent a line longer than 1 MiB");
+                }
+                if line.ends_with(b"\n") && watch.saw(&std::mem::take(&mut line), &mut progress)? {
+                    moved = Instant::now();
+                }
+            }
+        }
+        watch.saw(&line, &mut progress).map(drop)
+    }
+}
+
+/// What each layer said last: the same again is no progress.
+#[derive(Default)]
+struct Watch {
+    layers: HashMap<String, (String, Option<Progress>)>,
+    last: String,
+}
+
+impl Watch {
+    /// Takes one line; `true` where it says something new. Fails where it reports an error.
+    fn saw(&mut self, line: &[u8], progress: &mut impl FnMut(String)) -> Result<bool> {
+        let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
+        let told = [message.error, message.error_detail.unwrap_or_default().message];
+        if let Some(error) = told.iter().find(|error| !error.is_empty()) {
+            bail!("{}", error.trim());
+        }
+        let now = (message.status, message.progress_detail);
+        if self.layers.get(&message.id) == Some(&now) {
+            return Ok(false);
+        }
+        let text = match &now {
+            (status, Some(Progress { current, total })) if *total > 0 => {
+                format!("{} {status} {} of {} MB", message.id, current / 1_000_000, total / 1_000_000)
+            }
+            (status, _) => format!("{} {status}", message.id),
+        };
+        let text = text.trim().to_owned();
+        if !text.is_empty() && text != self.last {
+            progress(text.clone());
+            self.last = text;
+        }
+        self.layers.insert(message.id, now);
+        Ok(true)
+    }
+
+    fn last(&self) -> String {
+        if self.last.is_empty() { String::new() } else { format!(" (last: {})", self.last) }
+    }
+}
