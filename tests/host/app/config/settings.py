@@ -9,6 +9,8 @@ MIDDLEWARE = ["config.views.check_host"]
 INSTALLED_APPS = ["notes"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",

@@ -16,8 +16,14 @@ ASGI = environ.get("APP_SERVER", "asgi") == "asgi"
 WHO = f"{VERSION} {socket.gethostname()}"
 
 
-def text(body, status=200):
-    return HttpResponse(f"{body}\n", status=status, content_type="text/plain")
+def respond(body, status=200, content_type="text/plain"):
+    # CommonMiddleware, which this app does without, would set the length.
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
+    return HttpResponse(body, status=status, headers=headers)
+
+
+def text(line, status=200):
+    return respond(f"{line}\n".encode(), status)
 
 
 @sync_and_async_middleware
@@ -49,7 +55,7 @@ async def version(request):
 async def echo(request):
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    return HttpResponse(request.body, content_type="application/octet-stream")
+    return respond(request.body, content_type="application/octet-stream")
 
 
 async def slow(request):
