@@ -1,5 +1,6 @@
 //! Caddy through its admin socket (caddyserver.com/docs/api): loading a config, requests in flight, metrics.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,20 @@ impl CaddyAdmin {
         // Without any it is `null`.
         let all: Option<Vec<Upstream>> = serde_json::from_slice(&answer.body).context(doing)?;
         Ok(all.unwrap_or_default())
+    }
+
+    /// Names of its HTTP servers, as they stand in the metrics, and the addresses each listens on, as in
+    /// `127.0.1.1:9080`. A Caddyfile names servers from 2.7 on only; before they are `srv0`, `srv1`, ….
+    pub async fn servers(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        #[derive(Deserialize)]
+        struct Server {
+            #[serde(default)]
+            listen: Vec<String>,
+        }
+        let doing = "asking Caddy for its servers";
+        let answer = self.ask(Method::GET, "/config/apps/http/servers", &[], LOOK).await.context(doing)?;
+        let all: Option<BTreeMap<String, Server>> = serde_json::from_slice(&answer.body).context(doing)?;
+        Ok(all.unwrap_or_default().into_iter().map(|(name, server)| (name, server.listen)).collect())
     }
 
     /// Its counters at this moment.

@@ -20,7 +20,7 @@ mod pull;
 
 use super::http::{Answer, Ask, Http};
 use crate::model::image::{PinnedImage, Repository};
-use crate::model::observed::{Engine, EngineSeen, ImageSeen};
+use crate::model::observed::{Engine, ImageSeen};
 
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
@@ -100,7 +100,7 @@ impl EngineClient {
         Err(anyhow!("looking for a container engine: {}", failed.join("; ")))
     }
 
-    pub fn engine(&self) -> Engine {
+    pub fn kind(&self) -> Engine {
         self.engine
     }
 
@@ -108,12 +108,11 @@ impl EngineClient {
         &self.socket
     }
 
-    /// Name and version of the engine. Fails when it does not answer within 15 s.
-    pub async fn version(&self) -> Result<EngineSeen> {
+    /// Version of the engine, `5.4.2`. Fails when it does not answer within 15 s.
+    pub async fn version(&self) -> Result<String> {
         let doing = "asking the engine for its version";
         let answer: Value = self.get("/version", &[]).await.context(doing)?;
-        let version = answer.get("Version").and_then(Value::as_str).context(doing)?;
-        Ok(EngineSeen { engine: self.engine, version: version.to_owned() })
+        Ok(answer.get("Version").and_then(Value::as_str).context(doing)?.to_owned())
     }
 
     /// Containers, running or not, that have a label: `astra.release`, or `astra.release=7`.
@@ -204,7 +203,7 @@ impl EngineClient {
             created: Option<i64>,
         }
         let listed: Vec<Listed> = self
-            .get("/images/json", &[("digests", "true")])
+            .get("/images/json", &[])
             .await
             .with_context(|| format!("listing the images of {repository}"))?;
         let seen = |listed: Listed| ImageSeen {

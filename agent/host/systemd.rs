@@ -9,13 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 mod jobs;
+mod wait;
 
 use crate::model::observed::UnitSeen;
-pub(super) use jobs::Calling;
 use jobs::Jobs;
 pub use jobs::{JobError, JobResult, Verb};
 
@@ -242,95 +241,6 @@ impl Systemd {
         tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build())
             .await
             .unwrap_or_else(|_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())))
-    }
-
-    /// To be made before a call that makes a job, so that its end cannot be missed.
-    pub(super) async fn calling(&self) -> Result<Calling, zbus::Error> {
-        Ok(self.jobs().await?.calling())
-    }
-
-    async fn jobs(&self) -> Result<Jobs, zbus::Error> {
-        let mut slot = self.jobs.lock().await;
-        match slot.as_ref() {
-            Some(jobs) if jobs.alive() => Ok(jobs.clone()),
-            _ => Ok(slot.insert(Jobs::listen(self.open().await?).await?).clone()),
-        }
-    }
-
-    async fn job(&self, unit: &str, verb: Verb, deadline: Duration) -> Result<(), JobError> {
-        let until = Instant::now() + deadline;
-        let run = async {
-            let calling = self.calling().await?;
-            let job: OwnedObjectPath = self.manager(verb.method(), &(unit, "replace")).await?;
-            Ok::<_, zbus::Error>((calling, job))
-        };
-        let (calling, job) = match tokio::time::timeout_at(until, run).await {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(error)) if verb == Verb::Stop && is(&error, "NoSuchUnit") => return Ok(()),
-            Ok(Err(error)) => return Err(JobError::refused(unit, verb, error)),
-            Err(_) => return Err(self.late(unit, verb, deadline).await),
-        };
-        match tokio::time::timeout_at(until, self.outcome(calling, &job, unit, verb)).await {
-            Ok(JobResult::Done) => Ok(()),
-            Ok(result) => Err(JobError::new(unit, verb, result, self.why(unit).await)),
-            Err(_) => Err(self.late(unit, verb, deadline).await),
-        }
-    }
-
-    /// Waits for the end of a job that `calling` has begun.
-    pub(super) async fn outcome(
-        &self,
-        calling: Calling,
-        job: &OwnedObjectPath,
-        unit: &str,
-        verb: Verb,
-    ) -> JobResult {
-        match calling.end_of(job).await {
-            Some(result) => result,
-            None => self.reread(job, unit, verb).await,
-        }
-    }
-
-    /// The bus was lost while we waited: look at the job and the unit instead, until the job is gone.
-    async fn reread(&self, job: &OwnedObjectPath, unit: &str, verb: Verb) -> JobResult {
-        loop {
-            if let Ok(seen) = self.properties(&unit_path(unit), UNIT).await {
-                let (_, current): (u32, OwnedObjectPath) = get(&seen, "Job").unwrap_or_default();
-                let active: String = get(&seen, "ActiveState").unwrap_or_default();
-                if current != *job {
-                    return match (verb, active.as_str()) {
-                        (Verb::Stop, "inactive" | "failed") => JobResult::Done,
-                        // A oneshot without RemainAfterExit= is inactive when it has done its work.
-                        (Verb::Start | Verb::Restart, "active" | "inactive") => JobResult::Done,
-                        (_, "failed") => JobResult::Failed,
-                        _ => JobResult::Other("lost with the bus".to_owned()),
-                    };
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-    }
-
-    pub(super) async fn late(&self, unit: &str, verb: Verb, deadline: Duration) -> JobError {
-        let seen = self.unit(unit).await.map(|seen| format!("; it is {} ({})", seen.active, seen.sub));
-        let detail =
-            format!("its job did not end within {} s{}", deadline.as_secs_f64(), seen.unwrap_or_default());
-        JobError::new(unit, verb, JobResult::Deadline, detail)
-    }
-
-    /// What the unit itself says about a job that went wrong.
-    pub(super) async fn why(&self, unit: &str) -> String {
-        match self.unit(unit).await {
-            Ok(seen) if seen.load != "loaded" => format!("the unit is {}", seen.load),
-            Ok(UnitSeen { exit_code: Some(code), result, .. }) if result == "exit-code" => {
-                format!("exit code {code}")
-            }
-            Ok(seen) if matches!(seen.result.as_str(), "" | "success") => {
-                format!("the unit is {} ({})", seen.active, seen.sub)
-            }
-            Ok(seen) => seen.result,
-            Err(error) => format!("{error:#}"),
-        }
     }
 }
 

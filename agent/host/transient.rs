@@ -39,7 +39,7 @@ pub struct Transient<'a> {
     pub env: &'a [(String, String)],
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
-    /// The unit that systemd starts when the command fails or is killed.
+    /// The unit that systemd starts when the command fails or is killed; empty for none.
     pub on_failure: &'a str,
     /// Exit codes that are no failure (`SuccessExitStatus=`), besides 0.
     pub success_exit: &'a [i32],
@@ -211,15 +211,15 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
     let micros = u64::try_from(transient.stop_timeout.as_micros()).unwrap_or(u64::MAX);
     let environment: Vec<String> =
         transient.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let fixed: [(&str, Variant<'a>); 13] = [
+    let fixed: [(&str, Variant<'a>); 12] = [
         ("Description", transient.description.into()),
         ("Type", "exec".into()),
-        ("ExecStart", vec![(binary.clone(), transient.argv.to_vec(), false)].into()),
+        // Without the flag systemd puts the values of `$NAME` into the arguments.
+        ("ExecStartEx", vec![(binary.clone(), transient.argv.to_vec(), vec!["no-env-expand"])].into()),
         ("Environment", environment.into()),
         ("StandardInput", "null".into()),
         ("StandardOutputFileDescriptor", Fd::from(transient.stdout).into()),
         ("StandardErrorFileDescriptor", Fd::from(transient.stderr).into()),
-        ("OnFailure", vec![transient.on_failure].into()),
         ("SuccessExitStatus", (transient.success_exit.to_vec(), Vec::<i32>::new()).into()),
         ("KillMode", "mixed".into()),
         ("TimeoutStopUSec", micros.into()),
@@ -227,6 +227,9 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
         ("AddRef", true.into()),
     ];
     let mut all: Vec<(String, Variant<'a>)> = fixed.map(|(name, value)| (name.to_owned(), value)).into();
+    if !transient.on_failure.is_empty() {
+        all.push(("OnFailure".to_owned(), vec![transient.on_failure].into()));
+    }
     all.extend(properties::parse(transient.properties)?);
     Ok(all)
 }

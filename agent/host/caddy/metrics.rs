@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Requests whose whole handling has ended, by server, handler and code. From 2.7 on those that failed in a
+/// Requests whose whole handling has ended, by server, handler and code. From 2.8 on those that failed in a
 /// handler are in it, with the code that Caddy makes of the error.
 const ENDED: &str = "caddy_http_request_duration_seconds_count";
 /// Answers whose head came from a handler: an upstream's answer, or a `respond`. A code that Caddy itself makes
@@ -33,7 +33,14 @@ impl Metrics {
         Self { samples: text.lines().filter_map(sample).collect() }
     }
 
-    /// Errors that Caddy itself made: 502, 503 and 504 that no upstream answered with. Below Caddy 2.7, whose
+    /// Without the samples of `servers`: below 2.7 health routes cannot be told by their name (`CaddyAdmin::servers`
+    /// tells them by their address).
+    pub fn without(mut self, servers: &[&str]) -> Self {
+        self.samples.retain(|sample| !servers.contains(&sample.label("server")));
+        self
+    }
+
+    /// Errors that Caddy itself made: 502, 503 and 504 that no upstream answered with. Below Caddy 2.8, whose
     /// metrics have no code for them, all requests that failed in a handler. Health routes are left out.
     pub fn proxy_errors(&self) -> u64 {
         let made = |code: &str| {
@@ -209,10 +216,11 @@ caddy_http_request_duration_seconds_count{code="503",handler="subroute",method="
         assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 8));
         assert_eq!((seen.health_seen("health-1", "503"), seen.health_seen("health-1", "200")), (4, 0));
         assert_eq!(seen.durations(), [(0.005, 4), (f64::INFINITY, 6)]);
+        assert_eq!(seen.without(&["srv0"]).requests_total(), 0);
     }
 
     #[test]
-    fn below_2_7_failed_requests_have_no_code() {
+    fn below_2_8_failed_requests_have_no_code() {
         let old: Vec<&str> =
             NEW.lines().filter(|l| !l.contains("\"502\"") && !l.contains("\"404\"")).collect();
         assert_eq!(Metrics::parse(&old.join("\n")).proxy_errors(), 3);

@@ -68,10 +68,11 @@ fn find(file: &AuthFile, repository: &Repository) -> Result<Option<Credentials>>
     let whole = format!("{registry}/{}", repository.path());
     let mut key = whole.as_str();
     loop {
-        if let Some(entry) = file.auths.iter().find(|(name, _)| same(name, key)).map(|(_, entry)| entry) {
-            if let Some(login) = login(entry).with_context(|| format!("the entry of {key}"))? {
-                return Ok(Some(login));
-            }
+        let entry = file.auths.iter().find(|(name, _)| same(name, key)).map(|(_, entry)| entry);
+        if let Some(entry) = entry
+            && let Some(login) = login(entry).with_context(|| format!("the entry of {key}"))?
+        {
+            return Ok(Some(login));
         }
         match key.rsplit_once('/') {
             Some((shorter, _)) => key = shorter,
