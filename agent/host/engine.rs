@@ -163,7 +163,8 @@ impl EngineClient {
         ok(sent, &[304, 404]).with_context(|| format!("stopping the container {id}"))
     }
 
-    /// The last `lines` lines that a container wrote, both streams in their order; empty where it is gone.
+    /// The last `lines` lines that a container wrote to both streams, interleaved as the engine read them; empty
+    /// where it is gone.
     pub async fn logs_tail(&self, name: &str, lines: usize) -> Result<Vec<String>> {
         let (path, lines) = (format!("/containers/{name}/logs"), lines.to_string());
         let query = [("stdout", "true"), ("stderr", "true"), ("tail", lines.as_str())];
@@ -232,8 +233,8 @@ impl EngineClient {
         Ok(known.contains(image))
     }
 
-    /// Removes an image by id or by `repository@digest`, never one that a container uses. One that is gone is
-    /// fine.
+    /// Removes an image by `repository@digest`, or by id. One that is gone is fine; one that a container uses is
+    /// an error. Where somebody has tagged it besides, podman only forgets this name, and frees nothing.
     pub async fn remove_image(&self, image: &str) -> Result<()> {
         let sent =
             self.send(Method::DELETE, &format!("/images/{image}"), &[("force", "false")], REMOVE).await;

@@ -188,15 +188,6 @@ impl Systemd {
         }
     }
 
-    /// Version of systemd, as it says it: `257.8-1~deb13u2`.
-    pub async fn version(&self) -> Result<String> {
-        let version: OwnedVariant = self
-            .call(PATH, "org.freedesktop.DBus.Properties", "Get", &(MANAGER, "Version"))
-            .await
-            .context("asking systemd for its version")?;
-        String::try_from(version).context("asking systemd for its version")
-    }
-
     /// A call of the manager.
     pub(super) async fn manager<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
     where

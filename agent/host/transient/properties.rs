@@ -262,6 +262,11 @@ mod tests {
     }
 
     #[test]
+    fn the_sandbox_of_every_run_is_understood() {
+        assert!(parse(include_str!("../../../units/sandbox.conf")).unwrap().len() > 30);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         for bad in [
             "ProtectSytem=strict",
