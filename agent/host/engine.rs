@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
+use reqwest::Method;
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
+mod answers;
 mod logs;
 mod pull;
 
 use super::http::{Answer, Ask, Http};
 use crate::model::image::{PinnedImage, Repository};
 use crate::model::observed::{Engine, ImageSeen};
+use answers::{found, ok, pinned, refusal, url};
 
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
@@ -271,57 +273,6 @@ impl EngineClient {
         let ask = Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP };
         Ok(self.http.ask(ask).await?)
     }
-}
-
-fn url(path: &str, query: &[(&str, &str)]) -> Result<Url> {
-    if path.contains("/../") || path.contains(['?', '#', ' ']) {
-        bail!("`{path}` is not a name that an engine can have");
-    }
-    let mut url = Url::parse("http://engine").context("making the address of a call")?;
-    url.set_path(path);
-    if !query.is_empty() {
-        url.query_pairs_mut().extend_pairs(query);
-    }
-    Ok(url)
-}
-
-/// `Ok` for every 2xx and for those of `also` that mean "it is so already".
-fn ok(sent: Result<Answer>, also: &[u16]) -> Result<()> {
-    let answer = sent?;
-    match answer.status {
-        200..300 => Ok(()),
-        status if also.contains(&status) => Ok(()),
-        _ => Err(refusal(&answer)),
-    }
-}
-
-/// The JSON of a thing, or `None` for 404.
-fn found(sent: Result<Answer>) -> Result<Option<Value>> {
-    let answer = sent?;
-    match answer.status {
-        200 => Ok(Some(serde_json::from_slice(&answer.body)?)),
-        404 => Ok(None),
-        _ => Err(refusal(&answer)),
-    }
-}
-
-/// The engine's own words: `{"message": "…"}`, on podman with a `cause`.
-fn refusal(answer: &Answer) -> anyhow::Error {
-    let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
-    anyhow!("the engine answered {}: {}", answer.status, message.trim())
-}
-
-/// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.
-fn pinned(text: &str) -> Option<PinnedImage> {
-    let (name, _) = text.split_once('@')?;
-    let first = name.split('/').next().unwrap_or(name);
-    let full = match name.contains('/') {
-        false => format!("docker.io/library/{text}"),
-        true if !first.contains(['.', ':']) && first != "localhost" => format!("docker.io/{text}"),
-        true => text.to_owned(),
-    };
-    full.parse().ok()
 }
 
 #[cfg(test)]

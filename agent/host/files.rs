@@ -138,7 +138,9 @@ impl Files {
     fn try_list(&self, path: &Path) -> Result<Vec<String>> {
         let Some(dir) = self.walk().existing(path)? else { return Ok(Vec::new()) };
         let mut names = Vec::new();
-        for entry in nix::dir::Dir::openat(&dir, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter() {
+        for entry in
+            nix::dir::Dir::openat(&dir, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter()
+        {
             match entry?.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
                 Ok(_) if names.len() >= 100_000 => bail!("it has more than 100,000 entries"),
@@ -161,7 +163,8 @@ impl Files {
         let mut found = Vec::new();
         for dir in dirs {
             let names = self.list(dir)?;
-            found.extend(names.iter().filter(|n| n.starts_with('.') && n.contains(MARK)).map(|n| dir.join(n)));
+            found
+                .extend(names.iter().filter(|n| n.starts_with('.') && n.contains(MARK)).map(|n| dir.join(n)));
         }
         Ok(found)
     }
@@ -205,7 +208,9 @@ impl Files {
 
 fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if path.is_absolute() && !name.as_bytes().contains(&0) => Ok((parent, name)),
+        (Some(parent), Some(name)) if path.is_absolute() && !name.as_bytes().contains(&0) => {
+            Ok((parent, name))
+        }
         _ => bail!("it is not the absolute path of a file"),
     }
 }
