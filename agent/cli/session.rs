@@ -42,6 +42,7 @@ impl Session {
     pub async fn open(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
         root()?;
         let config = config()?;
+        directories()?;
         let endpoints = Endpoints { root: "/".into(), engine: config.app.engine };
         let signals = Signals::catch()?;
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
@@ -67,11 +68,17 @@ pub fn binary() -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-/// The host's key; made at the first call.
-fn key(files: &Files) -> Result<HostKey> {
+/// The directories that everything else stands on; made before the sandbox, which must find them.
+pub fn directories() -> Result<()> {
+    let files = Files::new(Path::new("/"));
     for (dir, mode) in [(ETC, 0o700), (STATE, 0o700), (RUN, 0o755)] {
         files.make_dir(Path::new(dir), mode)?;
     }
+    Ok(())
+}
+
+/// The host's key; made at the first call.
+fn key(files: &Files) -> Result<HostKey> {
     let path = Path::new(HOST_KEY);
     if let Some(seen) = files.read(path)? {
         let bytes: [u8; 32] = seen.bytes.try_into().map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))?;

@@ -13,7 +13,7 @@ use super::Host;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
-    CADDY_DATA, CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR,
+    CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
@@ -93,7 +93,7 @@ impl Host {
                 observed.files.insert(path, seen);
             }
         }
-        for dir in [DRAIN_DIR, CADDY_SOCKET_DIR, CADDY_DATA] {
+        for dir in [DRAIN_DIR, CADDY_SOCKET_DIR] {
             if self.files.owner(Path::new(dir))?.is_some() {
                 observed.dirs.insert(dir.into());
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::model::name::{
-    CADDY_DATA, CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, UNIT_DIR,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, UNIT_DIR,
 };
 use crate::model::step::{Content, Step};
 
@@ -39,7 +39,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     let desired = desired(inputs);
     let observed = inputs.observed;
     let mut steps = Vec::new();
-    for (dir, mode) in [(DRAIN_DIR, 0o755), (CADDY_SOCKET_DIR, 0o700), (CADDY_DATA, 0o700)] {
+    for (dir, mode) in [(DRAIN_DIR, 0o755), (CADDY_SOCKET_DIR, 0o700)] {
         if !observed.dirs.contains(Path::new(dir)) {
             steps.push(Step::MakeDir { path: dir.into(), mode });
         }
