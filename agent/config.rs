@@ -1,5 +1,5 @@
 //! Floor 2: the desired state. agent.toml and its fragments become one validated [`Config`]; everything
-//! above this floor can trust it.
+//! above this floor can trust it. Called by cli/, which hands the result to everything else.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +9,28 @@ use crate::model::image::{PinnedImage, TrackedImage};
 use crate::model::name::{AppName, CronName, EnvKey, InstanceId};
 use crate::model::observed::Engine;
 use crate::model::secret::Secret;
+
+mod app;
+mod env;
+mod error;
+mod jobs;
+mod keys;
+mod load;
+mod read;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
+mod words;
+
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use load::{load, parse};
+
+/// A time as the config writes it: `500ms`, `30s`, `10m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    value::duration(text)
+        .map_err(|fault| std::iter::once(fault.message).chain(fault.help).collect::<Vec<_>>().join("; "))
+}
 
 /// The whole desired state, valid as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +82,9 @@ pub struct Readiness {
 pub enum EnvSource {
     Literal(Secret),
     /// Made once with that many characters, then kept.
-    Generate { length: usize },
+    Generate {
+        length: usize,
+    },
     /// First line of a root-owned file.
     File(PathBuf),
 }

@@ -112,7 +112,8 @@ fn systemd(lines: &[String]) -> Vec<NaiveDateTime> {
 
 fn croner(fields: &str) -> Vec<NaiveDateTime> {
     // croner takes `*/2` for a restriction; crontab(5) does not.
-    let half_star = fields.split(' ').skip(2).any(|f| f.starts_with('*') && f != "*");
+    let days = fields.split(' ').skip(2).step_by(2);
+    let half_star = days.into_iter().any(|f| f.starts_with('*') && f != "*");
     let cron = CronParser::builder().dom_and_dow(half_star).build().parse(fields).unwrap();
     let base = NaiveDateTime::parse_from_str(BASE, "%Y-%m-%d %H:%M:%S").unwrap();
     let after: DateTime<Utc> = base.and_utc();

@@ -1,0 +1,177 @@
+//! `[app]`, `[migrate]`, `[deploy]` and `[caddy]`: each key into its type, then what only shows when several
+//! are seen together. Called by load.rs.
+
+use super::error::{Fault, Problems};
+use super::read::Reader;
+use super::tree::{Table, Tree};
+use super::value;
+use super::{App, Caddy, CaddyImage, Deploy, Migrate, Network, Readiness, Strategy, Tls};
+use crate::model::image::TrackedImage;
+use crate::model::name::{AppName, EnvKey, HEALTH_PORT};
+use crate::model::observed::Engine;
+
+/// Ports of Caddy, on every address.
+const CADDY_PORTS: [u16; 3] = [80, 443, HEALTH_PORT];
+
+pub(super) fn app(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<App> {
+    let readiness = readiness(&tree.table("app.readiness"), problems);
+    let mut r = Reader { table: &tree.table("app"), problems };
+    r.require("image");
+    let name = r.text("name", str::parse::<AppName>);
+    let image = r.text("image", str::parse::<TrackedImage>);
+    let engines = [("auto", None), ("podman", Some(Engine::Podman)), ("docker", Some(Engine::Docker))];
+    let engine = r.choice("engine", &engines);
+    let instances = r.integer("instances", 1..=254);
+    let base_port = r.integer("base_port", 1..=65534);
+    let port = r.integer("port", 1..=65535);
+    let network = r.choice("network", &[("bridge", Network::Bridge), ("host", Network::Host)]);
+    let command = r.list("command", value::argument);
+    let volumes = r.distinct("volumes", value::volume);
+    let memory = optional(&mut r, "memory", Reader::size);
+    let cpus = optional(&mut r, "cpus", Reader::number);
+    let stop_timeout = r.time("stop_timeout");
+    let required_env = r.distinct("required_env", str::parse::<EnvKey>);
+    no_empty_program(&mut r, "command", command.as_deref());
+    Some(App {
+        name: name?,
+        image: image?,
+        engine: engine?,
+        instances: instances?,
+        base_port: base_port?,
+        port: port?,
+        network: network?,
+        command: command?,
+        volumes: volumes?,
+        memory: memory?,
+        cpus: cpus?,
+        stop_timeout: stop_timeout?,
+        required_env: required_env?,
+        readiness: readiness?,
+    })
+}
+
+fn readiness(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Readiness> {
+    let mut r = Reader { table, problems };
+    let notify = r.boolean("notify");
+    let path = r.text("path", |text| value::url_path(text, false));
+    let timeout = r.time("timeout");
+    Some(Readiness { notify: notify?, path: path?, timeout: timeout? })
+}
+
+/// The outer `None`: there was an error; the inner one: the table is not there.
+pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Option<Migrate>> {
+    let mut r = Reader { table: &tree.table("migrate"), problems };
+    if r.table.given.is_none() {
+        return Some(None);
+    }
+    r.require("command");
+    let command = r.list("command", value::argument);
+    if command.as_ref().is_some_and(Vec::is_empty) {
+        r.fault("command", Fault::new("`command` is empty").help("without migrations, leave out [migrate]"));
+    }
+    no_empty_program(&mut r, "command", command.as_deref());
+    let timeout = r.time("timeout");
+    Some(Some(Migrate { command: command?, timeout: timeout? }))
+}
+
+/// `instances` decides which strategy is the default.
+pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Deploy> {
+    let mut r = Reader { table: &tree.table("deploy"), problems };
+    let default = match app {
+        Some(app) if app.instances == 1 => Strategy::Surge,
+        _ => Strategy::Rolling,
+    };
+    let strategies = [("rolling", Strategy::Rolling), ("surge", Strategy::Surge)];
+    let strategy = match r.node("strategy") {
+        Some(_) => r.choice("strategy", &strategies),
+        None => Some(default),
+    };
+    let soak = r.time("soak");
+    let drain_timeout = r.time("drain_timeout");
+    let auto = r.boolean("auto");
+    let keep = r.integer("keep", 2..=100);
+    let min_free = r.size("min_free");
+    let mut app_table = Reader { table: &tree.table("app"), problems: r.problems };
+    if let (Some(app), Some(strategy)) = (app, strategy) {
+        ports(&mut app_table, app, strategy);
+    }
+    Some(Deploy {
+        strategy: strategy?,
+        soak: soak?,
+        drain_timeout: drain_timeout?,
+        auto: auto?,
+        keep: keep?,
+        min_free: min_free?,
+    })
+}
+
+/// Every instance, the spare included, needs a port of its own that Caddy does not have.
+fn ports(r: &mut Reader<'_, '_, '_>, app: &App, strategy: Strategy) {
+    let spare = u16::from(strategy == Strategy::Surge);
+    let count = app.instances + spare;
+    if count > 254 {
+        let message = "`instances` may be 253 at most with surge, whose spare is one more";
+        return r.fault("instances", Fault::new(message));
+    }
+    let Some(last) = app.base_port.checked_add(count) else {
+        let message = format!("the {count} ports above {} go past 65535", app.base_port);
+        return r.fault("base_port", Fault::new(message).help(format!("at most {}", u16::MAX - count)));
+    };
+    if let Some(port) = CADDY_PORTS.into_iter().find(|port| (app.base_port + 1..=last).contains(port)) {
+        let who = if port == HEALTH_PORT { "Caddy's health checks use" } else { "Caddy serves" };
+        let what = match port - app.base_port {
+            n if n > app.instances => "the spare of a surge deploy".to_owned(),
+            n => format!("instance {n}"),
+        };
+        let message = format!("port {port} of {what} is taken: {who} it");
+        r.fault("base_port", Fault::new(message).help("choose another base_port"));
+    }
+}
+
+pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Caddy> {
+    let mut r = Reader { table: &tree.table("caddy"), problems };
+    let image = r.text("image", |text| match text.contains('@') {
+        true => text.parse().map(CaddyImage::Pinned),
+        false => text.parse().map(CaddyImage::Tracked),
+    });
+    let hosts = r.distinct("hosts", value::host);
+    let tls = r.choice("tls", &[("acme", Tls::Acme), ("internal", Tls::Internal), ("off", Tls::Off)]);
+    let block = r.distinct("block", |text| value::url_path(text, true));
+    let trusted_proxies = r.distinct("trusted_proxies", value::cidr);
+    let extra = r.text("extra", value::caddyfile);
+    if let (Some(hosts), Some(Tls::Acme)) = (&hosts, tls) {
+        let public = |h: &String| {
+            !h.contains('.') || h.ends_with(".localhost") || h.parse::<std::net::Ipv4Addr>().is_ok()
+        };
+        if let Some(host) = hosts.iter().find(|h| public(h)) {
+            let fault = Fault::new(format!("no public CA gives `{host}` a certificate"));
+            r.fault("hosts", fault.help("write `tls = \"internal\"` or `tls = \"off\"`"));
+        }
+    }
+    Some(Caddy {
+        image: image?,
+        hosts: hosts?,
+        tls: tls?,
+        block: block?,
+        trusted_proxies: trusted_proxies?,
+        extra: extra?,
+    })
+}
+
+fn optional<'r, 'a, 's, T>(
+    r: &mut Reader<'r, 'a, 's>,
+    key: &str,
+    read: impl FnOnce(&mut Reader<'r, 'a, 's>, &str) -> Option<T>,
+) -> Option<Option<T>> {
+    match r.node(key) {
+        None => Some(None),
+        Some(_) => read(r, key).map(Some),
+    }
+}
+
+/// An argv may be empty, but its program may not.
+pub(super) fn no_empty_program(r: &mut Reader<'_, '_, '_>, key: &str, argv: Option<&[String]>) {
+    if argv.and_then(<[String]>::first).is_some_and(String::is_empty) {
+        r.fault(key, Fault::new(format!("the program in `{key}` is an empty text")));
+    }
+}

@@ -1,0 +1,113 @@
+//! `[env]`: where each variable of the application comes from. No error here shows a value. Called by load.rs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+use super::EnvSource;
+use super::error::{Fault, Problems, Show, Span};
+use super::tree::{Node, Tree, describe};
+use super::value;
+use crate::model::envfile::{MANAGED_KEYS, check_value};
+use crate::model::name::EnvKey;
+use crate::model::secret::Secret;
+
+/// Sources of the contract that this release does not have, and what they stand for.
+const NOT_YET: [(&str, &str); 3] = [
+    ("secret", "AWS Secrets Manager"),
+    ("parameter", "AWS SSM Parameter Store"),
+    ("host", "facts of the host"),
+];
+const SOURCES: [&str; 2] = ["generate", "file"];
+
+pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> BTreeMap<EnvKey, EnvSource> {
+    let mut env = BTreeMap::new();
+    for node in tree.table("env").nodes.values() {
+        let name = node.name.parse::<EnvKey>();
+        let source = source(node, problems);
+        match name {
+            Err(error) => problems.add(&node.key, Show::UpToMark, error),
+            Ok(_) if MANAGED_KEYS.contains(&node.name) => {
+                let message = format!("`{}` is the agent's own and cannot be set", node.name);
+                problems.add(&node.key, Show::UpToMark, Fault::new(message));
+            }
+            Ok(name) => {
+                env.extend(source.map(|source| (name, source)));
+            }
+        }
+    }
+    env
+}
+
+fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
+    let fault = match node.value {
+        DeValue::String(text) => match check_value(text) {
+            // The name and `=` stand in the same line.
+            Ok(()) if node.name.len() + 1 + text.len() > 32 << 10 => {
+                Fault::new(format!("the value of `{}` is longer than 32 KiB", node.name))
+            }
+            Ok(()) => return Some(EnvSource::Literal(Secret::new(text.as_ref()))),
+            Err(error) => Fault::new(format!("the value of `{}` cannot be written: {error}", node.name))
+                .help("mount such a value as a file (`volumes`), and name the file here"),
+        },
+        DeValue::Table(table) => return table_source(node, table, problems),
+        DeValue::Array(_) => Fault::new(format!(
+            "`{}` must be a text or one of `{{ generate = … }}`, `{{ file = … }}`",
+            node.name
+        )),
+        other => Fault::new(format!("`{}` must be a text, found {}", node.name, describe(other)))
+            .help("put the value in quotes"),
+    };
+    problems.add(&node.span, node.show(), fault);
+    None
+}
+
+fn table_source<'a>(
+    node: &Node<'a>,
+    table: &'a DeTable<'a>,
+    problems: &mut Problems<'_>,
+) -> Option<EnvSource> {
+    let mut add = |bytes, fault| problems.add(&Span { file: node.span.file, bytes }, node.show(), fault);
+    let later = table.keys().find_map(|key| {
+        NOT_YET.iter().find(|(name, _)| *name == key.get_ref().as_ref()).map(|found| (key, found))
+    });
+    if let Some((key, (name, what))) = later {
+        add(
+            key.span(),
+            Fault::new(format!("not supported yet: `{name}` ({what}), wanted for `{}`", node.name)),
+        );
+        return None;
+    }
+    for key in table.keys().filter(|k| !SOURCES.contains(&k.get_ref().as_ref())) {
+        let message = format!("unknown source `{}` for `{}`", key.get_ref(), node.name);
+        add(key.span(), Fault::unknown(message, key.get_ref(), "sources", &SOURCES));
+    }
+    let mut sources = table.iter().filter(|(k, _)| SOURCES.contains(&k.get_ref().as_ref()));
+    let (Some((key, value)), None) = (sources.next(), sources.next()) else {
+        if table.is_empty() || table.len() == SOURCES.len() {
+            let message = format!("`{}` must have exactly one of: {}", node.name, SOURCES.join(", "));
+            add(node.span.bytes.clone(), Fault::new(message));
+        }
+        return None;
+    };
+    let fault = match (key.get_ref().as_ref(), value.get_ref()) {
+        ("generate", DeValue::Integer(number)) => {
+            let length = usize::from_str_radix(number.as_str(), number.radix()).ok();
+            match length.filter(|n| (8..=1024).contains(n)) {
+                Some(length) => return Some(EnvSource::Generate { length }).filter(|_| table.len() == 1),
+                None => Fault::new("`generate` must be a length from 8 to 1024"),
+            }
+        }
+        ("file", DeValue::String(path)) => match value::absolute(path) {
+            Ok(path) => return Some(EnvSource::File(PathBuf::from(path))).filter(|_| table.len() == 1),
+            Err(fault) => fault,
+        },
+        ("generate", other) => {
+            Fault::new(format!("`generate` must be an integer, found {}", describe(other)))
+        }
+        (_, other) => Fault::new(format!("`file` must be a text, found {}", describe(other))),
+    };
+    add(value.span(), fault);
+    None
+}

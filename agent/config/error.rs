@@ -1,0 +1,183 @@
+//! Errors of the config: each names its place, shows the line it is about, and says what would be right.
+//! Made by every other file of config/, printed by cli/.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::keys;
+
+/// Everything that is wrong, in the order of files and lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: PathBuf,
+    /// `None`: the file as a whole.
+    pub place: Option<Place>,
+    pub message: String,
+    /// What to do about it.
+    pub help: Vec<String>,
+}
+
+/// Where in a file; both from 1, the column in characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+    /// The line as it may be shown, and which of its characters are meant.
+    text: String,
+    marked: Range<usize>,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, error) in self.0.iter().enumerate() {
+            let break_ = if nth == 0 { "" } else { "\n\n" };
+            write!(f, "{break_}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        let mut gutter = String::new();
+        if let Some(place) = &self.place {
+            gutter = " ".repeat(place.line.to_string().len());
+            // A tab stays a tab, so that the caret stands below its character.
+            let lead = place.text.chars().take(place.marked.start);
+            let lead: String = lead.map(|c| if c == '\t' { c } else { ' ' }).collect();
+            let carets = "^".repeat(place.marked.len().max(1));
+            write!(f, "{}:{}: {}", place.line, place.column, self.message)?;
+            write!(f, "\n{gutter} |\n{} | {}\n{gutter} | {lead}{carets}", place.line, place.text)?;
+        } else {
+            write!(f, " {}", self.message)?;
+        }
+        for help in &self.help {
+            write!(f, "\n{gutter} = {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A file's name and text.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+/// A stretch of one of the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub file: usize,
+    pub bytes: Range<usize>,
+}
+
+/// How much of the line an error may show: a value under `[env]` is never seen, and what stands behind an
+/// unknown key may have been meant as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Show<'a> {
+    Line,
+    UpToMark,
+    OnlyKey(&'a str),
+}
+
+/// What is wrong with a value, before its place is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub message: String,
+    pub help: Vec<String>,
+}
+
+impl Fault {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: Vec::new() }
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help.push(help.into());
+        self
+    }
+
+    /// For a word that is none of `known`: names the nearest, and all.
+    pub fn unknown(message: String, word: &str, what: &str, known: &[&str]) -> Self {
+        let mut fault = Self::new(message);
+        if let Some(near) = keys::nearest(word, known) {
+            fault = fault.help(format!("did you mean `{near}`?"));
+        }
+        fault.help(format!("known {what}: {}", known.join(", ")))
+    }
+}
+
+impl<E: std::error::Error> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Collects errors while the config is read.
+pub(super) struct Problems<'a> {
+    sources: &'a [Source],
+    found: Vec<(usize, usize, ConfigError)>,
+}
+
+impl<'a> Problems<'a> {
+    pub fn new(sources: &'a [Source]) -> Self {
+        Self { sources, found: Vec::new() }
+    }
+
+    pub fn add(&mut self, span: &Span, show: Show<'_>, fault: impl Into<Fault>) {
+        let Fault { message, help } = fault.into();
+        let Some(source) = self.sources.get(span.file) else { return };
+        let place = place(&source.text, &span.bytes, show);
+        let error = ConfigError { file: source.path.clone(), place: Some(place), message, help };
+        self.found.push((span.file, span.bytes.start, error));
+    }
+
+    /// About a file as a whole.
+    pub fn add_file(&mut self, file: usize, fault: impl Into<Fault>) {
+        let Fault { message, help } = fault.into();
+        let path =
+            self.sources.get(file).map_or_else(|| Path::new(crate::model::name::CONFIG_FILE), |s| &s.path);
+        self.found.push((file, 0, ConfigError { file: path.to_owned(), place: None, message, help }));
+    }
+
+    /// `file:line:column` of a stretch, for an error that names a second place.
+    pub fn locate(&self, span: &Span) -> String {
+        let Some(source) = self.sources.get(span.file) else { return String::new() };
+        let place = place(&source.text, &span.bytes, Show::UpToMark);
+        format!("{}:{}:{}", source.path.display(), place.line, place.column)
+    }
+
+    pub fn finish(mut self) -> Result<(), ConfigErrors> {
+        self.found.sort_by_key(|(file, at, _)| (*file, *at));
+        let errors: Vec<_> = self.found.into_iter().map(|(_, _, error)| error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    }
+}
+
+fn place(text: &str, bytes: &Range<usize>, show: Show<'_>) -> Place {
+    let before = text.get(..bytes.start).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let column = before.get(start..).unwrap_or_default().chars().count();
+    let marked = text.get(bytes.clone()).unwrap_or_default();
+    let width = marked.lines().next().unwrap_or_default().chars().count();
+    let (text, marked) = match show {
+        Show::Line => (line.to_owned(), column..column + width),
+        Show::UpToMark => {
+            let head: String = line.chars().take(column + width).collect();
+            let rest = if head.len() < line.len() { " …" } else { "" };
+            (head + rest, column..column + width)
+        }
+        Show::OnlyKey(key) => (format!("{key} = ***"), key.chars().count() + 3..key.chars().count() + 6),
+    };
+    Place { line: before.matches('\n').count() + 1, column: column + 1, text, marked }
+}

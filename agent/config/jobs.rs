@@ -1,0 +1,158 @@
+//! `[[cron_jobs]]`: when, and what. Called by load.rs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::app::no_empty_program;
+use super::error::{Fault, Problems, Show, Span};
+use super::keys::{self, JOBS};
+use super::read::Reader;
+use super::tree::{Node, Tree};
+use super::{CronJob, What, When, value, words};
+use crate::model::cron::{CronExpr, Field};
+use crate::model::name::CronName;
+
+/// More than that is a mistake of whatever wrote the file.
+const MOST: usize = 256;
+
+pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob> {
+    let mut jobs = Vec::new();
+    let mut seen: BTreeMap<CronName, Span> = BTreeMap::new();
+    for (nth, table) in tree.jobs.iter().enumerate() {
+        let mut r = Reader { table, problems };
+        if let Some(span) = table.given.as_ref().filter(|_| nth == MOST) {
+            r.problems.add(span, Show::UpToMark, Fault::new(format!("more than {MOST} cron jobs")));
+        }
+        r.require("name");
+        let name = r.text("name", str::parse::<CronName>);
+        if let (Some(name), Some(node)) = (&name, r.node("name")) {
+            match seen.get(name) {
+                Some(first) => {
+                    let fault = Fault::new(format!("the cron job `{name}` stands twice"));
+                    let fault = fault.help(format!("the other one is at {}", r.problems.locate(first)));
+                    r.problems.add(&node.span, Show::Line, fault);
+                }
+                None => {
+                    seen.insert(name.clone(), node.span);
+                }
+            }
+        }
+        let when = when(&mut r);
+        let what = what(&mut r);
+        let timeout = match r.node("timeout") {
+            Some(_) => r.time("timeout").map(Some),
+            None => Some(None),
+        };
+        if let (Some(name), Some(when), Some(what), Some(timeout)) = (name, when, what, timeout) {
+            jobs.push(CronJob { name, when, what, timeout });
+        }
+    }
+    jobs
+}
+
+/// A field that says something: an empty text is what the Terraform variable of old gave for "default".
+fn filled<'a>(r: &Reader<'_, 'a, '_>, field: Field) -> Option<Node<'a>> {
+    r.node(field.name()).filter(|n| !matches!(n.value, DeValue::String(text) if text.is_empty()))
+}
+
+fn when(r: &mut Reader<'_, '_, '_>) -> Option<When> {
+    if r.node("every").is_some() {
+        let every = r.time("every")?;
+        if every < Duration::from_secs(1) {
+            r.fault("every", Fault::new("`every` must be at least \"1s\": timers are no finer"));
+            return None;
+        }
+        if let Some(node) = Field::ALL.into_iter().find_map(|field| filled(r, field)) {
+            let message = format!("`every` and `{}` exclude each other", node.name);
+            r.problems.add(&node.key, Show::Line, Fault::new(message).help("leave one of them out"));
+            return None;
+        }
+        return Some(When::Every(every));
+    }
+    let mut read = |field: Field| match filled(r, field) {
+        None => Some(keys::default_text(JOBS, field.name()).to_owned()),
+        Some(_) => {
+            r.text(field.name(), |text| parse_one(field, text).map(|_| text.to_owned()).map_err(Fault::from))
+        }
+    };
+    let fields =
+        [read(Field::Minute), read(Field::Hour), read(Field::Day), read(Field::Month), read(Field::Weekday)];
+    let [Some(minute), Some(hour), Some(day), Some(month), Some(weekday)] = fields else { return None };
+    match CronExpr::parse(&minute, &hour, &day, &month, &weekday) {
+        Ok(expr) => Some(When::Calendar(expr.on_calendar())),
+        // Each field alone is right, so this is about days that no month has.
+        Err(error) => {
+            r.fault(error.field.name(), error);
+            None
+        }
+    }
+}
+
+/// A field on its own, so that every wrong one is an error.
+fn parse_one(field: Field, text: &str) -> Result<CronExpr, crate::model::cron::BadCron> {
+    let pick = |this: Field| if this == field { text } else { "*" };
+    CronExpr::parse(
+        pick(Field::Minute),
+        pick(Field::Hour),
+        pick(Field::Day),
+        pick(Field::Month),
+        pick(Field::Weekday),
+    )
+}
+
+fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
+    match (r.node("command"), r.node("run")) {
+        (Some(_), Some(run)) => {
+            let fault = Fault::new("`command` and `run` exclude each other").help("leave one of them out");
+            r.problems.add(&run.key, Show::Line, fault);
+            None
+        }
+        (None, None) => {
+            if let Some(span) = &r.table.given {
+                let fault = Fault::new("a cron job needs `command` (on the host) or `run` (in a container)");
+                r.problems.add(span, Show::UpToMark, fault);
+            }
+            None
+        }
+        (Some(command), None) => {
+            let argv = match command.value {
+                DeValue::Array(_) => r.list("command", value::argument),
+                _ => r.text("command", words::split),
+            }?;
+            no_empty_program(r, "command", Some(&argv));
+            match program(&argv) {
+                Ok(()) => Some(What::Command(argv)),
+                Err(fault) => {
+                    r.fault("command", fault);
+                    None
+                }
+            }
+        }
+        (None, Some(_)) => {
+            let argv = r.list("run", value::argument)?;
+            if argv.is_empty() {
+                r.fault("run", Fault::new("`run` is empty"));
+            }
+            no_empty_program(r, "run", Some(&argv));
+            Some(What::Run(argv))
+        }
+    }
+}
+
+/// What systemd starts: an absolute path, or a bare name that it looks up itself (systemd.service(5),
+/// "COMMAND LINES"); there a leading `@`, `-`, `:`, `+` or `!` means something.
+fn program(argv: &[String]) -> Result<(), Fault> {
+    let Some(program) = argv.first() else { return Err(Fault::new("`command` is empty")) };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'+');
+    let bare = program.bytes().next().is_none_or(|b| b.is_ascii_alphanumeric()) && program.bytes().all(plain);
+    if bare {
+        return Ok(());
+    }
+    if program.split_once('=').is_some_and(|(name, _)| name.parse::<crate::model::name::EnvKey>().is_ok()) {
+        let fault = Fault::new("a command cannot begin with an assignment, which only a shell understands");
+        return Err(fault.help("write `env NAME=VALUE PROGRAM …`"));
+    }
+    value::absolute(program).map(|_| ()).map_err(|fault| fault.help("or a bare name, which is looked up"))
+}

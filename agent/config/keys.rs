@@ -1,0 +1,208 @@
+//! Every key of the config: its type, what holds without it, and what it means. The one table behind the
+//! defaults, the check for unknown keys and docs/using/config.md (written from it: see tests/docs.rs).
+
+/// A key as the reference shows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub table: &'static str,
+    pub name: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
+    pub kind: &'static str,
+    pub absent: Absent,
+    /// A value as it stands in a file.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
+    pub example: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
+    pub doc: &'static str,
+}
+
+/// What holds when a key is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// That value, in TOML.
+    Value(&'static str),
+    Required,
+    /// Something that depends, in words.
+    Means(&'static str),
+}
+use Absent::{Means, Required, Value};
+
+/// A table of the config.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    pub path: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
+    pub doc: &'static str,
+}
+
+/// The one table that stands as a list.
+pub(super) const JOBS: &str = "cron_jobs";
+
+/// In the order of the reference.
+pub(super) const TABLES: &[Section] = &[
+    Section { path: "app", doc: "The application and its instances. Only `image` is required." },
+    Section { path: "app.readiness", doc: "When an instance may take traffic." },
+    Section {
+        path: "env",
+        doc: "The application's environment, written to `/etc/astra/NAME.env` (0600). Any name is a key here. \
+              Other lines of that file are kept byte for byte. A value must reach containers and systemd as the \
+              same text: it may not begin with a quote or a blank, end in a blank, or have a backslash, a line \
+              break or a control character. `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND` and \
+              `ASTRA_ENV` are the agent's own.",
+    },
+    Section { path: "migrate", doc: "The database migration. Without this table there is none." },
+    Section { path: "deploy", doc: "How releases change." },
+    Section { path: "caddy", doc: "The proxy in front of the instances." },
+    Section {
+        path: JOBS,
+        doc: "A timed job; one `[[cron_jobs]]` each, at most 256. Jobs of all files add up; a name stands once. \
+              Either the five fields or `every`, and either `command` or `run`. The fields read as in crontab(5): \
+              lists, ranges, steps, names, and either day or weekday when both are restricted; an empty text is \
+              the default.",
+    },
+];
+
+const fn key(
+    table: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    absent: Absent,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { table, name, kind, absent, example, doc }
+}
+
+#[rustfmt::skip]
+pub(super) const KEYS: &[Key] = &[
+    key("app", "name", "name", Value(r#""astra""#), r#""astra""#,
+        "Stands in the names of units, containers and the env file: `astra-app@1.service`, `astra-app-1`, `/etc/astra/astra.env`. Lower-case letters, digits and `-`, at most 32."),
+    key("app", "image", "image with tag", Required, r#""ghcr.io/almalinux/astra:latest""#,
+        "The tracked image: `deploy` resolves its tag to a digest, and what runs is always that digest. The registry is part of the name; without a tag it is `latest`."),
+    key("app", "engine", "`auto`, `podman` or `docker`", Value(r#""auto""#), r#""podman""#,
+        "The container engine. `auto` takes whichever is there, podman first."),
+    key("app", "instances", "1 to 254", Value("2"), "2",
+        "Running copies. Instance i answers on `127.0.0.1:(base_port + i)`."),
+    key("app", "base_port", "port", Value("8000"), "8000",
+        "The ports above it, one an instance and one for the spare of a surge deploy, must be free, and none may be Caddy's (80, 443, 9080)."),
+    key("app", "port", "port", Value("8000"), "8000",
+        "Where the application listens in its container. With `network = \"host\"` it listens where `PORT` says instead."),
+    key("app", "network", "`bridge` or `host`", Value(r#""bridge""#), r#""bridge""#,
+        "`host`: no network of its own; the application gets `PORT` and listens on its own address `127.0.1.i`, or on any."),
+    key("app", "command", "list of texts", Value("[]"), r#"["gunicorn", "config.wsgi"]"#,
+        "The container's argv; empty: the image's own."),
+    key("app", "volumes", "list of `SOURCE:TARGET[:OPTIONS]`", Value("[]"), r#"["/etc/astra/key.pem:/etc/astra/key.pem:ro"]"#,
+        "Files, directories or named volumes for the container. Both paths are absolute, without `..`."),
+    key("app", "memory", "size", Means("no limit"), r#""768M""#,
+        "The most memory that an instance may use."),
+    key("app", "cpus", "number above 0", Means("no limit"), "1.0",
+        "The most processor time that an instance may use, in processors."),
+    key("app", "stop_timeout", "time", Value(r#""10s""#), r#""10s""#,
+        "How long an instance may take to end after SIGTERM, before SIGKILL."),
+    key("app", "required_env", "list of names", Value("[]"), r#"["DATABASE_HOST", "SECRET_KEY"]"#,
+        "A deploy is refused while one of these is missing, empty or `...`."),
+
+    key("app.readiness", "notify", "true or false", Value("false"), "true",
+        "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides."),
+    key("app.readiness", "path", "path of a URL", Value(r#""/readyz""#), r#""/readyz""#,
+        "An answer of 2xx means ready. Caddy asks the same path for its health checks."),
+    key("app.readiness", "timeout", "time", Value(r#""5m""#), r#""5m""#,
+        "From start to ready; past it the release has failed."),
+
+    key("env", "NAME", "text, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
+        "The value itself."),
+    key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
+        "`NAME = { generate = LENGTH }`: a random value of that many characters, made once, then kept."),
+    key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
+        "`NAME = { file = PATH }`: the first line of a file that only root may write. Not supported yet, and refused: `secret`, `parameter` and `host`."),
+
+    key("migrate", "command", "list of texts", Required, r#"["migrate.sh"]"#,
+        "Run in a one-off container of the new image, with the new environment, before any instance changes. Old code meets the new schema until the deploy is through, and after it is undone: expand first, contract a release later."),
+    key("migrate", "timeout", "time", Value(r#""10m""#), r#""10m""#,
+        "Past it the migration has failed."),
+
+    key("deploy", "strategy", "`rolling` or `surge`", Means("`\"rolling\"`; with one instance `\"surge\"`"), r#""rolling""#,
+        "`rolling`: one instance after another. `surge`: a spare instance comes up first, so that never fewer than `instances` serve."),
+    key("deploy", "soak", "time, also `0s`", Value(r#""5s""#), r#""5s""#,
+        "How long a new release must stay ready without traffic, and again with it."),
+    key("deploy", "drain_timeout", "time", Value(r#""30s""#), r#""30s""#,
+        "How long requests and WebSockets in flight may run on."),
+    key("deploy", "auto", "true or false", Value("false"), "false",
+        "true: the reconcile timer follows the tracked tag, never to a release that failed."),
+    key("deploy", "keep", "2 to 100", Value("3"), "3",
+        "Releases whose images are never pruned."),
+    key("deploy", "min_free", "size, also `0M`", Value(r#""1G""#), r#""1G""#,
+        "A deploy is refused while the image store has less free."),
+
+    key("caddy", "image", "image with tag or digest", Value(r#""docker.io/library/caddy:2""#), r#""docker.io/library/caddy:2""#,
+        "Pinned to a digest when it is installed; a deploy never changes it."),
+    key("caddy", "hosts", "list of host names", Value("[]"), r#"["accounts.almalinux.org"]"#,
+        "The names of the site, the first of them the one that probes send. Empty: any name, on plain :80."),
+    key("caddy", "tls", "`acme`, `internal` or `off`", Value(r#""acme""#), r#""acme""#,
+        "Where certificates come from: a public CA, Caddy's own, or none. Without `hosts` there is none."),
+    key("caddy", "block", "list of paths", Value("[]"), r#"["/.env", "/.git/config"]"#,
+        "Paths that Caddy answers with 404 itself; `*` stands for any text."),
+    key("caddy", "trusted_proxies", "list of CIDRs", Value("[]"), r#"["10.0.0.0/16"]"#,
+        "Networks whose forwarded-for header is believed."),
+    key("caddy", "extra", "text", Value(r#""""#), r#""encode zstd gzip""#,
+        "Caddyfile lines for the site block."),
+
+    key(JOBS, "name", "name", Required, r#""operations-daily""#,
+        "Names `astra-cron-NAME.timer` and `.service`. Lower-case letters, digits and `-`, at most 64."),
+    key(JOBS, "minute", "cron field, 0 to 59", Value(r#""0""#), r#""*/15""#, "Minute of the hour, local time."),
+    key(JOBS, "hour", "cron field, 0 to 23", Value(r#""0""#), r#""4""#, "Hour of the day."),
+    key(JOBS, "day", "cron field, 1 to 31", Value(r#""*""#), r#""1,15""#, "Day of the month."),
+    key(JOBS, "month", "cron field, 1 to 12 or `jan` to `dec`", Value(r#""*""#), r#""*""#, "Month."),
+    key(JOBS, "weekday", "cron field, 0 to 7 or `sun` to `sat`", Value(r#""*""#), r#""mon-fri""#, "Day of the week; 0 and 7 are Sunday."),
+    key(JOBS, "every", "time, from `1s`", Means("the five fields count"), r#""10s""#,
+        "Instead of the five fields: that long after the last start, never two at once."),
+    key(JOBS, "command", "text or list of texts", Means("`run` is there"), r#""podman exec astra-app-1 python manage.py operations_daily""#,
+        "Run on the host as it stands: a text is split like a shell would, but no shell runs it. Where one is needed, write `[\"/bin/sh\", \"-c\", \"…\"]`."),
+    key(JOBS, "run", "list of texts", Means("`command` is there"), r#"["python", "manage.py", "send_queued_mail"]"#,
+        "Instead of `command`: the argv of a one-off container of the committed release, which no deploy cuts."),
+    key(JOBS, "timeout", "time", Means("no limit"), r#""5m""#, "Past it the job is ended."),
+];
+
+/// The key `name` of `table`.
+pub(super) fn find(table: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|k| k.table == table && k.name == name)
+}
+
+/// What may stand in `table`: its keys, and the tables right below it.
+pub(super) fn names(table: &str) -> Vec<&'static str> {
+    let keys = KEYS.iter().filter(|k| k.table == table).map(|k| k.name);
+    let below = TABLES.iter().filter_map(|t| match t.path.rsplit_once('.') {
+        Some((above, name)) => (above == table).then_some(name),
+        None => table.is_empty().then_some(t.path),
+    });
+    keys.chain(below).collect()
+}
+
+/// The default of a text key, without its quotes.
+pub(super) fn default_text(table: &str, name: &str) -> &'static str {
+    match find(table, name).map(|k| k.absent) {
+        Some(Value(value)) => value.trim_matches('"'),
+        _ => "",
+    }
+}
+
+/// All defaults as a config file: the layer below every other.
+pub(super) fn defaults() -> String {
+    let mut text = String::new();
+    for table in TABLES.iter().filter(|t| t.path != JOBS && t.path != "env") {
+        text.push_str(&format!("[{}]\n", table.path));
+        for key in KEYS.iter().filter(|k| k.table == table.path) {
+            if let Value(value) = key.absent {
+                text.push_str(&format!("{} = {value}\n", key.name));
+            }
+        }
+    }
+    text
+}
+
+/// The word of `known` that `word` was probably meant to be.
+pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let close = |k: &&str| strsim::jaro_winkler(&word, k);
+    known.iter().copied().filter(|k| close(k) > 0.8).max_by(|a, b| close(a).total_cmp(&close(b)))
+}

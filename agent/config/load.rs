@@ -1,0 +1,108 @@
+//! The way in: files to texts, texts to a [`Config`]. Called by cli/.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, ConfigErrors, Problems, Source};
+use super::tree::{self, Tree};
+use super::{Config, app, env, jobs, keys};
+use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
+
+/// A config larger than this is a mistake.
+const LARGEST: u64 = 1 << 20;
+
+/// Reads agent.toml and the fragments in agent.d below `root`, which is `/` but in tests.
+pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let mut paths = vec![below(CONFIG_FILE)];
+    let mut errors = Vec::new();
+    match fragments(&below(CONFIG_DIR)) {
+        Ok(found) => paths.extend(found),
+        Err(error) => errors.push(error),
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        match read(&path) {
+            Ok(text) => files.push((path, text)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { parse(&files) } else { Err(ConfigErrors(errors)) }
+}
+
+/// One config of several texts: a later one overrides single keys, and adds its cron jobs.
+pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
+    let defaults = Source { path: PathBuf::from("(defaults)"), text: keys::defaults() };
+    let given = files.iter().map(|(path, text)| Source { path: path.clone(), text: text.clone() });
+    let sources: Vec<Source> = std::iter::once(defaults).chain(given).collect();
+    let mut problems = Problems::new(&sources);
+    let documents = tree::syntax(&sources, &mut problems);
+    let mut tree = Tree::default();
+    for (file, document) in documents.iter().enumerate() {
+        tree.add(file, document.get_ref(), &mut problems);
+    }
+    let app = app::app(&tree, &mut problems);
+    let env = env::env(&tree, &mut problems);
+    let migrate = app::migrate(&tree, &mut problems);
+    let deploy = app::deploy(&tree, app.as_ref(), &mut problems);
+    let caddy = app::caddy(&tree, &mut problems);
+    let cron_jobs = jobs::jobs(&tree, &mut problems);
+    problems.finish()?;
+    match (app, migrate, deploy, caddy) {
+        (Some(app), Some(migrate), Some(deploy), Some(caddy)) => {
+            Ok(Config { app, env, migrate, deploy, caddy, cron_jobs })
+        }
+        // Whatever is missing has noted why; this is the answer if it ever forgot to.
+        _ => Err(whole(Path::new(CONFIG_FILE), "the configuration is incomplete")),
+    }
+}
+
+fn fragments(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let unreadable = |error: std::io::Error| file_error(dir, format!("reading the directory: {error}"));
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        // What begins with a dot is an editor's or a package manager's.
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|e| e == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let mut error = file_error(path, "reading the configuration: there is no such file".to_owned());
+            error.help.push("write it: `[app]` with `image = \"REGISTRY/NAME:TAG\"` is enough".to_owned());
+            error
+        }
+        _ => file_error(path, format!("reading the configuration: {error}")),
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(file_error(path, "the file is larger than 1 MiB".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
+        file_error(path, format!("line {line} is not valid UTF-8"))
+    })
+}
+
+fn file_error(path: &Path, message: String) -> ConfigError {
+    ConfigError { file: path.to_owned(), place: None, message, help: Vec::new() }
+}
+
+fn whole(path: &Path, message: &str) -> ConfigErrors {
+    ConfigErrors(vec![file_error(path, message.to_owned())])
+}

@@ -1,0 +1,153 @@
+//! docs/using/config.md is written from the table of keys, and packaging/agent.toml shows the same defaults.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
+use super::*;
+
+const INTRO: &str = "\
+# Reference of the configuration
+
+<!-- Written by a test from agent/config/keys.rs: change that, then run `UPDATE_DOCS=1 cargo test reference`. -->
+
+`/etc/astra/agent.toml` says what a host should be; only `[app] image` is required. The files
+`/etc/astra/agent.d/*.toml` are read after it, sorted by name: a later file overrides single keys, tables merge,
+lists are replaced, and `[[cron_jobs]]` add up. `packaging/agent.toml` is the same as a commented file.
+
+`astra-agent check` reads all of it and touches nothing. A mistake is refused, with its file, line and column; an
+unknown key is a mistake.
+
+| type | written as |
+|---|---|
+| time | `\"500ms\"`, `\"30s\"`, `\"10m\"`, `\"1h\"`; more than zero, at most a year |
+| size | `\"512M\"`, `\"2G\"`; K, M, G and T count in steps of 1024 |
+| image | `\"registry/repository:tag\"`, the registry always written out |
+| path | absolute, without `.` and `..` |
+";
+
+fn reference() -> String {
+    let mut text = INTRO.to_owned();
+    for table in TABLES {
+        let heading = if table.path == JOBS { format!("[[{JOBS}]]") } else { format!("[{}]", table.path) };
+        let _ = write!(
+            text,
+            "\n## `{heading}`\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
+            table.doc
+        );
+        let keys: Vec<_> = KEYS.iter().filter(|k| k.table == table.path).collect();
+        for key in &keys {
+            let default = match key.absent {
+                Absent::Value(value) => format!("`{value}`"),
+                Absent::Required => "required".to_owned(),
+                Absent::Means(words) => words.to_owned(),
+            };
+            let cells = [format!("`{}`", key.name), key.kind.to_owned(), default, key.doc.to_owned()];
+            let _ = writeln!(text, "| {} |", cells.map(|c| c.replace('|', "\\|")).join(" | "));
+        }
+        let _ = write!(text, "\n```toml\n{heading}\n{}```\n", examples(table.path));
+    }
+    text
+}
+
+/// The examples of one table, as they stand below its heading.
+fn examples(table: &str) -> String {
+    let keys = KEYS.iter().filter(|k| k.table == table);
+    let exclusive = |key: &&Key| table != JOBS || !matches!(key.name, "every" | "run");
+    keys.filter(exclusive)
+        .map(|key| match table {
+            "env" => format!(
+                "{}\n",
+                key.example.trim_start_matches("{ ").trim_end_matches(" }").to_owned() + close(key)
+            ),
+            _ => format!("{} = {}\n", key.name, key.example),
+        })
+        .collect()
+}
+
+/// Trimming took the brace of an inline table along.
+fn close(key: &Key) -> &'static str {
+    if key.example.matches('{').count() > 1 { " }" } else { "" }
+}
+
+#[test]
+fn reference_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/using/config.md");
+    let wanted = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "docs/using/config.md is not what agent/config/keys.rs says: run UPDATE_DOCS=1 cargo test reference"
+    );
+}
+
+#[test]
+fn every_example_is_valid_alone_and_together() {
+    let mut all = String::new();
+    for table in TABLES {
+        let heading = if table.path == JOBS { format!("[[{JOBS}]]") } else { format!("[{}]", table.path) };
+        all.push_str(&format!("{heading}\n{}", examples(table.path)));
+    }
+    let config = good(&[&all]);
+    assert_eq!((config.env.len(), config.cron_jobs.len()), (3, 1));
+    for name in ["every", "run"] {
+        let key = KEYS.iter().find(|k| k.table == JOBS && k.name == name).unwrap();
+        let other = if name == "run" { "" } else { "run = [\"x\"]" };
+        good(&[&format!("{MINIMAL}[[{JOBS}]]\nname = \"a\"\n{name} = {}\n{other}\n", key.example)]);
+    }
+}
+
+#[test]
+fn written_out_defaults_change_nothing() {
+    let mut jobs = format!("[[{JOBS}]]\nname = \"a\"\nrun = [\"x\"]\n");
+    let plain = good(&[MINIMAL, &jobs]);
+    for key in KEYS.iter().filter(|k| k.table == JOBS) {
+        if let Absent::Value(value) = key.absent {
+            let _ = writeln!(jobs, "{} = {value}", key.name);
+        }
+    }
+    let defaults = super::super::keys::defaults();
+    // [migrate] has a default, but only for who writes the table.
+    let defaults = defaults.replace("[migrate]\ntimeout = \"10m\"\n", "");
+    assert_eq!(good(&[&defaults, MINIMAL, &jobs]), plain);
+}
+
+#[test]
+fn names_stand_once_and_defaults_are_valid() {
+    for (nth, key) in KEYS.iter().enumerate() {
+        assert!(TABLES.iter().any(|t| t.path == key.table), "{}", key.name);
+        assert!(!KEYS[..nth].iter().any(|k| (k.table, k.name) == (key.table, key.name)), "{}", key.name);
+    }
+}
+
+/// The manual as it is, and with every commented setting taken in: `#key = value`, without a blank.
+#[test]
+fn manual_shows_the_defaults() {
+    let plain = good(&[MANUAL]);
+    assert_eq!(plain, good(&[MINIMAL]));
+    let setting = |line: &str| {
+        let rest = line.strip_prefix('#')?;
+        rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '[').then(|| rest.to_owned())
+    };
+    let full: String = MANUAL.lines().map(|l| setting(l).unwrap_or_else(|| l.to_owned()) + "\n").collect();
+    let config = good(&[&full]);
+    assert_eq!((config.env.len(), config.cron_jobs.len(), config.migrate.is_some()), (3, 2, true));
+    for key in KEYS.iter().filter(|k| k.table != "env") {
+        let shown = full.lines().any(|l| l.split_whitespace().next() == Some(key.name));
+        assert!(shown, "packaging/agent.toml does not show {}.{}", key.table, key.name);
+    }
+    let defaults = KEYS.iter().filter(|k| k.table != JOBS);
+    for (key, value) in defaults.filter_map(|k| match k.absent {
+        Absent::Value(value) => Some((k, value)),
+        _ => None,
+    }) {
+        let shown = full.lines().any(|line| {
+            let (code, _) = line.split_once("  #").unwrap_or((line, ""));
+            code.split_once('=').is_some_and(|(k, v)| k.trim() == key.name && v.trim() == value)
+        });
+        assert!(shown, "packaging/agent.toml does not show `{} = {value}`", key.name);
+    }
+}

@@ -1,0 +1,198 @@
+//! From texts to one tree: every file is parsed, unknown keys are refused where they stand, and later files
+//! override single keys of earlier ones. Called by load.rs; read by read.rs.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Fault, Problems, Show, Source, Span};
+use super::keys::{self, TABLES};
+
+/// A value, and where it and its key stand.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'a> {
+    pub name: &'a str,
+    pub key: Span,
+    pub span: Span,
+    pub value: &'a DeValue<'a>,
+    /// It stands under `[env]`: never show it.
+    pub secret: bool,
+}
+
+impl<'a> Node<'a> {
+    pub fn show(&self) -> Show<'a> {
+        if self.secret { Show::OnlyKey(self.name) } else { Show::Line }
+    }
+}
+
+/// One table, merged; `given` is where a person's file names it first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table<'a> {
+    pub path: &'static str,
+    pub given: Option<Span>,
+    pub nodes: BTreeMap<&'a str, Node<'a>>,
+}
+
+/// All tables by path, and the jobs in their order.
+#[derive(Debug, Default)]
+pub(super) struct Tree<'a> {
+    tables: BTreeMap<&'static str, Table<'a>>,
+    pub jobs: Vec<Table<'a>>,
+}
+
+impl<'a> Tree<'a> {
+    pub fn table(&self, path: &'static str) -> Table<'a> {
+        self.tables.get(path).cloned().unwrap_or(Table { path, ..Table::default() })
+    }
+
+    /// Merges `document`, the content of source `file`.
+    pub fn add(&mut self, file: usize, document: &'a DeTable<'a>, problems: &mut Problems<'_>) {
+        self.merge("", file, document, problems);
+    }
+
+    fn merge(
+        &mut self,
+        path: &'static str,
+        file: usize,
+        table: &'a DeTable<'a>,
+        problems: &mut Problems<'_>,
+    ) {
+        for (key, value) in table {
+            let node = node(path, file, key, value);
+            let below = if path.is_empty() { node.name.to_owned() } else { format!("{path}.{}", node.name) };
+            match TABLES.iter().find(|t| t.path == below) {
+                Some(known) if known.path == keys::JOBS => self.add_jobs(file, &node, problems),
+                Some(known) => match node.value {
+                    DeValue::Table(inner) => {
+                        let target = self.tables.entry(known.path).or_default();
+                        target.path = known.path;
+                        // Source 0 is the defaults: nobody gave them.
+                        if file > 0 && target.given.is_none() {
+                            target.given = Some(node.key.clone());
+                        }
+                        self.merge(known.path, file, inner, problems);
+                    }
+                    other => {
+                        let message = format!("`{below}` must be a table, found {}", describe(other));
+                        let fault =
+                            Fault::new(message).help(format!("write `[{below}]` and its keys below it"));
+                        problems.add(&node.key, Show::UpToMark, fault);
+                    }
+                },
+                None if path != "env" && keys::find(path, node.name).is_none() => {
+                    unknown(path, &node, problems)
+                }
+                None => {
+                    self.tables.entry(path).or_default().nodes.insert(node.name, node);
+                }
+            }
+        }
+    }
+
+    fn add_jobs(&mut self, file: usize, node: &Node<'a>, problems: &mut Problems<'_>) {
+        let form = || {
+            Fault::new("`cron_jobs` must be a list of tables").help("write `[[cron_jobs]]` above each job")
+        };
+        let DeValue::Array(jobs) = node.value else {
+            return problems.add(&node.key, Show::UpToMark, form());
+        };
+        for job in jobs.iter() {
+            let DeValue::Table(table) = job.get_ref() else {
+                problems.add(&Span { file, bytes: job.span() }, Show::Line, form());
+                continue;
+            };
+            let given = Some(Span { file, bytes: job.span() });
+            let mut found = Table { path: keys::JOBS, given, nodes: BTreeMap::new() };
+            for (key, value) in table {
+                let node = self::node(keys::JOBS, file, key, value);
+                if keys::find(keys::JOBS, node.name).is_none() {
+                    unknown(keys::JOBS, &node, problems);
+                } else {
+                    found.nodes.insert(node.name, node);
+                }
+            }
+            self.jobs.push(found);
+        }
+    }
+}
+
+fn node<'a>(
+    path: &str,
+    file: usize,
+    key: &'a Spanned<Cow<'a, str>>,
+    value: &'a Spanned<DeValue<'a>>,
+) -> Node<'a> {
+    let span = |bytes| Span { file, bytes };
+    Node {
+        name: key.get_ref(),
+        key: span(key.span()),
+        span: span(value.span()),
+        value: value.get_ref(),
+        secret: path == "env",
+    }
+}
+
+fn unknown(path: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
+    let table = match path {
+        "" => "at the top".to_owned(),
+        keys::JOBS => format!("in [[{path}]]"),
+        _ => format!("in [{path}]"),
+    };
+    let known = keys::names(path);
+    let message = format!("unknown key `{}` {table}", node.name);
+    let mut fault = Fault::unknown(message, node.name, "keys", &known);
+    if let Some(key) = keys::KEYS.iter().find(|k| k.name == node.name && k.table != path) {
+        fault = fault.help(format!("`{}` stands in [{}]", key.name, key.table));
+    }
+    problems.add(&node.key, Show::UpToMark, fault);
+}
+
+/// What a value is, in words.
+pub(super) fn describe(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Syntax: every error that the parser recovers from, none of which may show a value of `[env]`.
+pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> Vec<Spanned<DeTable<'a>>> {
+    let mut documents = Vec::new();
+    for (file, source) in sources.iter().enumerate() {
+        let (document, errors) = DeTable::parse_recoverable(&source.text);
+        for error in errors {
+            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            let bytes = error.span().unwrap_or(0..0);
+            let show = if near_env(&source.text, bytes.start) { Show::OnlyKey("…") } else { Show::Line };
+            problems.add(&Span { file, bytes }, show, Fault::new(format!("not valid TOML: {message}")));
+        }
+        documents.push(document);
+    }
+    documents
+}
+
+/// Whether a place may lie in `[env]`. A broken text has no structure to ask, so this errs towards hiding:
+/// all below a header or a line that begins with `env`, up to the next header of another known table.
+fn near_env(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or(text);
+    let end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| at + n);
+    let lines = text.get(..end.max(before.len())).unwrap_or(text).lines();
+    let mut inside = false;
+    for line in lines {
+        let line = line.trim_start();
+        let name = line.trim_start_matches(['[', ' ', '\t', '"', '\'']);
+        if name.starts_with("env") {
+            inside = true;
+        } else if line.starts_with('[') && TABLES.iter().any(|t| name.starts_with(t.path)) {
+            inside = false;
+        }
+    }
+    inside
+}

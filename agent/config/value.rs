@@ -1,0 +1,186 @@
+//! The small grammars of single values. Pure; called by read.rs, app.rs, env.rs and jobs.rs, and by cli.rs
+//! for times on the command line.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::error::Fault;
+
+/// Longest time that makes sense anywhere: a year.
+const LONGEST: u64 = 366 * 24 * 3600 * 1000;
+
+/// `500ms`, `30s`, `10m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let millis = scaled(text, &units).filter(|ms| *ms <= LONGEST);
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        Fault::new(format!("`{}` is not a time", clip(text))).help(
+            "write a whole number and ms, s, m or h: \"500ms\", \"30s\", \"10m\", \"1h\"; at most a year",
+        )
+    })
+}
+
+/// `512M`, `2G`: bytes, in powers of 1024 as the engines count.
+pub(super) fn size(text: &str) -> Result<u64, Fault> {
+    let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)];
+    scaled(text, &units).filter(|bytes| *bytes <= 1 << 50).ok_or_else(|| {
+        Fault::new(format!("`{}` is not a size", clip(text)))
+            .help("write a whole number and K, M, G or T: \"512M\", \"2G\"")
+    })
+}
+
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(at)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A value for a message: it may be long.
+pub(super) fn clip(text: &str) -> String {
+    text.chars().take(100).collect::<String>().escape_debug().to_string()
+}
+
+/// An absolute path without `.`, `..`, `//` or control characters.
+pub(super) fn absolute(text: &str) -> Result<String, Fault> {
+    let bad = |reason: &str| Err(Fault::new(format!("`{}` {reason}", clip(text))));
+    match text {
+        _ if text.starts_with('~') => {
+            bad("begins with `~`, which only a shell understands: write the whole path")
+        }
+        _ if !text.starts_with('/') => bad("must be an absolute path, beginning with `/`"),
+        _ if text.contains(char::is_control) => bad("has a control character"),
+        _ if text.len() > 4095 => bad("is longer than a path may be"),
+        "/" => Ok(text.to_owned()),
+        _ if text.split('/').any(|p| p == "..") => bad("must not have `..`"),
+        _ if text.split('/').skip(1).any(|p| p == "." || p.is_empty()) => {
+            bad("must not have `.`, `//` or `/` at its end")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// `SOURCE:TARGET[:OPTIONS]`; the source is a path or the name of a volume.
+pub(super) fn volume(text: &str) -> Result<String, Fault> {
+    const OPTIONS: [&str; 16] = [
+        "ro", "rw", "z", "Z", "U", "exec", "noexec", "dev", "nodev", "suid", "nosuid", "private", "rprivate",
+        "rshared", "rslave", "nocopy",
+    ];
+    let mut parts = text.split(':');
+    let (Some(source), Some(target), options, None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Fault::new(format!("`{}` is not a volume", clip(text)))
+            .help("write SOURCE:TARGET or SOURCE:TARGET:OPTIONS, e.g. \"/etc/astra/key.pem:/key.pem:ro\""));
+    };
+    let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let named = source.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && source.bytes().all(name);
+    if !named {
+        absolute(source)?;
+    }
+    if absolute(target)? == "/" {
+        return Err(Fault::new("a volume cannot cover the container's whole `/`"));
+    }
+    for option in options.into_iter().flat_map(|o| o.split(',')) {
+        if !OPTIONS.contains(&option) {
+            let message = format!("`{}` is not a volume option", clip(option));
+            return Err(Fault::unknown(message, option, "options", &OPTIONS));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// A path as it stands in a URL and in a Caddyfile; no query, nothing that either would read as syntax.
+pub(super) fn url_path(text: &str, star: bool) -> Result<String, Fault> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&+,;=:@".contains(c) || (star && c == '*');
+    let bad = |reason: &str| Err(Fault::new(format!("`{}` {reason}", clip(text))));
+    match text {
+        _ if !text.starts_with('/') => bad("must begin with `/`"),
+        _ if !text.chars().all(allowed) => bad("has a character that no path of a URL has (write it as %XX)"),
+        _ if text.split('/').any(|p| p == "." || p == "..") => bad("must not have `.` or `..`"),
+        _ if text.len() > 1024 => bad("is longer than 1024 characters"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A host name (RFC 1123, 2.1) or an IPv4 address.
+pub(super) fn host(text: &str) -> Result<String, Fault> {
+    let bad = |reason: &str| Fault::new(format!("`{}` is not a host name: {reason}", clip(text)));
+    if text.contains('*') {
+        return Err(bad("a wildcard needs a certificate over DNS, which is not supported")
+            .help("list the names one by one"));
+    }
+    if text.contains("://") || text.contains('/') {
+        return Err(
+            bad("it has a scheme or a path").help("write the name alone, e.g. \"accounts.example.org\"")
+        );
+    }
+    if text.contains(':') {
+        return Err(bad("it has a port or is an IPv6 address").help("the site is served on :80 and :443"));
+    }
+    if text.contains(|c: char| c.is_ascii_uppercase()) {
+        return Err(bad("it has capital letters").help(format!("write `{}`", text.to_ascii_lowercase())));
+    }
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let numeric = text.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+    let address = text.parse::<std::net::Ipv4Addr>().is_ok();
+    if text.len() > 253 || !text.split('.').all(label) || (numeric && !address) {
+        return Err(bad("only letters, digits, `-` and `.`, each part 1 to 63 characters, 253 in all"));
+    }
+    Ok(text.to_owned())
+}
+
+/// `10.0.0.0/16`, `fd00::/8`: a network, with no bits set behind its prefix.
+pub(super) fn cidr(text: &str) -> Result<String, Fault> {
+    let bad = || Fault::new(format!("`{}` is not a network in CIDR form", clip(text)));
+    let Some((address, length)) = text.split_once('/') else {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => format!("for this one address, write `{text}/32`"),
+            Ok(IpAddr::V6(_)) => format!("for this one address, write `{text}/128`"),
+            Err(_) => "write ADDRESS/LENGTH, e.g. \"10.0.0.0/16\"".to_owned(),
+        };
+        return Err(bad().help(hint));
+    };
+    let address: IpAddr = address.parse().map_err(|_| bad())?;
+    let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
+    let length: u32 = length.parse().ok().filter(|_| digits).ok_or_else(bad)?;
+    let (bits, width) = match address {
+        IpAddr::V4(a) => (u128::from(a.to_bits()), 32),
+        IpAddr::V6(a) => (a.to_bits(), 128),
+    };
+    if length > width {
+        return Err(bad().help(format!("its length is at most {width}")));
+    }
+    let below = width - length;
+    let network = bits.checked_shr(below).and_then(|b| b.checked_shl(below)).unwrap_or(0);
+    if network != bits {
+        let network: IpAddr = match address {
+            IpAddr::V4(_) => std::net::Ipv4Addr::from_bits(u32::try_from(network).unwrap_or(0)).into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::from_bits(network).into(),
+        };
+        return Err(bad().help(format!("the network of that address is `{network}/{length}`")));
+    }
+    Ok(text.to_owned())
+}
+
+/// One argument. Units and env files carry no control character but the tab.
+pub(super) fn argument(text: &str) -> Result<String, Fault> {
+    if text.contains(|c: char| (c.is_control() && c != '\t') || c == '\u{feff}') {
+        let fault = Fault::new("an argument has a line break or another control character");
+        return Err(fault.help("put the lines into a script, and run that"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Text for Caddy's site block.
+pub(super) fn caddyfile(text: &str) -> Result<String, Fault> {
+    if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(Fault::new("`extra` has a control character"));
+    }
+    Ok(text.to_owned())
+}
