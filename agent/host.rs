@@ -40,7 +40,7 @@ pub struct Endpoints {
 pub struct Host {
     pub files: files::Files,
     pub systemd: systemd::Systemd,
-    /// `None`: no engine answered.
+    /// `None`: no engine has a socket here.
     pub engine: Option<engine::EngineClient>,
     pub caddy: caddy::CaddyAdmin,
     pub registry: registry::Registry,
@@ -49,6 +49,8 @@ pub struct Host {
     pub detail: Detail,
     /// Each instance's unit as it was when it became ready: what soak compares with.
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
+    /// Names of the health routes' servers in Caddy's config.
+    health_servers: RefCell<BTreeMap<InstanceId, String>>,
     /// The flush of the image store that a pull began.
     flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
 }
@@ -64,12 +66,13 @@ impl Host {
         Ok(Self {
             files: files::Files::new(root.clone()),
             systemd: systemd::Systemd::connect().await?,
-            engine: engine::EngineClient::detect(endpoints.engine).await.ok(),
+            engine: engine::EngineClient::detect(endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
             registry: registry::Registry::new(at(crate::model::name::AUTH_FILE)),
             signals,
             detail,
             ready: RefCell::default(),
+            health_servers: RefCell::default(),
             flush: RefCell::default(),
         })
     }

@@ -61,7 +61,22 @@ impl Host {
     /// How often Caddy's health route of `instance` has answered with `code`; `None`: Caddy is down.
     async fn caddy_saw(&self, instance: &Target, code: &str) -> Option<u64> {
         let metrics = self.caddy.metrics().await.ok()?;
-        Some(metrics.health_seen(&format!("health-{}", instance.id), code))
+        Some(metrics.health_seen(&self.health_server(instance).await, code))
+    }
+
+    /// The name under which Caddy counts the instance's health route. Below 2.7 a server cannot be named in the
+    /// Caddyfile, and Caddy's own name is found by the address.
+    async fn health_server(&self, instance: &Target) -> String {
+        let known = self.health_servers.borrow().get(&instance.id).cloned();
+        if let Some(name) = known {
+            return name;
+        }
+        let route = instance.health_route().to_string();
+        let servers = self.caddy.servers().await.unwrap_or_default();
+        let found = servers.into_iter().find(|(_, listen)| listen.iter().any(|l| l.ends_with(&route)));
+        let name = found.map_or_else(|| format!("health-{}", instance.id), |(name, _)| name);
+        self.health_servers.borrow_mut().insert(instance.id, name.clone());
+        name
     }
 
     /// Only Caddy asks its health routes, so a count that rises is Caddy's own check having seen the change.

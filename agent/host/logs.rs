@@ -46,8 +46,9 @@ impl Host {
         .await?;
         // The other end belongs to journalctl now: ours would keep the pipe open for ever.
         drop(write);
+        let text = tokio::task::spawn_blocking(move || read_all(read));
         run.wait().await?;
-        let text = tokio::task::spawn_blocking(move || read_all(read)).await??;
+        let text = text.await??;
         Ok(tail(&text))
     }
 }

@@ -34,7 +34,9 @@ impl Host {
         match step {
             Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
             Step::WriteFile { path, mode, content } => {
-                if let Some(dir) = path.parent() {
+                if let Some(dir) = path.parent()
+                    && self.files.owner(dir)?.is_none()
+                {
                     self.files.make_dir(dir, 0o755)?;
                 }
                 self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
@@ -91,6 +93,7 @@ impl Host {
     async fn load_caddy(&self) -> Result<()> {
         let path = Path::new(CADDYFILE);
         let seen = self.files.read(path)?.with_context(|| format!("reading {CADDYFILE}: it is not there"))?;
+        self.health_servers.borrow_mut().clear();
         self.caddy.load(&seen.bytes).await
     }
 
@@ -141,7 +144,8 @@ impl Host {
                 // What still runs would meet the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
                 let code = unit.exit_code.map(|c| format!(" with code {c}")).unwrap_or_default();
-                bail!("migrating: {error}: the migration ended{code}\n  its last log lines:\n    {said}")
+                let error = anyhow::Error::new(error);
+                bail!("migrating: the migration ended{code}: {error:#}\n  its last log lines:\n    {said}")
             }
         }
     }
