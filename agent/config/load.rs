@@ -18,13 +18,13 @@ pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
     match fragments(&below(CONFIG_DIR)) {
         Ok(found) => paths.extend(found),
-        Err(error) => errors.push(error),
+        Err(error) => errors.push(*error),
     }
     let mut files = Vec::new();
     for path in paths {
         match read(&path) {
             Ok(text) => files.push((path, text)),
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(*error),
         }
     }
     if errors.is_empty() { parse(&files) } else { Err(ConfigErrors(errors)) }
@@ -53,11 +53,14 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             Ok(Config { app, env, migrate, deploy, caddy, cron_jobs })
         }
         // Whatever is missing has noted why; this is the answer if it ever forgot to.
-        _ => Err(whole(Path::new(CONFIG_FILE), "the configuration is incomplete")),
+        _ => {
+            let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
+            Err(ConfigErrors(vec![*error]))
+        }
     }
 }
 
-fn fragments(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {
     let unreadable = |error: std::io::Error| file_error(dir, format!("reading the directory: {error}"));
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -77,7 +80,7 @@ fn fragments(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(paths)
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             let mut error = file_error(path, "reading the configuration: there is no such file".to_owned());
@@ -99,10 +102,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-fn file_error(path: &Path, message: String) -> ConfigError {
-    ConfigError { file: path.to_owned(), place: None, message, help: Vec::new() }
-}
-
-fn whole(path: &Path, message: &str) -> ConfigErrors {
-    ConfigErrors(vec![file_error(path, message.to_owned())])
+fn file_error(path: &Path, message: String) -> Box<ConfigError> {
+    Box::new(ConfigError { file: path.to_owned(), place: None, message, help: Vec::new() })
 }
