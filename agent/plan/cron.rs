@@ -1,0 +1,60 @@
+//! Cron jobs as timers and services. Called by units.rs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Config, CronJob, What, When};
+use crate::model::name::unit_file;
+use crate::model::observed::Engine;
+
+use super::units::text::{filled, quote_exec, span};
+use super::units::{one_off, remove, stop_timeout};
+
+/// A job without a time-out of its own: a hung one must not keep all that follow from running.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A timer and a service for every job.
+pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
+    let timers = config.cron_jobs.iter().map(|job| (unit_file(&job.name.timer()), timer(job)));
+    let services =
+        config.cron_jobs.iter().map(|job| (unit_file(&job.name.service()), service(config, engine, job)));
+    timers.chain(services).collect()
+}
+
+fn timer(job: &CronJob) -> String {
+    let when = match &job.when {
+        When::Calendar(lines) => {
+            lines.iter().map(|l| format!("OnCalendar={l}")).collect::<Vec<_>>().join("\n")
+        }
+        // A period is counted from start to start, and first from when the timer is armed. Not OnCalendar=: it
+        // knows only periods that divide a minute, an hour or a day, and jumps with the clock. A run that takes
+        // longer than the period is followed by the next at once, never met by it.
+        When::Every(time) => format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)),
+    };
+    filled(include_str!("../../units/cron.timer"), &[("service", &job.name.service()), ("when", &when)])
+}
+
+fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
+    let timeout = span(job.timeout.unwrap_or(TIMEOUT));
+    let (name, app) = (job.name.as_str(), &config.app.name);
+    match &job.what {
+        What::Command(argv) => filled(
+            include_str!("../../units/cron-command.service"),
+            &[("name", name), ("command", &quote_exec(argv)), ("timeout", &timeout)],
+        ),
+        What::Run(argv) => filled(
+            include_str!("../../units/cron-run.service"),
+            &[
+                ("name", name),
+                ("env_file", &app.env_file().to_string_lossy()),
+                ("client", engine.client()),
+                ("remove", remove(engine)),
+                ("one_off", one_off(engine)),
+                ("command", &quote_exec(argv)),
+                ("timeout", &timeout),
+                ("stop_timeout", &stop_timeout(config)),
+            ],
+        ),
+    }
+}

@@ -1,0 +1,185 @@
+//! The unit files: templates in units/, filled in from the config. Called by files.rs (what should be on the
+//! disk), release.rs (`APP_ARGS` of a release) and converge.rs (which units to look at).
+//!
+//! Nothing of a release stands in a unit: image, arguments and environment come from env files, so that a
+//! deploy rewrites no unit, and a host without the agent boots the committed release.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Config, Migrate, Network};
+use crate::model::name::{
+    CADDY_UNIT, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, unit_file,
+};
+use crate::model::observed::Engine;
+
+use super::cron;
+
+pub mod text;
+
+use text::{filled, quote_exec, span};
+
+/// The hardening of everything that the agent runs as.
+pub const SANDBOX: &str = include_str!("../../units/sandbox.conf");
+/// What makes /run/astra at boot.
+pub const TMPFILES: &str = "/etc/tmpfiles.d/astra.conf";
+
+/// What an engine's client needs on top of the app's time-out: to remove the container, to start a new one.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Every unit file, drop-in and tmpfiles.d file of the host.
+pub fn render(config: &Config, engine: Engine, agent_path: &str) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut unit = |name: &str, text: String| drop(files.insert(unit_file(name), text));
+    unit(&config.app.name.template(), app(config, engine));
+    unit(CADDY_UNIT, caddy(config, engine));
+    if let Some(job) = &config.migrate {
+        unit(MIGRATE_UNIT, migrate(config, engine, job));
+    }
+    let sandbox = SANDBOX.trim_end();
+    let timeout = span(run_timeout(config));
+    let own = |extra: &[(&str, &str)], template: &str| {
+        let socket = match engine {
+            Engine::Podman => " podman.socket",
+            Engine::Docker => " docker.service",
+        };
+        let common =
+            [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout), ("sandbox", sandbox)];
+        filled(template, &[&common, extra].concat())
+    };
+    let app_name = config.app.name.as_str();
+    let reconcile = include_str!("../../units/agent-reconcile.service");
+    unit(RECONCILE_UNIT, own(&[("app", app_name)], reconcile));
+    unit(RECONCILE_TIMER, filled(include_str!("../../units/agent-reconcile.timer"), &[("app", app_name)]));
+    unit(RECOVER_UNIT, own(&[], include_str!("../../units/agent-recover.service")));
+    files.extend(config.instances().chain(config.spare()).map(|id| instance(config, id)));
+    files.extend(cron::render(config, engine));
+    files.insert(TMPFILES.into(), include_str!("../../units/tmpfiles.conf").to_owned());
+    files
+}
+
+/// The units that come up at boot. The spare never does; the migration is started by a deploy alone.
+pub fn enabled(config: &Config) -> Vec<String> {
+    let instances = config.instances().map(|id| config.app.name.unit(id));
+    let own = [CADDY_UNIT, RECONCILE_TIMER, RECOVER_UNIT].map(str::to_owned);
+    instances.chain(own).chain(config.cron_jobs.iter().map(|job| job.name.timer())).collect()
+}
+
+/// `APP_ARGS` of a release: arguments of `podman run` or `docker run` that every container of the app gets, its
+/// instances, its migration and its cron jobs. They are part of what the release's fingerprint covers.
+pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
+    let app = &config.app;
+    let mut args = Vec::new();
+    if engine == Engine::Podman {
+        let who = if app.readiness.notify { "container" } else { "conmon" };
+        args.push(format!("--sdnotify={who}"));
+    }
+    args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
+    // A migration and a cron job must reach what the instances reach.
+    if app.network == Network::Host {
+        args.push("--network=host".to_owned());
+    }
+    args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
+    args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
+    args.extend(app.volumes.iter().map(|volume| format!("--volume={volume}")));
+    args
+}
+
+fn app(config: &Config, engine: Engine) -> String {
+    let app = &config.app;
+    let template = match engine {
+        Engine::Podman => include_str!("../../units/app-podman.service"),
+        Engine::Docker => include_str!("../../units/app-docker.service"),
+    };
+    filled(
+        template,
+        &[
+            ("app", app.name.as_str()),
+            ("env_file", &app.name.env_file().to_string_lossy()),
+            ("start_timeout", &span(app.readiness.timeout + MARGIN)),
+            ("stop_timeout", &stop_timeout(config)),
+        ],
+    )
+}
+
+/// The drop-in that tells an instance where to listen.
+fn instance(config: &Config, id: InstanceId) -> (PathBuf, String) {
+    let app = &config.app;
+    let (port, inside, own) = (app.base_port.saturating_add(id.get()), app.port, id.address());
+    let args = match app.network {
+        Network::Bridge => format!("-p 127.0.0.1:{port}:{inside} -p {own}:{port}:{inside}"),
+        Network::Host => format!("-e PORT={port} -e HOST={own}"),
+    };
+    let number = id.to_string();
+    let text = filled(include_str!("../../units/instance.conf"), &[("instance", &number), ("args", &args)]);
+    (unit_file(&format!("{}.d/10-astra.conf", app.name.unit(id))), text)
+}
+
+fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
+    let app = &config.app;
+    let after_engine = match engine {
+        Engine::Podman => "",
+        Engine::Docker => " docker.service",
+    };
+    filled(
+        include_str!("../../units/migrate.service"),
+        &[
+            ("app", app.name.as_str()),
+            ("env_file", &app.name.env_file().to_string_lossy()),
+            ("after_engine", after_engine),
+            ("client", engine.client()),
+            ("remove", remove(engine)),
+            ("one_off", one_off(engine)),
+            ("command", &quote_exec(&job.command)),
+            ("timeout", &span(job.timeout)),
+            ("stop_timeout", &stop_timeout(config)),
+        ],
+    )
+}
+
+fn caddy(config: &Config, engine: Engine) -> String {
+    let template = match engine {
+        Engine::Podman => include_str!("../../units/caddy-podman.service"),
+        Engine::Docker => include_str!("../../units/caddy-docker.service"),
+    };
+    let instances: Vec<_> = config.instances().map(|id| config.app.name.unit(id)).collect();
+    filled(template, &[("app", config.app.name.as_str()), ("instances", &instances.join(" "))])
+}
+
+/// How a container is removed, whether or not it is there.
+pub(super) fn remove(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Podman => "/usr/bin/podman rm --force --ignore",
+        Engine::Docker => "/usr/bin/docker rm --force",
+    }
+}
+
+/// What a one-off container gets after `APP_ARGS`: its output goes to the unit's own stdout, once, and nobody
+/// waits for a READY. With `split` the container lies within the unit, so that its end is the container's.
+pub(super) fn one_off(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Podman => "--sdnotify=ignore --cgroups=split --log-driver=passthrough",
+        Engine::Docker => "--log-driver=none",
+    }
+}
+
+/// What a unit waits for its container to stop.
+pub(super) fn stop_timeout(config: &Config) -> String {
+    span(config.app.stop_timeout + MARGIN)
+}
+
+/// A bound for a run of the agent itself: every instance drained, stopped and started twice, and some more.
+fn run_timeout(config: &Config) -> Duration {
+    let app = &config.app;
+    let each = app.readiness.timeout + app.stop_timeout + config.deploy.drain_timeout + 2 * MARGIN;
+    let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
+    each * 2 * (u32::from(app.instances) + 1) + migration + Duration::from_secs(1800)
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Templates against the golden files in tests/golden/units_*. `UPDATE_GOLDEN=1` writes them anew.
+
+#[cfg(test)]
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::text::{TemplateError, fill, quote_exec, span};
+use super::*;
+use crate::plan::caddy::caddyfile;
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn config(name: &str) -> Config {
+    let path = golden_dir().join(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    crate::config::parse(&[(path, text)]).unwrap()
+}
+
+/// Everything that is rendered, as one readable text.
+fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
+    let mut files: BTreeMap<PathBuf, String> = render(config, engine, "/usr/bin/astra-agent");
+    files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy));
+    let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
+    let lists = [
+        format!("==> enabled <==\n{}\n\n", enabled(config).join("\n")),
+        format!("==> APP_ARGS <==\n{}\n", app_args(config, engine).join("\n")),
+    ];
+    texts.chain(lists).collect()
+}
+
+fn check(name: &str, text: &str) {
+    let path = golden_dir().join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = golden.lines().zip(text.lines()).position(|(a, b)| a != b);
+    assert!(
+        golden == text,
+        "{name} differs from line {:?} on; UPDATE_GOLDEN=1 writes it anew",
+        differs.map(|n| n + 1)
+    );
+}
+
+#[test]
+fn the_example_on_podman() {
+    check("units_podman.txt", &rendered(&config("units_example.toml"), Engine::Podman, (2, 11)));
+}
+
+#[test]
+fn the_example_on_docker_with_an_older_caddy() {
+    check("units_docker.txt", &rendered(&config("units_example.toml"), Engine::Docker, (2, 7)));
+}
+
+#[test]
+fn one_instance_with_a_spare_on_the_host_network() {
+    check("units_surge.txt", &rendered(&config("units_surge.toml"), Engine::Podman, (2, 11)));
+}
+
+#[test]
+fn what_every_file_keeps_to() {
+    for (name, engine) in [
+        ("units_example.toml", Engine::Podman),
+        ("units_example.toml", Engine::Docker),
+        ("units_surge.toml", Engine::Podman),
+    ] {
+        let config = config(name);
+        let mut files = render(&config, engine, "/usr/bin/astra-agent");
+        files.insert("Caddyfile".into(), caddyfile(&config, (2, 11)));
+        for (path, text) in &files {
+            let path = path.display();
+            // Without it files.rs takes the file for hand-made.
+            assert!(text.lines().next().unwrap().contains("astra-agent"), "{path}");
+            assert!(text.ends_with('\n') && !text.contains("{{"), "{path}");
+            assert!(text.lines().all(|l| l.trim_end() == l), "{path} has blanks at the end of a line");
+            for edge in ["Requires=", "BindsTo=", "PartOf="] {
+                assert!(!text.lines().any(|l| l.starts_with(edge)), "{path} has {edge}");
+            }
+            let runs = ["podman run ", "docker run "]
+                .iter()
+                .any(|run| text.contains(&format!("ExecStart=/usr/bin/{run}")));
+            assert_eq!(runs, text.contains(" --pull=never"), "{path}");
+        }
+        for unit in enabled(&config) {
+            let (template, instance) = (config.app.name.template(), format!("{}-app@", config.app.name));
+            let file = if unit.starts_with(&instance) { template } else { unit.clone() };
+            assert!(files.get(&unit_file(&file)).is_some_and(|t| t.contains("\n[Install]\n")), "{unit}");
+        }
+    }
+}
+
+#[test]
+fn a_release_changes_no_unit() {
+    let config = config("units_example.toml");
+    let text = rendered(&config, Engine::Podman, (2, 11));
+    assert!(!text.contains("sha256:") && !text.contains(&config.app.image.to_string()));
+    let template = app(&config, Engine::Podman);
+    for of_the_release in ["--memory", "--cpus", "--volume", "--sdnotify="] {
+        assert!(
+            !template.lines().any(|l| !l.starts_with('#') && l.contains(of_the_release)),
+            "{of_the_release}"
+        );
+    }
+}
+
+#[test]
+fn a_placeholder_is_filled_or_refused() {
+    assert_eq!(fill("a {{x}}{{y}}b\n", &[("x", "1"), ("y", "")]).unwrap(), "a 1b\n");
+    assert_eq!(fill("\t{{x}}\nz\n", &[("x", "1\n\n\t2")]).unwrap(), "\t1\n\n\t\t2\nz\n");
+    assert_eq!(fill("a\n\t{{x}}\nb\n", &[("x", "")]).unwrap(), "a\nb\n");
+    assert_eq!(fill("{{x}}", &[("x", "{{y}}")]).unwrap(), "{{y}}\n");
+    assert_eq!(fill("{{x}} {{z}}", &[("x", "1")]), Err(TemplateError::Unfilled("z".into())));
+    assert_eq!(fill("{{x}}", &[("x", "1"), ("z", "")]), Err(TemplateError::Unknown("z".into())));
+    assert_eq!(fill("{{x", &[("x", "1")]), Err(TemplateError::Open));
+}
+
+#[test]
+fn exec_words() {
+    let cases: [(&str, &str); 12] = [
+        ("plain-1.0/_:=@,+~^", "plain-1.0/_:=@,+~^"),
+        ("", "\"\""),
+        ("two words", "\"two words\""),
+        ("50%", "50%%"),
+        ("$HOME", "$$HOME"),
+        ("${HOME} %i", "\"$${HOME} %%i\""),
+        ("it's \"so\"", "\"it's \\\"so\\\"\""),
+        ("back\\slash", "\"back\\\\slash\""),
+        (";", "\";\""),
+        ("a\nb\tc\x01", "\"a\\nb\\tc\\x01\""),
+        ("*", "\"*\""),
+        ("grüße", "\"grüße\""),
+    ];
+    for (word, quoted) in cases {
+        assert_eq!(quote_exec(&[word]), quoted);
+    }
+    assert_eq!(quote_exec(&["a", "b c"]), "a \"b c\"");
+    assert_eq!(quote_exec::<&str>(&[]), "");
+}
+
+#[test]
+fn time_spans() {
+    assert_eq!(span(Duration::from_secs(90)), "90s");
+    assert_eq!(span(Duration::from_millis(1500)), "1500ms");
+}
