@@ -48,8 +48,14 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
                 Fault::new(format!("the value of `{}` is longer than 32 KiB", node.name))
             }
             Ok(()) => return Some(EnvSource::Literal(Secret::new(text.as_ref()))),
-            Err(error) => Fault::new(format!("the value of `{}` cannot be written: {error}", node.name))
-                .help("mount such a value as a file (`volumes`), and name the file here"),
+            Err(error) => {
+                let fault = Fault::new(format!("the value of `{}` cannot be written: {error}", node.name));
+                let fault = match text.starts_with(['\'', '"']) {
+                    true => fault.help("leave the inner quotes out, unless they belong to the value"),
+                    false => fault,
+                };
+                fault.help("such a value can be a file instead: mount it (`volumes`), and set its path here")
+            }
         },
         DeValue::Table(table) => return table_source(node, table, problems),
         DeValue::Array(_) => Fault::new(format!(

@@ -1,6 +1,7 @@
 //! Errors of the config: each names its place, shows the line it is about, and says what would be right.
 //! Made by every other file of config/, printed by cli/.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -126,17 +127,41 @@ impl<E: std::error::Error> From<E> for Fault {
 pub(super) struct Problems<'a> {
     sources: &'a [Source],
     found: Vec<(usize, usize, ConfigError)>,
+    /// Lines that are no TOML, by file.
+    broken: BTreeSet<(usize, usize)>,
 }
 
 impl<'a> Problems<'a> {
     pub fn new(sources: &'a [Source]) -> Self {
-        Self { sources, found: Vec::new() }
+        Self { sources, found: Vec::new(), broken: BTreeSet::new() }
     }
 
+    /// A value or key that is wrong. What the parser made up to get past a broken line is left out.
     pub fn add(&mut self, span: &Span, show: Show<'_>, fault: impl Into<Fault>) {
-        let Fault { message, help } = fault.into();
         let Some(source) = self.sources.get(span.file) else { return };
         let place = place(&source.text, &span.bytes, show);
+        let made_up = span.bytes.is_empty() && self.broken.iter().any(|(file, _)| *file == span.file);
+        if !made_up && !self.broken.contains(&(span.file, place.line)) {
+            self.push(span, place, fault.into());
+        }
+    }
+
+    /// A line that is no TOML.
+    pub fn add_syntax(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
+        let Some(source) = self.sources.get(span.file) else { return };
+        let place = place(&source.text, &span.bytes, show);
+        self.broken.insert((span.file, place.line));
+        self.push(span, place, fault);
+    }
+
+    /// Something may only seem to be missing, because its line is broken.
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    fn push(&mut self, span: &Span, place: Place, fault: Fault) {
+        let Fault { message, help } = fault;
+        let Some(source) = self.sources.get(span.file) else { return };
         let error = ConfigError { file: source.path.clone(), place: Some(place), message, help };
         self.found.push((span.file, span.bytes.start, error));
     }

@@ -23,7 +23,7 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
     for (nth, table) in tree.jobs.iter().enumerate() {
         let mut r = Reader { table, problems };
         if let Some(span) = table.given.as_ref().filter(|_| nth == MOST) {
-            r.problems.add(span, Show::UpToMark, Fault::new(format!("more than {MOST} cron jobs")));
+            r.problems.add(span, Show::Line, Fault::new(format!("more than {MOST} cron jobs")));
         }
         r.require("name");
         let name = r.text("name", str::parse::<CronName>);
@@ -112,7 +112,7 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
         (None, None) => {
             if let Some(span) = &r.table.given {
                 let fault = Fault::new("a cron job needs `command` (on the host) or `run` (in a container)");
-                r.problems.add(span, Show::UpToMark, fault);
+                r.problems.add(span, Show::Line, fault);
             }
             None
         }

@@ -28,13 +28,13 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// Notes that `key`, which has no default, is not there.
     pub fn require(&mut self, key: &str) {
-        if self.table.nodes.contains_key(key) {
+        if self.table.nodes.contains_key(key) || self.problems.is_broken() {
             return;
         }
         let table = self.table.path;
         let fault = Fault::new(format!("missing key `{key}` in [{table}]"));
         match &self.table.given {
-            Some(span) => self.problems.add(span, Show::UpToMark, fault),
+            Some(span) => self.problems.add(span, Show::Line, fault),
             None => {
                 self.problems.add_file(1, fault.help(format!("write `[{table}]`, and `{key} = …` below it")))
             }

@@ -171,7 +171,11 @@ pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> 
             let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
             let bytes = error.span().unwrap_or(0..0);
             let show = if near_env(&source.text, bytes.start) { Show::OnlyKey("…") } else { Show::Line };
-            problems.add(&Span { file, bytes }, show, Fault::new(format!("not valid TOML: {message}")));
+            problems.add_syntax(
+                &Span { file, bytes },
+                show,
+                Fault::new(format!("not valid TOML: {message}")),
+            );
         }
         documents.push(document);
     }

@@ -248,7 +248,11 @@ fn what_is_no_toml() {
     assert!(parse(&files(&[MINIMAL, &deep])).is_err());
     assert_eq!(good(&[MINIMAL, ""]), good(&[&format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"))]));
     let two = parse(&files(&["[app]\nimage = x y\nport = = 3\n"])).unwrap_err();
-    assert!(two.0.iter().filter(|e| e.message.starts_with("not valid TOML")).count() >= 2, "{two}");
+    assert!(two.0.len() >= 2 && two.0.iter().all(|e| e.message.starts_with("not valid TOML")), "{two}");
+    let both = parse(&files(&["[app]\nimage = x y\nport = 0\nsoak = 1\n"])).unwrap_err();
+    let lines: std::collections::BTreeSet<_> =
+        both.0.iter().map(|e| e.place.as_ref().unwrap().line).collect();
+    assert_eq!(lines, [2, 3, 4].into(), "what stands around a broken line is still judged: {both}");
 }
 
 proptest::proptest! {
