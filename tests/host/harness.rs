@@ -1,0 +1,228 @@
+//! A test's handle on a host of its own. What goes wrong here panics with all
+//! that is known, so that a test only says what should happen.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio, exit, id};
+use std::time::{Duration, Instant};
+
+use crate::report::Report;
+
+const CLI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host");
+/// Seconds; a command that hangs fails its test, and not the whole run.
+const COMMAND_LIMIT: &str = "300";
+const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A booted host. It goes when this is dropped, or the test process dies.
+pub struct Host {
+    name: String,
+    boot: Child,
+}
+
+/// How a command ended.
+pub struct Output {
+    command: String,
+    code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// An HTTP answer.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+impl Host {
+    /// Boots a fresh host with the agent of this build in /usr/local/bin.
+    pub fn boot(name: &str) -> Self {
+        if env::var("ASTRA_SKIP_HOST_TESTS").is_ok_and(|v| v == "1") {
+            eprintln!("host tests skipped: ASTRA_SKIP_HOST_TESTS=1");
+            exit(0);
+        }
+        // The same test may run twice at a time, in two terminals.
+        let name = format!("{name}-{}", id());
+        let mut boot = cli()
+            .args(["boot", &name, "--bin", env!("CARGO_BIN_EXE_astra-agent")])
+            // The host lives as long as somebody holds the other end.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting tests/host/host");
+        let mut leader = String::new();
+        BufReader::new(boot.stdout.take().unwrap()).read_line(&mut leader).unwrap();
+        assert!(!leader.is_empty(), "no test host: tests/host/host says why, one line above");
+        Self { name, boot }
+    }
+
+    /// Runs a shell command in the host.
+    pub fn sh(&self, command: &str) -> Output {
+        self.sh_with(command, "")
+    }
+
+    fn sh_with(&self, command: &str, stdin: &str) -> Output {
+        let mut child = Command::new("timeout")
+            .arg(COMMAND_LIMIT)
+            .arg(CLI)
+            .args(["sh", &self.name, command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starting tests/host/host");
+        // A command that does not read its input is no error.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Output {
+            command: command.into(),
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into(),
+            stderr: String::from_utf8_lossy(&output.stderr).into(),
+        }
+    }
+
+    /// Runs the agent; its words need no quotes.
+    pub fn agent<const N: usize>(&self, words: [&str; N]) -> Output {
+        let words = words.map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+        self.sh(&format!("astra-agent {}", words.join(" ")))
+    }
+
+    pub fn write(&self, path: &str, content: &str) {
+        self.sh_with(&format!("mkdir -p $(dirname {path}) && cat >{path}"), content).ok();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        self.sh(&format!("cat {path}")).ok().stdout
+    }
+
+    /// Runs the command until it succeeds.
+    pub fn wait(&self, command: &str, limit: Duration) -> Output {
+        let start = Instant::now();
+        loop {
+            let output = self.sh(command);
+            if output.code == 0 || start.elapsed() > limit {
+                return output.ok();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// GET on port 80, as a visitor would.
+    pub fn get(&self, path: &str) -> Answer {
+        let output = self.sh(&format!("curl -sS -m 30 -w '\\n%{{http_code}}' 'http://localhost{path}'")).ok();
+        let (body, status) = output.stdout.rsplit_once('\n').unwrap();
+        Answer { status: status.parse().unwrap(), body: body.into() }
+    }
+
+    /// Cuts the power and boots again: the disk stays, /run is gone.
+    pub fn reboot(&self) {
+        let status = cli().args(["reboot", &self.name]).stdout(Stdio::null()).status().unwrap();
+        assert!(status.success(), "rebooting {}", self.name);
+    }
+
+    /// What a tag of the app's image stands for in the registry: `sha256:…`.
+    pub fn digest(&self, tag: &str) -> String {
+        let head = self.sh(&format!("curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/{tag}")).ok().stdout;
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("docker-content-digest").then(|| value.trim().to_owned())
+        };
+        head.lines().find_map(header).unwrap_or_else(|| panic!("no digest in {head}"))
+    }
+
+    /// Lets a tag stand for what another one stands for: a push of the tracked tag.
+    pub fn tag(&self, tag: &str, from: &str) {
+        self.sh(&format!(
+            "set -o pipefail; curl -sSf -H 'Accept: {MANIFEST}' {REGISTRY}/{from} | \
+             curl -sSf -X PUT -H 'Content-Type: {MANIFEST}' --data-binary @- {REGISTRY}/{tag}"
+        ))
+        .ok();
+    }
+
+    /// Traffic for this host: `host.load(500).start()`, and later `.stop()`.
+    pub fn load(&self, rate: u32) -> LoadBuilder<'_> {
+        LoadBuilder { host: self, rate, websockets: 10 }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.boot.stdin.take());
+        let _ = self.boot.wait();
+    }
+}
+
+impl Output {
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        let Output { command, code, stdout, stderr } = &self;
+        assert_eq!(*code, 0, "{command}\n{stdout}{stderr}");
+        self
+    }
+
+    pub fn code(&self) -> i32 {
+        self.code
+    }
+}
+
+pub struct LoadBuilder<'a> {
+    host: &'a Host,
+    rate: u32,
+    websockets: usize,
+}
+
+impl LoadBuilder<'_> {
+    pub fn websockets(self, websockets: usize) -> Self {
+        Self { websockets, ..self }
+    }
+
+    pub fn start(self) -> Load {
+        // Beside target/DIR/deps, where this test lies.
+        let load = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("load");
+        assert!(load.exists(), "{} is missing: cargo build --example load", load.display());
+        let leader = cli().args(["leader", &self.host.name]).output().unwrap();
+        let leader = String::from_utf8(leader.stdout).unwrap();
+        // Only the network is the host's: the generator needs nothing else of it,
+        // and must not outlive the test.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "nsenter", "--net", "--target", leader.trim(), "--"])
+            .arg(load)
+            .args(["--rate", &self.rate.to_string()])
+            .args(["--websockets", &self.websockets.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting the load generator");
+        Load { child: Some(child) }
+    }
+}
+
+/// Traffic that flows until `stop`, or until this is dropped.
+pub struct Load {
+    child: Option<Child>,
+}
+
+impl Load {
+    /// Sends nothing more, waits for the answers that are still to come.
+    pub fn stop(mut self) -> Report {
+        let child = self.child.take().unwrap();
+        Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "the load generator ended with {}", output.status);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn cli() -> Command {
+    Command::new(CLI)
+}

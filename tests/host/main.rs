@@ -1,0 +1,9 @@
+//! Tests on real hosts: systemd, podman, Caddy, a registry and PostgreSQL, each
+//! test on a fresh one. `harness.rs` says what a test can do; `host` boots them.
+//! They fail on a machine that cannot boot a host, unless ASTRA_SKIP_HOST_TESTS=1.
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+mod report;
+mod smoke;

@@ -1,0 +1,55 @@
+//! What the load generator prints (load.rs) and the tests read (harness.rs).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub seconds: f64,
+    /// Requests a second that were really sent.
+    pub rate: f64,
+    pub total: usize,
+    pub failed: usize,
+    /// By kind: get, post, slow_get, slow_post, sse.
+    pub kinds: BTreeMap<String, Kind>,
+    /// How often each version of the app answered a plain GET.
+    pub versions: BTreeMap<String, usize>,
+    pub websockets: WebSockets,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Kind {
+    pub total: usize,
+    pub failed: usize,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+    /// The first twenty.
+    pub errors: Vec<Event>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct WebSockets {
+    pub opened: usize,
+    pub echoes: usize,
+    /// Connections that could not be opened.
+    pub failed: usize,
+    pub errors: Vec<Event>,
+    /// Open connections that ended before their time.
+    pub cuts: Vec<Cut>,
+}
+
+/// `at` is in seconds since the start.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Event {
+    pub at: f64,
+    pub error: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Cut {
+    pub at: f64,
+    pub version: String,
+    pub reason: String,
+}
