@@ -3,11 +3,11 @@
 # the whole file to the instance as its user data. It is safe to run again. Secrets do not belong here: user data
 # can be read by every process of the instance. Output: /var/log/cloud-init-output.log
 #
-# Debian 12+, Ubuntu 22.04+, AlmaLinux/Rocky/RHEL 9+ get podman; Amazon Linux 2023, which has none, gets docker.
+# Debian 12+, Ubuntu 24.04+, AlmaLinux/Rocky/RHEL 9+ get podman; Amazon Linux 2023, which has none, gets docker.
 set -euo pipefail
 umask 077
 
-agent_url='https://example.com/astra-agent-x86_64'   # one static file; https only
+agent_url='https://example.com/astra-agent-x86_64'   # https only
 agent_sha256='0000000000000000000000000000000000000000000000000000000000000000'
 agent_toml() { cat <<'END'
 [app]
@@ -42,10 +42,7 @@ install_engine() {
 	*debian* | *ubuntu*)
 		export DEBIAN_FRONTEND=noninteractive
 		patiently apt-get -q -o DPkg::Lock::Timeout=300 update
-		patiently apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-			podman crun netavark aardvark-dns ca-certificates curl ||
-			# Ubuntu 22.04 and Debian 12 bring podman's network with other packages.
-			patiently apt-get -q install -y podman ca-certificates curl
+		patiently apt-get -q -o DPkg::Lock::Timeout=300 install -y podman ca-certificates curl
 		systemctl enable --now podman.socket
 		;;
 	*rhel* | *fedora* | *centos*)
