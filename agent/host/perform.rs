@@ -44,7 +44,11 @@ impl Host {
             Step::KeepBefore { path } => self.keep_before(path).map(|()| None),
             Step::RemoveFile { path } => self.files.remove(path).map(|_| None),
             Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
-            Step::EnableUnits { units } => self.systemd.enable(&refs(units)).await.map(|()| None),
+            Step::EnableUnits { units } => {
+                self.systemd.enable(&refs(units)).await?;
+                // Without it systemd goes on telling that they are disabled, and wants nothing new.
+                self.systemd.reload().await.map(|()| None)
+            }
             Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
             Step::StartUnit { unit } => Ok(self.systemd.start(unit, UNIT_JOB).await.map(|()| None)?),
             Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
