@@ -38,6 +38,8 @@ pub fn caddyfile(config: &Config, version: (u32, u32)) -> String {
         let import = format!("import health {} /{id} {}", id.address(), upstream(id));
         format!("http://{} {{\n\t{import}\n}}", own(id))
     };
+    let app_server =
+        [server_metrics.to_owned(), proxies(config)].into_iter().filter(|l| !l.is_empty()).collect();
     let ready = &config.app.readiness.path;
     let (listener, site) = site(config);
     filled(
@@ -47,7 +49,7 @@ pub fn caddyfile(config: &Config, version: (u32, u32)) -> String {
             ("admin_socket", CADDY_SOCKET),
             ("metrics_global", if global { "metrics" } else { "" }),
             ("listener", listener),
-            ("app_server", &join([server_metrics.to_owned(), proxies(config)].into(), "\n")),
+            ("app_server", &join(app_server, "\n")),
             ("health_servers", &join(ids().map(health_server).collect(), "\n")),
             ("drain_dir", DRAIN_DIR),
             ("ready_path", &quote(ready)),
