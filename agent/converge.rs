@@ -22,7 +22,8 @@ use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{Inputs, files, instances, prune, release, units};
+use crate::plan::instances::{self, Reach};
+use crate::plan::{Inputs, files, prune, release, units};
 use crate::run::{self, Failure, Performed};
 
 mod recover;
@@ -55,8 +56,17 @@ pub struct Ask {
     pub want: Want,
     pub migrate: crate::plan::migrations::Wish,
     pub force: bool,
-    /// Login name behind the command.
+    /// Login name behind the command; [`NOBODY`] when a timer asks.
     pub actor: String,
+}
+
+/// The actor of a run that no person asked for.
+pub const NOBODY: &str = "systemd";
+
+impl Ask {
+    fn automatic(&self) -> bool {
+        self.actor == NOBODY
+    }
 }
 
 /// How it went.
@@ -118,6 +128,7 @@ pub struct Foreman<'a> {
     pub config: &'a Config,
     pub journal: &'a Journal,
     pub key: HostKey,
+    pub engine: Engine,
     /// Absolute path of this binary, for units.
     pub agent: String,
     pub watch: Watch,
@@ -135,19 +146,42 @@ impl Foreman<'_> {
     pub async fn converge(&self, ask: &Ask, lock: &Lock) -> Result<Report, Refused> {
         let begun = Instant::now();
         let mut report = Report::new(ask.verb);
-        self.close_open_runs(ask, lock).await?;
+        self.close_open_runs(ask, lock, &mut report).await?;
         self.refuse_in_safe_mode(ask)?;
         let before = self.host.caddy.metrics().await.ok();
-        let kept = self.keep(ask, &mut report).await?;
-        if kept && ask.want != Want::Keep {
-            self.release(ask, &mut report).await?;
+        let kept = self.keep(ask, &mut report).await;
+        match kept {
+            Ok(true) => {}
+            // The way back must work on the worst night, whatever else does not.
+            Ok(false) if ask.want.by_hand() => report.warn("going on although the host could not be kept in order"),
+            Err(refused) if ask.want.by_hand() => report.warn(&format!("going on although: {refused}")),
+            Ok(false) => return Ok(self.close_report(report, begun).await),
+            Err(refused) => return Err(refused),
+        }
+        if let Some(want) = self.wanted(ask)? {
+            self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
         }
         self.housekeeping(&mut report).await;
         let after = self.host.caddy.metrics().await.ok();
         report.requests = before.zip(after).map(|(b, a)| Requests::between(&b, &a));
+        Ok(self.close_report(report, begun).await)
+    }
+
+    async fn close_report(&self, mut report: Report, begun: Instant) -> Report {
         report.seconds = begun.elapsed().as_secs_f64();
         report.exit_code = report.outcome.exit_code();
-        Ok(report)
+        report
+    }
+
+    /// The release that this run is to bring into service, if any: with `auto` the timer follows the tag too,
+    /// unless a person chose what runs.
+    fn wanted(&self, ask: &Ask) -> Result<Option<Want>, Refused> {
+        if ask.want != Want::Keep {
+            return Ok(Some(ask.want.clone()));
+        }
+        let history = self.journal.history()?;
+        let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();
+        Ok((follows && !history.pinned && !history.commits.is_empty()).then_some(Want::Tracked))
     }
 
     /// Everything but the release: files, units, Caddy, and the committed release in every instance.
@@ -167,7 +201,7 @@ impl Foreman<'_> {
                 return Ok(false);
             }
         }
-        report.warn("the host does not settle: something else changes what the agent writes");
+        report.error = Some("the host does not settle: something else changes what the agent writes".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
     }
@@ -178,21 +212,32 @@ impl Foreman<'_> {
         let mut steps = Vec::new();
         if verb != Verb::Recover {
             steps.extend(files::steps(&inputs));
-            steps.extend(files::activation(&inputs, inputs.committed().is_some()));
+            steps.extend(files::activation(&inputs));
         }
-        steps.extend(instances::steps(&inputs));
+        let reach = match verb {
+            Verb::Reconcile | Verb::Recover => Reach::All,
+            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => Reach::Leftovers,
+        };
+        steps.extend(instances::steps(&inputs, reach));
+        // Whatever was cut off: what is committed comes back at the next boot.
+        steps.extend(files::enabling(&inputs));
         Plan::forward(steps, Vec::new())
     }
 
     /// Bring the wanted image into service.
     async fn release(&self, ask: &Ask, report: &mut Report) -> Result<(), Refused> {
-        let mut look = self.look(true).await?;
+        let look = self.look(true).await?;
         let request = self.request(ask, &look).await?;
-        self.find_caddy_image(&mut look).await?;
-        let plan = self.release_plan(&look, &request)?;
+        let plan = self.release_plan(&look, &request);
+        // The timer asks every few minutes: a held digest is no news then.
+        if request.automatic && plan.is_err() {
+            return Ok(());
+        }
+        let plan = plan?;
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
-        if plan.is_empty() {
+        let unpins = look.history.pinned && !ask.want.by_hand();
+        if plan.is_empty() && !unpins {
             return Ok(());
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
@@ -219,7 +264,6 @@ impl Foreman<'_> {
         file.append(&self.opening(ask, look, plan), true)?;
         for warning in &plan.warnings {
             report.warn(warning);
-            (self.watch)(&Event::Warning(warning));
         }
         (self.watch)(&Event::Plan { steps: plan.steps.len() });
         let book = Book::default();
@@ -292,7 +336,7 @@ impl Foreman<'_> {
             plan: plan.steps.iter().map(ToString::to_string).collect(),
             old: look.history.current().cloned(),
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
-            pins: ask.want.pins(),
+            pins: ask.want.by_hand(),
         }
     }
 
@@ -332,14 +376,12 @@ impl Foreman<'_> {
     }
 
     pub fn inputs<'b>(&'b self, look: &'b Look) -> Inputs<'b> {
-        let answering = look.observed.engine.as_ref().map(|e| e.engine);
-        let engine = self.config.app.engine.or(answering).unwrap_or(Engine::Podman);
         Inputs {
             config: self.config,
             observed: &look.observed,
             history: &look.history,
             key: &self.key,
-            engine,
+            engine: self.engine,
             agent: &self.agent,
             caddy_image: look.caddy_image.as_ref(),
         }

@@ -1,7 +1,7 @@
 //! Floor 3: all effects. [`Host`] observes and performs; nothing here decides. Adapters are concrete structs
 //! built from an endpoint (a bus, a socket path, a root directory), so that a test hands them another one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub mod transient;
 pub struct Endpoints {
     /// Directory that stands for `/`.
     pub root: PathBuf,
-    /// The engine to use; `None`: whichever answers, podman first.
+    /// The engine to use; `None`: whichever has a socket, podman first.
     pub engine: Option<Engine>,
 }
 
@@ -51,6 +51,8 @@ pub struct Host {
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
     /// Names of the health routes' servers in Caddy's config.
     health_servers: RefCell<BTreeMap<InstanceId, String>>,
+    /// When the start or the migration under way began: log lines before it are another's.
+    since: Cell<tokio::time::Instant>,
     /// The flush of the image store that a pull began.
     flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
 }
@@ -73,6 +75,7 @@ impl Host {
             detail,
             ready: RefCell::default(),
             health_servers: RefCell::default(),
+            since: Cell::new(tokio::time::Instant::now()),
             flush: RefCell::default(),
         })
     }

@@ -139,7 +139,11 @@ pub async fn run(
             Next::End(outcome) => return Ok((outcome, entries)),
             Next::Do(step, act) => {
                 let durable = act.is_durable();
-                if let Err(error) = note(&mut entries, Entry::Started { step }, durable) {
+                let written = note(&mut entries, Entry::Started { step }, durable);
+                // Past the commit point a journal that cannot be written stops nothing: what is left of the trial
+                // would outrank what astra.env says.
+                let past = entries.iter().any(|e| matches!(e, Entry::Committed { .. }));
+                if let (Err(error), false) = (written, past) {
                     // Not touched: the entry that would say so could not be written.
                     entries.pop();
                     let error = format!("{:#}", error.context(format!("writing the journal before `{act}`")));
@@ -223,7 +227,7 @@ mod tests {
         for id in [1, 2] {
             let fallback = Fallback::Committed { probe: probe.clone(), stop };
             steps.push(Step::Drain { instance: target(id), timeout: stop });
-            steps.push(Step::Try { instance: target(id), candidate: candidate.clone(), fallback, timeout: stop });
+            steps.push(Step::Try { instance: target(id), candidate: candidate.clone(), fallback, stop, timeout: stop });
             steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
             steps.push(Step::Rejoin { instance: target(id) });
         }

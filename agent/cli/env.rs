@@ -49,6 +49,7 @@ fn set(key: &EnvKey) -> Result<u8, Refused> {
     let mut value = String::new();
     std::io::stdin().take(LARGEST).read_to_string(&mut value).context("reading the value")?;
     let value = value.strip_suffix('\n').unwrap_or(&value);
+    session::directories()?;
     let lock = Lock::try_take(Path::new(LOCK), "astra-agent env set").map_err(|error| match error {
         LockError::Held(held) => Refused { exit_code: EXIT_LOCKED, error: anyhow!("{held}") },
         LockError::Other(error) => error.into(),

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::session::{self, Session};
 use super::{How, Mutate, Verb, out, progress, report, unit};
 use crate::converge::{Ask, Back, Refused, Want};
+use crate::host::signals::Signals;
 use crate::host::lock::{Lock, LockError};
 use crate::model::entry::Verb as Name;
 use crate::model::name::LOCK;
@@ -40,7 +41,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
 /// The work itself, inside the unit.
 async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
-    let session = Session::open(detail).await?;
+    let session = Session::open(detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let lock = take_lock(ask.verb, wait).await?;
     let foreman = session.foreman(watch)?;
@@ -67,6 +68,9 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
             () = sleep(pause) => {}
             _ = session.host.signals.wait() => {}
         }
+        if session.host.signals.asked().is_some() {
+            return Err(anyhow!("stopped between two attempts; nothing serves yet").into());
+        }
         tries += 1;
     }
 }
@@ -74,10 +78,11 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
 /// Nothing differs: said without a unit, because it is asked every few minutes.
 async fn quiet(json: bool) -> Result<bool, Refused> {
     let (watch, detail) = progress::watch(true);
-    let session = Session::open(detail).await?;
+    let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(false).await?;
-    let calm = look.history.damaged.is_none()
+    let follows = session.config.deploy.auto && unit::actor() == crate::converge::NOBODY;
+    let calm = !follows && look.history.damaged.is_none()
         && look.history.open_runs().next().is_none()
         && look.caddy_image.is_some()
         && foreman.keep_plan(&look, Name::Reconcile).is_empty();

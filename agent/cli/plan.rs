@@ -5,6 +5,7 @@ use similar::TextDiff;
 
 use super::session::Session;
 use super::{Plan as What, out, progress, unit};
+use crate::host::signals::Signals;
 use crate::converge::{Ask, Back, Foreman, Look, Refused, Want};
 use crate::model::entry::Verb;
 use crate::model::plan::Plan;
@@ -14,7 +15,7 @@ use crate::plan::migrations::Wish;
 /// Exit code 0, whatever the plan says: a plan is no judgement.
 pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(true);
-    let session = Session::open(detail).await?;
+    let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(true).await?;
     let mut parts = vec![("host", foreman.keep_plan(&look, Verb::Reconcile))];

@@ -51,7 +51,7 @@ fn next(report: &Report) -> Option<&'static str> {
     Some(match report.outcome {
         Outcome::Converged => return None,
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            "the release is held; the one before it serves. Mend the image, or try it again with `--force`"
+            "mend the image and deploy again. A release that failed is held: the same one needs `--force`"
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
             "nothing is held; the same command can be tried again"

@@ -7,12 +7,14 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::config::{self, Config};
 use crate::converge::{Foreman, Refused, Watch};
+use crate::host::engine::EngineClient;
 use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::host::{Endpoints, Host, facts};
 use crate::journal::Journal;
 use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE};
+use crate::model::observed::Engine;
 use crate::model::outcome::EXIT_USAGE;
 
 /// The host as this process meets it.
@@ -21,6 +23,7 @@ pub struct Session {
     pub journal: Journal,
     pub host: Host,
     pub key: HostKey,
+    pub engine: Engine,
 }
 
 /// agent.toml and its fragments; every error at once, exit code 2.
@@ -39,15 +42,16 @@ pub fn root() -> Result<(), Refused> {
 
 impl Session {
     /// Connect, and make the few directories that everything else stands on.
-    pub async fn open(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
+    pub async fn open(detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
         root()?;
         let config = config()?;
         directories()?;
-        let endpoints = Endpoints { root: "/".into(), engine: config.app.engine };
-        let signals = Signals::catch()?;
+        let engine = config.app.engine.or_else(|| written_for(&config));
+        let endpoints = Endpoints { root: "/".into(), engine };
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
         let key = key(&host.files)?;
-        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key })
+        let engine = engine.or(host.engine.as_ref().map(EngineClient::kind)).unwrap_or(Engine::Podman);
+        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key, engine })
     }
 
     pub fn foreman(&self, watch: Watch) -> Result<Foreman<'_>> {
@@ -56,10 +60,20 @@ impl Session {
             config: &self.config,
             journal: &self.journal,
             key: self.key.clone(),
+            engine: self.engine,
             agent: binary()?,
             watch,
         })
     }
+}
+
+/// The engine that the instances' unit was written for: with `auto` a host stays with what it has, also while
+/// that engine is down.
+fn written_for(config: &Config) -> Option<Engine> {
+    let path = crate::model::name::unit_file(&config.app.name.template());
+    let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
+    let text = String::from_utf8_lossy(&seen.bytes).into_owned();
+    [Engine::Podman, Engine::Docker].into_iter().find(|e| text.contains(&format!("ExecStart={}", e.client())))
 }
 
 /// Absolute path of this binary.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use super::progress;
 use super::session::Session;
+use crate::host::signals::Signals;
 use crate::converge::{Foreman, Look, Refused};
 use crate::model::entry::Verb;
 use crate::model::outcome::Outcome;
@@ -61,7 +62,7 @@ struct Run {
 /// Exit code 0 when every instance serves the committed release, 4 when a person should look.
 pub async fn run(json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(true);
-    let session = Session::open(detail).await?;
+    let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(false).await?;
     let status = status(&foreman, &look);

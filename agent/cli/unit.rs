@@ -5,7 +5,7 @@ use std::time::Duration;
 
 
 use super::{mutate, out, session};
-use crate::converge::Refused;
+use crate::converge::{NOBODY, Refused};
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
@@ -21,7 +21,7 @@ const ACTOR: &str = "ASTRA_ACTOR";
 /// Login name behind the command.
 pub fn actor() -> String {
     let names = [ACTOR, "SUDO_USER", "LOGNAME", "USER"];
-    names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_else(|| "systemd".to_owned())
+    names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_else(|| NOBODY.to_owned())
 }
 
 /// Run this very command line inside a transient unit, and answer with its exit code.

@@ -10,14 +10,14 @@ use crate::model::outcome::{Blame, Outcome};
 impl Foreman<'_> {
     /// Bring the host to what astra.env says, then write the cut-off runs' last lines. Idempotent; needs
     /// neither registry nor config beyond what names the instances.
-    pub(super) async fn close_open_runs(&self, ask: &Ask, _: &Lock) -> Result<(), Refused> {
+    pub(super) async fn close_open_runs(&self, ask: &Ask, _: &Lock, report: &mut Report) -> Result<(), Refused> {
         let history = self.journal.history()?;
         let open: Vec<RunRecord> = history.open_runs().cloned().collect();
         if open.is_empty() {
             return Ok(());
         }
         (self.watch)(&Event::Note("closing a run that was cut off"));
-        // The journal says `open` until the host is whole again, so a cut in here changes nothing.
+        // The runs stay open until this has been tried, so a cut in here changes nothing.
         let look = self.look(false).await?;
         let plan = self.keep_plan(&look, Verb::Recover);
         let repaired = if plan.is_empty() {
@@ -33,10 +33,13 @@ impl Foreman<'_> {
         if repaired == Outcome::Converged {
             return Ok(());
         }
-        let error = anyhow::anyhow!(
-            "closing a run that was cut off: not every instance came back\n  hint: `astra-agent status` shows which, \
-             `astra-agent recover` tries again"
-        );
+        let what = "closing a run that was cut off: not every instance came back";
+        if ask.want != super::Want::Keep {
+            // Perhaps the release that is asked for is the cure.
+            report.warn(what);
+            return Ok(());
+        }
+        let error = anyhow::anyhow!("{what}\n  hint: `astra-agent status` shows which, `astra-agent recover` tries again");
         Err(Refused::of(Outcome::Incomplete.exit_code(), error))
     }
 

@@ -39,8 +39,9 @@ pub enum Back {
 }
 
 impl Want {
-    /// Choosing a digest by hand ends following the tag, until the next plain deploy.
-    pub fn pins(&self) -> bool {
+    /// A person chose the digest: that ends following the tag until the next plain deploy, and nothing but the
+    /// release itself stands in its way.
+    pub fn by_hand(&self) -> bool {
         match self {
             Self::Keep | Self::Tracked => false,
             Self::Tag(_) | Self::Digest(_) | Self::Back(_) => true,
@@ -70,7 +71,7 @@ impl Foreman<'_> {
             image,
             migrate: ask.migrate,
             force: ask.force || matches!(ask.want, Want::Back(_)),
-            automatic: false,
+            automatic: ask.verb == crate::model::entry::Verb::Reconcile,
             lenient: matches!(ask.want, Want::Back(_)),
         })
     }
@@ -78,7 +79,10 @@ impl Foreman<'_> {
     /// The digest that the tag names now.
     async fn resolve(&self, tracked: &TrackedImage) -> Result<PinnedImage, Refused> {
         (self.watch)(&Event::Note(&format!("resolving {tracked}")));
-        let digest = self.host.registry.resolve(tracked, RESOLVE, RETRIES).await.map_err(anyhow::Error::new)?;
+        let digest = tokio::select! {
+            digest = self.host.registry.resolve(tracked, RESOLVE, RETRIES) => digest.map_err(anyhow::Error::new)?,
+            signal = self.host.signals.wait() => return Err(anyhow!("stopped by {signal}, nothing was touched").into()),
+        };
         Ok(PinnedImage { repository: tracked.repository.clone(), digest })
     }
 
@@ -112,16 +116,17 @@ impl Foreman<'_> {
 
 fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
     let history = &look.history;
+    let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
     let found = match back {
         Back::Nearest => history.rollback_target(),
-        Back::Release(number) => history.releases.iter().find(|r| r.number == *number),
-        Back::Digest(digest) => history.releases.iter().rev().find(|r| r.image.digest == *digest),
+        Back::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
+        Back::Digest(digest) => history.releases.iter().rev().find(|r| r.image.digest == *digest && served(r)),
     };
     found.ok_or_else(|| {
         let what = match back {
             Back::Nearest => "there is no earlier release to roll back to".to_owned(),
-            Back::Release(number) => format!("this host never ran a release {number}"),
-            Back::Digest(digest) => format!("this host never ran {digest}"),
+            Back::Release(number) => format!("no release {number} ever served on this host"),
+            Back::Digest(digest) => format!("{digest} never served on this host"),
         };
         let hint = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";
         Refused::of(1, anyhow!("{what}\n  hint: {hint}"))

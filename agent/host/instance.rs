@@ -7,14 +7,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
 use super::Host;
+use super::perform::HostFault;
 use super::probe::probe;
+use super::systemd::JobResult;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::observed::UnitSeen;
 use crate::model::step::{Probe, Target};
 
-/// How long Caddy may take to see a marker: its health checks come every 250 ms.
-const CADDY_SEES: Duration = Duration::from_secs(5);
+/// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
+const CADDY_SEES: Duration = Duration::from_secs(8);
 /// Between two looks at something that changes within milliseconds.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Between two looks at something that takes a while.
@@ -23,6 +25,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(5);
 /// systemd's own time to carry out a stop, beyond what the unit allows the container.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// systemd gives a start up at the readiness time-out plus this; it shall be the one to say so.
+const START_MARGIN: Duration = Duration::from_secs(45);
+/// podman-run(1) and docker run: the failure is the engine's, not the app's.
+const ENGINE_FAILED: i32 = 125;
 
 impl Host {
     /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
@@ -108,30 +114,47 @@ impl Host {
         &self,
         instance: &Target,
         lines: &ManagedLines,
+        stop: Duration,
         timeout: Duration,
     ) -> Result<Option<String>> {
         let file = EnvFile::default().with_managed(lines).context("rendering the trial file")?;
         let mut bytes = file.render();
         bytes.extend_from_slice(format!("ASTRA_ENV={TRIAL_ENV}\n").as_bytes());
         self.files.write_atomic(&instance.id.trial_file(), &bytes, 0o600)?;
-        self.start_over(instance, STOP_MARGIN, timeout).await
+        self.start_over(instance, stop, timeout).await
     }
 
     /// Remove the trial file, and start the instance with what astra.env says.
-    pub(super) async fn return_to_committed(&self, instance: &Target, stop: Duration) -> Result<Option<String>> {
+    pub(super) async fn return_to_committed(
+        &self,
+        instance: &Target,
+        stop: Duration,
+        timeout: Duration,
+    ) -> Result<Option<String>> {
         self.files.remove(&instance.id.trial_file())?;
-        self.start_over(instance, stop + STOP_MARGIN, super::perform::UNDO_START).await
+        self.start_over(instance, stop, timeout).await
     }
 
     /// Stop, then start: a start that systemd keeps retrying reads `activating` and is only left by a stop.
     async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<Option<String>> {
         self.ready.borrow_mut().remove(&instance.id);
         (self.detail)("stopping");
-        self.systemd.stop(&instance.unit, stop).await?;
+        // What runs there now is another release: its stop says nothing about the one to come.
+        let stopped = self.systemd.stop(&instance.unit, stop + STOP_MARGIN).await;
+        stopped.context(HostFault("stopping what ran before"))?;
         (self.detail)("starting");
-        match self.systemd.start(&instance.unit, start).await {
+        self.since.set(Instant::now());
+        match self.systemd.start(&instance.unit, start + START_MARGIN).await {
             Ok(()) => Ok(None),
-            Err(error) => Err(self.explain(instance, anyhow::Error::new(error)).await),
+            Err(error) => {
+                let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
+                let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
+                let explained = self.explain(instance, anyhow::Error::new(error)).await;
+                if unit.exit_code == Some(ENGINE_FAILED) {
+                    return Err(explained.context(HostFault("the engine itself failed (exit code 125)")));
+                }
+                Err(if others { explained.context(HostFault("somebody else's job came between")) } else { explained })
+            }
         }
     }
 

@@ -27,7 +27,8 @@ impl Host {
     async fn journalctl(&self, unit: &str) -> Result<Vec<String>> {
         let (read, write) = std::io::pipe().context("making a pipe")?;
         let name = format!("astra-agent-logs-{}.service", std::process::id());
-        let argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=30", "--unit", unit];
+        let since = format!("--since=-{}s", self.since.get().elapsed().as_secs() + 1);
+        let argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=40", &since, "--unit", unit];
         let run = run_transient(
             &self.systemd,
             Transient {

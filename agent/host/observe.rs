@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Host;
@@ -63,6 +63,9 @@ impl Host {
                 Some(ask) if unit.active == "active" => self.is_ready(target, ask).await,
                 _ => false,
             };
+            if !is_up(&unit) && is_taken(target) {
+                observed.taken.insert(target.id);
+            }
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
         observed.units = units;
@@ -81,16 +84,21 @@ impl Host {
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
         let drop_ins = format!("{}-app@", config.app.name);
         for name in self.files.list(Path::new(UNIT_DIR))? {
-            if name.starts_with("astra-cron-") {
+            if name.starts_with("astra-cron-") && (name.ends_with(".timer") || name.ends_with(".service")) {
                 paths.insert(Path::new(UNIT_DIR).join(&name));
             } else if name.starts_with(&drop_ins) && name.ends_with(".service.d") {
                 let dir = Path::new(UNIT_DIR).join(&name);
                 paths.extend(self.files.list(&dir)?.into_iter().map(|file| dir.join(file)));
             }
         }
+        let truth = config.app.name.env_file();
         for path in paths {
-            if let Some(seen) = self.files.read(&path)? {
-                observed.files.insert(path, seen);
+            match self.files.read(&path) {
+                Ok(Some(seen)) => _ = observed.files.insert(path, seen),
+                Ok(None) => {}
+                Err(error) if path == truth => return Err(error),
+                // A symlink or a directory in the place of one of our files: a write takes its place, or says why not.
+                Err(error) => observed.odd.push(format!("{error:#}")),
             }
         }
         for dir in [DRAIN_DIR, CADDY_SOCKET_DIR] {
@@ -117,10 +125,11 @@ impl Host {
             let value = match source {
                 EnvSource::Literal(_) => continue,
                 EnvSource::Generate { length } => Secret::new(super::facts::random_text(*length)?),
-                EnvSource::File(path) => Secret::new(
-                    super::facts::first_line(path)
-                        .with_context(|| format!("reading the value of {key} from {}", path.display()))?,
-                ),
+                // What cannot be read is missing; only a deploy needs it, and refuses.
+                EnvSource::File(path) => match super::facts::first_line(path) {
+                    Ok(line) => Secret::new(line),
+                    Err(_) => continue,
+                },
             };
             values.insert(key.clone(), value);
         }
@@ -184,6 +193,12 @@ impl Host {
             let _ = self.files.write_atomic(Path::new(SEEN), &bytes, 0o600);
         }
     }
+}
+
+/// Somebody else listens where the instance would.
+fn is_taken(target: &Target) -> bool {
+    let busy = |e: std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+    [target.address, target.upstream].iter().any(|at| std::net::TcpListener::bind(at).is_err_and(busy))
 }
 
 fn is_up(unit: &UnitSeen) -> bool {

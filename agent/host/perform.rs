@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::timeout;
 
 use super::Host;
@@ -16,8 +16,6 @@ use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::Step;
 
-/// The way back waits for a start that has worked before; a minute more than the usual is generous.
-pub(super) const UNDO_START: Duration = Duration::from_secs(330);
 /// One act of systemd that waits for nothing of the app's.
 const UNIT_JOB: Duration = Duration::from_secs(120);
 /// A pull in which nothing moves for that long is stuck.
@@ -61,17 +59,16 @@ impl Host {
                 self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
             }
             Step::Drain { instance, timeout } => self.drain(instance, *timeout).await,
-            Step::Try { instance, candidate, timeout, .. } => {
-                self.try_release(instance, &candidate.lines, *timeout).await
+            Step::Try { instance, candidate, stop, timeout, .. } => {
+                self.try_release(instance, &candidate.lines, *stop, *timeout).await
             }
-            Step::Return { instance, stop } => self.return_to_committed(instance, *stop).await,
+            Step::Return { instance, stop, timeout } => self.return_to_committed(instance, *stop, *timeout).await,
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
             Step::Rejoin { instance } => self.rejoin(instance).await,
             Step::StopInstance { instance } => self.stop_instance(instance).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
-            Step::RemoveContainer { id, .. } => self.engine()?.remove_container(id, true).await.map(|()| None),
             Step::RemoveImage { image } => self.engine()?.remove_image(&image.to_string()).await.map(|()| None),
         }
     }
@@ -110,15 +107,24 @@ impl Host {
         if !engine.has_image(image).await? {
             bail!("verifying {image}: the engine pulled something, but does not know it by this digest");
         }
-        let store = engine.image_store_path().await?;
-        let files = self.files.clone();
-        let flush = tokio::task::spawn_blocking(move || files.sync_fs(&store));
+        let flush = self.begin_flush().await?;
         self.flush.replace(Some(flush));
         Ok(None)
     }
 
+    async fn begin_flush(&self) -> Result<tokio::task::JoinHandle<Result<()>>> {
+        let store = self.engine()?.image_store_path().await?;
+        let files = self.files.clone();
+        Ok(tokio::task::spawn_blocking(move || files.sync_fs(&store)))
+    }
+
     async fn flush_images(&self) -> Result<()> {
-        let Some(flush) = self.flush.take() else { return Ok(()) };
+        let begun = self.flush.take();
+        let flush = match begun {
+            Some(flush) => flush,
+            // Pulled by a run that was cut off before it could wait for the disk.
+            None => self.begin_flush().await?,
+        };
         (self.detail)("waiting for the disk");
         timeout(FLUSH, flush).await.with_context(|| format!("flushing the image store: not within {FLUSH:?}"))??
     }
@@ -128,11 +134,12 @@ impl Host {
         let begun = tokio::time::Instant::now();
         while matches!(self.systemd.unit(MIGRATE_UNIT).await?.active.as_str(), "active" | "activating" | "deactivating") {
             if begun.elapsed() > deadline {
-                bail!("waiting for an earlier migration to end: not within {deadline:?}");
+                return Err(anyhow!("not within {deadline:?}").context(HostFault("waiting for an earlier migration to end")));
             }
             (self.detail)("waiting for an earlier migration to end");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        self.since.set(tokio::time::Instant::now());
         let ended = tokio::select! {
             ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
             signal = self.signals.wait() => {
@@ -179,8 +186,19 @@ pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
         step,
         Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
     );
-    let host = error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
+    let host = error.is::<HostFault>()
+        || error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
     if chance && !host { Blame::Release } else { Blame::Host }
+}
+
+/// Context of an error that is no fault of the release, although it met the release's step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostFault(pub &'static str);
+
+impl std::fmt::Display for HostFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
 }
 
 fn refs(units: &[String]) -> Vec<&str> {

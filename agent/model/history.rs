@@ -115,12 +115,19 @@ impl History {
             self.pinned = opened.pins;
             return;
         }
+        // A plain deploy that found nothing to do follows the tag again, too.
+        if opened.verb == Verb::Deploy && matches!(run.closed(), Some((Outcome::Converged, _, _))) {
+            self.pinned = opened.pins;
+        }
         // The very first release is never held: there is nothing to go back to, and install tries again.
         let blamed = matches!(
             run.closed(),
             Some((Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release }, _, _))
         );
-        if let (true, Some(new), false) = (blamed, opened.new, self.commits.is_empty()) {
+        // Nor is the committed one, which may only have met a bad hour: it is what everything goes back to.
+        let digest = |release: &Release| release.image.digest.clone();
+        let new = opened.new.filter(|new| self.current().is_some_and(|c| digest(c) != digest(new)));
+        if let (true, Some(new)) = (blamed, new) {
             let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
             self.hold(new.clone(), run.id, reason);
         }

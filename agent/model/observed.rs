@@ -20,6 +20,10 @@ pub struct Observed {
     pub markers: BTreeSet<InstanceId>,
     /// Trial files `/run/astra/trial-i.env`.
     pub trials: BTreeSet<InstanceId>,
+    /// Instances that do not run, and whose port somebody else has.
+    pub taken: BTreeSet<InstanceId>,
+    /// Files that could not be read, and why.
+    pub odd: Vec<String>,
     /// Whether `/run/astra/trial.env` is there.
     pub trial_env: bool,
     /// Those of the directories the agent needs that are there.

@@ -40,9 +40,9 @@ pub enum Step {
     /// No new requests to the instance; those in flight may end.
     Drain { instance: Target, timeout: Duration },
     /// Start the release on trial in the instance.
-    Try { instance: Target, candidate: Candidate, fallback: Fallback, timeout: Duration },
+    Try { instance: Target, candidate: Candidate, fallback: Fallback, stop: Duration, timeout: Duration },
     /// Start the committed release in the instance.
-    Return { instance: Target, stop: Duration },
+    Return { instance: Target, stop: Duration, timeout: Duration },
     /// Wait for READY and the readiness path.
     AwaitReady { instance: Target, probe: Probe },
     /// Watch the instances for that long: no restart, ready at the end.
@@ -55,7 +55,6 @@ pub enum Step {
     FlushImages,
     /// The commit point: one rename of astra.env.
     Commit { file: PathBuf, old: Option<ManagedLines>, candidate: Candidate, env: BTreeMap<EnvKey, Secret> },
-    RemoveContainer { id: String, name: String },
     RemoveImage { image: PinnedImage },
 }
 
@@ -144,7 +143,7 @@ impl Step {
                 vec![Self::StopInstance { instance: instance.clone() }]
             }
             Self::Try { instance, fallback: Fallback::Committed { probe, stop }, .. } => vec![
-                Self::Return { instance: instance.clone(), stop: *stop },
+                Self::Return { instance: instance.clone(), stop: *stop, timeout: probe.timeout },
                 Self::AwaitReady { instance: instance.clone(), probe: probe.clone() },
             ],
             Self::MakeDir { .. }
@@ -166,7 +165,6 @@ impl Step {
             | Self::StopInstance { .. }
             | Self::FlushImages
             | Self::Commit { .. }
-            | Self::RemoveContainer { .. }
             | Self::RemoveImage { .. } => Vec::new(),
         }
     }
@@ -181,7 +179,14 @@ impl Step {
 
     /// A failure of this step past the commit point is a warning: the release is whole without it.
     pub fn is_housekeeping(&self) -> bool {
-        matches!(self, Self::RemoveImage { .. } | Self::RemoveContainer { .. } | Self::StartUnit { .. })
+        matches!(
+            self,
+            Self::RemoveImage { .. }
+                | Self::StartUnit { .. }
+                | Self::EnableUnits { .. }
+                | Self::Drain { .. }
+                | Self::StopInstance { .. }
+        )
     }
 
     /// The phase that the closing summary books the step's time to.
@@ -247,7 +252,6 @@ impl fmt::Display for Step {
             Self::Commit { candidate: Candidate { release, .. }, .. } => {
                 write!(f, "commit release {} ({})", release.number, release.image)
             }
-            Self::RemoveContainer { name, .. } => write!(f, "remove the left-over container {name}"),
             Self::RemoveImage { image } => write!(f, "remove the image {image}"),
         }
     }

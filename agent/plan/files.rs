@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, UNIT_DIR,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, RECOVER_UNIT, UNIT_DIR,
 };
+use crate::model::observed::UnitSeen;
 use crate::model::step::{Content, Step};
 
 use super::{Inputs, caddy, units};
@@ -75,28 +76,28 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// Caddy is started, timers armed, and everything comes back at boot. The app's instances are not started
-/// here, and nothing is enabled before the first commit.
-pub fn activation(inputs: &Inputs<'_>, committed: bool) -> Vec<Step> {
-    let observed = inputs.observed;
-    let seen = |unit: &str| observed.units.get(unit);
-    let mut steps = Vec::new();
-    if !seen(CADDY_UNIT).is_some_and(|u| u.active == "active") {
-        steps.push(Step::StartUnit { unit: CADDY_UNIT.to_owned() });
-    }
-    if !committed {
-        return steps;
-    }
-    let wanted = units::enabled(inputs.config);
-    let disabled = wanted.iter().filter(|u| !seen(u).is_some_and(|s| s.enabled == "enabled"));
-    let units: Vec<String> = disabled.cloned().collect();
-    if !units.is_empty() {
-        steps.push(Step::EnableUnits { units });
-    }
-    let timers = wanted.iter().filter(|u| u.ends_with(".timer"));
-    let idle = timers.filter(|u| !seen(u).is_some_and(|s| s.active == "active"));
-    steps.extend(idle.map(|u| Step::StartUnit { unit: u.clone() }));
-    steps
+/// Caddy and the timers are started. The app's instances are not started here.
+pub fn activation(inputs: &Inputs<'_>) -> Vec<Step> {
+    let active = |unit: &str| inputs.observed.units.get(unit).is_some_and(|u| u.active == "active");
+    let timers = units::enabled(inputs.config).into_iter().filter(|u| u.ends_with(".timer"));
+    let committed = inputs.committed().is_some();
+    let units = std::iter::once(CADDY_UNIT.to_owned()).chain(timers.filter(|_| committed));
+    units.filter(|u| !active(u)).map(|unit| Step::StartUnit { unit }).collect()
+}
+
+/// What must come up at boot and does not yet: the unit that closes a cut-off run always, everything else once
+/// a release is committed.
+pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
+    let seen = |unit: &str| inputs.observed.units.get(unit).or_else(|| instance_unit(inputs, unit));
+    let committed = inputs.committed().is_some();
+    let wanted = units::enabled(inputs.config).into_iter().filter(|u| committed || u == RECOVER_UNIT);
+    let units: Vec<String> = wanted.filter(|u| !seen(u).is_some_and(|s| s.enabled == "enabled")).collect();
+    if units.is_empty() { Vec::new() } else { vec![Step::EnableUnits { units }] }
+}
+
+fn instance_unit<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a UnitSeen> {
+    let (_, seen) = inputs.observed.instances.iter().find(|(id, _)| inputs.config.app.name.unit(**id) == name)?;
+    Some(&seen.unit)
 }
 
 fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {

@@ -1,28 +1,36 @@
 //! Keep the committed release running in every instance: what recover does after a cut-off run, and
 //! reconcile every few minutes. astra.env is the truth, the containers' labels say which instance differs.
 
-use std::collections::BTreeSet;
-
 use crate::model::name::{InstanceId, TRIAL_ENV};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 
 use super::Inputs;
 
+/// How far keeping goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every instance is brought back to the committed release.
+    All,
+    /// A release is about to be rolled through the wanted instances: only what that does not touch.
+    Leftovers,
+}
+
 /// Steps that bring every instance back to the committed release, and remove what a cut-off run left.
-pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
-    let observed = inputs.observed;
+pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     let mut steps = leftovers(inputs);
     if inputs.env_file().managed().is_err() {
         // Nobody knows what should run: what runs is left alone.
         return steps;
     }
-    let wanted: BTreeSet<InstanceId> = inputs.config.instances().collect();
-    let committed = inputs.committed();
+    let observed = inputs.observed;
+    let mut wanted: Vec<InstanceId> = inputs.config.instances().collect();
+    // What serves is touched last: a repair that fails stops the plan before it gets there.
+    wanted.sort_by_key(|id| (serves(inputs, *id), *id));
     for id in &wanted {
         let seen = observed.instances.get(id);
-        match &committed {
-            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.release)),
+        match inputs.committed() {
+            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.release, reach)),
             // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
             None => steps.extend(drop_instance(inputs, *id, seen)),
         }
@@ -32,10 +40,15 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
             steps.extend(drop_instance(inputs, *id, Some(seen)));
         }
     }
-    // Last, because a drained instance that still has to be stopped must not get requests meanwhile.
     let stray = observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
     steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
     steps
+}
+
+/// In rotation and ready, whatever it runs.
+fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+    let ready = inputs.observed.instances.get(&id).is_some_and(|seen| seen.ready);
+    ready && !inputs.observed.markers.contains(&id)
 }
 
 /// Trial files, and temporary files of atomic writes that never got their rename.
@@ -50,7 +63,13 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-fn keep(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>, release: u64) -> Vec<Step> {
+fn keep(
+    inputs: &Inputs<'_>,
+    id: InstanceId,
+    seen: Option<&InstanceSeen>,
+    release: u64,
+    reach: Reach,
+) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
     let on_trial = inputs.observed.trials.contains(&id);
@@ -60,16 +79,27 @@ fn keep(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>, releas
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
     // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none();
+    let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     if unknown || (active && runs == Some(release)) || (retried && runs.is_none_or(|r| r == release)) {
-        return if drained { vec![Step::Rejoin { instance }] } else { Vec::new() };
+        return match drained {
+            true if reach == Reach::All => vec![ready, Step::Rejoin { instance }],
+            _ => Vec::new(),
+        };
+    }
+    if reach == Reach::Leftovers {
+        return Vec::new();
     }
     let mut steps = Vec::new();
     if active {
         let timeout = inputs.config.deploy.drain_timeout;
         steps.push(Step::Drain { instance: instance.clone(), timeout });
     }
-    steps.push(Step::Return { instance: instance.clone(), stop: inputs.config.app.stop_timeout });
-    steps.push(Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() });
+    steps.push(Step::Return {
+        instance: instance.clone(),
+        stop: inputs.config.app.stop_timeout,
+        timeout: inputs.config.app.readiness.timeout,
+    });
+    steps.push(ready);
     if active || drained {
         steps.push(Step::Rejoin { instance });
     }
@@ -80,18 +110,21 @@ fn keep(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>, releas
 fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
-    let runs = seen.is_some_and(|s| s.unit.active != "inactive" && !s.unit.active.is_empty() || s.runs.is_some());
+    let is_up = |s: &InstanceSeen| !matches!(s.unit.active.as_str(), "" | "inactive" | "failed") || s.runs.is_some();
+    let up = seen.is_some_and(is_up);
     let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
     let mut steps = Vec::new();
-    if runs {
-        let timeout = inputs.config.deploy.drain_timeout;
-        steps.push(Step::Drain { instance: instance.clone(), timeout });
+    if up {
+        if serves(inputs, id) {
+            let timeout = inputs.config.deploy.drain_timeout;
+            steps.push(Step::Drain { instance: instance.clone(), timeout });
+        }
         steps.push(Step::StopInstance { instance: instance.clone() });
     }
     if enabled && !inputs.config.instances().any(|i| i == id) {
         steps.push(Step::DisableUnits { units: vec![instance.unit.clone()] });
     }
-    if drained && !runs {
+    if drained && !up {
         steps.push(Step::RemoveFile { path: id.marker() });
     }
     steps

@@ -49,5 +49,15 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
             config: false,
         });
     }
+    for id in inputs.config.instances().chain(inputs.config.spare()) {
+        if inputs.observed.taken.contains(&id) {
+            let target = inputs.target(id);
+            problems.push(Problem {
+                what: format!("another process listens on the port of {target} ({})", target.upstream.port()),
+                hint: format!("find it with `ss -tlnp sport = :{}`, or change [app] base_port", target.upstream.port()),
+                config: false,
+            });
+        }
+    }
     problems
 }

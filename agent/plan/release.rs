@@ -32,7 +32,7 @@ pub struct Request {
 /// Why no plan was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("release {number} ({digest}) is held since run {run}: {reason}")]
+    #[error("release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again")]
     Held { number: u64, digest: String, run: u64, reason: String },
     #[error("{}", list(.0))]
     Preflight(Vec<Problem>),
@@ -125,7 +125,9 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
 /// The candidate is committed, and every instance runs it and is ready.
 fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
     let committed = inputs.committed().is_some_and(|c| c == candidate.lines);
+    let tidy = inputs.observed.trials.is_empty() && inputs.observed.markers.is_empty();
     committed
+        && tidy
         && inputs.config.instances().all(|id| {
             let seen = inputs.observed.instances.get(&id);
             seen.is_some_and(|i| i.ready && i.runs.as_ref().is_some_and(|r| r.release == candidate.release.number))
@@ -144,7 +146,7 @@ fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Res
             number: held.release.number,
             digest: digest.short().to_owned(),
             run: held.run,
-            reason: held.reason.clone(),
+            reason: held.reason.lines().next().unwrap_or_default().to_owned(),
         }),
         _ => Ok(()),
     }
@@ -167,7 +169,7 @@ fn build(
     steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });
     steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
     steps.extend(roll(inputs, &candidate));
-    if !local {
+    if !inputs.history.ever_committed.contains(&image.digest) {
         steps.push(Step::FlushImages);
     }
     let commit = steps.len();
@@ -207,6 +209,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
             instance: instance.clone(),
             candidate: candidate.clone(),
             fallback,
+            stop: inputs.config.app.stop_timeout,
             timeout: probe.timeout,
         });
         steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
