@@ -9,7 +9,7 @@ use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
 use super::units::text::{filled, quote_exec, span};
-use super::units::{one_off, remove, stop_timeout};
+use super::units::{one_off, one_off_stop, remove};
 
 /// A job without a time-out of its own: a hung one must not keep all that follow from running.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -23,16 +23,20 @@ pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
 }
 
 fn timer(job: &CronJob) -> String {
-    let when = match &job.when {
+    let (when, accuracy) = match &job.when {
         When::Calendar(lines) => {
-            lines.iter().map(|l| format!("OnCalendar={l}")).collect::<Vec<_>>().join("\n")
+            (lines.iter().map(|l| format!("OnCalendar={l}")).collect::<Vec<_>>().join("\n"), "1s")
         }
         // A period is counted from start to start, and first from when the timer is armed. Not OnCalendar=: it
         // knows only periods that divide a minute, an hour or a day, and jumps with the clock. A run that takes
-        // longer than the period is followed by the next at once, never met by it.
-        When::Every(time) => format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)),
+        // longer than the period is followed by the next at once, never met by it. With an accuracy of 1 s a
+        // job of every 2 s ran every 3 s.
+        When::Every(time) => (format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)), "50ms"),
     };
-    filled(include_str!("../../units/cron.timer"), &[("service", &job.name.service()), ("when", &when)])
+    filled(
+        include_str!("../../units/cron.timer"),
+        &[("service", &job.name.service()), ("when", &when), ("accuracy", accuracy)],
+    )
 }
 
 fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
@@ -53,7 +57,7 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
                 ("one_off", one_off(engine)),
                 ("command", &quote_exec(argv)),
                 ("timeout", &timeout),
-                ("stop_timeout", &stop_timeout(config)),
+                ("stop_timeout", &one_off_stop(config)),
             ],
         ),
     }

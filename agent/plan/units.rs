@@ -133,7 +133,7 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
             ("one_off", one_off(engine)),
             ("command", &quote_exec(&job.command)),
             ("timeout", &span(job.timeout)),
-            ("stop_timeout", &stop_timeout(config)),
+            ("stop_timeout", &one_off_stop(config)),
         ],
     )
 }
@@ -164,8 +164,13 @@ pub(super) fn one_off(engine: Engine) -> &'static str {
     }
 }
 
+/// What a one-off container gets to end by itself, its process 1 often ignoring SIGTERM; then it is killed.
+pub(super) fn one_off_stop(config: &Config) -> String {
+    span(config.app.stop_timeout + Duration::from_secs(2))
+}
+
 /// What a unit waits for its container to stop.
-pub(super) fn stop_timeout(config: &Config) -> String {
+fn stop_timeout(config: &Config) -> String {
     span(config.app.stop_timeout + MARGIN)
 }
 
