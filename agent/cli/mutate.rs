@@ -24,7 +24,7 @@ const INSTALL_PAUSE: Duration = Duration::from_secs(10);
 const RECOVER_WAITS: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Refused> {
-    let (ask, mutate) = ask(verb)?;
+    let (ask, mutate) = ask(verb, in_unit)?;
     session::root()?;
     if !in_unit {
         // Said before a unit is started: a typo in agent.toml is no run.
@@ -81,8 +81,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
     let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(false).await?;
-    let follows = session.config.deploy.auto && unit::actor() == crate::converge::NOBODY;
-    let calm = !follows && look.history.damaged.is_none()
+    let calm = look.history.damaged.is_none()
         && look.history.open_runs().next().is_none()
         && look.caddy_image.is_some()
         && foreman.keep_plan(&look, Name::Reconcile).is_empty();
@@ -109,7 +108,7 @@ async fn take_lock(verb: Name, wait: Option<Duration>) -> Result<Lock, Refused> 
 }
 
 /// What the foreman is asked for.
-fn ask(verb: Verb) -> Result<(Ask, Mutate), Refused> {
+fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate), Refused> {
     let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
     let (name, want, how) = match verb {
         Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
@@ -125,7 +124,7 @@ fn ask(verb: Verb) -> Result<(Ask, Mutate), Refused> {
         (_, true) => Wish::Never,
         _ => Wish::Auto,
     };
-    Ok((Ask { verb: name, want, migrate, force: how.force, actor: unit::actor() }, how.mutate))
+    Ok((Ask { verb: name, want, migrate, force: how.force, actor: unit::actor(in_unit) }, how.mutate))
 }
 
 fn back(to: Option<&str>) -> Result<Back, Refused> {

@@ -46,7 +46,7 @@ fn ask(what: &What) -> Ask {
         (None, true) => (Verb::Rollback, Want::Back(Back::Nearest)),
         (None, false) => (Verb::Deploy, Want::Tracked),
     };
-    Ask { verb, want, migrate: Wish::Auto, force: false, actor: unit::actor() }
+    Ask { verb, want, migrate: Wish::Auto, force: false, actor: unit::actor(false) }
 }
 
 fn show(_: &Foreman<'_>, look: &Look, plan: &Plan) {

@@ -18,10 +18,14 @@ const SANDBOX: &str = include_str!("../../units/sandbox.conf");
 const STOP: Duration = Duration::from_secs(300);
 const ACTOR: &str = "ASTRA_ACTOR";
 
-/// Login name behind the command.
-pub fn actor() -> String {
-    let names = [ACTOR, "SUDO_USER", "LOGNAME", "USER"];
-    names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_else(|| NOBODY.to_owned())
+/// Login name behind the command. Inside a unit it is what the process in front handed over; a unit that a
+/// timer or a failure started has nobody behind it.
+pub fn actor(in_unit: bool) -> String {
+    let named = |names: &[&str]| names.iter().find_map(|n| std::env::var(n).ok());
+    if in_unit {
+        return named(&[ACTOR]).unwrap_or_else(|| NOBODY.to_owned());
+    }
+    named(&["SUDO_USER", "LOGNAME", "USER"]).unwrap_or_else(|| "root".to_owned())
 }
 
 /// Run this very command line inside a transient unit, and answer with its exit code.
@@ -73,7 +77,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
 /// What of the caller's environment a run is handed.
 fn environment() -> Vec<(String, String)> {
     let passed = ["TERM", "NO_COLOR", "COLUMNS", "ASTRA_FAILPOINT"];
-    let mut env = vec![(ACTOR.to_owned(), actor())];
+    let mut env = vec![(ACTOR.to_owned(), actor(false))];
     env.extend(passed.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     env
 }
