@@ -38,7 +38,8 @@ pub fn show(report: &Report, as_json: bool) {
         let bold = paint(BOLD, "requests", styled);
         out::line(&format!("  {bold}  {} served, {} failed in Caddy{p99}", requests.served, requests.failed));
     }
-    if let Some(error) = &report.error {
+    // The whole of it, with the app's last words, stands above, at the step that failed.
+    if let Some(error) = report.error.as_ref().and_then(|e| e.lines().next()) {
         out::line(&format!("  {}  {error}", paint(BOLD, "because", styled)));
     }
     if let Some(next) = next(report) {

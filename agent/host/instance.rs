@@ -174,7 +174,7 @@ impl Host {
         loop {
             let unit = self.systemd.unit(&instance.unit).await?;
             if unit.restarts > first.restarts || matches!(unit.active.as_str(), "failed" | "inactive") {
-                let error = anyhow!("{} before it was ready", died(&unit));
+                let error = anyhow!("{instance}: {} before it was ready", died(&unit));
                 return Err(self.explain(instance, error).await);
             }
             last = match self.ask(instance, ask).await {
@@ -186,7 +186,7 @@ impl Host {
                 Err(error) => format!("{error:#}"),
             };
             if begun.elapsed() >= ask.timeout {
-                let error = anyhow!("not ready within {:?}: {last}", ask.timeout);
+                let error = anyhow!("{instance}: not ready within {:?}: {last}", ask.timeout);
                 return Err(self.explain(instance, error).await);
             }
             (self.detail)(&last);
@@ -220,7 +220,7 @@ impl Host {
         }
         for instance in instances {
             if let Err(error) = self.ask(instance, ask).await {
-                return Err(self.explain(instance, error.context("no longer ready after the soak")).await);
+                return Err(self.explain(instance, error.context(format!("{instance}: no longer ready after the soak"))).await);
             }
         }
         Ok(None)
@@ -232,7 +232,7 @@ impl Host {
             bail!("watching {instance}: it was never ready in this run");
         };
         if now.restarts > was.restarts || now.active != "active" {
-            let error = anyhow!("{} while it was watched", died(&now));
+            let error = anyhow!("{instance}: {} while it was watched", died(&now));
             return Err(self.explain(instance, error).await);
         }
         if now.invocation != was.invocation {
@@ -244,11 +244,11 @@ impl Host {
 
     /// The error with the container's last words.
     async fn explain(&self, instance: &Target, error: anyhow::Error) -> anyhow::Error {
-        let said = self.last_words(&instance.unit).await;
+        let said = self.last_words(&instance.unit, Some(&instance.container)).await;
         if said.is_empty() {
-            return error.context(format!("starting {instance}"));
+            return error;
         }
-        anyhow!("starting {instance}: {error:#}\n  its last log lines:\n    {}", said.join("\n    "))
+        anyhow!("{error:#}\n  its last log lines:\n    {}", said.join("\n    "))
     }
 }
 

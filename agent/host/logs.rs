@@ -16,25 +16,32 @@ const LARGEST: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Host {
-    /// What `unit` logged last, oldest first; empty when the journal says nothing.
-    pub(super) async fn last_words(&self, unit: &str) -> Vec<String> {
-        match tokio::time::timeout(PATIENCE, self.journalctl(unit)).await {
+    /// What `unit` and its container wrote last, oldest first; empty when the journal says nothing. Only since
+    /// the start under way began, and without the remarks of systemd and podman about it.
+    pub(super) async fn last_words(&self, unit: &str, container: Option<&str>) -> Vec<String> {
+        match tokio::time::timeout(PATIENCE, self.journalctl(unit, container)).await {
             Ok(Ok(lines)) => lines,
             _ => Vec::new(),
         }
     }
 
-    async fn journalctl(&self, unit: &str) -> Result<Vec<String>> {
+    async fn journalctl(&self, unit: &str, container: Option<&str>) -> Result<Vec<String>> {
         let (read, write) = std::io::pipe().context("making a pipe")?;
         let name = format!("astra-agent-logs-{}.service", std::process::id());
         let since = format!("--since=-{}s", self.since.get().elapsed().as_secs() + 1);
-        let argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=40", &since, "--unit", unit];
+        let mut argv = ["/usr/bin/journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=40", &since]
+            .map(str::to_owned)
+            .to_vec();
+        // What a process of the unit wrote itself: an attached container, or podman about its own failure.
+        argv.extend([format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".to_owned()]);
+        // What conmon wrote for a detached container (podman-run(1), --log-driver=journald).
+        argv.extend(container.into_iter().flat_map(|name| ["+".to_owned(), format!("CONTAINER_NAME={name}")]));
         let run = run_transient(
             &self.systemd,
             Transient {
                 name: &name,
                 description: &format!("last log lines of {unit}"),
-                argv: &argv.map(str::to_owned),
+                argv: &argv,
                 properties: "",
                 env: &[],
                 stdout: write.as_fd(),
@@ -60,11 +67,8 @@ fn read_all(read: PipeReader) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The app's own last lines: systemd's and podman's remarks about the unit say nothing new.
 fn tail(text: &str) -> Vec<String> {
-    let noise = ["systemd[1]:", "Started ", "Starting ", "Stopped ", "Stopping ", "Scheduled restart job"];
-    let lines: Vec<&str> =
-        text.lines().filter(|l| !l.trim().is_empty() && !noise.iter().any(|n| l.starts_with(n))).collect();
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     let first = lines.len().saturating_sub(LINES);
     lines.get(first..).unwrap_or_default().iter().map(|l| clean(l)).collect()
 }

@@ -151,7 +151,7 @@ impl Host {
             Ok(()) => Ok(None),
             Err(error) => {
                 let unit = self.systemd.unit(MIGRATE_UNIT).await.unwrap_or_default();
-                let said = self.last_words(MIGRATE_UNIT).await.join("\n    ");
+                let said = self.last_words(MIGRATE_UNIT, None).await.join("\n    ");
                 // What still runs would meet the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
                 let code = unit.exit_code.map(|c| format!(" with code {c}")).unwrap_or_default();
