@@ -6,4 +6,5 @@
 
 mod harness;
 mod report;
+mod site;
 mod smoke;

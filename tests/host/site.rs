@@ -1,0 +1,131 @@
+//! The site that most tests look at: two instances of the test app behind Caddy,
+//! and short words for what one asks of it.
+
+use serde_json::Value;
+
+use crate::harness::{Host, Output};
+
+pub const CONFIG: &str = r#"
+[app]
+image = "127.0.0.1:5000/astra:latest"
+instances = 2
+required_env = ["DATABASE_HOST", "DATABASE_PASSWORD", "SECRET_KEY"]
+
+[app.readiness]
+notify = true
+path = "/readyz"
+timeout = "60s"
+
+[env]
+DATABASE_HOST = "host.containers.internal"
+DATABASE_NAME = "astra"
+DATABASE_USER = "astra"
+ALLOWED_HOSTS = "*"
+SECRET_KEY = { generate = 64 }
+
+[migrate]
+command = ["./migrate.sh"]
+
+[deploy]
+soak = "1s"
+
+[caddy]
+image = "127.0.0.1:5000/caddy:2"
+hosts = []
+tls = "off"
+"#;
+pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
+pub const ENV_FILE: &str = "/etc/astra/astra.env";
+pub const PASSWORD: &str = "canary-db-pw-7f3a";
+pub const UNITS: [&str; 3] = ["astra-app@1", "astra-app@2", "astra-caddy"];
+
+/// A host with `config` and all that `install` needs.
+pub fn fresh_with(name: &str, config: &str) -> Host {
+    let host = Host::boot(name);
+    host.write(CONFIG_FILE, config);
+    host.sh(&format!("echo {PASSWORD} | astra-agent env set DATABASE_PASSWORD")).ok();
+    host
+}
+
+/// A host that serves v1.
+pub fn installed(name: &str) -> Host {
+    installed_with(name, CONFIG)
+}
+
+pub fn installed_with(name: &str, config: &str) -> Host {
+    let host = fresh_with(name, config);
+    host.agent(["install"]).ok();
+    host
+}
+
+/// The standard config with other words in it: `("soak = \"1s\"", "soak = \"0s\"")`.
+pub fn config_with<const N: usize>(changes: [(&str, &str); N]) -> String {
+    changes.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
+        assert!(config.contains(old), "no {old} in the standard config");
+        config.replace(old, new)
+    })
+}
+
+impl Host {
+    /// Pushes a version under the tracked tag, and deploys.
+    pub fn deploy(&self, version: &str) -> Output {
+        self.tag("latest", version);
+        self.agent(["deploy"])
+    }
+
+    /// What APP_IMAGE is when a version is committed.
+    pub fn image(&self, version: &str) -> String {
+        format!("127.0.0.1:5000/astra@{}", self.digest(version))
+    }
+
+    /// A variable of astra.env.
+    pub fn env(&self, key: &str) -> String {
+        let file = self.read(ENV_FILE);
+        let value = file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {key} in {file}")).to_owned()
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.agent(["status", "--json"]).stdout).unwrap()
+    }
+
+    /// The runs, newest first.
+    pub fn history(&self) -> Vec<Value> {
+        serde_json::from_str(&self.agent(["history", "--json"]).ok().stdout).unwrap()
+    }
+
+    /// Which version each instance answers with.
+    pub fn versions<const N: usize>(&self, instances: [u16; N]) -> [String; N] {
+        instances.map(|i| {
+            let answer = self.sh(&format!("curl -sSf -m 5 localhost:800{i}/")).ok();
+            answer.stdout.split(' ').next().unwrap_or_default().to_owned()
+        })
+    }
+
+    /// A new id is a new start.
+    pub fn invocations(&self) -> String {
+        let units = UNITS.join(" ");
+        self.sh(&format!("systemctl show -p Id,InvocationID,NRestarts {units}")).ok().stdout
+    }
+
+    /// Every file that the agent may write, journal and locks excepted: mode,
+    /// owner, time of change, content.
+    pub fn files(&self) -> String {
+        let places = "/etc/astra /etc/systemd/system /etc/tmpfiles.d /run/astra /var/lib/caddy";
+        let find = format!("find {places} -type f ! -name run.lock -print0 | sort -z");
+        let each = "xargs -0 -r sh -c 'stat -c \"%a %U %y %n\" \"$@\"; sha256sum \"$@\"' sh";
+        self.sh(&format!("{find} | {each}; find {places} -type l -printf '%p %l\\n' | sort")).ok().stdout
+    }
+
+    /// No trace of a run, done or undone.
+    #[track_caller]
+    pub fn assert_tidy(&self) {
+        let traces = "find /run/astra -name 'trial*' -o -path '*/drain/*'; \
+                      find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'";
+        assert_eq!(self.sh(traces).ok().stdout, "", "traces of a run");
+        let containers = self.sh("podman ps -a --format '{{.Names}} {{.State}}' | sort").ok().stdout;
+        assert!(containers.lines().all(|c| c.ends_with(" running")), "{containers}");
+        let wanted = self.status()["instances"].as_array().unwrap().len() + 1;
+        assert_eq!(containers.lines().count(), wanted, "{containers}");
+    }
+}
