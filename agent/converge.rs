@@ -1,12 +1,10 @@
 //! Floor 4: the foreman. Lock, load, observe, plan, run, report: every verb is this one path with another
 //! request, so a reader who knows it knows them all.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use crate::config::Config;
 use crate::host::lock::Lock;
@@ -21,26 +19,42 @@ use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
-use crate::plan::release::{Refusal, Request};
 use crate::plan::instances::{self, Reach};
+use crate::plan::release::{Refusal, Request};
 use crate::plan::{Inputs, files, prune, release, units};
 use crate::run::{self, Failure, Performed};
 
 mod recover;
+mod report;
 mod resolve;
 
+use report::Book;
+pub use report::{Report, Requests};
 pub use resolve::{Back, Want};
 
 /// What is going on, for whoever watches.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A run begins, with so many steps.
-    Plan { steps: usize },
-    Step { number: usize, of: usize, text: &'a str, undoing: bool },
+    Plan {
+        steps: usize,
+    },
+    Step {
+        number: usize,
+        of: usize,
+        text: &'a str,
+        undoing: bool,
+    },
     /// What the step waits for right now.
     Detail(&'a str),
-    Done { note: Option<&'a str>, elapsed: Duration },
-    Failed { error: &'a str, elapsed: Duration },
+    Done {
+        note: Option<&'a str>,
+        elapsed: Duration,
+    },
+    Failed {
+        error: &'a str,
+        elapsed: Duration,
+    },
     Warning(&'a str),
     /// Something that is no step: resolving a tag, closing a cut-off run.
     Note(&'a str),
@@ -67,39 +81,6 @@ impl Ask {
     fn automatic(&self) -> bool {
         self.actor == NOBODY
     }
-}
-
-/// How it went.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    pub outcome: Outcome,
-    pub exit_code: u8,
-    pub verb: Verb,
-    /// Nothing differed from what was wanted.
-    pub nothing_to_do: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub release: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<PinnedImage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    pub warnings: Vec<String>,
-    /// Seconds per phase, in the order in which they were first met.
-    pub phases: Vec<(&'static str, f64)>,
-    pub seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<Requests>,
-}
-
-/// What Caddy saw while the run lasted.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Requests {
-    pub served: u64,
-    /// Answers 502 to 504 that Caddy itself made because no instance gave one.
-    pub failed: u64,
-    /// Upper bound, in seconds, of the latency that 99 of 100 requests stayed under.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99: Option<f64>,
 }
 
 /// A refusal or failure before any run, with its exit code.
@@ -153,7 +134,9 @@ impl Foreman<'_> {
         match kept {
             Ok(true) => {}
             // The way back must work on the worst night, whatever else does not.
-            Ok(false) if ask.want.by_hand() => report.warn("going on although the host could not be kept in order"),
+            Ok(false) if ask.want.by_hand() => {
+                report.warn("going on although the host could not be kept in order")
+            }
             Err(refused) if ask.want.by_hand() => report.warn(&format!("going on although: {refused}")),
             Ok(false) => return Ok(self.close_report(report, begun).await),
             Err(refused) => return Err(refused),
@@ -201,7 +184,8 @@ impl Foreman<'_> {
                 return Ok(false);
             }
         }
-        report.error = Some("the host does not settle: something else changes what the agent writes".to_owned());
+        report.error =
+            Some("the host does not settle: something else changes what the agent writes".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
     }
@@ -259,7 +243,13 @@ impl Foreman<'_> {
     }
 
     /// Journal, perform, journal: one run of `plan`.
-    async fn carry_out(&self, ask: &Ask, look: &Look, plan: &Plan, report: &mut Report) -> Result<Outcome, Refused> {
+    async fn carry_out(
+        &self,
+        ask: &Ask,
+        look: &Look,
+        plan: &Plan,
+        report: &mut Report,
+    ) -> Result<Outcome, Refused> {
         let mut file = self.journal.open()?;
         file.append(&self.opening(ask, look, plan), true)?;
         for warning in &plan.warnings {
@@ -282,9 +272,10 @@ impl Foreman<'_> {
             self.tell(&performed, elapsed);
             performed
         };
-        let (outcome, entries) = run::run(plan, perform, |entry, durable| file.append(entry, durable)).await?;
+        let (outcome, entries) =
+            run::run(plan, perform, |entry, durable| file.append(entry, durable)).await?;
         book.into_report(report);
-        let reason = reason(&entries);
+        let reason = report::reason(&entries);
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         if let Err(error) = file.append(&closed, true) {
             report.warn(&format!("{error:#}"));
@@ -390,7 +381,9 @@ impl Foreman<'_> {
     fn refuse_in_safe_mode(&self, ask: &Ask) -> Result<(), Refused> {
         let Some(damage) = self.journal.history()?.damaged else { return Ok(()) };
         if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
-            (self.watch)(&Event::Warning(&format!("the journal is damaged ({damage}); going on because a person asks")));
+            (self.watch)(&Event::Warning(&format!(
+                "the journal is damaged ({damage}); going on because a person asks"
+            )));
             return Ok(());
         }
         let error = anyhow::anyhow!(
@@ -404,7 +397,9 @@ impl Foreman<'_> {
         let file = self.config.app.name.env_file();
         match self.inputs(look).env_file().managed() {
             Ok(_) => Ok(()),
-            Err(error) => Err(Refused::of(2, anyhow::Error::new(error).context(format!("reading {}", file.display())))),
+            Err(error) => {
+                Err(Refused::of(2, anyhow::Error::new(error).context(format!("reading {}", file.display()))))
+            }
         }
     }
 
@@ -421,85 +416,6 @@ impl Foreman<'_> {
             && let Err(error) = done.await
         {
             report.warn(&format!("tidying up: {error:#}"));
-        }
-    }
-}
-
-/// Seconds per phase.
-#[derive(Default)]
-struct Book(std::cell::RefCell<(Vec<&'static str>, BTreeMap<&'static str, f64>)>);
-
-impl Book {
-    fn add(&self, phase: &'static str, elapsed: Duration) {
-        let mut book = self.0.borrow_mut();
-        if !book.0.contains(&phase) {
-            book.0.push(phase);
-        }
-        *book.1.entry(phase).or_default() += elapsed.as_secs_f64();
-    }
-
-    fn into_report(self, report: &mut Report) {
-        let (order, seconds) = self.0.into_inner();
-        for phase in order {
-            let more = seconds.get(phase).copied().unwrap_or_default();
-            match report.phases.iter_mut().find(|(name, _)| *name == phase) {
-                Some((_, sum)) => *sum += more,
-                None => report.phases.push((phase, more)),
-            }
-        }
-    }
-}
-
-/// The first thing that went wrong.
-fn reason(entries: &[Entry]) -> Option<String> {
-    let undo = entries.iter().find_map(|e| match e {
-        Entry::UndoFailed { error, .. } => Some(format!("; then, taking it back: {error}")),
-        _ => None,
-    });
-    let first = entries.iter().find_map(|e| match e {
-        Entry::Failed { error, .. } => Some(error.clone()),
-        Entry::Interrupted { signal } => Some(format!("stopped by {signal}")),
-        _ => None,
-    })?;
-    Some(first + &undo.unwrap_or_default())
-}
-
-impl Report {
-    fn new(verb: Verb) -> Self {
-        Self {
-            outcome: Outcome::Converged,
-            exit_code: 0,
-            verb,
-            nothing_to_do: true,
-            release: None,
-            image: None,
-            error: None,
-            warnings: Vec::new(),
-            phases: Vec::new(),
-            seconds: 0.0,
-            requests: None,
-        }
-    }
-
-    fn warn(&mut self, text: &str) {
-        self.warnings.push(text.to_owned());
-    }
-}
-
-/// The smallest bucket bound that 99 of 100 requests between two moments stayed under.
-fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
-    let earlier = |bound: f64| before.iter().find(|(b, _)| b.total_cmp(&bound).is_eq()).map_or(0, |(_, n)| *n);
-    let grown: Vec<_> = after.iter().map(|(bound, n)| (*bound, n.saturating_sub(earlier(*bound)))).collect();
-    let (_, all) = grown.last().filter(|(_, n)| *n > 0)?;
-    grown.iter().find(|(_, n)| n.saturating_mul(100) >= all.saturating_mul(99)).map(|(bound, _)| *bound).filter(|b| b.is_finite())
-}
-
-impl Requests {
-    fn between(before: &crate::host::caddy::Metrics, after: &crate::host::caddy::Metrics) -> Self {
-        Self {
-            served: after.requests_total().saturating_sub(before.requests_total()),
-            failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
-            p99: p99(&before.durations(), &after.durations()),
         }
     }
 }

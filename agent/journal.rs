@@ -96,7 +96,8 @@ impl Journal {
         let mut ids: Vec<RunId> = Vec::new();
         for entry in entries {
             let name = entry.with_context(|| format!("listing {}", self.dir.display()))?.file_name();
-            let id: Option<RunId> = name.to_str().and_then(|n| n.strip_suffix(".jsonl")).and_then(|n| n.parse().ok());
+            let id: Option<RunId> =
+                name.to_str().and_then(|n| n.strip_suffix(".jsonl")).and_then(|n| n.parse().ok());
             ids.extend(id);
         }
         ids.sort_unstable();

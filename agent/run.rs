@@ -227,7 +227,13 @@ mod tests {
         for id in [1, 2] {
             let fallback = Fallback::Committed { probe: probe.clone(), stop };
             steps.push(Step::Drain { instance: target(id), timeout: stop });
-            steps.push(Step::Try { instance: target(id), candidate: candidate.clone(), fallback, stop, timeout: stop });
+            steps.push(Step::Try {
+                instance: target(id),
+                candidate: candidate.clone(),
+                fallback,
+                stop,
+                timeout: stop,
+            });
             steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
             steps.push(Step::Rejoin { instance: target(id) });
         }
@@ -289,7 +295,10 @@ mod tests {
         let plan = deploy();
         for fails in 0..=plan.commit.unwrap() {
             let (outcome, world, _) = with_failure(&plan, fails).await;
-            assert!(matches!(outcome, Outcome::Undone { .. } | Outcome::Failed { .. }), "{fails}: {outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Undone { .. } | Outcome::Failed { .. }),
+                "{fails}: {outcome:?}"
+            );
             assert_eq!(*world.instances.borrow(), [(false, true); 2], "step {fails} of {plan:?}");
             assert!(*world.fewest.borrow() >= 1, "step {fails}: nothing served");
         }
@@ -327,7 +336,9 @@ mod tests {
         };
         let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await.unwrap();
         assert_eq!(outcome, Outcome::Incomplete);
-        let rejoined = entries.iter().filter(|e| matches!(e, Entry::UndoStarted { what, .. } if what.contains("rotation")));
+        let rejoined = entries
+            .iter()
+            .filter(|e| matches!(e, Entry::UndoStarted { what, .. } if what.contains("rotation")));
         assert_eq!(rejoined.count(), 0, "an instance that is not ready must not rejoin");
     }
 

@@ -91,7 +91,11 @@ fn effects(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for (number, line) in code(&source.text) {
         for effect in EFFECTS.iter().filter(|e| line.contains(**e)) {
-            found.push(format!("{}:{number}: the pure room {} names {effect}", source.path.display(), source.room));
+            found.push(format!(
+                "{}:{number}: the pure room {} names {effect}",
+                source.path.display(),
+                source.room
+            ));
         }
     }
     found
@@ -121,7 +125,8 @@ fn every_room_has_a_floor_and_no_file_is_too_long() {
 
 #[test]
 fn planted_violations_are_found() {
-    let plant = |room: &str, text: &str| Source { path: "planted.rs".into(), room: room.into(), text: text.into() };
+    let plant =
+        |room: &str, text: &str| Source { path: "planted.rs".into(), room: room.into(), text: text.into() };
     assert_eq!(upward(&plant("model", "use crate::host::Host;")).len(), 1);
     assert_eq!(upward(&plant("plan", "fn f() { crate::journal::Journal::at(\"x\"); }")).len(), 1);
     assert_eq!(upward(&plant("host", "use crate::{converge, model};")).len(), 1);

@@ -23,14 +23,16 @@ pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
         Cron::Run { name } => {
             let job = config.cron_jobs.iter().find(|j| j.name == *name).ok_or_else(|| {
                 let known: Vec<_> = config.cron_jobs.iter().map(|j| j.name.as_str()).collect();
-                let error = anyhow!("there is no cron job {name}\n  hint: agent.toml has {}", known.join(", "));
+                let error =
+                    anyhow!("there is no cron job {name}\n  hint: agent.toml has {}", known.join(", "));
                 Refused { exit_code: EXIT_USAGE, error }
             })?;
             let longest = job.timeout.unwrap_or(LONGEST) + Duration::from_secs(60);
             let begun = std::time::Instant::now();
-            systemd.start(&name.service(), longest).await.with_context(|| {
-                format!("running {name}; its output: journalctl -u {}", name.service())
-            })?;
+            systemd
+                .start(&name.service(), longest)
+                .await
+                .with_context(|| format!("running {name}; its output: journalctl -u {}", name.service()))?;
             out::line(&format!("{name} ran, {:.1} s", begun.elapsed().as_secs_f64()));
             Ok(0)
         }

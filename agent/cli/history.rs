@@ -44,7 +44,8 @@ pub fn run(lines: usize, json: bool) -> Result<u8, Refused> {
     }
     let styled = std::io::stdout().is_terminal();
     for row in rows.iter().filter(|_| !json) {
-        let release = row.release.as_ref().map(|r| format!(" release {} ({})", r.number, r.image.digest.short()));
+        let release =
+            row.release.as_ref().map(|r| format!(" release {} ({})", r.number, r.image.digest.short()));
         let word = row.outcome.map_or("not ended", word);
         let style = if row.outcome == Some(Outcome::Converged) { GREEN } else { RED };
         let seconds = row.seconds.map(|s| format!(" {s:.1} s")).unwrap_or_default();
@@ -80,7 +81,8 @@ fn row(run: &RunRecord) -> Option<Row> {
         release: opened.new.cloned(),
         outcome: closed.map(|(outcome, _, _)| outcome),
         reason: closed.and_then(|(_, reason, _)| reason.map(str::to_owned)),
-        seconds: closed.map(|(_, _, at)| std::time::Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
+        seconds: closed
+            .map(|(_, _, at)| std::time::Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
         recovered: run.entries.iter().any(|s| matches!(s.entry, Entry::Closed { recovered: true, .. })),
         plan: plan.unwrap_or_default(),
     })

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::session::{self, Session};
 use super::{How, Mutate, Verb, out, progress, report, unit};
 use crate::converge::{Ask, Back, Refused, Want};
-use crate::host::signals::Signals;
 use crate::host::lock::{Lock, LockError};
+use crate::host::signals::Signals;
 use crate::model::entry::Verb as Name;
 use crate::model::name::LOCK;
 use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE, Outcome};
@@ -48,7 +48,8 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let mut tries = 1;
     loop {
         let ended = foreman.converge(ask, &lock).await;
-        let again = ask.verb == Name::Install && tries < INSTALL_TRIES && session.host.signals.asked().is_none();
+        let again =
+            ask.verb == Name::Install && tries < INSTALL_TRIES && session.host.signals.asked().is_none();
         let code = match &ended {
             Ok(report) => report.exit_code,
             Err(refused) => refused.exit_code,
@@ -63,7 +64,9 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
             Ok(report) => out::warning(&report.error.unwrap_or_default()),
             Err(refused) => out::warning(&refused.to_string()),
         }
-        out::warning(&format!("attempt {tries} of {INSTALL_TRIES} failed, the next one in {pause:?} (Ctrl-C stops)"));
+        out::warning(&format!(
+            "attempt {tries} of {INSTALL_TRIES} failed, the next one in {pause:?} (Ctrl-C stops)"
+        ));
         tokio::select! {
             () = sleep(pause) => {}
             _ = session.host.signals.wait() => {}
@@ -133,7 +136,8 @@ fn back(to: Option<&str>) -> Result<Back, Refused> {
         return Ok(Back::Release(number));
     }
     let parsed = text.parse::<crate::model::image::DigestArg>();
-    let arg = parsed.map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("--to: {e}, and no release number") })?;
+    let arg = parsed
+        .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("--to: {e}, and no release number") })?;
     Ok(Back::Digest(arg.digest))
 }
 

@@ -12,13 +12,20 @@ pub fn line(text: &str) {
 
 /// A line on standard error, after `error:`.
 pub fn error(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{} {text}", paint(RED, "error:", std::io::stderr().is_terminal()));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{} {text}",
+        paint(RED, "error:", std::io::stderr().is_terminal())
+    );
 }
 
 /// A line on standard error, after `warning:`.
 pub fn warning(text: &str) {
-    let _ =
-        writeln!(std::io::stderr().lock(), "{} {text}", paint(YELLOW, "warning:", std::io::stderr().is_terminal()));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{} {text}",
+        paint(YELLOW, "warning:", std::io::stderr().is_terminal())
+    );
 }
 
 /// A value as JSON, on standard output.

@@ -5,8 +5,8 @@ use similar::TextDiff;
 
 use super::session::Session;
 use super::{Plan as What, out, progress, unit};
-use crate::host::signals::Signals;
 use crate::converge::{Ask, Back, Foreman, Look, Refused, Want};
+use crate::host::signals::Signals;
 use crate::model::entry::Verb;
 use crate::model::plan::Plan;
 use crate::model::step::{Content, Step};

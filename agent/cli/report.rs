@@ -66,7 +66,9 @@ pub fn nothing_to_do(_: &Foreman<'_>, look: &Look, as_json: bool) {
     let current = look.history.current();
     if as_json {
         let release = current.map(|r| r.number);
-        out::json(&json!({ "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release }));
+        out::json(
+            &json!({ "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release }),
+        );
     } else {
         let what = current.map(|r| format!(": release {} ({})", r.number, r.image)).unwrap_or_default();
         out::line(&format!("nothing to do{what}"));

@@ -28,7 +28,8 @@ pub struct Session {
 
 /// agent.toml and its fragments; every error at once, exit code 2.
 pub fn config() -> Result<Config, Refused> {
-    config::load(Path::new("/")).map_err(|errors| Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") })
+    config::load(Path::new("/"))
+        .map_err(|errors| Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") })
 }
 
 /// Only root may see the env file, the engine's socket and systemd's jobs.
@@ -95,7 +96,8 @@ pub fn directories() -> Result<()> {
 fn key(files: &Files) -> Result<HostKey> {
     let path = Path::new(HOST_KEY);
     if let Some(seen) = files.read(path)? {
-        let bytes: [u8; 32] = seen.bytes.try_into().map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))?;
+        let bytes: [u8; 32] =
+            seen.bytes.try_into().map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))?;
         return Ok(HostKey::new(bytes));
     }
     let bytes = facts::random::<32>()?;

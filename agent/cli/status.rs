@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use super::progress;
 use super::session::Session;
-use crate::host::signals::Signals;
 use crate::converge::{Foreman, Look, Refused};
+use crate::host::signals::Signals;
 use crate::model::entry::Verb;
 use crate::model::outcome::Outcome;
 
@@ -81,9 +81,10 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
     let committed = inputs.committed();
     let observed = &look.observed;
     let history = &look.history;
-    let instances = observed.instances.iter().filter(|(id, seen)| {
-        foreman.config.instances().any(|i| i == **id) || seen.unit.active != "inactive"
-    });
+    let instances = observed
+        .instances
+        .iter()
+        .filter(|(id, seen)| foreman.config.instances().any(|i| i == **id) || seen.unit.active != "inactive");
     Status {
         release: committed.as_ref().map(|c| c.release),
         image: committed.as_ref().map(|c| c.image.to_string()),
@@ -147,7 +148,8 @@ fn text(status: &Status) -> String {
         let ready = if i.ready { paint(GREEN, "ready", styled) } else { paint(RED, "not ready", styled) };
         let release = i.release.map_or("unknown".to_owned(), |r| r.to_string());
         let drained = if i.drained { paint(YELLOW, ", drained", styled) } else { String::new() };
-        let restarts = if i.restarts > 0 { format!(", restarted {} times", i.restarts) } else { String::new() };
+        let restarts =
+            if i.restarts > 0 { format!(", restarted {} times", i.restarts) } else { String::new() };
         row(
             &format!("instance {}", i.instance),
             &format!("{ready}{drained}, release {release}, {}{restarts}", i.state),

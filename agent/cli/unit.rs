@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-
 use super::{mutate, out, session};
 use crate::converge::{NOBODY, Refused};
 use crate::host::signals::Signals;

@@ -1,7 +1,7 @@
 //! Closing a run that was cut off. One rule: astra.env is the truth. The containers' labels say which instance
 //! differs; the journal only says what the run meant to do.
 
-use super::{Ask, Event, Foreman, Report, Refused};
+use super::{Ask, Event, Foreman, Refused, Report};
 use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
@@ -10,7 +10,12 @@ use crate::model::outcome::{Blame, Outcome};
 impl Foreman<'_> {
     /// Bring the host to what astra.env says, then write the cut-off runs' last lines. Idempotent; needs
     /// neither registry nor config beyond what names the instances.
-    pub(super) async fn close_open_runs(&self, ask: &Ask, _: &Lock, report: &mut Report) -> Result<(), Refused> {
+    pub(super) async fn close_open_runs(
+        &self,
+        ask: &Ask,
+        _: &Lock,
+        report: &mut Report,
+    ) -> Result<(), Refused> {
         let history = self.journal.history()?;
         let open: Vec<RunRecord> = history.open_runs().cloned().collect();
         if open.is_empty() {
@@ -39,7 +44,9 @@ impl Foreman<'_> {
             report.warn(what);
             return Ok(());
         }
-        let error = anyhow::anyhow!("{what}\n  hint: `astra-agent status` shows which, `astra-agent recover` tries again");
+        let error = anyhow::anyhow!(
+            "{what}\n  hint: `astra-agent status` shows which, `astra-agent recover` tries again"
+        );
         Err(Refused::of(Outcome::Incomplete.exit_code(), error))
     }
 

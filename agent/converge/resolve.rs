@@ -63,7 +63,10 @@ impl Foreman<'_> {
                 if let Some(repository) = &arg.repository {
                     self.same_repository(&repository.to_string())?;
                 }
-                PinnedImage { repository: self.config.app.image.repository.clone(), digest: arg.digest.clone() }
+                PinnedImage {
+                    repository: self.config.app.image.repository.clone(),
+                    digest: arg.digest.clone(),
+                }
             }
             Want::Back(back) => back_to(back, look)?.image.clone(),
         };
@@ -91,7 +94,9 @@ impl Foreman<'_> {
         if named == tracked {
             return Ok(());
         }
-        let error = anyhow!("{named} is not the app's repository {tracked}\n  hint: to move there, change [app] image");
+        let error = anyhow!(
+            "{named} is not the app's repository {tracked}\n  hint: to move there, change [app] image"
+        );
         Err(Refused::of(2, error))
     }
 
@@ -120,7 +125,9 @@ fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
     let found = match back {
         Back::Nearest => history.rollback_target(),
         Back::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
-        Back::Digest(digest) => history.releases.iter().rev().find(|r| r.image.digest == *digest && served(r)),
+        Back::Digest(digest) => {
+            history.releases.iter().rev().find(|r| r.image.digest == *digest && served(r))
+        }
     };
     found.ok_or_else(|| {
         let what = match back {

@@ -25,8 +25,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(5);
 /// systemd's own time to carry out a stop, beyond what the unit allows the container.
 const STOP_MARGIN: Duration = Duration::from_secs(30);
-/// systemd gives a start up at the readiness time-out plus this; it shall be the one to say so.
-const START_MARGIN: Duration = Duration::from_secs(45);
 /// podman-run(1) and docker run: the failure is the engine's, not the app's.
 const ENGINE_FAILED: i32 = 125;
 
@@ -144,8 +142,11 @@ impl Host {
         stopped.context(HostFault("stopping what ran before"))?;
         (self.detail)("starting");
         self.since.set(Instant::now());
-        match self.systemd.start(&instance.unit, start + START_MARGIN).await {
+        match self.systemd.start(&instance.unit, start).await {
             Ok(()) => Ok(None),
+            Err(late) if late.result == JobResult::Deadline => {
+                Err(self.explain(instance, anyhow!("{instance}: not READY within {start:?}")).await)
+            }
             Err(error) => {
                 let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
                 let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
@@ -153,7 +154,11 @@ impl Host {
                 if unit.exit_code == Some(ENGINE_FAILED) {
                     return Err(explained.context(HostFault("the engine itself failed (exit code 125)")));
                 }
-                Err(if others { explained.context(HostFault("somebody else's job came between")) } else { explained })
+                Err(if others {
+                    explained.context(HostFault("somebody else's job came between"))
+                } else {
+                    explained
+                })
             }
         }
     }
@@ -205,7 +210,12 @@ impl Host {
     }
 
     /// Watch `instances` for `time`: none may restart, and all must be ready at the end.
-    pub(super) async fn soak(&self, instances: &[Target], time: Duration, ask: &Probe) -> Result<Option<String>> {
+    pub(super) async fn soak(
+        &self,
+        instances: &[Target],
+        time: Duration,
+        ask: &Probe,
+    ) -> Result<Option<String>> {
         let deadline = Instant::now() + time;
         loop {
             for instance in instances {
@@ -220,7 +230,9 @@ impl Host {
         }
         for instance in instances {
             if let Err(error) = self.ask(instance, ask).await {
-                return Err(self.explain(instance, error.context(format!("{instance}: no longer ready after the soak"))).await);
+                return Err(self
+                    .explain(instance, error.context(format!("{instance}: no longer ready after the soak")))
+                    .await);
             }
         }
         Ok(None)
@@ -255,7 +267,9 @@ impl Host {
 fn died(unit: &UnitSeen) -> String {
     match unit.exit_code {
         Some(code) if unit.result == "exit-code" || code != 0 => format!("the app exited with code {code}"),
-        _ if unit.result != "success" && !unit.result.is_empty() => format!("the app ended ({})", unit.result),
+        _ if unit.result != "success" && !unit.result.is_empty() => {
+            format!("the app ended ({})", unit.result)
+        }
         _ => "the app exited".to_owned(),
     }
 }

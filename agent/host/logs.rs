@@ -35,7 +35,9 @@ impl Host {
         // What a process of the unit wrote itself: an attached container, or podman about its own failure.
         argv.extend([format!("_SYSTEMD_UNIT={unit}"), "_TRANSPORT=stdout".to_owned()]);
         // What conmon wrote for a detached container (podman-run(1), --log-driver=journald).
-        argv.extend(container.into_iter().flat_map(|name| ["+".to_owned(), format!("CONTAINER_NAME={name}")]));
+        argv.extend(
+            container.into_iter().flat_map(|name| ["+".to_owned(), format!("CONTAINER_NAME={name}")]),
+        );
         let run = run_transient(
             &self.systemd,
             Transient {

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Host;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
-use crate::model::name::{
-    CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR,
-};
+use crate::model::name::{CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR};
 use crate::model::observed::{CaddySeen, EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
@@ -73,7 +71,8 @@ impl Host {
             self.see_engine(config, scope, &mut observed).await;
             self.remember(&observed);
         } else {
-            observed.engine = self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
+            observed.engine =
+                self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
         }
         Ok(observed)
     }
@@ -113,8 +112,7 @@ impl Host {
             observed.trials.extend(trial.and_then(number));
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
-        observed.leftovers =
-            self.files.leftovers([ETC, RUN, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
+        observed.leftovers = self.files.leftovers([ETC, RUN, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
         Ok(())
     }
 

@@ -62,14 +62,18 @@ impl Host {
             Step::Try { instance, candidate, stop, timeout, .. } => {
                 self.try_release(instance, &candidate.lines, *stop, *timeout).await
             }
-            Step::Return { instance, stop, timeout } => self.return_to_committed(instance, *stop, *timeout).await,
+            Step::Return { instance, stop, timeout } => {
+                self.return_to_committed(instance, *stop, *timeout).await
+            }
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
             Step::Rejoin { instance } => self.rejoin(instance).await,
             Step::StopInstance { instance } => self.stop_instance(instance).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
-            Step::RemoveImage { image } => self.engine()?.remove_image(&image.to_string()).await.map(|()| None),
+            Step::RemoveImage { image } => {
+                self.engine()?.remove_image(&image.to_string()).await.map(|()| None)
+            }
         }
     }
 
@@ -126,15 +130,21 @@ impl Host {
             None => self.begin_flush().await?,
         };
         (self.detail)("waiting for the disk");
-        timeout(FLUSH, flush).await.with_context(|| format!("flushing the image store: not within {FLUSH:?}"))??
+        timeout(FLUSH, flush)
+            .await
+            .with_context(|| format!("flushing the image store: not within {FLUSH:?}"))??
     }
 
     /// Run the migration unit to its end. One that a cut-off run left behind ends first: never two at once.
     async fn migrate(&self, deadline: Duration) -> Result<Option<String>> {
         let begun = tokio::time::Instant::now();
-        while matches!(self.systemd.unit(MIGRATE_UNIT).await?.active.as_str(), "active" | "activating" | "deactivating") {
+        while matches!(
+            self.systemd.unit(MIGRATE_UNIT).await?.active.as_str(),
+            "active" | "activating" | "deactivating"
+        ) {
             if begun.elapsed() > deadline {
-                return Err(anyhow!("not within {deadline:?}").context(HostFault("waiting for an earlier migration to end")));
+                return Err(anyhow!("not within {deadline:?}")
+                    .context(HostFault("waiting for an earlier migration to end")));
             }
             (self.detail)("waiting for an earlier migration to end");
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -182,10 +192,8 @@ impl Host {
 
 /// Who is to blame when `step` fails: the release where it had its chance, the host everywhere else.
 pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
-    let chance = matches!(
-        step,
-        Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
-    );
+    let chance =
+        matches!(step, Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. });
     let host = error.is::<HostFault>()
         || error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
     if chance && !host { Blame::Release } else { Blame::Host }

@@ -24,7 +24,9 @@ impl Systemd {
             .properties(&unit_path(name), TIMER)
             .await
             .with_context(|| format!("reading the state of {name}"))?;
-        let moment = |property| get::<u64>(&seen, property).filter(|us| (1..u64::MAX).contains(us)).map(|us| us / 1000);
+        let moment = |property| {
+            get::<u64>(&seen, property).filter(|us| (1..u64::MAX).contains(us)).map(|us| us / 1000)
+        };
         Ok(TimerSeen {
             active: unit.active == "active",
             last: moment("LastTriggerUSec"),

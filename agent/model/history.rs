@@ -122,7 +122,11 @@ impl History {
         // The very first release is never held: there is nothing to go back to, and install tries again.
         let blamed = matches!(
             run.closed(),
-            Some((Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release }, _, _))
+            Some((
+                Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release },
+                _,
+                _
+            ))
         );
         // Nor is the committed one, which may only have met a bad hour: it is what everything goes back to.
         let digest = |release: &Release| release.image.digest.clone();
@@ -164,9 +168,11 @@ impl History {
     /// What `rollback` goes to: the nearest commit below the current one with another digest, not held.
     pub fn rollback_target(&self) -> Option<&Release> {
         let current = self.current()?;
-        self.commits.iter().rev().skip(1).find(|r| {
-            r.image.digest != current.image.digest && self.held_digest(&r.image.digest).is_none()
-        })
+        self.commits
+            .iter()
+            .rev()
+            .skip(1)
+            .find(|r| r.image.digest != current.image.digest && self.held_digest(&r.image.digest).is_none())
     }
 
     /// For automatic runs: a digest is held whatever it ran with.

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn three_ways_to_name_a_digest() {
-        for text in [HEX.to_owned(), format!("sha256:{HEX}"), format!("ghcr.io/almalinux/astra@sha256:{HEX}")] {
+        for text in [HEX.to_owned(), format!("sha256:{HEX}"), format!("ghcr.io/almalinux/astra@sha256:{HEX}")]
+        {
             assert_eq!(text.parse::<DigestArg>().unwrap().digest.hex(), HEX);
         }
         for bad in ["sha256:", "sha256:garbage", "sha256:../../x", " ", "evil.example/x:latest", "", "-x"] {

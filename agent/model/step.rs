@@ -17,45 +17,104 @@ use super::secret::Secret;
 /// One act of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    MakeDir { path: PathBuf, mode: u32 },
-    WriteFile { path: PathBuf, mode: u32, content: Content },
+    MakeDir {
+        path: PathBuf,
+        mode: u32,
+    },
+    WriteFile {
+        path: PathBuf,
+        mode: u32,
+        content: Content,
+    },
     /// Keep a hand-made file as `PATH.before-astra`, unless such a copy is there already.
-    KeepBefore { path: PathBuf },
-    RemoveFile { path: PathBuf },
+    KeepBefore {
+        path: PathBuf,
+    },
+    RemoveFile {
+        path: PathBuf,
+    },
     /// Make systemd read its unit files again.
     ReloadUnits,
-    EnableUnits { units: Vec<String> },
-    DisableUnits { units: Vec<String> },
-    StartUnit { unit: String },
-    RestartUnit { unit: String },
-    StopUnit { unit: String },
+    EnableUnits {
+        units: Vec<String>,
+    },
+    DisableUnits {
+        units: Vec<String>,
+    },
+    StartUnit {
+        unit: String,
+    },
+    RestartUnit {
+        unit: String,
+    },
+    StopUnit {
+        unit: String,
+    },
     /// Hand the Caddyfile's bytes to the running Caddy.
     LoadCaddy,
     /// Fetch an image by digest, and check that the engine now knows it by exactly that name and digest.
-    Pull { image: PinnedImage },
+    Pull {
+        image: PinnedImage,
+    },
     /// Run the migration unit of the release on trial to its end.
-    Migrate { release: u64, timeout: Duration },
+    Migrate {
+        release: u64,
+        timeout: Duration,
+    },
     /// Write the environment of the release on trial: what astra.env becomes at the commit.
-    WriteTrialEnv { content: Content },
+    WriteTrialEnv {
+        content: Content,
+    },
     /// No new requests to the instance; those in flight may end.
-    Drain { instance: Target, timeout: Duration },
+    Drain {
+        instance: Target,
+        timeout: Duration,
+    },
     /// Start the release on trial in the instance.
-    Try { instance: Target, candidate: Candidate, fallback: Fallback, stop: Duration, timeout: Duration },
+    Try {
+        instance: Target,
+        candidate: Candidate,
+        fallback: Fallback,
+        stop: Duration,
+        timeout: Duration,
+    },
     /// Start the committed release in the instance.
-    Return { instance: Target, stop: Duration, timeout: Duration },
+    Return {
+        instance: Target,
+        stop: Duration,
+        timeout: Duration,
+    },
     /// Wait for READY and the readiness path.
-    AwaitReady { instance: Target, probe: Probe },
+    AwaitReady {
+        instance: Target,
+        probe: Probe,
+    },
     /// Watch the instances for that long: no restart, ready at the end.
-    Soak { instances: Vec<Target>, time: Duration, probe: Probe },
+    Soak {
+        instances: Vec<Target>,
+        time: Duration,
+        probe: Probe,
+    },
     /// Let Caddy send requests again, and wait until it does.
-    Rejoin { instance: Target },
+    Rejoin {
+        instance: Target,
+    },
     /// Stop the instance, and remove its trial file and marker.
-    StopInstance { instance: Target },
+    StopInstance {
+        instance: Target,
+    },
     /// Wait until the pulled image is on the disk.
     FlushImages,
     /// The commit point: one rename of astra.env.
-    Commit { file: PathBuf, old: Option<ManagedLines>, candidate: Candidate, env: BTreeMap<EnvKey, Secret> },
-    RemoveImage { image: PinnedImage },
+    Commit {
+        file: PathBuf,
+        old: Option<ManagedLines>,
+        candidate: Candidate,
+        env: BTreeMap<EnvKey, Secret>,
+    },
+    RemoveImage {
+        image: PinnedImage,
+    },
 }
 
 /// An instance with all that names it on this host.
@@ -97,7 +156,10 @@ pub struct Probe {
 pub enum Content {
     Plain(Vec<u8>),
     /// An env file: shown by the names of its changed keys alone.
-    Secret { bytes: Vec<u8>, changed: Vec<EnvKey> },
+    Secret {
+        bytes: Vec<u8>,
+        changed: Vec<EnvKey>,
+    },
 }
 
 impl Content {
@@ -173,7 +235,11 @@ impl Step {
     pub fn is_durable(&self) -> bool {
         matches!(
             self,
-            Self::Migrate { .. } | Self::Try { .. } | Self::Return { .. } | Self::StopInstance { .. } | Self::Commit { .. }
+            Self::Migrate { .. }
+                | Self::Try { .. }
+                | Self::Return { .. }
+                | Self::StopInstance { .. }
+                | Self::Commit { .. }
         )
     }
 
@@ -219,7 +285,9 @@ impl fmt::Display for Step {
             Self::WriteFile { path, mode, content } => {
                 write!(f, "write {} ({mode:04o}; {content})", path.display())
             }
-            Self::KeepBefore { path } => write!(f, "keep {} as {}.before-astra", path.display(), path.display()),
+            Self::KeepBefore { path } => {
+                write!(f, "keep {} as {}.before-astra", path.display(), path.display())
+            }
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
             Self::ReloadUnits => f.write_str("reload systemd's unit files"),
             Self::EnableUnits { units } => write!(f, "enable {}", units.join(", ")),
@@ -232,7 +300,9 @@ impl fmt::Display for Step {
             Self::Migrate { release, timeout } => {
                 write!(f, "migrate for release {release} (at most {timeout:?})")
             }
-            Self::WriteTrialEnv { content } => write!(f, "write {} (0600; {content})", super::name::TRIAL_ENV),
+            Self::WriteTrialEnv { content } => {
+                write!(f, "write {} (0600; {content})", super::name::TRIAL_ENV)
+            }
             Self::Drain { instance, timeout } => write!(f, "drain {instance} (at most {timeout:?})"),
             Self::Try { instance, candidate, .. } => {
                 let Candidate { release, .. } = candidate;

@@ -96,7 +96,8 @@ pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
 }
 
 fn instance_unit<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a UnitSeen> {
-    let (_, seen) = inputs.observed.instances.iter().find(|(id, _)| inputs.config.app.name.unit(**id) == name)?;
+    let (_, seen) =
+        inputs.observed.instances.iter().find(|(id, _)| inputs.config.app.name.unit(**id) == name)?;
     Some(&seen.unit)
 }
 

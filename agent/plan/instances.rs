@@ -40,7 +40,8 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
             steps.extend(drop_instance(inputs, *id, Some(seen)));
         }
     }
-    let stray = observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
+    let stray =
+        observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
     steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
     steps
 }
@@ -110,7 +111,8 @@ fn keep(
 fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
-    let is_up = |s: &InstanceSeen| !matches!(s.unit.active.as_str(), "" | "inactive" | "failed") || s.runs.is_some();
+    let is_up =
+        |s: &InstanceSeen| !matches!(s.unit.active.as_str(), "" | "inactive" | "failed") || s.runs.is_some();
     let up = seen.is_some_and(is_up);
     let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
     let mut steps = Vec::new();

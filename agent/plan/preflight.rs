@@ -30,7 +30,11 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
     let least = inputs.config.deploy.min_free;
     if let Some(free) = free.filter(|free| *free < least) {
         problems.push(Problem {
-            what: format!("the image store has {} MiB free, [deploy] min_free wants {}", free >> 20, least >> 20),
+            what: format!(
+                "the image store has {} MiB free, [deploy] min_free wants {}",
+                free >> 20,
+                least >> 20
+            ),
             hint: "free disk space, or lower min_free".into(),
             config: false,
         });
@@ -54,7 +58,10 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
             let target = inputs.target(id);
             problems.push(Problem {
                 what: format!("another process listens on the port of {target} ({})", target.upstream.port()),
-                hint: format!("find it with `ss -tlnp sport = :{}`, or change [app] base_port", target.upstream.port()),
+                hint: format!(
+                    "find it with `ss -tlnp sport = :{}`, or change [app] base_port",
+                    target.upstream.port()
+                ),
                 config: false,
             });
         }

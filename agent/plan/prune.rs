@@ -44,7 +44,9 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
         !image.repo_digests.is_empty() && !image.repo_digests.iter().any(|r| keep.contains(&r.digest))
     });
     surplus
-        .filter_map(|image| image.repo_digests.iter().find(|r| r.repository == inputs.config.app.image.repository))
+        .filter_map(|image| {
+            image.repo_digests.iter().find(|r| r.repository == inputs.config.app.image.repository)
+        })
         .map(|image| Step::RemoveImage { image: image.clone() })
         .collect()
 }

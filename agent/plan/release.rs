@@ -32,7 +32,9 @@ pub struct Request {
 /// Why no plan was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again")]
+    #[error(
+        "release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again"
+    )]
     Held { number: u64, digest: String, run: u64, reason: String },
     #[error("{}", list(.0))]
     Preflight(Vec<Problem>),
@@ -104,7 +106,9 @@ fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: 
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let Some(committed) = inputs.committed() else { return Vec::new() };
     let current = inputs.env_file();
-    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.observed.env_values) else { return Vec::new() };
+    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.observed.env_values) else {
+        return Vec::new();
+    };
     let changed: Vec<_> = env::changed(&current, &wanted).iter().map(ToString::to_string).collect();
     let mut pending = Vec::new();
     if !changed.is_empty() {
@@ -130,7 +134,9 @@ fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
         && tidy
         && inputs.config.instances().all(|id| {
             let seen = inputs.observed.instances.get(&id);
-            seen.is_some_and(|i| i.ready && i.runs.as_ref().is_some_and(|r| r.release == candidate.release.number))
+            seen.is_some_and(|i| {
+                i.ready && i.runs.as_ref().is_some_and(|r| r.release == candidate.release.number)
+            })
         })
 }
 
@@ -195,8 +201,10 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
         let instance = inputs.target(*id);
         let fallback = fallback(inputs, *id);
         match fallback {
-            Fallback::Committed { .. } if drains => steps
-                .push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout }),
+            Fallback::Committed { .. } if drains => steps.push(Step::Drain {
+                instance: instance.clone(),
+                timeout: inputs.config.deploy.drain_timeout,
+            }),
             // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
             Fallback::Stopped if drains => steps.push(Step::WriteFile {
                 path: id.marker(),

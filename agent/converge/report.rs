@@ -1,0 +1,127 @@
+//! How a run went: what is told at its end, to people and to programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::entry::{Entry, Verb};
+use crate::model::image::PinnedImage;
+use crate::model::outcome::Outcome;
+
+/// How it went.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub outcome: Outcome,
+    pub exit_code: u8,
+    pub verb: Verb,
+    /// Nothing differed from what was wanted.
+    pub nothing_to_do: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<PinnedImage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub warnings: Vec<String>,
+    /// Seconds per phase, in the order in which they were first met.
+    pub phases: Vec<(&'static str, f64)>,
+    pub seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+}
+
+/// What Caddy saw while the run lasted.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Requests {
+    pub served: u64,
+    /// Answers 502 to 504 that Caddy itself made because no instance gave one.
+    pub failed: u64,
+    /// Upper bound, in seconds, of the latency that 99 of 100 requests stayed under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
+}
+
+/// Seconds per phase.
+#[derive(Default)]
+pub(super) struct Book(std::cell::RefCell<(Vec<&'static str>, BTreeMap<&'static str, f64>)>);
+
+impl Book {
+    pub(super) fn add(&self, phase: &'static str, elapsed: Duration) {
+        let mut book = self.0.borrow_mut();
+        if !book.0.contains(&phase) {
+            book.0.push(phase);
+        }
+        *book.1.entry(phase).or_default() += elapsed.as_secs_f64();
+    }
+
+    pub(super) fn into_report(self, report: &mut Report) {
+        let (order, seconds) = self.0.into_inner();
+        for phase in order {
+            let more = seconds.get(phase).copied().unwrap_or_default();
+            match report.phases.iter_mut().find(|(name, _)| *name == phase) {
+                Some((_, sum)) => *sum += more,
+                None => report.phases.push((phase, more)),
+            }
+        }
+    }
+}
+
+/// The first thing that went wrong.
+pub(super) fn reason(entries: &[Entry]) -> Option<String> {
+    let undo = entries.iter().find_map(|e| match e {
+        Entry::UndoFailed { error, .. } => Some(format!("; then, taking it back: {error}")),
+        _ => None,
+    });
+    let first = entries.iter().find_map(|e| match e {
+        Entry::Failed { error, .. } => Some(error.clone()),
+        Entry::Interrupted { signal } => Some(format!("stopped by {signal}")),
+        _ => None,
+    })?;
+    Some(first + &undo.unwrap_or_default())
+}
+
+impl Report {
+    pub(super) fn new(verb: Verb) -> Self {
+        Self {
+            outcome: Outcome::Converged,
+            exit_code: 0,
+            verb,
+            nothing_to_do: true,
+            release: None,
+            image: None,
+            error: None,
+            warnings: Vec::new(),
+            phases: Vec::new(),
+            seconds: 0.0,
+            requests: None,
+        }
+    }
+
+    pub(super) fn warn(&mut self, text: &str) {
+        self.warnings.push(text.to_owned());
+    }
+}
+
+/// The smallest bucket bound that 99 of 100 requests between two moments stayed under.
+fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
+    let earlier =
+        |bound: f64| before.iter().find(|(b, _)| b.total_cmp(&bound).is_eq()).map_or(0, |(_, n)| *n);
+    let grown: Vec<_> = after.iter().map(|(bound, n)| (*bound, n.saturating_sub(earlier(*bound)))).collect();
+    let (_, all) = grown.last().filter(|(_, n)| *n > 0)?;
+    grown
+        .iter()
+        .find(|(_, n)| n.saturating_mul(100) >= all.saturating_mul(99))
+        .map(|(bound, _)| *bound)
+        .filter(|b| b.is_finite())
+}
+
+impl Requests {
+    pub(super) fn between(before: &crate::host::caddy::Metrics, after: &crate::host::caddy::Metrics) -> Self {
+        Self {
+            served: after.requests_total().saturating_sub(before.requests_total()),
+            failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
+            p99: p99(&before.durations(), &after.durations()),
+        }
+    }
+}
