@@ -150,10 +150,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Stamped>> {
     for (number, line) in lines.enumerate() {
         entries.push(serde_json::from_slice(line).with_context(|| format!("line {}", number + 1))?);
     }
-    if let Some(Stamped { entry, .. }) = entries.first() {
-        if !matches!(entry, Entry::Opened { .. }) {
-            bail!("line 1: the run does not begin with an `opened` entry");
-        }
+    if entries.first().is_some_and(|first: &Stamped| !matches!(first.entry, Entry::Opened { .. })) {
+        bail!("line 1: the run does not begin with an `opened` entry");
     }
     Ok(entries)
 }

@@ -11,6 +11,9 @@ use crate::converge::{Event, Watch};
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠛"];
 const TICK: Duration = Duration::from_millis(100);
 
+/// Takes what a step waits for.
+pub type Detail = Rc<dyn Fn(&str)>;
+
 /// The step under way, as the spinner draws it.
 struct Now {
     text: String,
@@ -19,7 +22,7 @@ struct Now {
 }
 
 /// Progress for `--json` (nothing), a terminal, or a pipe.
-pub fn watch(json: bool) -> (Watch, Rc<dyn Fn(&str)>) {
+pub fn watch(json: bool) -> (Watch, Detail) {
     if json {
         return (Rc::new(|_| ()), Rc::new(|_| ()));
     }

@@ -105,10 +105,9 @@ impl History {
 
     fn add(&mut self, run: &RunRecord) {
         let Some(opened) = run.opened() else { return };
-        if let Some(new) = opened.new {
-            if !self.releases.iter().any(|r| r.number == new.number) {
-                self.releases.push(new.clone());
-            }
+        let known = |new: &&Release| self.releases.iter().any(|r| r.number == new.number);
+        if let Some(new) = opened.new.filter(|new| !known(new)) {
+            self.releases.push(new.clone());
         }
         if let Some(release) = run.committed() {
             self.commit(release, opened.verb, run.id);

@@ -25,7 +25,7 @@ fn pointer(inputs: &Inputs<'_>) -> Option<Step> {
         Some(target) => {
             let bytes = format!("{}\n", target.image).into_bytes();
             let differs = seen.is_none_or(|f| f.bytes != bytes);
-            differs.then(|| Step::WriteFile { path, mode: 0o644, content: Content::Plain(bytes) })
+            differs.then_some(Step::WriteFile { path, mode: 0o644, content: Content::Plain(bytes) })
         }
         None => seen.map(|_| Step::RemoveFile { path }),
     }
