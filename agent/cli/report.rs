@@ -61,17 +61,20 @@ fn next(report: &Report) -> Option<&'static str> {
     })
 }
 
-/// The host is what it should be.
-pub fn nothing_to_do(_: &Foreman<'_>, look: &Look, as_json: bool) {
+/// The host is what it should be; what only a deploy would change is told, not done.
+pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
     let current = look.history.current();
+    let pending = crate::plan::release::pending(&foreman.inputs(look));
     if as_json {
         let release = current.map(|r| r.number);
-        out::json(
-            &json!({ "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release }),
-        );
-    } else {
-        let what = current.map(|r| format!(": release {} ({})", r.number, r.image)).unwrap_or_default();
-        out::line(&format!("nothing to do{what}"));
+        return out::json(&json!({
+            "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release, "pending": pending,
+        }));
+    }
+    let what = current.map(|r| format!(": release {} ({})", r.number, r.image)).unwrap_or_default();
+    out::line(&format!("nothing to do{what}"));
+    for pending in &pending {
+        out::warning(pending);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
 use crate::model::fingerprint::Fingerprint;
 use crate::model::image::PinnedImage;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
+use crate::model::observed::Running;
 use crate::model::plan::Plan;
 use crate::model::release::{Candidate, Release};
 use crate::model::secret::Secret;
@@ -123,6 +124,16 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
         pending.push("astra.env was edited by hand: deploy brings that into service".to_owned());
     }
+    for (id, seen) in &inputs.observed.instances {
+        let other =
+            seen.runs.as_ref().filter(|r| r.release == committed.release && r.image != committed.image);
+        if let Some(runs) = other {
+            pending.push(format!(
+                "instance {id} runs {}, astra.env names another image: deploy mends that",
+                runs.image
+            ));
+        }
+    }
     pending
 }
 
@@ -135,7 +146,9 @@ fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
         && inputs.config.instances().all(|id| {
             let seen = inputs.observed.instances.get(&id);
             seen.is_some_and(|i| {
-                i.ready && i.runs.as_ref().is_some_and(|r| r.release == candidate.release.number)
+                let same =
+                    |r: &Running| r.release == candidate.release.number && r.image == candidate.release.image;
+                i.ready && i.runs.as_ref().is_some_and(same)
             })
         })
 }
