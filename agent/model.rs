@@ -1,5 +1,6 @@
 //! Floor 1: the words everything else is written in. Pure data and parsing; no clock, no file, no network.
 
+pub mod checkup;
 pub mod cron;
 pub mod digest;
 pub mod entry;
@@ -11,6 +12,8 @@ pub mod name;
 pub mod observed;
 pub mod outcome;
 pub mod plan;
+pub mod policy;
 pub mod release;
 pub mod secret;
 pub mod step;
+pub mod token;

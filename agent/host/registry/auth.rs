@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::host::http::sensitive;
 use crate::model::image::Repository;
 use crate::model::secret::Secret;
+use crate::model::token::decode;
 
 /// A name and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,21 +206,6 @@ pub(in super::super) fn encode(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// The inverse of [`encode`]; padding may be missing.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
-    for letter in text.trim().trim_end_matches('=').bytes() {
-        let digit = BASE64.iter().position(|known| *known == letter)?;
-        bits = bits << 6 | u32::try_from(digit).ok()?;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 255).ok()?);
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
