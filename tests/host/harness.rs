@@ -12,7 +12,7 @@ const CLI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host");
 /// Seconds; a command that hangs fails its test, and not the whole run.
 const COMMAND_LIMIT: &str = "300";
 const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A booted host. It goes when this is dropped, or the test process dies.
 pub struct Host {

@@ -206,10 +206,10 @@ impl Generator {
     async fn websocket(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             match timeout(LIMIT, self.open()).await {
-                Ok(Ok((socket, version))) => {
+                Ok(Ok((socket, who))) => {
                     self.report().websockets.opened += 1;
                     if let Err(error) = self.talk(socket, &mut stop).await {
-                        let cut = Cut { at: self.at(), version, reason: chain(&*error) };
+                        let cut = Cut { at: self.at(), who, reason: chain(&*error) };
                         self.report().websockets.cuts.push(cut);
                     }
                 }
@@ -227,12 +227,12 @@ impl Generator {
         note(&mut report.websockets.errors, at, error);
     }
 
-    /// An open socket, and the version of the app that it is connected to.
+    /// An open socket, and its greeting: version and container that it is connected to.
     async fn open(&self) -> Fallible<(WebSocketStream<TcpStream>, String)> {
         let stream = TcpStream::connect(("127.0.0.1", self.args.port)).await?;
         let (mut socket, _) = client_async(format!("ws://{}/ws", self.args.host), stream).await?;
         let hello = socket.next().await.ok_or("closed before its greeting")??;
-        Ok((socket, first_word(hello.to_text()?)))
+        Ok((socket, hello.to_text()?.to_owned()))
     }
 
     /// Echoes until told to stop; an error is a cut.

@@ -4,7 +4,12 @@
 // In a test a panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod broken;
+mod deploy;
+mod digests;
 mod harness;
+mod install;
 mod report;
+mod rollback;
 mod site;
 mod smoke;

@@ -50,6 +50,7 @@ pub struct Event {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cut {
     pub at: f64,
-    pub version: String,
+    /// Version and container that it was connected to.
+    pub who: String,
     pub reason: String,
 }

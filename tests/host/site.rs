@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::harness::{Host, Output};
+use crate::report::Report;
 
 pub const CONFIG: &str = r#"
 [app]
@@ -111,7 +112,7 @@ impl Host {
     /// Every file that the agent may write, journal and locks excepted: mode,
     /// owner, time of change, content.
     pub fn files(&self) -> String {
-        let places = "/etc/astra /etc/systemd/system /etc/tmpfiles.d /run/astra /var/lib/caddy";
+        let places = "/etc/astra /etc/systemd/system /etc/tmpfiles.d /run/astra";
         let find = format!("find {places} -type f ! -name run.lock -print0 | sort -z");
         let each = "xargs -0 -r sh -c 'stat -c \"%a %U %y %n\" \"$@\"; sha256sum \"$@\"' sh";
         self.sh(&format!("{find} | {each}; find {places} -type l -printf '%p %l\\n' | sort")).ok().stdout
@@ -127,5 +128,16 @@ impl Host {
         assert!(containers.lines().all(|c| c.ends_with(" running")), "{containers}");
         let wanted = self.status()["instances"].as_array().unwrap().len() + 1;
         assert_eq!(containers.lines().count(), wanted, "{containers}");
+    }
+}
+
+impl Report {
+    /// Every kind of request flowed, and none was lost.
+    #[track_caller]
+    pub fn assert_lossless(&self) {
+        assert_eq!((self.failed, self.websockets.failed), (0, 0), "{self:#?}");
+        assert!(self.kinds.values().all(|kind| kind.total > 0), "{self:#?}");
+        let Self { total, failed, seconds, rate, .. } = self;
+        println!("{total} requests, {failed} failed, {seconds:.1} s, {rate:.0}/s");
     }
 }

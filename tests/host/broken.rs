@@ -1,0 +1,87 @@
+//! Releases that are no good: the committed one serves, and the reason is told.
+
+use crate::harness::{Host, Output};
+use crate::site::{ENV_FILE, config_with, installed_with};
+
+const SHORT: [(&str, &str); 2] = [
+    ("timeout = \"60s\"", "timeout = \"10s\""),
+    // Longer than `flaps` lives (2 s).
+    ("soak = \"1s\"", "soak = \"3s\"\ndrain_timeout = \"6s\""),
+];
+
+const NASTY: [(&str, &str); 2] = [
+    ("instances = 2", "instances = 2\nstop_timeout = \"2s\""),
+    ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\""),
+];
+
+/// Deploys a release that must not come to stay.
+fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
+    let env = host.read(ENV_FILE);
+    let load = host.load(200).websockets(0).start();
+    let deploy = host.deploy(tag);
+    let report = load.stop();
+    let Output { stdout, .. } = &deploy;
+    println!("== {tag}\n{stdout}");
+    assert_eq!(deploy.code(), 3, "{tag}: {stdout}{}", deploy.stderr);
+    for reason in reasons {
+        assert!(stdout.contains(reason), "{tag}: no {reason:?} in {stdout}");
+    }
+    report.assert_lossless();
+    assert_eq!(report.versions.keys().collect::<Vec<_>>(), ["v1"], "{tag}");
+    assert_eq!(host.read(ENV_FILE), env, "{tag}");
+    host.assert_tidy();
+    assert_told(host, tag, reasons[0]);
+}
+
+/// `status` and `history` know it, and nobody tries it again by mistake.
+fn assert_told(host: &Host, tag: &str, reason: &str) {
+    let status = host.status();
+    let digest = host.digest(tag);
+    let held = status["held"].as_array().unwrap().iter().find(|held| held["digest"] == digest.as_str());
+    let held = held.unwrap_or_else(|| panic!("{tag} is not held: {status:#}"));
+    assert!(held["reason"].as_str().unwrap().contains(reason), "{held:#}");
+    assert_eq!(status["release"], 1);
+
+    let last = &host.history()[0];
+    assert_eq!(last["release"]["image"], host.image(tag).as_str(), "{last:#}");
+    assert!(last["reason"].as_str().unwrap().contains(reason), "{last:#}");
+    assert!(last["outcome"].to_string().contains("release"), "{last:#}");
+
+    let again = host.agent(["deploy"]);
+    assert_eq!(again.code(), 1, "{}", again.stdout);
+    assert!(again.stderr.contains("held") && again.stderr.contains("--force"), "{}", again.stderr);
+}
+
+#[test]
+fn a_broken_release_is_taken_back_and_nobody_notices() {
+    let host = installed_with("broken", &config_with(SHORT));
+    let second = host.sh("systemctl show -p InvocationID astra-app@2").ok().stdout;
+    deploy_broken(&host, "exits", &["exit code 3", "APP_FAULT=exits: no good reason to live"]);
+    deploy_broken(&host, "never-ready", &["within 10s", "APP_FAULT=never-ready: never listening"]);
+    deploy_broken(&host, "not-ready", &["/readyz answered 503: not ready: APP_FAULT=not-ready"]);
+    deploy_broken(&host, "flaps", &["exited with code 4", "APP_FAULT=flaps"]);
+    assert_eq!(host.sh("systemctl show -p InvocationID astra-app@2").ok().stdout, second, "not its turn");
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+}
+
+#[test]
+fn a_migration_that_fails_touches_no_instance() {
+    let host = installed_with("migration", &config_with(SHORT));
+    let before = host.invocations();
+    deploy_broken(&host, "migrate-fails", &["the migration ended with code 1", "this migration fails on purpose"]);
+    assert_eq!(host.invocations(), before);
+}
+
+#[test]
+fn a_release_that_ends_badly_is_replaced_without_loss() {
+    let host = installed_with("nasty", &config_with(NASTY));
+    for tag in ["ignores-term", "dies-on-term", "v2"] {
+        let load = host.load(200).websockets(2).start();
+        let deploy = host.deploy(tag);
+        println!("== {tag}\n{}", deploy.stdout);
+        load.stop().assert_lossless();
+        deploy.ok();
+        assert_eq!(host.versions([1, 2]), [tag, tag]);
+        host.assert_tidy();
+    }
+}

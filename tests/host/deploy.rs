@@ -1,0 +1,96 @@
+//! Deploys under traffic: nobody notices.
+
+use crate::harness::Host;
+use crate::report::{Cut, Report};
+use crate::site::{CONFIG, ENV_FILE, config_with, installed_with};
+
+/// Long enough for an event stream (5 s), so that only WebSockets are still
+/// there when it is over.
+const DRAIN: (&str, &str) = ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\"");
+const SURGE: (&str, &str) = ("[deploy]", "[deploy]\nstrategy = \"surge\"");
+const ALONE: (&str, &str) = ("instances = 2", "instances = 1");
+
+/// Deploys v2 over v1 under 500 requests a second.
+fn deploy_under_load(host: &Host, websockets: usize) -> Report {
+    let load = host.load(500).websockets(websockets).start();
+    host.wait("curl -sf --max-time 1 localhost/", std::time::Duration::from_secs(5));
+    let deploy = host.deploy("v2");
+    println!("{}", deploy.stdout);
+    let report = load.stop();
+    assert!(deploy.ok().stdout.contains(" 0 failed in Caddy"));
+    report
+}
+
+#[track_caller]
+fn assert_v2_after_v1(host: &Host) {
+    assert_eq!(host.env("APP_IMAGE"), host.image("v2"));
+    assert_eq!(host.read("/etc/astra/last_app_image").trim(), host.image("v1"));
+    host.assert_tidy();
+}
+
+#[test]
+fn a_rolling_deploy_loses_no_request_and_cuts_only_the_websockets_that_it_drains() {
+    let host = installed_with("rolling", &config_with([DRAIN]));
+    let report = deploy_under_load(&host, 10);
+    report.assert_lossless();
+    assert_v2_after_v1(&host);
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    assert!(report.versions.contains_key("v1") && report.versions.contains_key("v2"), "{report:#?}");
+
+    // One instance after the other, each when its drain time-out was over.
+    let cuts = &report.websockets.cuts;
+    let mut drained: Vec<&str> = cuts.iter().map(|cut| cut.who.as_str()).collect();
+    drained.dedup();
+    assert_eq!(drained.len(), 2, "{cuts:#?}");
+    assert!(drained.iter().all(|who| who.starts_with("v1 ")), "{cuts:#?}");
+    let times: Vec<f64> = drained.iter().map(|who| first(cuts, who).at).collect();
+    assert!(times[0] > 6.0 && times[1] - times[0] > 6.0, "{cuts:#?}");
+}
+
+fn first<'a>(cuts: &'a [Cut], who: &str) -> &'a Cut {
+    cuts.iter().find(|cut| cut.who == who).unwrap()
+}
+
+#[test]
+fn a_surge_deploy_loses_no_request_and_leaves_no_spare() {
+    let host = installed_with("surge", &config_with([DRAIN, SURGE]));
+    deploy_under_load(&host, 0).assert_lossless();
+    assert_v2_after_v1(&host);
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+}
+
+#[test]
+fn a_single_instance_is_deployed_with_a_spare_and_loses_no_request() {
+    let host = installed_with("single", &config_with([DRAIN, ALONE]));
+    let deploy = deploy_under_load(&host, 0);
+    deploy.assert_lossless();
+    assert_v2_after_v1(&host);
+    assert_eq!(host.versions([1]), ["v2"]);
+}
+
+#[test]
+fn the_env_file_stays_as_a_person_wrote_it() {
+    let host = installed_with("env", CONFIG);
+    let handmade = "# by hand, and odd\n\n  INDENTED=1\nEMPTY=\nEQUALS=a=b#c\nTAIL=last";
+    let written = host.read(ENV_FILE);
+    host.write(ENV_FILE, &format!("{handmade}\n{written}"));
+    host.deploy("v2").ok();
+    assert_eq!(unmanaged(&host.read(ENV_FILE)), unmanaged(&format!("{handmade}\n{written}")));
+    assert_eq!(host.sh("podman exec astra-app-1 printenv EQUALS").ok().stdout, "a=b#c\n");
+
+    // What operators are used to.
+    host.sh(&format!("sed -i s/^EMPTY=/EMPTY=no-longer/ {ENV_FILE}")).ok();
+    host.sh("systemctl restart astra-app@1 astra-app@2 astra-caddy").ok();
+    host.wait("curl -sSf localhost/readyz", std::time::Duration::from_secs(20));
+    for instance in ["astra-app-1", "astra-app-2"] {
+        let seen = host.sh(&format!("podman exec {instance} printenv EMPTY")).ok().stdout;
+        assert_eq!(seen, "no-longer\n");
+    }
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+}
+
+/// All but the lines that the agent owns.
+fn unmanaged(file: &str) -> String {
+    let managed = ["APP_IMAGE=", "ASTRA_RELEASE=", "APP_ARGS=", "APP_COMMAND="];
+    file.lines().filter(|line| !managed.iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,43 @@
+//! The way back.
+
+use crate::site::{config_with, installed_with};
+
+const NO_SOAK: (&str, &str) = ("soak = \"1s\"", "soak = \"0s\"");
+
+#[test]
+fn two_rollbacks_without_a_registry_go_two_releases_back() {
+    let host = installed_with("rollback", &config_with([NO_SOAK]));
+    host.deploy("v2").ok();
+    host.deploy("v3").ok();
+    let (v1, v2) = (host.image("v1"), host.image("v2"));
+    host.sh("systemctl stop docker-registry").ok();
+    assert_eq!(host.status()["rollback_to"], v2.as_str());
+    host.agent(["rollback"]).ok();
+    assert_eq!((host.env("APP_IMAGE"), host.versions([1, 2])), (v2, ["v2".into(), "v2".into()]));
+    assert_eq!(host.status()["rollback_to"], v1.as_str());
+    host.agent(["rollback"]).ok();
+    assert_eq!((host.env("APP_IMAGE"), host.versions([1, 2])), (v1, ["v1".into(), "v1".into()]));
+    host.assert_tidy();
+
+    let end = host.agent(["rollback"]);
+    assert_eq!(end.code(), 1);
+    assert!(end.stderr.contains("no earlier release"), "{}", end.stderr);
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+}
+
+#[test]
+fn the_release_rolled_away_from_comes_back_only_by_force() {
+    let host = installed_with("force", &config_with([NO_SOAK]));
+    host.deploy("v2").ok();
+    host.agent(["rollback"]).ok();
+    let before = (host.files(), host.invocations());
+    let refused = host.agent(["deploy"]);
+    assert_eq!(refused.code(), 1, "{}", refused.stdout);
+    assert!(refused.stderr.contains("held") && refused.stderr.contains("rolled back"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`--force` tries it again"), "{}", refused.stderr);
+    assert_eq!((host.files(), host.invocations()), before);
+
+    host.agent(["deploy", "--force"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    assert_eq!(host.status()["held"].as_array().unwrap().len(), 0);
+}
