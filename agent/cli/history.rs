@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use serde::Serialize;
 
 use super::out::{self, GREEN, RED, paint};
-use super::{session, status};
+use super::session;
 use crate::converge::Refused;
 use crate::journal::Journal;
 use crate::model::entry::{Entry, Verb};
@@ -60,7 +60,7 @@ pub fn run(lines: usize, json: bool) -> Result<u8, Refused> {
             row.actor,
         ));
         if let Some(reason) = &row.reason {
-            out::line(&format!("         {}", status::first_line(reason)));
+            out::line(&format!("         {}", out::first_line(reason)));
         }
     }
     Ok(0)

@@ -10,11 +10,12 @@ use tokio::time::{Instant, sleep};
 use super::session::{self, Session};
 use super::{How, Mutate, Verb, out, progress, report, unit};
 use crate::converge::{Ask, Back, Refused, Want};
+use crate::host::failpoint;
 use crate::host::lock::{Lock, LockError};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb as Name;
 use crate::model::name::LOCK;
-use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE, Outcome};
+use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE};
 use crate::plan::migrations::Wish;
 
 /// A first boot comes up with a network and a registry that are not there yet.
@@ -44,6 +45,7 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let session = Session::open(detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let lock = take_lock(ask.verb, wait).await?;
+    failpoint::reach("locked", 0, ask.verb.as_str());
     let foreman = session.foreman(watch)?;
     let mut tries = 1;
     loop {
@@ -139,13 +141,4 @@ fn back(to: Option<&str>) -> Result<Back, Refused> {
     let arg = parsed
         .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("--to: {e}, and no release number") })?;
     Ok(Back::Digest(arg.digest))
-}
-
-/// What is told of a run that was killed: systemd has started recover by then.
-pub(super) fn killed(signal: i32) -> Refused {
-    let error = anyhow!(
-        "the run was killed (signal {signal}); systemd has started astra-agent-recover, which brings back the \
-         committed release\n  hint: `astra-agent status` shows what runs"
-    );
-    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
 }

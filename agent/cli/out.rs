@@ -56,3 +56,8 @@ pub fn time(millis: u64) -> String {
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
     crate::host::facts::rfc3339(at).replace('T', " ")
 }
+
+/// What a long error is about; the rest of it is for the journal.
+pub fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

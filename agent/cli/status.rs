@@ -108,7 +108,7 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
             .map(|h| Held {
                 release: h.release.number,
                 digest: h.release.image.digest.to_string(),
-                reason: first_line(&h.reason).to_owned(),
+                reason: out::first_line(&h.reason).to_owned(),
             })
             .collect(),
         drift: foreman.keep_plan(look, Verb::Reconcile).steps.iter().map(ToString::to_string).collect(),
@@ -123,7 +123,7 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
                 verb: opened.verb,
                 at: out::time(opened.at),
                 outcome: closed.map(|(outcome, _, _)| outcome),
-                reason: closed.and_then(|(_, reason, _)| reason.map(first_line).map(str::to_owned)),
+                reason: closed.and_then(|(_, reason, _)| reason.map(out::first_line).map(str::to_owned)),
             })
         }),
     }
@@ -177,8 +177,4 @@ fn text(status: &Status) -> String {
         row("last run", &format!("{} {} at {}: {outcome}{reason}", run.run, run.verb.as_str(), run.at));
     }
     text
-}
-
-pub(super) fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

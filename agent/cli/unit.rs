@@ -3,13 +3,16 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{mutate, out, session};
+use anyhow::anyhow;
+
+use super::{out, session};
 use crate::converge::{NOBODY, Refused};
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
 use crate::model::entry::Verb;
 use crate::model::name::RECOVER_UNIT;
+use crate::model::outcome::Outcome;
 
 /// The hardening of every process of the agent that works: units/sandbox.conf.
 const SANDBOX: &str = include_str!("../../units/sandbox.conf");
@@ -69,7 +72,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     };
     match (exit.code, exit.signal) {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(1)),
-        (None, signal) => Err(mutate::killed(signal.unwrap_or_default())),
+        (None, signal) => Err(killed(signal.unwrap_or_default())),
     }
 }
 
@@ -79,4 +82,13 @@ fn environment() -> Vec<(String, String)> {
     let mut env = vec![(ACTOR.to_owned(), actor(false))];
     env.extend(passed.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     env
+}
+
+/// What is told of a run that was killed: systemd has started recover by then.
+fn killed(signal: i32) -> Refused {
+    let error = anyhow!(
+        "the run was killed (signal {signal}); systemd has started astra-agent-recover, which brings back the \
+         committed release\n  hint: `astra-agent status` shows what runs"
+    );
+    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
 }
