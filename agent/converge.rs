@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::config::Config;
 use crate::host::lock::Lock;
 use crate::host::observe::Scope;
-use crate::host::{Host, perform};
+use crate::host::{Host, failpoint, perform};
 use crate::journal::Journal;
 use crate::model::entry::{Entry, Verb};
 use crate::model::fingerprint::HostKey;
@@ -251,7 +251,9 @@ impl Foreman<'_> {
         report: &mut Report,
     ) -> Result<Outcome, Refused> {
         let mut file = self.journal.open()?;
+        failpoint::reach("before", 0, "open");
         file.append(&self.opening(ask, look, plan), true)?;
+        failpoint::reach("after", 0, "open");
         for warning in &plan.warnings {
             report.warn(warning);
         }
@@ -264,8 +266,10 @@ impl Foreman<'_> {
             let text = step.to_string();
             let of = plan.steps.len();
             (self.watch)(&Event::Step { number, of, text: &text, undoing });
+            failpoint::reach("before", number, &text);
             let begun = Instant::now();
             let performed = self.perform(step, undoing || committed).await;
+            failpoint::reach("after", number, &text);
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
             book.add(if undoing { "undo" } else { step.phase() }, elapsed);
@@ -277,9 +281,11 @@ impl Foreman<'_> {
         book.into_report(report);
         let reason = report::reason(&entries);
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
+        failpoint::reach("before", 0, "close");
         if let Err(error) = file.append(&closed, true) {
             report.warn(&format!("{error:#}"));
         }
+        failpoint::reach("after", 0, "close");
         report.outcome = outcome;
         report.error = reason;
         report.nothing_to_do = false;
@@ -408,7 +414,10 @@ impl Foreman<'_> {
         let done = async {
             let look = self.look(true).await?;
             for step in prune::housekeeping(&self.inputs(&look)) {
-                self.host.perform(&step).await.with_context(|| step.to_string())?;
+                let text = step.to_string();
+                failpoint::reach("before", 0, &text);
+                self.host.perform(&step).await.with_context(|| text.clone())?;
+                failpoint::reach("after", 0, &text);
             }
             anyhow::Ok(())
         };

@@ -13,6 +13,7 @@ use crate::model::observed::{Engine, UnitSeen};
 pub mod caddy;
 pub mod engine;
 pub mod facts;
+pub mod failpoint;
 pub mod files;
 pub mod http;
 pub mod instance;

@@ -19,7 +19,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::facts;
+use super::{facts, failpoint};
 use crate::model::observed::FileSeen;
 use walk::Walk;
 
@@ -90,6 +90,7 @@ impl Files {
             fchmod(&file, Mode::from_bits_truncate(mode & 0o7777))?;
             file.write_all(bytes)?;
             file.sync_all()?;
+            failpoint::reach("rename", 0, &name.to_string_lossy());
             Ok(renameat(&dir, temp.as_os_str(), &dir, name)?)
         })();
         if written.is_err() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
-use super::Host;
 use super::perform::HostFault;
 use super::probe::probe;
 use super::systemd::JobResult;
+use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::observed::UnitSeen;
@@ -140,6 +140,7 @@ impl Host {
         // What runs there now is another release: its stop says nothing about the one to come.
         let stopped = self.systemd.stop(&instance.unit, stop + STOP_MARGIN).await;
         stopped.context(HostFault("stopping what ran before"))?;
+        failpoint::reach("stopped", 0, &instance.unit);
         (self.detail)("starting");
         self.since.set(Instant::now());
         match self.systemd.start(&instance.unit, start).await {

@@ -68,7 +68,11 @@ fn a_broken_release_is_taken_back_and_nobody_notices() {
 fn a_migration_that_fails_touches_no_instance() {
     let host = installed_with("migration", &config_with(SHORT));
     let before = host.invocations();
-    deploy_broken(&host, "migrate-fails", &["the migration ended with code 1", "this migration fails on purpose"]);
+    deploy_broken(
+        &host,
+        "migrate-fails",
+        &["the migration ended with code 1", "this migration fails on purpose"],
+    );
     assert_eq!(host.invocations(), before);
 }
 

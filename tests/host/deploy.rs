@@ -92,5 +92,8 @@ fn the_env_file_stays_as_a_person_wrote_it() {
 /// All but the lines that the agent owns.
 fn unmanaged(file: &str) -> String {
     let managed = ["APP_IMAGE=", "ASTRA_RELEASE=", "APP_ARGS=", "APP_COMMAND="];
-    file.lines().filter(|line| !managed.iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n")
+    file.lines()
+        .filter(|line| !managed.iter().any(|key| line.starts_with(key)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

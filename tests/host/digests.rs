@@ -7,9 +7,7 @@ use crate::site::{config_with, installed_with};
 fn a_digest_has_three_forms() {
     let host = installed_with("digests", &config_with([("soak = \"1s\"", "soak = \"0s\"")]));
     let (v2, v3) = (host.digest("v2"), host.digest("v3"));
-    for (version, form) in
-        [("v2", v2["sha256:".len()..].to_owned()), ("v3", v3), ("v1", host.image("v1"))]
-    {
+    for (version, form) in [("v2", v2["sha256:".len()..].to_owned()), ("v3", v3), ("v1", host.image("v1"))] {
         host.agent(["deploy-sha", &form]).ok();
         assert_eq!(host.env("APP_IMAGE"), host.image(version), "{form}");
         assert_eq!(host.versions([1, 2]), [version, version]);
@@ -79,7 +77,8 @@ fn a_digest_that_the_registry_does_not_have_is_nobodys_release() {
     let before = (host.files(), host.invocations());
     let manifest = |path: &str| format!("curl -sSf -H 'Accept: {MANIFEST}' localhost:5000/v2/{path}");
     let config = host.sh(&format!("{} | jq -r .config.digest", manifest("astra/manifests/v2"))).ok().stdout;
-    let caddy = host.sh(&format!("{} | sha256sum | cut -d' ' -f1", manifest("caddy/manifests/2"))).ok().stdout;
+    let caddy =
+        host.sh(&format!("{} | sha256sum | cut -d' ' -f1", manifest("caddy/manifests/2"))).ok().stdout;
     for digest in [&"0".repeat(64), config.trim(), caddy.trim()] {
         let said = host.agent(["deploy-sha", digest]);
         assert_eq!(said.code(), 1, "{digest}: {}{}", said.stdout, said.stderr);

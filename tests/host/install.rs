@@ -54,7 +54,11 @@ fn a_config_that_cannot_be_meant_touches_nothing() {
         for verb in ["deploy", "install", "check"] {
             let said = host.agent([verb]);
             assert_eq!(said.code(), 2, "{verb}: {}{}", said.stdout, said.stderr);
-            assert!(words.iter().all(|word| said.stderr.contains(word)), "{verb}: {words:?}\n{}", said.stderr);
+            assert!(
+                words.iter().all(|word| said.stderr.contains(word)),
+                "{verb}: {words:?}\n{}",
+                said.stderr
+            );
         }
         host.write(CONFIG_FILE, CONFIG);
     }
