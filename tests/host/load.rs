@@ -8,7 +8,7 @@ mod report;
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use clap::Parser;
@@ -125,7 +125,8 @@ impl Generator {
                 .pool_max_idle_per_host(idle)
                 .build_http()
         };
-        let mut report = Report::default();
+        let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mut report = Report { began: began.map_or(0.0, |t| t.as_secs_f64()), ..Report::default() };
         for kind in Kind::ALL {
             report.kinds.insert(kind.name().into(), report::Kind::default());
         }
@@ -157,14 +158,21 @@ impl Generator {
         if let Some(latencies) = self.latencies.get(kind as usize) {
             lock(latencies).push(begun.elapsed());
         }
-        self.count(kind, result);
+        self.count(kind, begun, result);
     }
 
-    fn count(&self, kind: Kind, result: Fallible<String>) {
+    fn count(&self, kind: Kind, begun: Instant, result: Fallible<String>) {
         let at = self.at();
+        let second = begun.duration_since(self.start).as_secs() as usize;
         let mut report = self.report();
         let report = &mut *report;
         report.total += 1;
+        if report.timeline.len() <= second {
+            report.timeline.resize(second + 1, report::Second::default());
+        }
+        if let Some(second) = report.timeline.get_mut(second) {
+            *(if result.is_ok() { &mut second.answered } else { &mut second.failed }) += 1;
+        }
         let count = report.kinds.entry(kind.name().into()).or_default();
         count.total += 1;
         match result {
@@ -336,7 +344,8 @@ async fn main() -> Fallible<()> {
         if requests.len() < MOST_UNDER_WAY {
             requests.spawn(Arc::clone(&generator).request(number));
         } else {
-            generator.count(Kind::of(number), Err(format!("{MOST_UNDER_WAY} requests are under way").into()));
+            let error = format!("{MOST_UNDER_WAY} requests are under way");
+            generator.count(Kind::of(number), Instant::now(), Err(error.into()));
         }
     }
     let seconds = generator.at();

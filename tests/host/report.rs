@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
+    /// When it began, in seconds since 1970.
+    pub began: f64,
     pub seconds: f64,
     /// Requests a second that were really sent.
     pub rate: f64,
@@ -16,6 +18,14 @@ pub struct Report {
     /// How often each version of the app answered a plain GET.
     pub versions: BTreeMap<String, usize>,
     pub websockets: WebSockets,
+    /// Second by second, by when a request was sent.
+    pub timeline: Vec<Second>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Second {
+    pub answered: usize,
+    pub failed: usize,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
