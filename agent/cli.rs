@@ -7,6 +7,7 @@ use crate::model::outcome::EXIT_USAGE;
 
 mod check;
 mod cron;
+mod doctor;
 mod env;
 mod history;
 mod mutate;
@@ -54,6 +55,8 @@ enum Verb {
     History(History),
     /// Check agent.toml and the env file
     Check,
+    /// Find what is unsafe or broken on this host, and say the fix for each; changes nothing
+    Doctor,
     /// The app's environment
     #[command(subcommand)]
     Env(Env),
@@ -164,6 +167,7 @@ pub async fn run() -> u8 {
         Verb::Status => status::run(cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
         Verb::Check => check::run(cli.json),
+        Verb::Doctor => doctor::run(cli.json).await,
         Verb::Env(what) => env::run(&what, cli.json).await,
         Verb::Cron(what) => cron::run(&what, cli.json).await,
         mutating => mutate::run(mutating, cli.json, cli.in_unit).await,

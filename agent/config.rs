@@ -40,6 +40,7 @@ pub struct Config {
     pub migrate: Option<Migrate>,
     pub deploy: Deploy,
     pub caddy: Caddy,
+    pub verify: Verify,
     pub cron_jobs: Vec<CronJob>,
 }
 
@@ -135,6 +136,14 @@ pub enum Tls {
     Acme,
     Internal,
     Off,
+}
+
+/// Whether images must be signed. podman checks that by its policy; the agent checks the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub require_signature: bool,
+    /// The containers-policy.json(5) that podman reads.
+    pub policy: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -11,6 +11,7 @@ use crate::model::name::InstanceId;
 use crate::model::observed::{Engine, UnitSeen};
 
 pub mod caddy;
+mod doctor;
 pub mod engine;
 pub mod facts;
 pub mod failpoint;

@@ -13,6 +13,7 @@ use std::net::SocketAddrV4;
 
 pub mod caddy;
 pub mod cron;
+pub mod doctor;
 pub mod env;
 pub mod files;
 pub mod instances;
@@ -20,6 +21,7 @@ pub mod migrations;
 pub mod preflight;
 pub mod prune;
 pub mod release;
+pub mod signatures;
 pub mod units;
 
 /// All that a decision may depend on.

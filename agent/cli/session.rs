@@ -55,6 +55,19 @@ impl Session {
         Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key, engine })
     }
 
+    /// As `open`, and nothing is made or mended: for who wants to see the host as it is.
+    pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
+        root()?;
+        let config = config()?;
+        let engine = config.app.engine.or_else(|| written_for(&config));
+        let endpoints = Endpoints { root: "/".into(), engine };
+        let host = Host::connect(&endpoints, Signals::none(), Box::new(move |text| detail(text))).await?;
+        let seen = host.files.read(Path::new(HOST_KEY)).ok().flatten();
+        let key = HostKey::new(seen.and_then(|seen| seen.bytes.try_into().ok()).unwrap_or_default());
+        let engine = engine.or(host.engine.as_ref().map(EngineClient::kind)).unwrap_or(Engine::Podman);
+        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key, engine })
+    }
+
     pub fn foreman(&self, watch: Watch) -> Result<Foreman<'_>> {
         Ok(Foreman {
             host: &self.host,

@@ -1,11 +1,11 @@
-//! `[app]`, `[migrate]`, `[deploy]` and `[caddy]`: each key into its type, then what only shows when several
+//! `[app]`, `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: each key into its type, then what only shows when several
 //! are seen together. Called by load.rs.
 
 use super::error::{Fault, Problems};
 use super::read::Reader;
 use super::tree::{Table, Tree};
 use super::value;
-use super::{App, Caddy, CaddyImage, Deploy, Migrate, Network, Readiness, Strategy, Tls};
+use super::{App, Caddy, CaddyImage, Deploy, Migrate, Network, Readiness, Strategy, Tls, Verify};
 use crate::model::image::TrackedImage;
 use crate::model::name::{AppName, EnvKey, HEALTH_PORT};
 use crate::model::observed::Engine;
@@ -156,6 +156,13 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
         trusted_proxies: trusted_proxies?,
         extra: extra?,
     })
+}
+
+pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Verify> {
+    let mut r = Reader { table: &tree.table("verify"), problems };
+    let require_signature = r.boolean("require_signature");
+    let policy = r.text("policy", value::absolute);
+    Some(Verify { require_signature: require_signature?, policy: policy?.into() })
 }
 
 fn optional<'r, 'a, 's, T>(

@@ -46,11 +46,12 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let migrate = app::migrate(&tree, &mut problems);
     let deploy = app::deploy(&tree, app.as_ref(), &mut problems);
     let caddy = app::caddy(&tree, &mut problems);
+    let verify = app::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     problems.finish()?;
-    match (app, migrate, deploy, caddy) {
-        (Some(app), Some(migrate), Some(deploy), Some(caddy)) => {
-            Ok(Config { app, env, migrate, deploy, caddy, cron_jobs })
+    match (app, migrate, deploy, caddy, verify) {
+        (Some(app), Some(migrate), Some(deploy), Some(caddy), Some(verify)) => {
+            Ok(Config { app, env, migrate, deploy, caddy, verify, cron_jobs })
         }
         // Whatever is missing has noted why; this is the answer if it ever forgot to.
         _ => {

@@ -202,7 +202,7 @@ impl Files {
         Walk::new(&self.root)
     }
 
-    fn below(&self, path: &Path) -> PathBuf {
+    pub(super) fn below(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 }

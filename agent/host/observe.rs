@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::Host;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
-use crate::model::name::{CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, RUN, TRIAL_ENV, UNIT_DIR};
+use crate::model::name::{
+    CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, ROOTS_OWN_POLICY, RUN, TRIAL_ENV, UNIT_DIR,
+};
 use crate::model::observed::{CaddySeen, EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
@@ -81,6 +83,10 @@ impl Host {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
         paths.insert(config.app.name.env_file());
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
+        if config.verify.require_signature {
+            paths.insert(config.verify.policy.clone());
+            paths.insert(ROOTS_OWN_POLICY.into());
+        }
         let drop_ins = format!("{}-app@", config.app.name);
         for name in self.files.list(Path::new(UNIT_DIR))? {
             if name.starts_with("astra-cron-") && (name.ends_with(".timer") || name.ends_with(".service")) {

@@ -188,6 +188,34 @@ impl Systemd {
         }
     }
 
+    /// Whether the kernel's clock follows a time server (org.freedesktop.timedate1(5), which systemd starts for the
+    /// question); `None` where nobody can say.
+    pub async fn clock_synchronised(&self) -> Option<bool> {
+        let connection = self.connection().await.ok()?;
+        let body = ("org.freedesktop.timedate1", "NTPSynchronized");
+        let reply = connection
+            .call_method(
+                Some("org.freedesktop.timedate1"),
+                "/org/freedesktop/timedate1",
+                Some("org.freedesktop.DBus.Properties"),
+                "Get",
+                &body,
+            )
+            .await
+            .ok()?;
+        reply.body().deserialize::<OwnedVariant>().ok()?.try_into().ok()
+    }
+
+    /// Whether systemd runs in a container, whose kernel is another system's (the same for systemd-detect-virt(1)).
+    pub async fn is_in_container(&self) -> bool {
+        let known = [
+            "docker", "lxc", "lxc-libvirt", "openvz", "podman", "proot", "pouch", "rkt", "systemd-nspawn", "wsl",
+            "container-other",
+        ];
+        let manager = self.properties(PATH, MANAGER).await.unwrap_or_default();
+        get::<String>(&manager, "Virtualization").is_some_and(|virt| known.contains(&virt.as_str()))
+    }
+
     /// A call of the manager.
     pub(super) async fn manager<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
     where

@@ -19,6 +19,8 @@ pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
+/// podman takes a policy of its user's before the host's (containers-policy.json(5)).
+pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
 pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
 pub const CADDY_DATA: &str = "/var/lib/caddy";

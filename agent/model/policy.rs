@@ -41,10 +41,7 @@ enum Requirement {
     },
     /// podman knows the word and accepts nothing by it.
     #[serde(rename = "signedBaseLayer")]
-    SignedBaseLayer {
-        #[expect(dead_code, reason = "podman reads and ignores it")]
-        base_layer_identity: Option<Identity>,
-    },
+    SignedBaseLayer { base_layer_identity: Option<Identity> },
     #[serde(rename = "sigstoreSigned")]
     SigstoreSigned {
         key_path: Option<String>,
@@ -72,22 +69,11 @@ enum Identity {
     #[serde(rename = "matchRepository")]
     Repository {},
     #[serde(rename = "exactReference")]
-    ExactReference {
-        #[expect(dead_code, reason = "podman's to compare")]
-        docker_reference: String,
-    },
+    ExactReference { docker_reference: String },
     #[serde(rename = "exactRepository")]
-    ExactRepository {
-        #[expect(dead_code, reason = "podman's to compare")]
-        docker_repository: String,
-    },
+    ExactRepository { docker_repository: String },
     #[serde(rename = "remapIdentity")]
-    Remap {
-        #[expect(dead_code, reason = "podman's to compare")]
-        prefix: String,
-        #[expect(dead_code, reason = "podman's to compare")]
-        signed_prefix: String,
-    },
+    Remap { prefix: String, signed_prefix: String },
 }
 
 /// Why a text is no policy.

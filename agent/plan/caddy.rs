@@ -14,7 +14,7 @@ pub const OLDEST: (u32, u32) = (2, 7);
 /// From here on `metrics` is an option of the whole process, not of each server.
 const GLOBAL_METRICS: (u32, u32) = (2, 9);
 /// Below it passive health checks turn one failed dial of a POST into an outage.
-const PASSIVE_HEALTH: (u32, u32) = (2, 11);
+pub const PASSIVE_HEALTH: (u32, u32) = (2, 11);
 /// What stands before the version in the first line.
 const WRITTEN_FOR: &str = "for Caddy ";
 

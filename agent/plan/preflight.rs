@@ -1,8 +1,9 @@
 //! What must be true before a deploy touches anything. A rollback is only warned: it has to work on the
 //! worst night.
 
-use super::{Inputs, env};
+use super::{Inputs, env, signatures};
 use crate::model::envfile::EnvFile;
+use crate::model::image::PinnedImage;
 
 /// A reason not to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub struct Problem {
     pub config: bool,
 }
 
-/// Everything that speaks against beginning, in the order in which a person would mend it.
-pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
+/// Everything that speaks against bringing `image` into service, in the order in which a person would mend it.
+pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let missing = env::missing(inputs.config, wanted);
     if !missing.is_empty() {
@@ -53,6 +54,7 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile) -> Vec<Problem> {
             config: false,
         });
     }
+    problems.extend(signatures::problem(inputs, image));
     for id in inputs.config.instances().chain(inputs.config.spare()) {
         if inputs.observed.taken.contains(&id) {
             let target = inputs.target(id);

@@ -58,7 +58,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         return Ok(Plan::default());
     }
     refuse_held(inputs, request, &candidate.release)?;
-    let problems = preflight::problems(inputs, &wanted);
+    let problems = preflight::problems(inputs, &wanted, &request.image);
     let mut warnings = Vec::new();
     if !problems.is_empty() {
         if !request.lenient {
@@ -182,7 +182,7 @@ fn build(
     let mut steps = Vec::new();
     let image = &candidate.release.image;
     let local = inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
-    if !local {
+    if !local || unchecked(inputs, request) {
         steps.push(Step::Pull { image: image.clone() });
     }
     steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });
@@ -195,6 +195,12 @@ fn build(
     steps.push(commit_step(inputs, current, wanted, &candidate));
     steps.extend(after(inputs));
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
+}
+
+/// The image may have come before signatures were asked for: podman checks them at a pull, and only there.
+fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
+    let known = inputs.history.ever_committed.contains(&request.image.digest);
+    inputs.config.verify.require_signature && !request.lenient && !known
 }
 
 /// What astra.env becomes at the commit, under the name that the release on trial reads.

@@ -1,0 +1,63 @@
+//! `doctor`: what is unsafe or broken on this host, each with its fix. Changes nothing.
+
+use std::io::IsTerminal;
+
+use serde_json::json;
+
+use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
+use super::progress;
+use super::session::Session;
+use crate::converge::{Look, Refused};
+use crate::journal::Journal;
+use crate::model::history::History;
+use crate::model::name::{JOURNAL_DIR, MIGRATE_UNIT, RECONCILE_UNIT};
+use crate::model::observed::Observed;
+use crate::model::outcome::Outcome;
+use crate::plan::doctor::{Finding, Level, blind, findings, watched};
+use crate::plan::units;
+
+/// Exit code 0 when nothing needs a look, 4 when something does. Notes are no reason to look.
+pub async fn run(json: bool) -> Result<u8, Refused> {
+    let (watch, detail) = progress::watch(true);
+    let session = Session::inspect(detail).await?;
+    let config = &session.config;
+    let mut names = units::enabled(config);
+    names.extend([MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
+    names.extend(config.spare().map(|id| config.app.name.unit(id)));
+    names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
+    let checkup = session.host.checkup(config, &watched(config), &names).await;
+    let foreman = session.foreman(watch)?;
+    let found = match foreman.look(true).await {
+        Ok(look) => findings(&foreman.inputs(&look), &checkup),
+        Err(error) => {
+            let history = Journal::at(JOURNAL_DIR).history().unwrap_or_else(|_| History::default());
+            let look = Look { observed: Observed::default(), history, caddy_image: None };
+            blind(&foreman.inputs(&look), &checkup, &format!("{error:#}"))
+        }
+    };
+    let ill = found.iter().any(|f| f.level == Level::Problem);
+    if json {
+        out::json(&json!({ "ok": !ill, "findings": found }));
+    } else {
+        show(&found);
+    }
+    Ok(if ill { Outcome::Incomplete.exit_code() } else { 0 })
+}
+
+fn show(found: &[Finding]) {
+    let styled = std::io::stdout().is_terminal();
+    for finding in found {
+        let (style, word) = match finding.level {
+            Level::Problem => (RED, "problem"),
+            Level::Note => (YELLOW, "note"),
+        };
+        out::line(&format!("{} {}", paint(style, &format!("{word}:"), styled), finding.what));
+        out::line(&format!("  {} {}", paint(BOLD, "fix:", styled), finding.fix));
+    }
+    let problems = found.iter().filter(|f| f.level == Level::Problem).count();
+    match problems {
+        0 => out::line(&paint(GREEN, "nothing is unsafe or broken", styled)),
+        1 => out::line("1 problem"),
+        many => out::line(&format!("{many} problems")),
+    }
+}

@@ -1,0 +1,102 @@
+//! Looks at what only `doctor` wants to know, and changes nothing: a part that does not answer is left out.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::lock::Lock;
+use super::probe::probe;
+use super::systemd::get;
+use super::{Host, systemd};
+use crate::config::Config;
+use crate::model::checkup::{Checkup, Kind, Owner};
+use crate::model::name::{LOCK, STATE};
+use crate::model::token;
+
+/// Where Caddy's admin endpoint is unless a config says otherwise.
+const ADMIN: u16 = 2019;
+const ANSWER: Duration = Duration::from_secs(2);
+/// A person sits in front of it: one attempt.
+const RESOLVE: Duration = Duration::from_secs(8);
+
+impl Host {
+    /// `watched`: paths whose owner and mode matter. `units`: those whose drop-ins matter.
+    pub async fn checkup(&self, config: &Config, watched: &[PathBuf], units: &[String]) -> Checkup {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut checkup = Checkup { now, ..Checkup::default() };
+        for path in watched {
+            checkup.owners.extend(self.owner_of(path).map(|owner| (path.clone(), owner)));
+        }
+        if let Some(engine) = &self.engine
+            && let Ok(store) = engine.image_store_path().await
+        {
+            checkup.owners.extend(self.owner_of(&store).map(|owner| (store.clone(), owner)));
+            checkup.store = Some(store);
+        }
+        checkup.state_free = self.files.free_bytes(Path::new(STATE)).ok();
+        checkup.running = Lock::holder_of(Path::new(LOCK))
+            .map(|held| format!("`{}`, process {}, since {}", held.command, held.pid, held.since));
+        self.look_at_systemd(units, &mut checkup).await;
+        checkup.admin_tcp = admin_over_tcp().await;
+        self.look_at_registry(config, &mut checkup).await;
+        checkup
+    }
+
+    fn owner_of(&self, path: &Path) -> Option<Owner> {
+        let meta = std::fs::symlink_metadata(self.files.below(path)).ok()?;
+        let kind = match meta.file_type() {
+            kind if kind.is_file() => Kind::File,
+            kind if kind.is_dir() => Kind::Dir,
+            kind if kind.is_symlink() => Kind::Symlink,
+            _ => Kind::Other,
+        };
+        Some(Owner { uid: meta.uid(), mode: meta.permissions().mode() & 0o7777, kind, links: meta.nlink() })
+    }
+
+    async fn look_at_systemd(&self, units: &[String], checkup: &mut Checkup) {
+        checkup.clock_synchronised = self.systemd.clock_synchronised().await;
+        checkup.in_container = self.systemd.is_in_container().await;
+        for name in units {
+            let Ok(properties) = self.systemd.properties(&systemd::unit_path(name), systemd::UNIT).await
+            else {
+                continue;
+            };
+            let paths: Vec<String> = get(&properties, "DropInPaths").unwrap_or_default();
+            // A distribution's own, for all services alike, is nobody's mistake here.
+            let own = |path: &&String| {
+                let dir = Path::new(path).parent().and_then(Path::file_name).and_then(|n| n.to_str());
+                dir.is_some_and(|dir| dir.starts_with(name.split(['@', '.']).next().unwrap_or(name)))
+            };
+            let paths: Vec<PathBuf> = paths.iter().filter(own).map(PathBuf::from).collect();
+            if !paths.is_empty() {
+                checkup.drop_ins.insert(name.clone(), paths);
+            }
+        }
+    }
+
+    async fn look_at_registry(&self, config: &Config, checkup: &mut Checkup) {
+        let image = &config.app.image;
+        match self.registry.credentials_for(&image.repository) {
+            Ok(login) => checkup.login = login.and_then(|login| token::expiry(login.password.reveal())),
+            Err(error) => checkup.bad_login = Some(format!("{error:#}")),
+        }
+        if checkup.bad_login.is_none() {
+            let resolved = self.registry.resolve(image, RESOLVE, 0).await;
+            checkup.resolved = Some(resolved.map_err(|error| error.to_string()));
+        }
+    }
+}
+
+/// Any answer in JSON, and that to a question that only an admin endpoint knows.
+async fn admin_over_tcp() -> Option<String> {
+    for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
+        let address = SocketAddr::new(ip, ADMIN);
+        let answer = probe(address, "/config/admin", &address.to_string(), ANSWER).await;
+        // A foreign Host is refused by 2.6 and later, with 403 and Caddy's own words.
+        if answer.is_ok_and(|a| a.status == 200 || a.body_start.contains("\"error\"")) {
+            return Some(address.to_string());
+        }
+    }
+    None
+}

@@ -1,0 +1,154 @@
+//! What the app stands on: disk, clock, engine, Caddy, registry.
+
+use super::{Finding, Inputs};
+use crate::config::CaddyImage;
+use crate::model::checkup::Checkup;
+use crate::model::image::PinnedImage;
+use crate::model::name::{AUTH_FILE, CADDY_ENV, STATE};
+use crate::plan::{caddy, signatures};
+
+/// A journal needs a few KiB a run.
+const STATE_FREE: u64 = 64 << 20;
+const DAY: u64 = 24 * 3600;
+
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = disk(inputs, checkup);
+    found.extend(clock(checkup));
+    found.extend(engine(inputs));
+    found.extend(proxy(inputs, checkup));
+    found.extend(registry(inputs, checkup));
+    found.extend(signed(inputs, checkup));
+    found
+}
+
+fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Finding> {
+    let repository = &inputs.config.app.image.repository;
+    let resolved = checkup.resolved.as_ref().and_then(|r| r.as_ref().ok()).cloned();
+    let image = match resolved {
+        Some(digest) => PinnedImage { repository: repository.clone(), digest },
+        None => inputs.committed()?.image,
+    };
+    let problem = signatures::problem(inputs, &image)?;
+    Some(Finding::problem("signatures", problem.what, problem.hint))
+}
+
+fn disk(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let least = inputs.config.deploy.min_free;
+    if let Some(free) = inputs.observed.free_bytes.filter(|free| *free < least) {
+        let what = format!(
+            "the image store has {} MiB free, [deploy] min_free wants {}: a deploy is refused",
+            free >> 20,
+            least >> 20
+        );
+        let fix = "see `podman system df` and `df -h`; free space, or lower min_free. Never `podman image prune -a`: it \
+                   removes the way back";
+        found.push(Finding::problem("disk", what, fix));
+    }
+    if let Some(free) = checkup.state_free.filter(|free| *free < STATE_FREE) {
+        let what = format!(
+            "{STATE} has {} MiB free: a run that cannot write its journal does not begin",
+            free >> 20
+        );
+        found.push(Finding::problem("disk", what, "free space: `df -h`, `journalctl --vacuum-size=200M`"));
+    }
+    found
+}
+
+fn clock(checkup: &Checkup) -> Option<Finding> {
+    let fix = "`systemctl enable --now systemd-timesyncd` (or chrony), and see `timedatectl timesync-status`";
+    match checkup.clock_synchronised {
+        Some(true) | None => None,
+        // A container has its machine's clock, and no say in it.
+        Some(false) if checkup.in_container => {
+            let what =
+                "the clock is not synchronised, and belongs to the machine that this container runs on";
+            Some(Finding::note("clock", what, format!("on that machine: {fix}")))
+        }
+        Some(false) => {
+            let what = "the clock is not synchronised: certificates, logins and the history depend on it";
+            Some(Finding::problem("clock", what, fix))
+        }
+    }
+}
+
+fn engine(inputs: &Inputs<'_>) -> Option<Finding> {
+    let answers = inputs.observed.engine.as_ref().is_some_and(|e| !e.version.is_empty());
+    let fix = "`systemctl restart podman.socket podman.service`, or docker";
+    (!answers).then(|| Finding::problem("engine", "the container engine does not answer", fix))
+}
+
+fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match &inputs.observed.caddy {
+        None if inputs.committed().is_some() => {
+            let what = "Caddy does not answer on its admin socket: a deploy is refused, and perhaps nobody is served";
+            let fix = "`journalctl -u astra-caddy -n 50`, then `astra-agent reconcile`";
+            found.push(Finding::problem("caddy", what, fix));
+        }
+        Some(seen) if seen.version < caddy::PASSIVE_HEALTH => {
+            let (major, minor) = caddy::PASSIVE_HEALTH;
+            let what = format!(
+                "Caddy is older than {major}.{minor}: no passive health checks, so an instance that dies is noticed \
+                 only by the next active one"
+            );
+            let fix = match &inputs.config.caddy.image {
+                CaddyImage::Tracked(image) => format!(
+                    "pin a newer one: pull {image}, write its digest into {CADDY_ENV}, then `systemctl restart \
+                     astra-caddy && astra-agent reconcile`"
+                ),
+                CaddyImage::Pinned(_) => format!(
+                    "choose a newer [caddy] image, write it into {CADDY_ENV} as well, then `systemctl restart \
+                     astra-caddy && astra-agent reconcile`"
+                ),
+            };
+            found.push(Finding::problem("caddy_version", what, fix));
+        }
+        _ => {}
+    }
+    if let Some(address) = &checkup.admin_tcp {
+        let what = format!(
+            "an admin endpoint of Caddy answers on {address}: every user of this host can change the site"
+        );
+        let fix = "find it with `ss -tlnp sport = :2019`; write `admin off` into its Caddyfile, or end it";
+        found.push(Finding::problem("admin_tcp", what, fix));
+    }
+    found
+}
+
+fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let registry = inputs.config.app.image.repository.registry();
+    let renew = format!("renew the login: `podman login --authfile {AUTH_FILE} {registry}`");
+    if let Some(why) = &checkup.bad_login {
+        found.push(Finding::problem("login", why.clone(), renew.clone()));
+    }
+    if let Some(expiry) = checkup.login {
+        let life = expiry.since.map(|since| expiry.at.saturating_sub(since));
+        let soon = match life {
+            // What lives for hours is renewed by something.
+            Some(life) if life <= 2 * DAY => 3600.min(life / 4),
+            _ => 3 * DAY,
+        };
+        let left = expiry.at.saturating_sub(checkup.now);
+        if expiry.at <= checkup.now {
+            let hours = (checkup.now - expiry.at) / 3600;
+            let what = format!("the login for {registry} in {AUTH_FILE} expired {hours} hours ago");
+            found.push(Finding::problem("login", what, renew.clone()));
+        } else if left < soon {
+            let what = format!("the login for {registry} in {AUTH_FILE} expires in {} minutes", left / 60);
+            found.push(Finding::problem("login", what, renew.clone()));
+        }
+    }
+    if let Some(Err(why)) = &checkup.resolved {
+        let fix = if why.contains("login") || why.contains("not found") {
+            renew
+        } else {
+            format!(
+                "`curl -sI https://{registry}/v2/`: what runs keeps running, and `rollback` needs no registry"
+            )
+        };
+        found.push(Finding::problem("registry", why.clone(), fix));
+    }
+    found
+}

@@ -1,0 +1,120 @@
+//! Owners and modes: what others must not write, and what they must not read.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use crate::config::Config;
+use crate::model::checkup::{Checkup, Kind, Owner};
+use crate::model::name::{
+    AUTH_FILE, CADDY_SOCKET_DIR, CONFIG_DIR, CONFIG_FILE, DRAIN_DIR, ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE,
+};
+
+/// A path with the check that it belongs to, the kind it must have, and the mode that a fix gives it.
+struct Rule {
+    check: &'static str,
+    path: PathBuf,
+    kind: Kind,
+    /// Permission bits that must not be set.
+    never: u32,
+    mode: &'static str,
+}
+
+/// Every path that has an owner and a mode to keep.
+fn rules(config: &Config) -> Vec<Rule> {
+    let dir =
+        |check, path: &str, never, mode| Rule { check, path: path.into(), kind: Kind::Dir, never, mode };
+    let file = |check, path: PathBuf, never, mode| Rule { check, path, kind: Kind::File, never, mode };
+    let mut rules: Vec<Rule> =
+        ["/", "/etc", "/run", "/var", "/var/lib"].map(|path| dir("parent_dir", path, 0o022, "go-w")).into();
+    rules.extend([
+        dir("etc_dir", ETC, 0o077, "0700"),
+        dir("config", CONFIG_DIR, 0o022, "go-w"),
+        dir("state_dir", STATE, 0o077, "0700"),
+        dir("state_dir", JOURNAL_DIR, 0o077, "0700"),
+        dir("run_dir", RUN, 0o022, "0755"),
+        dir("run_dir", DRAIN_DIR, 0o022, "0755"),
+        dir("run_dir", CADDY_SOCKET_DIR, 0o077, "0700"),
+        file("config", CONFIG_FILE.into(), 0o022, "0600"),
+        file("env_mode", config.app.name.env_file(), 0o077, "0600"),
+        file("auth_mode", AUTH_FILE.into(), 0o077, "0600"),
+        file("host_key", HOST_KEY.into(), 0o077, "0600"),
+    ]);
+    rules
+}
+
+/// The paths that `rules` are about, for whoever looks.
+pub fn watched(config: &Config) -> Vec<PathBuf> {
+    rules(config).into_iter().map(|rule| rule.path).collect()
+}
+
+pub(super) fn findings(config: &Config, checkup: &Checkup) -> Vec<Finding> {
+    let seen = |rule: &Rule| checkup.owners.get(&rule.path).copied();
+    let mut found: Vec<_> = rules(config).iter().filter_map(|rule| judge(rule, seen(rule)?)).collect();
+    found.extend(store(checkup));
+    found
+}
+
+fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
+    let path = rule.path.display();
+    if seen.kind != rule.kind {
+        let what = match rule.kind {
+            Kind::Dir => "a directory",
+            _ => "a regular file",
+        };
+        let fix =
+            format!("look at it with `ls -ld {path}`, and put {what} there: the agent follows no symlink");
+        return Some(Finding::problem(rule.check, format!("{path} is not {what}"), fix));
+    }
+    let secret = rule.kind == Kind::File && rule.never == 0o077;
+    if secret && seen.links > 1 {
+        let fix = format!("find the other with `find / -xdev -samefile {path}`, and remove it");
+        return Some(Finding::problem(
+            rule.check,
+            format!("{path} has {} names: a hard link", seen.links),
+            fix,
+        ));
+    }
+    let mut wrong = Vec::new();
+    let mut fix = Vec::new();
+    if seen.uid != 0 {
+        wrong.push(format!("belongs to user {}", seen.uid));
+        fix.push(format!("chown root:root {path}"));
+    }
+    if seen.mode & rule.never != 0 {
+        let who = if seen.mode & rule.never & 0o022 != 0 { "written" } else { "read" };
+        wrong.push(format!("has mode {:04o}, so that others than root may have {who} it", seen.mode));
+        fix.push(format!("chmod {} {path}", rule.mode));
+    }
+    if wrong.is_empty() {
+        return None;
+    }
+    let mut fix = format!("`{}`", fix.join(" && "));
+    if secret {
+        fix.push_str("; change the secrets in it if others use this host");
+    }
+    Some(Finding::problem(rule.check, format!("{path} {}", wrong.join(" and ")), fix))
+}
+
+/// podman keeps the environment of every container in a database that anyone may read who gets there.
+fn store(checkup: &Checkup) -> Option<Finding> {
+    let path = checkup.store.as_deref()?;
+    let seen = checkup.owners.get(path)?;
+    // docker's own is 0710.
+    let never = if path.starts_with("/var/lib/docker") { 0o007 } else { 0o077 };
+    if seen.mode & never == 0 && seen.uid == 0 {
+        return None;
+    }
+    let what = format!(
+        "{} has mode {:04o}: other users can read the containers' environment in it",
+        path.display(),
+        seen.mode
+    );
+    Some(Finding::problem("storage_root", what, fix_mode(path)))
+}
+
+fn fix_mode(path: &Path) -> String {
+    format!(
+        "`chown root:root {0} && chmod 0700 {0}`; change the secrets if others use this host",
+        path.display()
+    )
+}

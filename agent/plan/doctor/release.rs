@@ -1,0 +1,175 @@
+//! The committed release: astra.env, the journal, and the way back.
+
+use super::{Finding, Inputs};
+use crate::model::checkup::Checkup;
+use crate::model::envfile::EnvError;
+use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
+
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = env_file(inputs);
+    found.extend(journal(inputs, checkup));
+    if checkup.running.is_none() {
+        found.extend(leftovers(inputs));
+        found.extend(way_back(inputs));
+    }
+    found.extend(pins(inputs, checkup));
+    found
+}
+
+fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let file = inputs.env_file();
+    let path = inputs.config.app.name.env_file();
+    let path = path.display();
+    let mut found = Vec::new();
+    let mut blamed = None;
+    match file.managed() {
+        Ok(Some(_)) => {}
+        Ok(None) if inputs.history.commits.is_empty() => {
+            let fix = "`astra-agent install`";
+            found.push(Finding::problem("installed", "no release was ever committed on this host", fix));
+        }
+        Ok(None) => {
+            let fix = "`astra-agent deploy` commits one again; a backup of the file is better";
+            found.push(Finding::problem("app_image", format!("{path} names no release"), fix));
+        }
+        Err(error) => {
+            let pin = match inputs.history.current() {
+                Some(release) => format!("write `APP_IMAGE={}` into {path}", release.image),
+                None => format!("write `APP_IMAGE=REPOSITORY@sha256:…` into {path}"),
+            };
+            let fix = match &error {
+                EnvError::Image(_) => format!("{pin}, then `astra-agent reconcile`"),
+                EnvError::Hidden(line) => format!("mend line {line}, then `astra-agent reconcile`"),
+                _ => format!("mend the line in {path}, then `astra-agent reconcile`"),
+            };
+            if let EnvError::Hidden(line) = error {
+                blamed = Some(line);
+            }
+            let what = format!("{path} names no release that can be read: {error}");
+            found.push(Finding::problem("app_image", what, fix));
+        }
+    }
+    for problem in file.check().iter().filter(|p| Some(p.line) != blamed) {
+        let fix = match problem.key.as_deref().filter(|key| key.parse::<crate::model::name::EnvKey>().is_ok())
+        {
+            Some(key) => {
+                format!("`astra-agent env set {key}` writes it in the one form that both read alike")
+            }
+            None => {
+                format!("edit line {} of {path}; `astra-agent check` says when it is right", problem.line)
+            }
+        };
+        found.push(Finding::problem("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
+    }
+    let wanted = crate::plan::env::desired(inputs.config, &file, &inputs.observed.env_values);
+    let missing = crate::plan::env::missing(inputs.config, wanted.as_ref().unwrap_or(&file));
+    for key in missing {
+        let what = format!("{key} is required, and is missing, empty or `...` in {path}");
+        found.push(Finding::problem("env_missing", what, format!("`astra-agent env set {key}`")));
+    }
+    found
+}
+
+fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let history = inputs.history;
+    let mut found = Vec::new();
+    if let Some(damage) = &history.damaged {
+        let fix = format!(
+            "move the file that it names out of {JOURNAL_DIR}, then `astra-agent history` and `astra-agent \
+             recover`; until then nothing automatic runs"
+        );
+        found.push(Finding::problem("journal", format!("the journal is damaged: {damage}"), fix));
+    }
+    match (&checkup.running, history.open_runs().next()) {
+        (Some(who), _) => {
+            let fix = "wait for it; what it leaves on its way was not judged";
+            found.push(Finding::note("running", format!("a run is under way: {who}"), fix));
+        }
+        (None, Some(run)) => {
+            let verb = run.opened().map_or("a run", |o| o.verb.as_str());
+            let what = format!("run {} ({verb}) was cut off and never closed", run.id);
+            found.push(Finding::problem("open_run", what, "`astra-agent recover`"));
+        }
+        (None, None) => {}
+    }
+    found
+}
+
+/// What a run leaves only when it was cut off.
+fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let observed = inputs.observed;
+    let mut found = Vec::new();
+    let mut paths: Vec<_> = observed.trials.iter().map(|id| id.trial_file()).collect();
+    if observed.trial_env {
+        paths.push(crate::model::name::TRIAL_ENV.into());
+    }
+    for path in paths {
+        let what =
+            format!("{} is left over: an instance that restarts would run what it names", path.display());
+        found.push(Finding::problem("trial_file", what, "`astra-agent recover`"));
+    }
+    for id in &observed.markers {
+        let path = id.marker();
+        let what = format!("{} keeps Caddy from sending requests to instance {id}", path.display());
+        let fix = format!("`astra-agent reconcile`, or `rm {}` when nobody meant it", path.display());
+        found.push(Finding::problem("marker", what, fix));
+    }
+    for path in &observed.leftovers {
+        let what = format!("{} is what a cut-off write left", path.display());
+        found.push(Finding::problem(
+            "temp_file",
+            what,
+            format!("`astra-agent reconcile`, or `rm {}`", path.display()),
+        ));
+    }
+    found
+}
+
+fn way_back(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let target = inputs.history.rollback_target();
+    let seen = inputs.observed.files.get(std::path::Path::new(LAST_APP_IMAGE));
+    let said = seen.map(|f| String::from_utf8_lossy(&f.bytes).trim().to_owned());
+    let true_one = target.map(|r| r.image.to_string());
+    if said != true_one && inputs.history.damaged.is_none() {
+        let show = |image: &Option<String>| image.clone().unwrap_or_else(|| "nothing".to_owned());
+        let what =
+            format!("{LAST_APP_IMAGE} says {}, and a rollback would go to {}", show(&said), show(&true_one));
+        let fix = match &true_one {
+            Some(image) => {
+                format!("`echo {image} >{LAST_APP_IMAGE}`; the next run that changes anything does it, too")
+            }
+            None => format!("`rm {LAST_APP_IMAGE}`; the next run that changes anything does it, too"),
+        };
+        found.push(Finding::problem("last_app_image", what, fix));
+    }
+    let engine = inputs.observed.engine.as_ref().filter(|e| !e.version.is_empty());
+    let local = |image: &_| inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
+    if let (Some(engine), Some(target)) = (engine, target.filter(|r| !local(&r.image))) {
+        let what = format!("the image that a rollback goes to is not on this host: {}", target.image);
+        let client = engine.engine.client().rsplit('/').next().unwrap_or("podman");
+        found.push(Finding::problem("rollback_image", what, format!("`{client} pull {}`", target.image)));
+    }
+    found
+}
+
+fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if inputs.history.pinned {
+        let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.app.image);
+        found.push(Finding::note("pinned", what, "`astra-agent deploy` follows the tag again"));
+    }
+    if let Some(Ok(digest)) = &checkup.resolved
+        && let Some(held) = inputs.history.held_digest(digest)
+    {
+        let what = format!(
+            "{} is release {}, which is held: {}",
+            inputs.config.app.image,
+            held.release.number,
+            held.reason.lines().next().unwrap_or_default()
+        );
+        let fix = "push a mended image; `astra-agent deploy --force` tries this one again";
+        found.push(Finding::note("held", what, fix));
+    }
+    found
+}

@@ -1,0 +1,190 @@
+//! Units and their files: masked, edited, disabled, crash-looping.
+
+use std::path::Path;
+
+use super::{Finding, Inputs};
+use crate::model::checkup::Checkup;
+use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECOVER_UNIT, UNIT_DIR};
+use crate::model::observed::UnitSeen;
+use crate::plan::{files, units};
+
+/// So many restarts since a unit was started are no accident.
+const LOOPS: u32 = 3;
+
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    if inputs.committed().is_none() && inputs.history.commits.is_empty() {
+        // Nothing is installed yet.
+        return Vec::new();
+    }
+    let mut found = written(inputs);
+    found.extend(drop_ins(inputs, checkup));
+    found.extend(states(inputs));
+    if checkup.running.is_none() {
+        found.extend(instances(inputs));
+    }
+    found
+}
+
+fn written(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (path, bytes) in files::desired(inputs) {
+        let shown = path.display();
+        // A mask is a symlink, and told as that.
+        if is_masked(inputs, &path) {
+            continue;
+        }
+        match inputs.observed.files.get(&path) {
+            None => {
+                found.push(Finding::problem(
+                    "files",
+                    format!("{shown} is missing"),
+                    "`astra-agent reconcile`",
+                ));
+            }
+            Some(seen) if seen.bytes != bytes => {
+                let what = format!("{shown} is not what agent.toml makes of it: edited by hand?");
+                let fix = "`astra-agent plan --reconcile` shows the difference, `astra-agent reconcile` takes it back";
+                found.push(Finding::problem("files", what, fix));
+            }
+            Some(seen) if seen.mode & 0o022 != 0 => {
+                let what =
+                    format!("{shown} has mode {:04o}: others than root may have written it", seen.mode);
+                found.push(Finding::problem("files", what, "`astra-agent reconcile`"));
+            }
+            Some(_) => {}
+        }
+    }
+    for odd in &inputs.observed.odd {
+        found.push(Finding::problem(
+            "files",
+            odd.clone(),
+            "look at it with `ls -l`; the agent follows no symlink",
+        ));
+    }
+    found
+}
+
+fn is_masked(inputs: &Inputs<'_>, path: &Path) -> bool {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    inputs.observed.units.get(name).is_some_and(masked)
+}
+
+/// A drop-in that nobody here wrote. For Caddy it is the documented place of settings of one's own.
+fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let ours = files::desired(inputs);
+    let mut found = Vec::new();
+    for (unit, paths) in &checkup.drop_ins {
+        for path in paths.iter().filter(|p| !ours.contains_key(*p)) {
+            let what = format!("{} changes {unit}, and is not the agent's", path.display());
+            let fix = format!(
+                "look with `systemctl cat {unit}`; what it says belongs into agent.toml, then `rm {} && systemctl \
+                 daemon-reload`",
+                path.display()
+            );
+            let again = found.iter().any(|f: &Finding| f.what.starts_with(&path.display().to_string()));
+            match unit == CADDY_UNIT {
+                _ if again => {}
+                true => found.push(Finding::note("drop_in", what, fix)),
+                false => found.push(Finding::problem("drop_in", what, fix)),
+            }
+        }
+    }
+    found
+}
+
+fn masked(unit: &UnitSeen) -> bool {
+    unit.load == "masked" || unit.enabled.starts_with("masked")
+}
+
+/// Every unit that comes up at boot, and the others that the agent needs.
+fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (name, unit) in &inputs.observed.units {
+        if masked(unit) {
+            let fix = format!("`systemctl unmask {name}`, then `astra-agent reconcile`");
+            found.push(Finding::problem("masked", format!("{name} is masked: it never starts"), fix));
+        } else if unit.need_reload {
+            let what = format!("systemd runs an older {name} than the one on the disk");
+            found.push(Finding::problem("reload", what, "`systemctl daemon-reload`"));
+        }
+    }
+    for name in units::enabled(inputs.config) {
+        let Some(unit) = inputs.observed.units.get(&name).filter(|u| !masked(u)) else { continue };
+        let check = match name.as_str() {
+            RECOVER_UNIT | RECONCILE_TIMER => "own_units",
+            _ => "enabled",
+        };
+        if unit.enabled != "enabled" {
+            let what = format!("{name} is {}: it does not come up at boot", word(&unit.enabled));
+            found.push(Finding::problem(
+                check,
+                what,
+                format!("`systemctl enable {name}`, or `astra-agent reconcile`"),
+            ));
+        }
+        if name.ends_with(".timer") && unit.active != "active" {
+            let what = format!("{name} is {}: nothing is done when its time comes", word(&unit.active));
+            found.push(Finding::problem(check, what, format!("`systemctl start {name}`")));
+        }
+    }
+    found
+}
+
+fn word(state: &str) -> &str {
+    if state.is_empty() { "missing" } else { state }
+}
+
+fn instances(inputs: &Inputs<'_>) -> Vec<Finding> {
+    let observed = inputs.observed;
+    let wanted: Vec<_> = inputs.config.instances().collect();
+    let release = inputs.committed().map(|c| c.release);
+    let mut found = Vec::new();
+    for (id, seen) in &observed.instances {
+        let name = inputs.config.app.name.unit(*id);
+        let unit = &seen.unit;
+        let up = !matches!(unit.active.as_str(), "" | "inactive" | "failed");
+        if !wanted.contains(id) {
+            if up {
+                let what = format!("{name} runs, and agent.toml wants {} instances", wanted.len());
+                found.push(Finding::problem("spare", what, "`astra-agent reconcile` drains and stops it"));
+            }
+            continue;
+        }
+        if masked(unit) {
+            continue;
+        }
+        if observed.taken.contains(id) {
+            let port = inputs.target(*id).upstream.port();
+            let what = format!("another process listens on port {port} of {name}");
+            let fix =
+                format!("find it with `ss -tlnp sport = :{port}` and end it, or change [app] base_port");
+            found.push(Finding::problem("port", what, fix));
+        } else if unit.sub == "auto-restart" || unit.restarts >= LOOPS {
+            let what = format!("{name} keeps ending: systemd restarted it {} times", unit.restarts);
+            let fix = format!(
+                "`journalctl -u {name} -n 50` says why; `astra-agent rollback` when the release is to blame; \
+                 `systemctl restart {name}` begins the count anew"
+            );
+            found.push(Finding::problem("crash_loop", what, fix));
+        } else if !seen.ready {
+            let what = format!("{name} is {} and not ready", word(&unit.active));
+            let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
+            found.push(Finding::problem("not_ready", what, fix));
+        } else if let (Some(runs), Some(release)) = (&seen.runs, release)
+            && runs.release != release
+        {
+            let what = format!("{name} runs release {}, committed is {release}", runs.release);
+            found.push(Finding::problem("other_release", what, "`astra-agent reconcile`"));
+        }
+    }
+    let foreign = wanted.iter().filter(|id| !observed.instances.contains_key(id));
+    found.extend(foreign.map(|id| {
+        let name = inputs.config.app.name.unit(*id);
+        Finding::problem(
+            "not_ready",
+            format!("{name} does not exist in {UNIT_DIR}"),
+            "`astra-agent reconcile`",
+        )
+    }));
+    found
+}
