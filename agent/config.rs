@@ -52,6 +52,7 @@ pub struct App {
     /// `None`: whichever engine is there, podman first.
     pub engine: Option<Engine>,
     pub instances: u16,
+    /// See [`App::port_of`].
     pub base_port: u16,
     pub port: u16,
     pub network: Network,
@@ -63,6 +64,13 @@ pub struct App {
     pub stop_timeout: Duration,
     pub required_env: Vec<EnvKey>,
     pub readiness: Readiness,
+}
+
+impl App {
+    /// The port of instance `id` on this host.
+    pub fn port_of(&self, id: InstanceId) -> u16 {
+        self.base_port.saturating_add(id.get())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

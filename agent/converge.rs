@@ -21,9 +21,10 @@ use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::plan::instances::{self, Reach};
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{Inputs, files, prune, release, units};
+use crate::plan::{Inputs, files, moves, prune, release, units};
 use crate::run::{self, Failure, Performed};
 
+mod proxy;
 mod recover;
 mod report;
 mod resolve;
@@ -175,10 +176,14 @@ impl Foreman<'_> {
             let mut look = self.look(false).await?;
             self.refuse_unreadable_env(&look)?;
             self.find_caddy_image(&mut look).await?;
-            let plan = self.keep_plan(&look, ask.verb);
+            let mut plan = self.keep_plan(&look, ask.verb);
+            if plan.is_empty() {
+                plan = self.move_plan(&look, ask.verb)?;
+            }
             if plan.is_empty() {
                 return Ok(true);
             }
+            self.check_caddyfiles(&plan).await?;
             let outcome = self.carry_out(ask, &look, &plan, report).await?;
             if outcome != Outcome::Converged {
                 return Ok(false);
@@ -194,7 +199,9 @@ impl Foreman<'_> {
     pub fn keep_plan(&self, look: &Look, verb: Verb) -> Plan {
         let inputs = self.inputs(look);
         let mut steps = Vec::new();
-        if verb != Verb::Recover {
+        if verb == Verb::Recover {
+            steps.extend(files::routes(&inputs));
+        } else {
             steps.extend(files::steps(&inputs));
             steps.extend(files::activation(&inputs));
         }
@@ -203,9 +210,27 @@ impl Foreman<'_> {
             Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => Reach::Leftovers,
         };
         steps.extend(instances::steps(&inputs, reach));
+        if verb != Verb::Recover {
+            steps.extend(files::farewell(&inputs));
+        }
         // Whatever was cut off: what is committed comes back at the next boot.
         steps.extend(files::enabling(&inputs));
-        Plan::forward(steps, Vec::new())
+        let warnings = if steps.is_empty() { Vec::new() } else { files::pending(&inputs) };
+        Plan::forward(steps, warnings)
+    }
+
+    /// The plan that moves instances to where the config wants them. Only who brings a release into service
+    /// restarts what serves.
+    fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
+        let inputs = self.inputs(look);
+        if !matches!(verb, Verb::Install | Verb::Deploy) {
+            return Ok(Plan::default());
+        }
+        let problems = moves::problems(&inputs);
+        if problems.is_empty() {
+            return Ok(moves::plan(&inputs));
+        }
+        Err(Refused::of(1, anyhow::Error::new(Refusal::Preflight(problems))))
     }
 
     /// Bring the wanted image into service.
@@ -348,14 +373,22 @@ impl Foreman<'_> {
     }
 
     async fn scope(&self, images: bool) -> Result<Scope> {
-        let nothing = Look { observed: Observed::default(), history: History::default(), caddy_image: None };
-        let inputs = self.inputs(&nothing);
+        let mut nothing =
+            Look { observed: Observed::default(), history: History::default(), caddy_image: None };
         let app = &self.config.app.name;
         let mut ids: std::collections::BTreeSet<_> =
             self.config.instances().chain(self.config.spare()).collect();
         let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service")]).await?;
         let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
         ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
+        for path in ids.iter().map(|id| units::drop_in(self.config, *id)) {
+            if let Ok(Some(seen)) = self.host.files.read(&path) {
+                nothing.observed.files.insert(path, seen);
+            }
+        }
+        let inputs = self.inputs(&nothing);
+        let wanted = ids.iter().map(|id| inputs.target_at(*id, self.config.app.port_of(*id)));
+        let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
         let mut names = units::enabled(self.config);
         names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
         names.sort();
@@ -367,6 +400,7 @@ impl Foreman<'_> {
             files,
             units: names,
             instances: ids.into_iter().map(|id| inputs.target(id)).collect(),
+            ports,
             probe: Some(inputs.probe()),
             images,
         })

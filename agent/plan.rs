@@ -1,7 +1,7 @@
 //! Floor 3: the decision. Pure functions from config, observed host and history to a [`Plan`]; called by
 //! converge.rs, and alone by `astra-agent plan`.
 
-use crate::config::{Config, Network};
+use crate::config::Config;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
@@ -18,6 +18,7 @@ pub mod env;
 pub mod files;
 pub mod instances;
 pub mod migrations;
+pub mod moves;
 pub mod preflight;
 pub mod prune;
 pub mod release;
@@ -39,16 +40,24 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// Everything that names instance `id` on this host.
+    /// Everything that names instance `id` on this host, where it listens now.
     pub fn target(&self, id: InstanceId) -> Target {
+        self.target_at(id, self.port(id))
+    }
+
+    /// The same at another port.
+    pub fn target_at(&self, id: InstanceId, port: u16) -> Target {
         let app = &self.config.app;
-        let port = app.base_port.saturating_add(id.get());
         let upstream = SocketAddrV4::new(id.address(), port);
-        let address = match app.network {
-            Network::Bridge => SocketAddrV4::new(Target::LOOPBACK, port),
-            Network::Host => upstream,
-        };
-        Target { id, unit: app.name.unit(id), container: app.name.container(id), address, upstream }
+        Target { id, unit: app.name.unit(id), container: app.name.container(id), upstream }
+    }
+
+    /// The port of instance `id`: what its container was started with, else what it is to start with, else what
+    /// the config says. Only a move (moves.rs) brings the three together again.
+    pub fn port(&self, id: InstanceId) -> u16 {
+        let runs = self.observed.instances.get(&id).and_then(|seen| seen.runs.as_ref()?.port);
+        let drop_in = || units::port_in(&self.observed.files.get(&units::drop_in(self.config, id))?.bytes);
+        runs.or_else(drop_in).unwrap_or_else(|| self.config.app.port_of(id))
     }
 
     pub fn probe(&self) -> Probe {

@@ -206,7 +206,7 @@ mod tests {
         let app: AppName = "astra".parse().unwrap();
         let id = InstanceId::new(id).unwrap();
         let address = format!("127.0.0.1:{}", 8000 + id.get()).parse().unwrap();
-        Target { id, unit: app.unit(id), container: app.container(id), address, upstream: address }
+        Target { id, unit: app.unit(id), container: app.container(id), upstream: address }
     }
 
     /// Pull, trial environment, migration, two instances one after the other, commit, one cleaning step.
@@ -215,7 +215,8 @@ mod tests {
             format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap();
         let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
         let release = Release { number: 2, image: image.clone(), fingerprint };
-        let lines = ManagedLines { image: image.clone(), release: 2, args: vec![], command: vec![] };
+        let lines =
+            ManagedLines { image: image.clone(), release: 2, args: vec![], command: vec![], port: 8000 };
         let candidate = Candidate { release, lines };
         let probe = Probe { path: "/".into(), host: "h".into(), timeout: Duration::from_secs(1) };
         let stop = Duration::from_secs(1);

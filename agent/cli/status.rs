@@ -101,7 +101,7 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
                 restarts: seen.unit.restarts,
             })
             .collect(),
-        caddy: observed.caddy.as_ref().map(|c| format!("{}.{}", c.version.0, c.version.1)),
+        caddy: observed.caddy.as_ref().map(|c| c.version.map_or("no version".to_owned(), |(major, minor)| format!("{major}.{minor}"))),
         held: history
             .held
             .iter()

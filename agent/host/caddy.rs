@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use reqwest::Method;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
+mod loaded;
 mod metrics;
 
 use super::http::{Answer, Ask, Http};
+use crate::model::observed::CaddySeen;
 pub use metrics::Metrics;
 
 /// A config with certificates to load may take seconds.
@@ -24,10 +26,8 @@ const METRICS: usize = 16 << 20;
 const TELLTALES: [((u32, u32), &str); 3] = [
     ((2, 11), "{\n\trenewal_window_ratio 0.5\n}\n"),
     ((2, 9), "{\n\tmetrics {\n\t\tper_host\n\t}\n}\n"),
-    ((2, 7), ":0 {\n\treverse_proxy 127.0.0.1:1 {\n\t\tstream_close_delay 1s\n\t}\n}\n"),
+    (CaddySeen::OLDEST, ":0 {\n\treverse_proxy 127.0.0.1:1 {\n\t\tstream_close_delay 1s\n\t}\n}\n"),
 ];
-/// The oldest that is supported.
-const OLDEST: (u32, u32) = (2, 6);
 
 /// The admin endpoint behind one unix socket.
 #[derive(Debug)]
@@ -98,18 +98,25 @@ impl CaddyAdmin {
         Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
     }
 
+    /// It answers.
+    pub async fn answers(&self) -> Result<()> {
+        self.adapt(b":0").await.context("asking Caddy whether it answers").map(drop)
+    }
+
     /// (major, minor) of the Caddy that runs, or rather the newest release here whose Caddyfile it understands:
-    /// the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2, 11) and
-    /// (2, 6) are exact where they matter; between them it is a lower bound. Changes nothing in Caddy.
+    /// the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2, 11) is exact
+    /// where it matters; below it is a lower bound. Changes nothing in Caddy. An error where Caddy did not say what
+    /// it thinks of a Caddyfile, for then it need not be old.
     pub async fn version(&self) -> Result<(u32, u32)> {
-        // It has to answer, or else every telltale would look like an old one.
-        self.adapt(b":0").await.context("asking Caddy for its version")?;
         for (version, caddyfile) in TELLTALES {
-            if self.adapt(caddyfile.as_bytes()).await.is_ok() {
-                return Ok(version);
+            match self.adapt(caddyfile.as_bytes()).await {
+                Ok(_) => return Ok(version),
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error.context("asking Caddy for its version")),
             }
         }
-        Ok(OLDEST)
+        let (major, minor) = CaddySeen::OLDEST;
+        bail!("Caddy is older than {major}.{minor}, and would not read what is written for it")
     }
 
     async fn post(&self, path: &str, caddyfile: &[u8], deadline: Duration) -> Result<Answer> {
@@ -136,6 +143,19 @@ impl CaddyAdmin {
     }
 }
 
+/// What Caddy itself has to say against a request.
+#[derive(Debug, thiserror::Error)]
+#[error("Caddy says: {text}")]
+struct Says {
+    status: u16,
+    text: String,
+}
+
+/// Caddy has read what it was sent, and does not take it.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<Says>().is_some_and(|says| says.status == 400))
+}
+
 /// Caddy's own words: `{"error": "…"}`.
 fn reason(answer: &Answer) -> Option<anyhow::Error> {
     #[derive(Deserialize)]
@@ -143,7 +163,7 @@ fn reason(answer: &Answer) -> Option<anyhow::Error> {
         error: String,
     }
     let told: Told = serde_json::from_slice(&answer.body).ok()?;
-    Some(anyhow!("Caddy says: {}", told.error.trim()))
+    Some(Says { status: answer.status, text: told.error.trim().to_owned() }.into())
 }
 
 #[cfg(test)]

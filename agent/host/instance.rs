@@ -203,7 +203,7 @@ impl Host {
 
     /// Ask the readiness path once.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
-        let answer = probe(SocketAddr::V4(instance.address), &ask.path, &ask.host, ANSWER).await?;
+        let answer = probe(SocketAddr::V4(instance.upstream), &ask.path, &ask.host, ANSWER).await?;
         if (200..300).contains(&answer.status) {
             return Ok(());
         }

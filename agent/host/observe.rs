@@ -2,7 +2,7 @@
 //! does not answer is seen as absent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::config::{Config, EnvSource};
 use crate::model::name::{
     CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, ROOTS_OWN_POLICY, RUN, TRIAL_ENV, UNIT_DIR,
 };
-use crate::model::observed::{CaddySeen, EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::observed::{EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -33,6 +33,8 @@ pub struct Scope {
     pub units: Vec<String>,
     /// Instances that may exist, the spare included.
     pub instances: Vec<Target>,
+    /// Where an instance would listen that is still elsewhere.
+    pub ports: Vec<SocketAddrV4>,
     pub probe: Option<Probe>,
     /// Local images as well: the engine takes its time to answer that.
     pub images: bool,
@@ -49,7 +51,8 @@ impl Host {
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed { env_values: self.env_values(config)?, ..Observed::default() };
         self.see_files(config, scope, &mut observed)?;
-        observed.caddy = self.see_caddy().await;
+        let busy = scope.ports.iter().filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
+        observed.busy = busy.map(SocketAddrV4::port).collect();
         let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
         let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
         let known = self.seen();
@@ -69,6 +72,7 @@ impl Host {
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
         observed.units = units;
+        observed.caddy = self.see_caddy(&observed).await;
         if ask_engine {
             self.see_engine(config, scope, &mut observed).await;
             self.remember(&observed);
@@ -140,14 +144,10 @@ impl Host {
         Ok(values)
     }
 
-    async fn see_caddy(&self) -> Option<CaddySeen> {
-        let version = tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()?;
-        Some(CaddySeen { version })
-    }
 
     /// 2xx on the readiness path, now.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
-        let answer = probe(SocketAddr::V4(target.address), &ask.path, &ask.host, ANSWER).await;
+        let answer = probe(SocketAddr::V4(target.upstream), &ask.path, &ask.host, ANSWER).await;
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
@@ -162,7 +162,8 @@ impl Host {
                 let runs = found.and_then(|c| {
                     let release = c.labels.get("astra.release")?.parse().ok()?;
                     let image = c.labels.get("astra.image")?.parse().ok()?;
-                    Some(Running { release, image })
+                    let port = c.labels.get("astra.port").and_then(|port| port.parse().ok());
+                    Some(Running { release, image, port })
                 });
                 if let Some(seen) = observed.instances.get_mut(&target.id) {
                     seen.runs = runs;
@@ -199,10 +200,16 @@ impl Host {
     }
 }
 
+/// Somebody listens there.
+fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
+    let busy = |e: std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+    std::net::TcpListener::bind((ip, port)).is_err_and(busy)
+}
+
 /// Somebody else listens where the instance would.
 fn is_taken(target: &Target) -> bool {
-    let busy = |e: std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
-    [target.address, target.upstream].iter().any(|at| std::net::TcpListener::bind(at).is_err_and(busy))
+    let own = *target.upstream.ip();
+    is_busy(own, target.upstream.port()) || is_busy(Ipv4Addr::LOCALHOST, target.upstream.port())
 }
 
 fn is_up(unit: &UnitSeen) -> bool {

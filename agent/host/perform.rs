@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Host;
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
-use crate::model::name::{CADDYFILE, EnvKey, MIGRATE_UNIT};
+use crate::model::name::{EnvKey, MIGRATE_UNIT};
 use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
@@ -51,7 +51,7 @@ impl Host {
             Step::StartUnit { unit } => Ok(self.systemd.start(unit, UNIT_JOB).await.map(|()| None)?),
             Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
             Step::StopUnit { unit } => Ok(self.systemd.stop(unit, UNIT_JOB).await.map(|()| None)?),
-            Step::LoadCaddy => self.load_caddy().await.map(|()| None),
+            Step::LoadCaddy { content } => self.load_caddy(content.bytes()).await.map(|()| None),
             Step::Pull { image } => self.pull(image).await,
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await,
             Step::WriteTrialEnv { content } => {
@@ -93,13 +93,6 @@ impl Host {
             Some(seen) => self.files.write_atomic(&copy, &seen.bytes, seen.mode),
             None => Ok(()),
         }
-    }
-
-    async fn load_caddy(&self) -> Result<()> {
-        let path = Path::new(CADDYFILE);
-        let seen = self.files.read(path)?.with_context(|| format!("reading {CADDYFILE}: it is not there"))?;
-        self.health_servers.borrow_mut().clear();
-        self.caddy.load(&seen.bytes).await
     }
 
     /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.

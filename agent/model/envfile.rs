@@ -23,11 +23,12 @@ use systemd::Comments;
 
 /// The keys that only the agent writes. They say what runs; to the application they mean nothing.
 /// `ASTRA_ENV` stands in unit and trial files alone, and would lead astray here.
-pub const MANAGED_KEYS: [&str; 5] = [IMAGE, RELEASE, ARGS, COMMAND, "ASTRA_ENV"];
+pub const MANAGED_KEYS: [&str; 6] = [IMAGE, RELEASE, ARGS, COMMAND, PORT, "ASTRA_ENV"];
 const IMAGE: &str = "APP_IMAGE";
 const RELEASE: &str = "ASTRA_RELEASE";
 const ARGS: &str = "APP_ARGS";
 const COMMAND: &str = "APP_COMMAND";
+const PORT: &str = "ASTRA_APP_PORT";
 
 /// What of astra.env says which release is committed, and how its container is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,14 @@ pub struct ManagedLines {
     pub args: Vec<String>,
     /// `APP_COMMAND`: the container's argv; empty means the image's own.
     pub command: Vec<String>,
+    /// `ASTRA_APP_PORT`: where the app listens in its container.
+    #[serde(default = "usual_port")]
+    pub port: u16,
+}
+
+/// What the units assume where no line says otherwise.
+fn usual_port() -> u16 {
+    8000
 }
 
 /// Why an env file cannot be read or written. No message holds a value.
@@ -55,6 +64,8 @@ pub enum EnvError {
     Image(#[from] BadImage),
     #[error("reading ASTRA_RELEASE: it must be the number of a release, from 1")]
     Release,
+    #[error("reading ASTRA_APP_PORT: it must be a port, 1 to 65535")]
+    Port,
     #[error(
         "APP_IMAGE is there, but ASTRA_RELEASE is not: the file was not written by a deploy of this agent"
     )]
@@ -138,7 +149,7 @@ impl EnvFile {
         let get = |of: &[systemd::Assignment], key: &str| {
             of.iter().rev().find(|a| a.key == key.as_bytes()).map(|a| a.value.clone())
         };
-        for key in [IMAGE, RELEASE, ARGS, COMMAND] {
+        for key in [IMAGE, RELEASE, ARGS, COMMAND, PORT] {
             let (new, old) = (get(&seen, key), get(&older, key));
             if new != old || new.is_some() != self.position(key).is_some() {
                 return Err(EnvError::Hidden(self.culprit()));
@@ -157,11 +168,15 @@ impl EnvFile {
         }
         let digits = release.bytes().all(|b| b.is_ascii_digit());
         let release = release.parse().ok().filter(|n| digits && *n > 0).ok_or(EnvError::Release)?;
+        let port = match text(PORT) {
+            port if port.is_empty() => usual_port(),
+            port => port.parse().ok().filter(|n| *n > 0).ok_or(EnvError::Port)?,
+        };
         let words = |key| systemd::words(&text(key));
-        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND) }))
+        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND), port }))
     }
 
-    /// The same file naming another release; nothing but the four managed lines differs.
+    /// The same file naming another release; nothing but the managed lines differs.
     pub fn with_managed(&self, lines: &ManagedLines) -> Result<Self, EnvError> {
         let mut file = self.clone();
         let args = systemd::quote(&lines.args).ok_or(EnvError::Argument(ARGS))?;
@@ -170,6 +185,7 @@ impl EnvFile {
         file.put(RELEASE, &lines.release.to_string())?;
         file.put(ARGS, &args)?;
         file.put(COMMAND, &command)?;
+        file.put(PORT, &lines.port.to_string())?;
         file.check_size()?;
         match file.managed()? {
             Some(read) if read == *lines => Ok(file),

@@ -22,6 +22,8 @@ pub struct Observed {
     pub trials: BTreeSet<InstanceId>,
     /// Instances that do not run, and whose port somebody else has.
     pub taken: BTreeSet<InstanceId>,
+    /// Of the ports that the config gives to an instance that is still elsewhere, those on which somebody listens.
+    pub busy: BTreeSet<u16>,
     /// Files that could not be read, and why.
     pub odd: Vec<String>,
     /// Whether `/run/astra/trial.env` is there.
@@ -88,6 +90,9 @@ pub struct InstanceSeen {
 pub struct Running {
     pub release: u64,
     pub image: PinnedImage,
+    /// Where it listens on this host.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// A local image.
@@ -128,8 +133,32 @@ pub struct EngineSeen {
 /// Caddy as it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaddySeen {
-    /// (major, minor), from the `Server` header or its metrics' build info.
-    pub version: (u32, u32),
+    /// (major, minor): the newest release whose Caddyfile it understands. `None`: it did not say.
+    pub version: Option<(u32, u32)>,
+    /// `None`: nobody knows, and it is taken to run what is on the disk.
+    pub runs: Option<CaddyRuns>,
+}
+
+impl CaddySeen {
+    /// The oldest Caddy that reads what is written for it; 2.6 has neither `persist_config` nor names of servers.
+    pub const OLDEST: (u32, u32) = (2, 7);
+}
+
+/// What the running Caddy was started with, and what it has accepted since.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CaddyRuns {
+    /// sha256 of the Caddyfile. `None`: a load was begun, and nobody saw its end.
+    pub caddyfile: Option<String>,
+    /// Of its unit, what only a restart brings into force.
+    pub service: String,
+    /// Text of caddy.env.
+    pub env: String,
+}
+
+/// Of a unit file, what only a restart brings into force: its `[Service]` section.
+pub fn service_section(unit: &str) -> &str {
+    let (_, after) = unit.split_once("[Service]\n").unwrap_or_default();
+    after.split_once("\n[").map_or(after, |(section, _)| section)
 }
 
 /// The release that astra.env names.

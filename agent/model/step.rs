@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,8 +50,9 @@ pub enum Step {
     StopUnit {
         unit: String,
     },
-    /// Hand the Caddyfile's bytes to the running Caddy.
-    LoadCaddy,
+    /// Make the running Caddy serve by this Caddyfile, then write it to the disk: one that Caddy refuses changes
+    /// nothing.
+    LoadCaddy { content: Content },
     /// Fetch an image by digest, and check that the engine now knows it by exactly that name and digest.
     Pull {
         image: PinnedImage,
@@ -125,9 +126,7 @@ pub struct Target {
     pub unit: String,
     /// `astra-app-1`
     pub container: String,
-    /// 127.0.0.1:(base_port + i) on a bridge network, 127.0.1.i:(base_port + i) on the host's.
-    pub address: SocketAddrV4,
-    /// 127.0.1.i:(base_port + i): the upstream as Caddy names it.
+    /// 127.0.1.i:(base_port + i): the upstream as Caddy names it, and where readiness is asked.
     pub upstream: SocketAddrV4,
 }
 
@@ -218,7 +217,7 @@ impl Step {
             | Self::StartUnit { .. }
             | Self::RestartUnit { .. }
             | Self::StopUnit { .. }
-            | Self::LoadCaddy
+            | Self::LoadCaddy { .. }
             | Self::Pull { .. }
             | Self::Migrate { .. }
             | Self::Return { .. }
@@ -295,7 +294,7 @@ impl fmt::Display for Step {
             Self::StartUnit { unit } => write!(f, "start {unit}"),
             Self::RestartUnit { unit } => write!(f, "restart {unit}"),
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
-            Self::LoadCaddy => f.write_str("load the Caddyfile into Caddy"),
+            Self::LoadCaddy { content } => write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE),
             Self::Pull { image } => write!(f, "pull {image}"),
             Self::Migrate { release, timeout } => {
                 write!(f, "migrate for release {release} (at most {timeout:?})")
@@ -332,7 +331,4 @@ impl Target {
     pub fn health_route(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.id.address(), super::name::HEALTH_PORT)
     }
-
-    /// Loopback of the host, for instances on a bridge network.
-    pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 }

@@ -1,16 +1,17 @@
 //! The Caddyfile and caddy.env. Called by files.rs; converge.rs asks which image caddy.env names.
 //!
-//! The text depends on the config and on the version of Caddy alone, so that an unchanged config is never
-//! loaded again: a load cuts WebSockets.
+//! The text depends on the config, on where the instances listen and on the version of Caddy alone, so that an
+//! unchanged config is never loaded again: a load cuts WebSockets.
+
+use std::collections::BTreeMap;
 
 use crate::config::{Config, Tls};
 use crate::model::image::PinnedImage;
 use crate::model::name::{CADDY_SOCKET, DRAIN_DIR, HEALTH_PORT, InstanceId};
+use crate::model::observed::CaddySeen;
 
 use super::units::text::filled;
 
-/// The oldest Caddy that reads what is written here; what is written for it, every younger one reads as well.
-pub const OLDEST: (u32, u32) = (2, 7);
 /// From here on `metrics` is an option of the whole process, not of each server.
 const GLOBAL_METRICS: (u32, u32) = (2, 9);
 /// Below it passive health checks turn one failed dial of a POST into an outage.
@@ -18,14 +19,14 @@ pub const PASSIVE_HEALTH: (u32, u32) = (2, 11);
 /// What stands before the version in the first line.
 const WRITTEN_FOR: &str = "for Caddy ";
 
-/// The Caddyfile for Caddy `version` (major, minor).
-pub fn caddyfile(config: &Config, version: (u32, u32)) -> String {
-    let version = version.max(OLDEST);
+/// The Caddyfile for Caddy `version` (major, minor) in front of instances that listen at these ports. What is
+/// written for an old Caddy, every younger one reads as well.
+pub fn caddyfile(config: &Config, version: (u32, u32), listens: &BTreeMap<InstanceId, u16>) -> String {
+    let version = version.max(CaddySeen::OLDEST);
     let global = version >= GLOBAL_METRICS;
     let server_metrics = if global { "" } else { "metrics" };
-    let ids = || config.instances().chain(config.spare());
-    let upstream =
-        |id: InstanceId| format!("{}:{}", id.address(), config.app.base_port.saturating_add(id.get()));
+    let ids = || listens.keys().copied();
+    let upstream = |id: InstanceId| format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default());
     let own = |id: InstanceId| format!("{}:{HEALTH_PORT}", id.address());
     let join = |lines: Vec<String>, with: &str| lines.join(with);
     let health_server = |id: InstanceId| {

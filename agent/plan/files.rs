@@ -3,28 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::model::fingerprint::sha256;
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, RECOVER_UNIT, UNIT_DIR,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, InstanceId, RECOVER_UNIT, UNIT_DIR, unit_file,
 };
-use crate::model::observed::UnitSeen;
+use crate::model::observed::{CaddySeen, InstanceSeen, UnitSeen, service_section};
 use crate::model::step::{Content, Step};
 
 use super::{Inputs, caddy, units};
 
 /// The word in the first line of every file that the agent writes: without it a file is hand-made.
 pub const HEADER: &str = "astra-agent";
-const MODE: u32 = 0o644;
+pub const MODE: u32 = 0o644;
 
 /// A file as it should be: path and bytes. All are world-readable; secrets live in env files alone.
 pub type Desired = BTreeMap<PathBuf, Vec<u8>>;
 
-/// Every file that the config determines.
+/// Every file that the config determines. Where an instance listens is kept as it is: moves.rs changes that.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
-    let mut files: Desired = units::render(inputs.config, inputs.engine, inputs.agent)
+    let mut files: Desired = units::render(inputs.config, inputs.engine, inputs.agent, |id| inputs.port(id))
         .into_iter()
         .map(|(path, text)| (path, text.into_bytes()))
         .collect();
-    files.insert(CADDYFILE.into(), caddy::caddyfile(inputs.config, caddy_version(inputs)).into_bytes());
+    files.insert(CADDYFILE.into(), caddyfile(inputs, &listens(inputs)));
     let caddy_env = seen_text(inputs, CADDY_ENV);
     match (caddy_env, inputs.caddy_image) {
         // The image that Caddy runs is changed by nobody but a person.
@@ -45,17 +46,16 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
             steps.push(Step::MakeDir { path: dir.into(), mode });
         }
     }
+    // First of all: when Caddy refuses it, nothing has been touched.
+    steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     let stale = stale(inputs, &desired);
     steps.extend(stop_stale(inputs, &stale));
     let mut changed = BTreeSet::new();
     for (path, bytes) in &desired {
-        let seen = observed.files.get(path);
-        if seen.is_some_and(|f| f.bytes == *bytes && f.mode == MODE) {
+        if path == Path::new(CADDYFILE) || is_as(inputs, path, bytes) {
             continue;
         }
-        if seen.is_some_and(|f| is_hand_made(&f.bytes)) {
-            steps.push(Step::KeepBefore { path: path.clone() });
-        }
+        steps.extend(keep_before(inputs, path));
         changed.insert(path.clone());
         let content = Content::Plain(bytes.clone());
         steps.push(Step::WriteFile { path: path.clone(), mode: MODE, content });
@@ -67,13 +67,114 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     if reload {
         steps.push(Step::ReloadUnits);
     }
-    if changed.contains(Path::new(CADDYFILE)) && observed.caddy.is_some() {
-        steps.push(Step::LoadCaddy);
-    }
     let timers = changed.iter().filter_map(|p| p.file_name()?.to_str()).filter(|n| n.ends_with(".timer"));
     let running = |unit: &str| observed.units.get(unit).is_some_and(|u| u.active == "active");
     steps.extend(timers.filter(|t| running(t)).map(|t| Step::RestartUnit { unit: t.to_owned() }));
     steps
+}
+
+/// After a cut: the drop-ins and the Caddyfile say again where the instances listen that run.
+pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
+    let running = |id: &InstanceId| inputs.observed.instances.get(id).is_some_and(|seen| seen.runs.is_some());
+    let listens = listens(inputs);
+    let mut steps = Vec::new();
+    for (id, port) in listens.iter().filter(|(id, _)| running(id)) {
+        let (path, bytes) = (units::drop_in(inputs.config, *id), units::instance(*id, *port).into_bytes());
+        if !is_as(inputs, &path, &bytes) {
+            steps.push(Step::WriteFile { path, mode: MODE, content: Content::Plain(bytes) });
+        }
+    }
+    if !steps.is_empty() {
+        steps.push(Step::ReloadUnits);
+    }
+    let written = seen_text(inputs, CADDYFILE).unwrap_or_default();
+    let known = |(id, _): (&InstanceId, &u16)| written.contains(&inputs.target(*id).upstream.to_string());
+    let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
+    let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
+    if cut_off || !listens.iter().filter(|(id, _)| running(id)).all(known) {
+        steps.extend(caddyfile_steps(inputs, &listens));
+    }
+    steps
+}
+
+/// Once the instances beyond the configured count have been stopped: their drop-ins go, and Caddy forgets them.
+pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
+    let lasting = lasting(inputs);
+    if lasting == listens(inputs) {
+        return Vec::new();
+    }
+    let gone = listens(inputs).into_keys().filter(|id| !lasting.contains_key(id));
+    let drop_ins = gone.map(|id| units::drop_in(inputs.config, id));
+    let written = drop_ins.filter(|path| inputs.observed.files.contains_key(path));
+    let mut steps: Vec<Step> = written.map(|path| Step::RemoveFile { path }).collect();
+    steps.push(Step::ReloadUnits);
+    steps.push(caddyfile_step(inputs, &lasting));
+    steps
+}
+
+/// What has changed on the disk and waits for a restart of Caddy, which nobody but a person decides: it is a
+/// second without answers.
+pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
+    let Some(runs) = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()) else { return Vec::new() };
+    let desired = desired(inputs);
+    let text = |path: &Path| desired.get(path).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let unit = service_section(&text(&unit_file(CADDY_UNIT))) != runs.service;
+    let env = text(Path::new(CADDY_ENV)) != runs.env;
+    let what = match (unit, env) {
+        (false, false) => return Vec::new(),
+        (true, false) => CADDY_UNIT,
+        (false, true) => CADDY_ENV,
+        (true, true) => "astra-caddy.service and caddy.env",
+    };
+    vec![format!("{what} changed: takes effect at `systemctl restart astra-caddy`")]
+}
+
+/// Where each instance listens that Caddy is to know: the wanted ones, the spare, and what still runs beyond them.
+fn listens(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
+    let is_up = |seen: &InstanceSeen| !matches!(seen.unit.active.as_str(), "" | "inactive" | "failed");
+    let surplus = inputs.observed.instances.iter().filter(|(_, seen)| is_up(seen)).map(|(id, _)| *id);
+    let mut listens = lasting(inputs);
+    listens.extend(surplus.map(|id| (id, inputs.port(id))));
+    listens
+}
+
+/// The same without what is about to go.
+pub fn lasting(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
+    let wanted = inputs.config.instances().chain(inputs.config.spare());
+    wanted.map(|id| (id, inputs.port(id))).collect()
+}
+
+/// The step to the Caddyfile in front of instances that listen there: by Caddy itself, when it answers.
+pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Step {
+    let content = Content::Plain(caddyfile(inputs, listens));
+    match inputs.observed.caddy {
+        Some(_) => Step::LoadCaddy { content },
+        None => Step::WriteFile { path: CADDYFILE.into(), mode: MODE, content },
+    }
+}
+
+/// Nothing, when that Caddyfile is on the disk and Caddy is known to run nothing else.
+fn caddyfile_steps(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<Step> {
+    let bytes = caddyfile(inputs, listens);
+    let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
+    let runs = loaded.is_none_or(|runs| runs.caddyfile.as_deref() == Some(&sha256(&bytes)));
+    if runs && is_as(inputs, Path::new(CADDYFILE), &bytes) {
+        return Vec::new();
+    }
+    keep_before(inputs, Path::new(CADDYFILE)).into_iter().chain([caddyfile_step(inputs, listens)]).collect()
+}
+
+fn caddyfile(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<u8> {
+    caddy::caddyfile(inputs.config, caddy_version(inputs), listens).into_bytes()
+}
+
+fn is_as(inputs: &Inputs<'_>, path: &Path, bytes: &[u8]) -> bool {
+    inputs.observed.files.get(path).is_some_and(|f| f.bytes == bytes && f.mode == MODE)
+}
+
+fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
+    let hand_made = inputs.observed.files.get(path).is_some_and(|f| is_hand_made(&f.bytes));
+    hand_made.then(|| Step::KeepBefore { path: path.to_owned() })
 }
 
 /// Caddy and the timers are started. The app's instances are not started here.
@@ -102,9 +203,9 @@ fn instance_unit<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a UnitSeen>
 }
 
 fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
-    let running = inputs.observed.caddy.as_ref().map(|c| c.version);
+    let running = inputs.observed.caddy.as_ref().and_then(|c| c.version);
     let written = || caddy::written_for(&seen_text(inputs, CADDYFILE)?);
-    running.or_else(written).unwrap_or(caddy::OLDEST)
+    running.or_else(written).unwrap_or(CaddySeen::OLDEST)
 }
 
 fn seen_text(inputs: &Inputs<'_>, path: &str) -> Option<String> {
@@ -126,6 +227,9 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
         path.starts_with(UNIT_DIR)
             && (name.starts_with("astra-cron-") || (dir.starts_with(&app) && dir.ends_with(".service.d")))
     };
+    // What still runs keeps it until it is stopped (`farewell`).
+    let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
+    let ours = |path: &Path| ours(path) && !kept.contains(path);
     let seen = inputs.observed.files.iter();
     seen.filter(|(path, file)| ours(path) && !desired.contains_key(*path) && !is_hand_made(&file.bytes))
         .map(|(path, _)| path.clone())

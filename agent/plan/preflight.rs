@@ -2,6 +2,7 @@
 //! worst night.
 
 use super::{Inputs, env, signatures};
+use crate::config::Network;
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
 
@@ -24,6 +25,14 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
         problems.push(Problem {
             what: format!("required environment is missing, empty or `...`: {}", names.join(", ")),
             hint: "set it with `astra-agent env set KEY`, or under [env] in agent.toml".into(),
+            config: true,
+        });
+    }
+    let taken: Vec<_> = ["PORT", "HOST"].into_iter().filter(|key| wanted.get(key).is_some()).collect();
+    if inputs.config.app.network == Network::Host && !taken.is_empty() {
+        problems.push(Problem {
+            what: format!("with network = \"host\" each instance gets its own {}", taken.join(" and ")),
+            hint: "remove it from [env] in agent.toml and from the env file".into(),
             config: true,
         });
     }

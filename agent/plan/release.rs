@@ -75,18 +75,24 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
 fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {
     let config = inputs.config;
     let args = units::app_args(config, inputs.engine);
-    let command = config.app.command.clone();
-    let fingerprint = fingerprint(inputs, wanted, &args, &command);
+    let (command, port) = (config.app.command.clone(), config.app.port);
+    let fingerprint = fingerprint(inputs, wanted, &args, &command, port);
     let at_least = inputs.committed().map_or(0, |c| c.release);
     let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
     let release = Release { number, image: request.image.clone(), fingerprint };
-    let lines = ManagedLines { image: request.image.clone(), release: number, args, command };
+    let lines = ManagedLines { image: request.image.clone(), release: number, args, command, port };
     wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
     Ok(Candidate { release, lines })
 }
 
-/// Covers what changes the container: every variable it gets, its arguments and its command.
-fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: &[String]) -> Fingerprint {
+/// Covers what changes the container: every variable it gets, its arguments, its command and its port.
+fn fingerprint(
+    inputs: &Inputs<'_>,
+    wanted: &EnvFile,
+    args: &[String],
+    command: &[String],
+    port: u16,
+) -> Fingerprint {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for key in wanted.keys() {
         if MANAGED_KEYS.contains(&key.as_str()) {
@@ -100,6 +106,7 @@ fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, args: &[String], command: 
     parts.extend(args.iter().map(|a| a.clone().into_bytes()));
     parts.push(b"command".to_vec());
     parts.extend(command.iter().map(|a| a.clone().into_bytes()));
+    parts.push(format!("port {port}").into_bytes());
     inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
 }
 
@@ -116,11 +123,12 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
         pending.push(format!("deploy would change the environment: {}", changed.join(", ")));
     }
     let args = units::app_args(inputs.config, inputs.engine);
-    if args != committed.args || inputs.config.app.command != committed.command {
-        pending.push("deploy would change the container's arguments or command".to_owned());
+    let app = &inputs.config.app;
+    if args != committed.args || app.command != committed.command || app.port != committed.port {
+        pending.push("deploy would change the container's arguments, command or port".to_owned());
     }
     let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
-    let now = fingerprint(inputs, &current, &committed.args, &committed.command);
+    let now = fingerprint(inputs, &current, &committed.args, &committed.command, committed.port);
     if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
         pending.push("astra.env was edited by hand: deploy brings that into service".to_owned());
     }
@@ -134,6 +142,8 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
             ));
         }
     }
+    pending.extend(super::moves::pending(inputs));
+    pending.extend(super::files::pending(inputs));
     pending
 }
 

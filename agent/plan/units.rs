@@ -29,7 +29,12 @@ pub const TMPFILES: &str = "/etc/tmpfiles.d/astra.conf";
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// Every unit file, drop-in and tmpfiles.d file of the host.
-pub fn render(config: &Config, engine: Engine, agent_path: &str) -> BTreeMap<PathBuf, String> {
+pub fn render(
+    config: &Config,
+    engine: Engine,
+    agent_path: &str,
+    port: impl Fn(InstanceId) -> u16,
+) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut unit = |name: &str, text: String| drop(files.insert(unit_file(name), text));
     unit(&config.app.name.template(), app(config, engine));
@@ -53,7 +58,7 @@ pub fn render(config: &Config, engine: Engine, agent_path: &str) -> BTreeMap<Pat
     unit(RECONCILE_UNIT, own(&[("app", app_name)], reconcile));
     unit(RECONCILE_TIMER, filled(include_str!("../../units/agent-reconcile.timer"), &[("app", app_name)]));
     unit(RECOVER_UNIT, own(&[], include_str!("../../units/agent-recover.service")));
-    files.extend(config.instances().chain(config.spare()).map(|id| instance(config, id)));
+    files.extend(config.instances().chain(config.spare()).map(|id| (drop_in(config, id), instance(id, port(id)))));
     files.extend(cron::render(config, engine));
     files.insert(TMPFILES.into(), include_str!("../../units/tmpfiles.conf").to_owned());
     files
@@ -78,7 +83,8 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
     args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
     // A migration and a cron job must reach what the instances reach.
     if app.network == Network::Host {
-        args.push("--network=host".to_owned());
+        // Each instance gets its own values from its unit.
+        args.extend(["--network=host", "--env=PORT", "--env=HOST"].map(str::to_owned));
     }
     args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
     args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
@@ -103,17 +109,25 @@ fn app(config: &Config, engine: Engine) -> String {
     )
 }
 
-/// The drop-in that tells an instance where to listen.
-fn instance(config: &Config, id: InstanceId) -> (PathBuf, String) {
-    let app = &config.app;
-    let (port, inside, own) = (app.base_port.saturating_add(id.get()), app.port, id.address());
-    let args = match app.network {
-        Network::Bridge => format!("-p 127.0.0.1:{port}:{inside} -p {own}:{port}:{inside}"),
-        Network::Host => format!("-e PORT={port} -e HOST={own}"),
-    };
-    let number = id.to_string();
-    let text = filled(include_str!("../../units/instance.conf"), &[("instance", &number), ("args", &args)]);
-    (unit_file(&format!("{}.d/10-astra.conf", app.name.unit(id))), text)
+/// Path of the drop-in that tells an instance where to listen.
+pub fn drop_in(config: &Config, id: InstanceId) -> PathBuf {
+    unit_file(&format!("{}.d/10-astra.conf", config.app.name.unit(id)))
+}
+
+/// Its text.
+pub fn instance(id: InstanceId, port: u16) -> String {
+    let (number, port, address) = (id.to_string(), port.to_string(), id.address().to_string());
+    filled(
+        include_str!("../../units/instance.conf"),
+        &[("instance", &number), ("port", &port), ("address", &address)],
+    )
+}
+
+/// The port that such a drop-in names.
+pub fn port_in(drop_in: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(drop_in).ok()?;
+    let port = text.lines().find_map(|line| line.strip_prefix("Environment=ASTRA_PORT="))?;
+    port.parse().ok().filter(|port| *port > 0)
 }
 
 fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {

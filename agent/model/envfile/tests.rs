@@ -13,6 +13,7 @@ fn lines(args: &[&str], command: &[&str]) -> ManagedLines {
         release: 7,
         args: own(args),
         command: own(command),
+        port: 8000,
     }
 }
 
@@ -157,7 +158,7 @@ fn edits_touch_one_line() {
 #[test]
 fn managed_lines_as_measured() {
     let file = EnvFile::parse(format!(
-        "APP_IMAGE=ghcr.io/a/b@{DIGEST}\nASTRA_RELEASE=7\nAPP_ARGS=\nAPP_COMMAND='sh -c \"echo a  b $HOME\"'\n"
+        "APP_IMAGE=ghcr.io/a/b@{DIGEST}\nASTRA_RELEASE=7\nAPP_ARGS=\nAPP_COMMAND='sh -c \"echo a  b $HOME\"'\nASTRA_APP_PORT=8000\n"
     ));
     let expected = lines(&[], &["sh", "-c", "echo a  b $HOME"]);
     assert_eq!(file.managed().unwrap().unwrap(), expected);
@@ -167,6 +168,9 @@ fn managed_lines_as_measured() {
     let unnumbered = EnvFile::parse(format!("APP_IMAGE=ghcr.io/a/b@{DIGEST}"));
     assert_eq!(unnumbered.managed(), Err(EnvError::Unnumbered));
     assert!(matches!(EnvFile::parse("APP_IMAGE=ghcr.io/a/b:latest").managed(), Err(EnvError::Image(_))));
+    let unsaid = String::from_utf8(file.render()).unwrap().replace("ASTRA_APP_PORT=8000\n", "");
+    assert_eq!(EnvFile::parse(&unsaid).managed().unwrap().unwrap().port, 8000);
+    assert_eq!(EnvFile::parse(unsaid + "ASTRA_APP_PORT=0\n").managed(), Err(EnvError::Port));
     for release in ["0", "-1", "+1", "x", "1 2"] {
         let text = format!("APP_IMAGE=ghcr.io/a/b@{DIGEST}\nASTRA_RELEASE={release}");
         assert_eq!(EnvFile::parse(text).managed(), Err(EnvError::Release), "{release}");

@@ -86,7 +86,7 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             let fix = "`journalctl -u astra-caddy -n 50`, then `astra-agent reconcile`";
             found.push(Finding::problem("caddy", what, fix));
         }
-        Some(seen) if seen.version < caddy::PASSIVE_HEALTH => {
+        Some(seen) if seen.version.is_some_and(|version| version < caddy::PASSIVE_HEALTH) => {
             let (major, minor) = caddy::PASSIVE_HEALTH;
             let what = format!(
                 "Caddy is older than {major}.{minor}: no passive health checks, so an instance that dies is noticed \

@@ -19,10 +19,14 @@ fn config(name: &str) -> Config {
     crate::config::parse(&[(path, text)]).unwrap()
 }
 
+fn listens(config: &Config) -> BTreeMap<InstanceId, u16> {
+    config.instances().chain(config.spare()).map(|id| (id, config.app.port_of(id))).collect()
+}
+
 /// Everything that is rendered, as one readable text.
 fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
-    let mut files: BTreeMap<PathBuf, String> = render(config, engine, "/usr/bin/astra-agent");
-    files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy));
+    let mut files: BTreeMap<PathBuf, String> = render(config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+    files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy, &listens(config)));
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
         format!("==> enabled <==\n{}\n\n", enabled(config).join("\n")),
@@ -68,8 +72,8 @@ fn what_every_file_keeps_to() {
         ("units_surge.toml", Engine::Podman),
     ] {
         let config = config(name);
-        let mut files = render(&config, engine, "/usr/bin/astra-agent");
-        files.insert("Caddyfile".into(), caddyfile(&config, (2, 11)));
+        let mut files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+        files.insert("Caddyfile".into(), caddyfile(&config, (2, 11), &listens(&config)));
         for (path, text) in &files {
             let path = path.display();
             // Without it files.rs takes the file for hand-made.

@@ -1,0 +1,89 @@
+//! What the running Caddy was started with and has accepted since. Caddy itself does not tell: its `/config` is
+//! JSON, and from a Caddyfile of the same bytes every version makes another. So it is noted, and the note holds as
+//! long as the unit's invocation. Called by observe.rs and perform.rs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::is_refusal;
+use crate::host::Host;
+use crate::model::fingerprint::sha256;
+use crate::model::name::{CADDY_ENV, CADDY_UNIT, CADDYFILE, unit_file};
+use crate::model::observed::{CaddyRuns, CaddySeen, Observed, service_section};
+
+const NOTE: &str = "/run/astra/caddy.json";
+/// One answer of Caddy while the host is looked at.
+const ANSWER: Duration = Duration::from_secs(2);
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    invocation: String,
+    runs: CaddyRuns,
+}
+
+impl Host {
+    /// Caddy as it answers now; `None`: it does not.
+    pub(in crate::host) async fn see_caddy(&self, observed: &Observed) -> Option<CaddySeen> {
+        tokio::time::timeout(ANSWER, self.caddy.answers()).await.ok()?.ok()?;
+        let version = tokio::time::timeout(ANSWER, self.caddy.version()).await.ok().and_then(Result::ok);
+        let invocation = observed.units.get(CADDY_UNIT).map(|u| u.invocation.as_str()).unwrap_or_default();
+        Some(CaddySeen { version, runs: self.caddy_runs(invocation, observed) })
+    }
+
+    /// Of a Caddy that started since the last look nobody has seen more than the disk, and it has read that.
+    fn caddy_runs(&self, invocation: &str, observed: &Observed) -> Option<CaddyRuns> {
+        if invocation.is_empty() {
+            return None;
+        }
+        if let Some(note) = self.note().filter(|note| note.invocation == invocation) {
+            return Some(note.runs);
+        }
+        let bytes = |path: &Path| observed.files.get(path).map(|f| f.bytes.as_slice()).unwrap_or_default();
+        let text = |path: &Path| String::from_utf8_lossy(bytes(path)).into_owned();
+        let runs = CaddyRuns {
+            caddyfile: Some(sha256(bytes(Path::new(CADDYFILE)))),
+            service: service_section(&text(&unit_file(CADDY_UNIT))).to_owned(),
+            env: text(Path::new(CADDY_ENV)),
+        };
+        let note = Note { invocation: invocation.to_owned(), runs };
+        // One that cannot be written is made again at the next look.
+        let _ = self.write_note(&note);
+        Some(note.runs)
+    }
+
+    /// Make Caddy serve by `caddyfile`, then write it. What Caddy refuses changes nothing; after a cut in here
+    /// nobody takes the load for done.
+    pub(in crate::host) async fn load_caddy(&self, caddyfile: &[u8]) -> Result<()> {
+        let invocation = self.systemd.unit(CADDY_UNIT).await?.invocation;
+        let known = self.note().filter(|note| note.invocation == invocation);
+        let runs = known.map(|note| note.runs);
+        let note = |caddyfile: Option<String>| {
+            let Some(runs) = runs.clone() else { return Ok(()) };
+            let note = Note { invocation: invocation.clone(), runs: CaddyRuns { caddyfile, ..runs } };
+            self.write_note(&note)
+        };
+        note(None)?;
+        self.health_servers.borrow_mut().clear();
+        if let Err(error) = self.caddy.load(caddyfile).await {
+            if is_refusal(&error) {
+                note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()))?;
+            }
+            return Err(error);
+        }
+        self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
+        note(Some(sha256(caddyfile)))
+    }
+
+    fn note(&self) -> Option<Note> {
+        let seen = self.files.read(Path::new(NOTE)).ok().flatten()?;
+        serde_json::from_slice(&seen.bytes).ok()
+    }
+
+    fn write_note(&self, note: &Note) -> Result<()> {
+        let bytes = serde_json::to_vec(note).with_context(|| format!("writing {NOTE}"))?;
+        self.files.write_atomic(Path::new(NOTE), &bytes, 0o600)
+    }
+}

@@ -1,0 +1,160 @@
+//! Moving the instances to other ports, because `[app] base_port` changed: a run of its own before a deploy.
+//!
+//! One instance after another is drained, restarted at its new port, and known to Caddy there before it gets
+//! requests again: so Caddy's configuration always names where each instance listens, and no other way would do.
+//! Nothing but `install` and `deploy` moves anything (docs/decisions/0012).
+
+use std::collections::BTreeMap;
+
+use super::preflight::Problem;
+use super::{Inputs, files, units};
+use crate::config::Strategy;
+use crate::model::name::InstanceId;
+use crate::model::plan::Plan;
+use crate::model::step::{Content, Step, Target};
+
+/// The wanted instances, and the spare, that are not where the config wants them.
+fn moved(inputs: &Inputs<'_>) -> Vec<InstanceId> {
+    let app = &inputs.config.app;
+    let ids = inputs.config.instances().chain(inputs.config.spare());
+    ids.filter(|id| inputs.port(*id) != app.port_of(*id)).collect()
+}
+
+/// What `deploy` would move, in words.
+pub fn pending(inputs: &Inputs<'_>) -> Option<String> {
+    let wanted = |id: &InstanceId| inputs.config.spare() != Some(*id);
+    let moved: Vec<_> = moved(inputs).into_iter().filter(wanted).collect();
+    let each: Vec<_> = moved
+        .iter()
+        .map(|id| format!("{} to port {}", inputs.target(*id), inputs.config.app.port_of(*id)))
+        .collect();
+    (!each.is_empty()).then(|| format!("deploy would move {}", each.join(", ")))
+}
+
+/// What speaks against moving.
+pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
+    let own = |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
+    let ports = moved(inputs).into_iter().map(|id| inputs.config.app.port_of(id));
+    let busy = ports.filter(|port| inputs.observed.busy.contains(port) && !own(*port));
+    let problem = |port| Problem {
+        what: format!("another process listens on port {port}, where agent.toml wants an instance"),
+        hint: format!("find it with `ss -tlnp sport = :{port}`, or change [app] base_port"),
+        config: false,
+    };
+    busy.map(problem).collect()
+}
+
+/// The plan that moves what has to move; empty when nothing has.
+pub fn plan(inputs: &Inputs<'_>) -> Plan {
+    let moved = moved(inputs);
+    if moved.is_empty() {
+        return Plan::default();
+    }
+    let config = inputs.config;
+    let runs = |id: &&InstanceId| config.spare() != Some(**id) && up(inputs, **id);
+    let restarts = moved.iter().any(|id| runs(&id));
+    let borrowed = config.spare().filter(|_| restarts && inputs.committed().is_some());
+    let drains = config.app.instances > 1 || borrowed.is_some();
+    let mut warnings = Vec::new();
+    if restarts && !drains && config.deploy.strategy == Strategy::Rolling {
+        warnings.push("rolling with one instance: the site is down while it moves".to_owned());
+    }
+    // None may come to a port that another still has.
+    let rises = moved.iter().any(|id| config.app.port_of(*id) > inputs.port(*id));
+    let mut order = moved;
+    order.retain(|id| config.spare() != Some(*id));
+    if rises {
+        order.reverse();
+    }
+    let listens = files::lasting(inputs);
+    let mut moves = Moves { inputs, known: listens.clone(), listens, steps: Vec::new() };
+    if let Some(spare) = config.spare() {
+        if rises || borrowed.is_none() {
+            moves.settle(spare);
+        }
+        if borrowed.is_some() {
+            moves.mark(spare);
+            moves.start(spare);
+        }
+    }
+    for id in order {
+        let from = inputs.target(id);
+        let runs = up(inputs, id);
+        if runs && drains {
+            moves.drain(from);
+        }
+        moves.settle(id);
+        if runs {
+            moves.start(id);
+        }
+    }
+    if let Some(spare) = borrowed {
+        let instance = moves.target(spare);
+        moves.drain(instance.clone());
+        moves.steps.push(Step::StopInstance { instance });
+        moves.settle(spare);
+    }
+    moves.tell_caddy();
+    Plan::forward(moves.steps, warnings)
+}
+
+fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+    inputs.observed.instances.get(&id).is_some_and(|seen| matches!(seen.unit.active.as_str(), "active" | "activating"))
+}
+
+struct Moves<'a> {
+    inputs: &'a Inputs<'a>,
+    /// Where each instance listens after the steps so far, and what Caddy has been told of it.
+    listens: BTreeMap<InstanceId, u16>,
+    known: BTreeMap<InstanceId, u16>,
+    steps: Vec<Step>,
+}
+
+impl Moves<'_> {
+    fn target(&self, id: InstanceId) -> Target {
+        let port = self.listens.get(&id).copied();
+        self.inputs.target_at(id, port.unwrap_or_else(|| self.inputs.config.app.port_of(id)))
+    }
+
+    fn drain(&mut self, instance: Target) {
+        self.steps.push(Step::Drain { instance, timeout: self.inputs.config.deploy.drain_timeout });
+    }
+
+    /// Nothing runs there yet: the marker alone keeps Caddy away until it is ready.
+    fn mark(&mut self, id: InstanceId) {
+        let content = Content::Plain(Vec::new());
+        self.steps.push(Step::WriteFile { path: id.marker(), mode: files::MODE, content });
+    }
+
+    /// The instance's next start is at the port of the config.
+    fn settle(&mut self, id: InstanceId) {
+        let port = self.inputs.config.app.port_of(id);
+        if self.listens.insert(id, port) == Some(port) {
+            return;
+        }
+        let path = units::drop_in(self.inputs.config, id);
+        let content = Content::Plain(units::instance(id, port).into_bytes());
+        self.steps.push(Step::WriteFile { path, mode: files::MODE, content });
+        self.steps.push(Step::ReloadUnits);
+    }
+
+    /// The committed release there; Caddy hears of it once it is ready.
+    fn start(&mut self, id: InstanceId) {
+        let (config, instance, probe) = (self.inputs.config, self.target(id), self.inputs.probe());
+        let (stop, timeout) = (config.app.stop_timeout, probe.timeout);
+        self.steps.push(Step::Return { instance: instance.clone(), stop, timeout });
+        self.steps.push(Step::AwaitReady { instance: instance.clone(), probe });
+        self.tell_caddy();
+        self.steps.push(Step::Rejoin { instance });
+    }
+
+    fn tell_caddy(&mut self) {
+        if self.known != self.listens {
+            self.steps.push(files::caddyfile_step(self.inputs, &self.listens));
+            self.known = self.listens.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
