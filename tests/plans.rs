@@ -1,0 +1,281 @@
+//! Golden plans: what each verb would do on hosts in known states, as `astra-agent plan` prints it. A plan is
+//! pure, so no host is needed. `UPDATE_GOLDEN=1 cargo test --test plans` writes the files anew; read the diff.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use astra_agent::config::{self, Config};
+use astra_agent::model::entry::{Entry, Stamped, Verb};
+use astra_agent::model::envfile::{EnvFile, ManagedLines};
+use astra_agent::model::fingerprint::HostKey;
+use astra_agent::model::history::{History, RunRecord};
+use astra_agent::model::image::PinnedImage;
+use astra_agent::model::name::InstanceId;
+use astra_agent::model::observed::{
+    CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen,
+};
+use astra_agent::model::outcome::{Blame, Outcome};
+use astra_agent::model::plan::Plan;
+use astra_agent::model::release::Release;
+use astra_agent::plan::instances::{self, Reach};
+use astra_agent::plan::migrations::Wish;
+use astra_agent::plan::release::{self, Refusal, Request};
+use astra_agent::plan::{Inputs, prune, units};
+
+const BASE: &str = r#"
+[app]
+image = "ghcr.io/you/shop:latest"
+[migrate]
+command = ["./manage.py", "migrate"]
+"#;
+
+fn config(more: &str) -> Config {
+    config::parse(&[("agent.toml".into(), format!("{BASE}{more}"))]).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn image(number: u8) -> PinnedImage {
+    format!("ghcr.io/you/shop@sha256:{}", format!("{number:02x}").repeat(32)).parse().unwrap()
+}
+
+/// A host, its config and its past.
+struct World {
+    config: Config,
+    observed: Observed,
+    runs: Vec<RunRecord>,
+    key: HostKey,
+}
+
+impl World {
+    fn bare(more: &str) -> Self {
+        let observed = Observed {
+            engine: Some(EngineSeen { engine: Engine::Podman, version: "5.4.2".into() }),
+            caddy: Some(CaddySeen { version: Some((2, 11)), runs: None }),
+            free_bytes: Some(10 << 30),
+            ..Observed::default()
+        };
+        Self { config: config(more), observed, runs: Vec::new(), key: HostKey::new([7; 32]) }
+    }
+
+    /// Release 1 is committed, and every instance runs it.
+    fn serving(more: &str) -> Self {
+        let mut world = Self::bare(more);
+        world.commit(Verb::Install, 1);
+        world
+    }
+
+    fn inputs<'a>(&'a self, history: &'a History) -> Inputs<'a> {
+        Inputs {
+            config: &self.config,
+            observed: &self.observed,
+            history,
+            key: &self.key,
+            engine: Engine::Podman,
+            agent: "/usr/local/bin/astra-agent",
+            caddy_image: None,
+        }
+    }
+
+    fn history(&self) -> History {
+        History::of(self.runs.clone())
+    }
+
+    fn plan(&self, number: u8) -> Result<Plan, Refusal> {
+        self.plan_as(Request {
+            image: image(number),
+            migrate: Wish::Auto,
+            force: false,
+            automatic: false,
+            lenient: false,
+        })
+    }
+
+    fn plan_as(&self, request: Request) -> Result<Plan, Refusal> {
+        release::plan(&self.inputs(&self.history()), &request)
+    }
+
+    /// Bring `number` into service as a deploy does, on paper.
+    fn commit(&mut self, verb: Verb, number: u8) {
+        let plan = self.plan(number).unwrap();
+        let candidate = plan.candidate.unwrap();
+        self.record(verb, &candidate.release, Outcome::Converged);
+        let bytes = EnvFile::default().with_managed(&candidate.lines).unwrap().render();
+        let env = self.config.app.name.env_file();
+        self.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
+        let repo_digests = [image(number)].into();
+        self.observed.images.push(ImageSeen { id: format!("id{number}"), repo_digests, created: 0 });
+        for id in self.config.instances().collect::<Vec<_>>() {
+            self.runs_release(id, &candidate.lines);
+        }
+        for unit in units::enabled(&self.config) {
+            let seen = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
+            self.observed.units.insert(unit, seen);
+        }
+    }
+
+    fn runs_release(&mut self, id: InstanceId, lines: &ManagedLines) {
+        let unit = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
+        let port = Some(8000 + id.get());
+        let runs = Some(Running { release: lines.release, image: lines.image.clone(), port });
+        let seen = InstanceSeen { unit, runs, ready: true, ..InstanceSeen::default() };
+        self.observed.instances.insert(id, seen);
+    }
+
+    fn record(&mut self, verb: Verb, release: &Release, outcome: Outcome) {
+        let opened = Entry::Opened {
+            verb,
+            actor: "root".into(),
+            agent: "0".into(),
+            plan: Vec::new(),
+            old: None,
+            new: Some(release.clone()),
+            pins: false,
+        };
+        let mut entries = vec![opened];
+        if outcome == Outcome::Converged {
+            entries.push(Entry::Committed { release: release.clone() });
+        }
+        let reason = Some("astra-app@1: the app exited with code 3".into());
+        entries.push(Entry::Closed { outcome, reason, recovered: false });
+        let id = self.runs.len() as u64 + 1;
+        let entries = entries.into_iter().map(|entry| Stamped { at: 0, entry }).collect();
+        self.runs.push(RunRecord { id, entries });
+    }
+}
+
+fn printed(plan: &Plan) -> String {
+    let mut text = String::new();
+    for warning in &plan.warnings {
+        writeln!(text, "warning: {warning}").unwrap();
+    }
+    for (number, step) in plan.steps.iter().enumerate() {
+        let commit = if plan.commit == Some(number) { "   <- commit point" } else { "" };
+        writeln!(text, "{:>3}  {step}{commit}", number + 1).unwrap();
+    }
+    if text.is_empty() { "nothing to do\n".into() } else { text }
+}
+
+fn golden(name: &str, text: &str) {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/plan_{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(text, wanted, "{} differs", path.display());
+}
+
+#[test]
+fn the_first_deploy() {
+    golden("first", &printed(&World::bare("").plan(1).unwrap()));
+}
+
+#[test]
+fn the_same_again_is_nothing_to_do() {
+    assert!(World::serving("").plan(1).unwrap().is_empty());
+}
+
+#[test]
+fn a_new_digest_rolls() {
+    golden("rolling", &printed(&World::serving("").plan(2).unwrap()));
+}
+
+#[test]
+fn a_new_digest_surges() {
+    golden("surge", &printed(&World::serving("[deploy]\nstrategy = \"surge\"\n").plan(2).unwrap()));
+}
+
+#[test]
+fn one_instance_that_rolls_is_down_meanwhile_and_says_so() {
+    let one = "[deploy]\nstrategy = \"rolling\"\n[app.readiness]\npath = \"/up\"\n";
+    let mut world = World::bare(one);
+    world.config.app.instances = 1;
+    world.commit(Verb::Install, 1);
+    golden("one_instance", &printed(&world.plan(2).unwrap()));
+}
+
+#[test]
+fn a_way_back_pulls_and_migrates_nothing() {
+    let mut world = World::serving("");
+    world.commit(Verb::Deploy, 2);
+    let back = Request { image: image(1), migrate: Wish::Auto, force: true, automatic: false, lenient: true };
+    golden("rollback", &printed(&world.plan_as(back).unwrap()));
+}
+
+#[test]
+fn another_environment_is_another_release_without_a_migration() {
+    let mut world = World::serving("");
+    world.config = config("[env]\nWORKERS = \"4\"\n");
+    golden("environment", &printed(&world.plan(1).unwrap()));
+}
+
+#[test]
+fn a_held_release_is_refused_unless_forced() {
+    let mut world = World::serving("");
+    let failed = world.plan(2).unwrap().candidate.unwrap().release;
+    world.record(Verb::Deploy, &failed, Outcome::Undone { blame: Blame::Release });
+    assert!(matches!(world.plan(2), Err(Refusal::Held { number: 2, .. })));
+    let forced = Request { image: image(2), migrate: Wish::Auto, force: true, automatic: false, lenient: false };
+    assert!(!world.plan_as(forced).unwrap().is_empty());
+}
+
+#[test]
+fn recover_returns_what_differs_and_leaves_what_serves_for_last() {
+    let mut world = World::serving("");
+    let trial = world.plan(2).unwrap().candidate.unwrap();
+    let ids: Vec<_> = world.config.instances().collect();
+    world.runs_release(ids[0], &trial.lines);
+    world.observed.instances.get_mut(&ids[0]).unwrap().ready = false;
+    world.observed.markers.insert(ids[0]);
+    world.observed.trials.insert(ids[0]);
+    world.observed.trial_env = true;
+    let history = world.history();
+    let plan = Plan::forward(instances::steps(&world.inputs(&history), Reach::All), Vec::new());
+    golden("recover", &printed(&plan));
+}
+
+#[test]
+fn a_silent_engine_makes_nobody_restart_what_serves() {
+    let mut world = World::serving("");
+    world.observed.engine = None;
+    for seen in world.observed.instances.values_mut() {
+        seen.runs = None;
+    }
+    let history = world.history();
+    assert!(instances::steps(&world.inputs(&history), Reach::All).is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_is_left_alone() {
+    let mut world = World::serving("");
+    let env = world.config.app.name.env_file();
+    let bytes = format!("APP_IMAGE={}\n", image(1)).into_bytes();
+    world.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
+    let history = world.history();
+    assert!(instances::steps(&world.inputs(&history), Reach::All).is_empty());
+}
+
+#[test]
+fn prune_keeps_the_way_back() {
+    let mut world = World::serving("[deploy]\nkeep = 2\n");
+    for number in 2..=6 {
+        world.commit(Verb::Deploy, number);
+    }
+    let history = world.history();
+    let steps = prune::housekeeping(&world.inputs(&history));
+    golden("prune", &printed(&Plan::forward(steps, Vec::new())));
+}
+
+#[test]
+fn every_instance_is_drained_before_it_is_touched() {
+    for more in ["", "[deploy]\nstrategy = \"surge\"\n"] {
+        let plan = World::serving(more).plan(2).unwrap();
+        let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+        let at = |text: &str| lines.iter().position(|l| l.starts_with(text));
+        let order: BTreeMap<_, _> = [1, 2]
+            .map(|i| (at(&format!("drain astra-app@{i}")), at(&format!("try release 2 in astra-app@{i}"))))
+            .into();
+        assert!(order.iter().all(|(drain, start)| drain.is_some() && drain < start), "{lines:#?}");
+        assert!(at("commit") > at("try release 2 in astra-app@2"));
+    }
+}
