@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod session;
 mod status;
+mod step_line;
 mod unit;
 
 /// Deploys a container app on this host: by digest, without losing a request, with a way back.

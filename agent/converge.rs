@@ -36,10 +36,8 @@ pub use resolve::{Back, Want};
 /// What is going on, for whoever watches.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A run begins, with so many steps.
-    Plan {
-        steps: usize,
-    },
+    /// A run has ended.
+    Ended,
     Step {
         number: usize,
         of: usize,
@@ -282,7 +280,6 @@ impl Foreman<'_> {
         for warning in &plan.warnings {
             report.warn(warning);
         }
-        (self.watch)(&Event::Plan { steps: plan.steps.len() });
         let book = Book::default();
         let mut committed = false;
         let mut number = 0;
@@ -303,6 +300,7 @@ impl Foreman<'_> {
         };
         let (outcome, entries) =
             run::run(plan, perform, |entry, durable| file.append(entry, durable)).await?;
+        (self.watch)(&Event::Ended);
         book.into_report(report);
         let reason = report::reason(&entries);
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };

@@ -5,101 +5,134 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::step_line::{Files, done, short};
 use crate::cli::out::{self, DIM, GREEN, RED, YELLOW, paint};
 use crate::converge::{Event, Watch};
 
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠛"];
 const TICK: Duration = Duration::from_millis(100);
+/// Where a line's text begins: behind four columns for how it went and the seconds it took.
+const TEXT: usize = 15;
 
-/// Takes what a step waits for.
-pub type Detail = Rc<dyn Fn(&str)>;
+/// What the screen shows, or is about to.
+#[derive(Default)]
+struct Screen {
+    terminal: bool,
+    now: Option<Now>,
+    files: Files,
+}
 
 /// The step under way, as the spinner draws it.
 struct Now {
     text: String,
+    /// `step 3 of 18`; nobody has counted the steps of the way back.
+    number: String,
     detail: String,
+    undoing: bool,
     begun: Instant,
 }
+
+/// Takes what a step waits for right now.
+pub type Detail = Rc<dyn Fn(&str)>;
 
 /// Progress for `--json` (nothing), a terminal, or a pipe.
 pub fn watch(json: bool) -> (Watch, Detail) {
     if json {
         return (Rc::new(|_| ()), Rc::new(|_| ()));
     }
-    let terminal = std::io::stdout().is_terminal();
-    let now: Arc<Mutex<Option<Now>>> = Arc::default();
+    let dumb = std::env::var("TERM").is_ok_and(|t| t == "dumb");
+    let terminal = std::io::stdout().is_terminal() && !dumb;
+    let screen = Arc::new(Mutex::new(Screen { terminal, ..Screen::default() }));
     if terminal {
-        tokio::spawn(spin(now.clone()));
+        tokio::spawn(spin(screen.clone()));
     }
     let detail = {
-        let now = now.clone();
+        let screen = screen.clone();
         Rc::new(move |text: &str| {
-            if let Ok(mut now) = now.lock()
-                && let Some(now) = now.as_mut()
+            if let Ok(mut screen) = screen.lock()
+                && let Some(now) = screen.now.as_mut()
             {
                 text.clone_into(&mut now.detail);
             }
         })
     };
-    let watch = Rc::new(move |event: &Event<'_>| show(event, &now, terminal));
+    let watch = Rc::new(move |event: &Event<'_>| {
+        if let Ok(mut screen) = screen.lock() {
+            screen.show(event);
+        }
+    });
     (watch, detail)
 }
 
-fn show(event: &Event<'_>, now: &Mutex<Option<Now>>, terminal: bool) {
-    let Ok(mut now) = now.lock() else { return };
-    match event {
-        Event::Step { text, undoing, .. } => {
-            let text = if *undoing { format!("undo: {text}") } else { (*text).to_owned() };
-            *now = Some(Now { text, detail: String::new(), begun: Instant::now() });
+impl Screen {
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Step { text, undoing, number, of } => {
+                let number = if *undoing { String::new() } else { format!("  step {number} of {of}") };
+                let (text, detail) = (short(text), String::new());
+                self.now = Some(Now { text, number, detail, undoing: *undoing, begun: Instant::now() });
+            }
+            Event::Done { note, elapsed } => {
+                let Some(now) = self.now.take() else { return };
+                if !now.undoing && note.is_none() && self.files.add(&now.text, *elapsed) {
+                    return;
+                }
+                let note = note.map(|n| format!(": {n}")).unwrap_or_default();
+                let (style, mark) = if now.undoing { (YELLOW, "undo") } else { (GREEN, "ok") };
+                self.line(style, mark, Some(*elapsed), &format!("{}{note}", done(&now.text)));
+            }
+            Event::Failed { error, elapsed } => {
+                let Some(now) = self.now.take() else { return };
+                let way = if now.undoing { "undo: " } else { "" };
+                self.line(RED, "FAIL", Some(*elapsed), &format!("{way}{}\n{error}", done(&now.text)));
+            }
+            Event::Warning(text) => self.line(YELLOW, "warn", None, text),
+            Event::Note(text) => self.line(DIM, "--", None, &short(text)),
+            Event::Ended => self.files_line(),
+            Event::Detail(_) => {}
         }
-        Event::Done { note, elapsed } => {
-            let text = now.take().map(|n| n.text).unwrap_or_default();
-            let note = note.map(|n| format!("  {n}")).unwrap_or_default();
-            let time = paint(DIM, &seconds(*elapsed), terminal);
-            finish(terminal, &format!("{} {time}  {text}{note}", paint(GREEN, "ok", terminal)));
+    }
+
+    /// A finished line, below that of the files before it.
+    fn line(&mut self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
+        self.files_line();
+        self.write(style, mark, elapsed, text);
+    }
+
+    fn files_line(&mut self) {
+        if let Some((text, elapsed)) = self.files.take() {
+            self.write(GREEN, "ok", Some(elapsed), &text);
         }
-        Event::Failed { error, elapsed } => {
-            let text = now.take().map(|n| n.text).unwrap_or_default();
-            let time = paint(DIM, &seconds(*elapsed), terminal);
-            finish(terminal, &format!("{} {time}  {text}\n     {error}", paint(RED, "no", terminal)));
+    }
+
+    /// In the place of the spinner's line; further lines stand below the first one's text.
+    fn write(&self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
+        if self.terminal {
+            let _ = write!(std::io::stdout().lock(), "\r\x1b[K");
         }
-        Event::Warning(text) => finish(terminal, &format!("{} {text}", paint(YELLOW, "warning:", terminal))),
-        Event::Note(text) => finish(terminal, &format!("-- {text}")),
-        Event::Detail(_) | Event::Plan { .. } => {}
+        let mark = paint(style, &format!("{mark:<4}"), self.terminal);
+        let time = elapsed.map_or_else(|| " ".repeat(seconds(TICK).len()), seconds);
+        let text = text.trim_end().replace('\n', &format!("\n{}", " ".repeat(TEXT)));
+        out::line(&format!("{mark}  {}  {text}", paint(DIM, &time, self.terminal)));
     }
 }
 
-/// A finished line, in the place of the spinner's.
-fn finish(terminal: bool, text: &str) {
-    if terminal {
-        let _ = write!(std::io::stdout().lock(), "\r\x1b[K");
-    }
-    out::line(text);
-}
-
-async fn spin(now: Arc<Mutex<Option<Now>>>) {
-    let width = usize::from(columns());
+async fn spin(screen: Arc<Mutex<Screen>>) {
     for frame in FRAMES.iter().cycle() {
         tokio::time::sleep(TICK).await;
-        let Ok(now) = now.lock() else { return };
-        let Some(now) = now.as_ref() else { continue };
-        let detail = if now.detail.is_empty() { String::new() } else { format!("  ({})", now.detail) };
-        let text: String = format!("{frame}  {}  {}{detail}", seconds(now.begun.elapsed()), now.text)
-            .replace(['\n', '\r'], " ")
-            .chars()
-            .take(width.saturating_sub(1))
-            .collect();
+        let Ok(screen) = screen.lock() else { return };
+        let Some(now) = screen.now.as_ref() else { continue };
+        let mark = if now.undoing { format!("{frame}<  ") } else { format!("{frame}   ") };
+        let detail = if now.detail.is_empty() { String::new() } else { format!("  {}", now.detail) };
+        let text = format!("{mark}  {}  {}{}{detail}", seconds(now.begun.elapsed()), now.text, now.number)
+            .replace(['\n', '\r'], " ");
         let mut out = std::io::stdout().lock();
-        let _ = write!(out, "\r\x1b[K{text}");
+        // Without automatic wrapping: what is too long for the terminal ends at its edge.
+        let _ = write!(out, "\r\x1b[K\x1b[?7l{text}\x1b[?7h");
         let _ = out.flush();
     }
 }
 
 fn seconds(elapsed: Duration) -> String {
-    format!("{:>6.2} s", elapsed.as_secs_f64())
-}
-
-/// Columns of the terminal; the caller's shell says so in `COLUMNS`, which the run's unit is handed.
-fn columns() -> u16 {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100)
+    format!("{:>5.1} s", elapsed.as_secs_f64())
 }

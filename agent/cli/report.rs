@@ -17,33 +17,51 @@ pub fn show(report: &Report, as_json: bool) {
     for warning in &report.warnings {
         out::warning(warning);
     }
-    let (style, word) = match report.outcome {
-        Outcome::Converged if report.nothing_to_do => (GREEN, "nothing to do"),
-        Outcome::Converged => (GREEN, "converged"),
-        Outcome::Undone { .. } => (RED, "undone"),
-        Outcome::Failed { .. } => (RED, "failed"),
-        Outcome::Incomplete => (RED, "incomplete"),
-    };
-    let what = match (&report.release, &report.image) {
-        (Some(number), Some(image)) => format!(": release {number} ({image})"),
-        _ => String::new(),
-    };
-    out::line(&format!("{}{what}, {:.1} s", paint(style, word, styled), report.seconds));
-    if !report.phases.is_empty() {
-        let phases: Vec<_> = report.phases.iter().map(|(name, s)| format!("{name} {s:.2} s")).collect();
-        out::line(&format!("  {}  {}", paint(BOLD, "phases", styled), phases.join(", ")));
+    let style = if report.outcome == Outcome::Converged { GREEN } else { RED };
+    let head = format!("{} in {:.1} s", headline(report), report.seconds);
+    out::line(&paint(style, &head, styled));
+    let row = |name: &str, what: &str| out::line(&format!("  {} {what}", paint(BOLD, &format!("{name:<9}"), styled)));
+    if let Some(image) = &report.image {
+        row("image", &image.to_string());
+    }
+    // The rest is told by --json.
+    let phases = report.phases.iter().filter(|(_, seconds)| *seconds >= 0.05);
+    let phases: Vec<_> = phases.map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect();
+    if !phases.is_empty() {
+        row("phases", &phases.join(", "));
     }
     if let Some(requests) = report.requests.filter(|_| !report.nothing_to_do) {
-        let p99 = requests.p99.map(|s| format!(", p99 at most {s} s")).unwrap_or_default();
-        let bold = paint(BOLD, "requests", styled);
-        out::line(&format!("  {bold}  {} served, {} failed in Caddy{p99}", requests.served, requests.failed));
+        let p99 = requests.p99.map(|s| format!("; 99 of 100 within {s} s")).unwrap_or_default();
+        row("requests", &format!("{} served, {} failed (502 to 504 of Caddy){p99}", requests.served, requests.failed));
     }
-    // The whole of it, with the app's last words, stands above, at the step that failed.
-    if let Some(error) = report.error.as_ref().and_then(|e| e.lines().next()) {
-        out::line(&format!("  {}  {error}", paint(BOLD, "because", styled)));
+    if let Some(error) = &report.error {
+        // Its log lines stand below the step that failed.
+        row("because", first_line(error));
     }
     if let Some(next) = next(report) {
-        out::line(&format!("  {}  {next}", paint(BOLD, "next", styled)));
+        row("next", next);
+    }
+}
+
+/// The outcome, and what it means for the release.
+fn headline(report: &Report) -> String {
+    let release = report.release.map(|number| format!("release {number}"));
+    let Some(release) = release else {
+        return match report.outcome {
+            Outcome::Converged if report.nothing_to_do => "nothing to do",
+            Outcome::Converged => "converged",
+            Outcome::Undone { .. } => "undone",
+            Outcome::Failed { .. } => "failed",
+            Outcome::Incomplete => "incomplete",
+        }
+        .to_owned();
+    };
+    match report.outcome {
+        Outcome::Converged if report.nothing_to_do => format!("nothing to do: {release} serves"),
+        Outcome::Converged => format!("converged: {release} serves"),
+        Outcome::Undone { .. } => format!("undone: {release} was taken back, what served before it serves"),
+        Outcome::Failed { .. } => format!("failed: {release} was not started, nothing that serves was touched"),
+        Outcome::Incomplete => format!("incomplete: {release}"),
     }
 }
 

@@ -192,7 +192,7 @@ pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
     let seen = |unit: &str| inputs.observed.units.get(unit).or_else(|| instance_unit(inputs, unit));
     let committed = inputs.committed().is_some();
     let wanted = units::enabled(inputs.config).into_iter().filter(|u| committed || u == RECOVER_UNIT);
-    let units: Vec<String> = wanted.filter(|u| !seen(u).is_some_and(|s| s.enabled == "enabled")).collect();
+    let units: Vec<String> = wanted.filter(|u| seen(u).is_none_or(|s| s.enabled != "enabled")).collect();
     if units.is_empty() { Vec::new() } else { vec![Step::EnableUnits { units }] }
 }
 
