@@ -36,7 +36,7 @@ pub fn show(report: &Report, as_json: bool) {
     }
     if let Some(error) = &report.error {
         // Its log lines stand below the step that failed.
-        row("because", first_line(error));
+        row("because", out::first_line(error));
     }
     if let Some(next) = next(report) {
         row("next", next);
