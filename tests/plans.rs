@@ -118,7 +118,7 @@ impl World {
         let unit = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
         let port = Some(8000 + id.get());
         let runs = Some(Running { release: lines.release, image: lines.image.clone(), port });
-        let seen = InstanceSeen { unit, runs, ready: true, ..InstanceSeen::default() };
+        let seen = InstanceSeen { unit, runs, ready: true };
         self.observed.instances.insert(id, seen);
     }
 
