@@ -122,6 +122,12 @@ impl Host {
         assert!(status.success(), "rebooting {}", self.name);
     }
 
+    /// Process id of its systemd, for nsenter.
+    pub fn leader(&self) -> String {
+        let leader = cli().args(["leader", &self.name]).output().unwrap();
+        String::from_utf8(leader.stdout).unwrap().trim().to_owned()
+    }
+
     /// What a tag of the app's image stands for in the registry: `sha256:…`.
     pub fn digest(&self, tag: &str) -> String {
         let head = self.sh(&format!("curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/{tag}")).ok().stdout;
@@ -182,12 +188,10 @@ impl LoadBuilder<'_> {
         // Beside target/DIR/deps, where this test lies.
         let load = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("load");
         assert!(load.exists(), "{} is missing: cargo build --example load", load.display());
-        let leader = cli().args(["leader", &self.host.name]).output().unwrap();
-        let leader = String::from_utf8(leader.stdout).unwrap();
         // Only the network is the host's: the generator needs nothing else of it,
         // and must not outlive the test.
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "nsenter", "--net", "--target", leader.trim(), "--"])
+            .args(["--pdeathsig", "KILL", "nsenter", "--net", "--target", &self.host.leader(), "--"])
             .arg(load)
             .args(["--rate", &self.rate.to_string()])
             .args(["--websockets", &self.websockets.to_string()])

@@ -7,6 +7,7 @@
 mod broken;
 mod deploy;
 mod digests;
+mod faults;
 mod doctor;
 mod harness;
 mod install;

@@ -1,0 +1,258 @@
+//! systemd, the bus, the engine, the agent's own process.
+
+use super::{GOOD, ROW, Row};
+
+const GOES_ON: Row = Row { push: GOOD, commits: true, ..ROW };
+
+pub const ROWS: &[Row] = &[
+    Row {
+        id: "F20",
+        what: "dbus killed while the first instance is tried",
+        short: true,
+        beside: "trying 1; systemctl kill -s KILL dbus.service",
+        ..GOES_ON
+    },
+    Row {
+        id: "F21",
+        what: "dbus hung for 8 s while the first instance is tried",
+        beside: "trying 1; pkill -STOP -x 'dbus-(daemon|broker)'; sleep 8; pkill -CONT -x 'dbus-(daemon|broker)'",
+        ..GOES_ON
+    },
+    Row {
+        id: "F21b",
+        what: "dbus hung for good before a deploy",
+        before: "pkill -STOP -x 'dbus-(daemon|broker)'",
+        cure: "pkill -CONT -x 'dbus-(daemon|broker)'",
+        code: &[1],
+        says: &["D-Bus"],
+        seconds: 60,
+        ..ROW
+    },
+    Row {
+        id: "F21c",
+        what: "dbus hung for good while the first instance is tried",
+        beside: "trying 1; pkill -STOP -x 'dbus-(daemon|broker)'",
+        cure: "pkill -CONT -x 'dbus-(daemon|broker)'; sleep 1; until_ 'flock -n /run/astra/run.lock true'",
+        code: &[1, 4],
+        seconds: 240,
+        ..ROW
+    },
+    Row {
+        id: "F22",
+        what: "daemon-reload in a loop",
+        beside: "trying 1; for _ in $(seq 30); do systemctl daemon-reload; done",
+        ..GOES_ON
+    },
+    Row {
+        id: "F23",
+        what: "daemon-reexec while the first instance is tried",
+        beside: "trying 1; systemctl daemon-reexec",
+        ..GOES_ON
+    },
+    Row {
+        id: "F24",
+        what: "astra-app@1.service masked",
+        short: true,
+        before: "systemctl mask -q --runtime astra-app@1.service",
+        cure: "systemctl unmask -q --runtime astra-app@1.service",
+        code: &[1],
+        says: &["masked"],
+        ..ROW
+    },
+    Row {
+        id: "F25",
+        what: "a drop-in for the unit added while the first instance is tried",
+        beside: "trying 1; mkdir -p /etc/systemd/system/astra-app@.service.d
+            printf '[Service]\\nTimeoutStopSec=33\\n' >/etc/systemd/system/astra-app@.service.d/50-mine.conf",
+        cure: "rm -r /etc/systemd/system/astra-app@.service.d; systemctl daemon-reload",
+        ..GOES_ON
+    },
+    Row {
+        id: "F25b",
+        what: "the unit file replaced while the first instance is tried",
+        beside: "trying 1; sed -i 's/^Description=.*/Description=edited/' /etc/systemd/system/astra-app@.service
+            systemctl daemon-reload",
+        ..GOES_ON
+    },
+    Row {
+        id: "F26",
+        what: "`systemctl stop` of the instance that is tried",
+        short: true,
+        beside: "trying 1; sleep 0.3; systemctl stop astra-app@1",
+        code: &[1],
+        says: &["astra-app@1"],
+        ..ROW
+    },
+    Row {
+        id: "F27",
+        what: "podman's service hung, and a deploy",
+        before: "systemctl start podman.service; systemctl kill -s STOP podman.service",
+        cure: "systemctl kill -s CONT podman.service",
+        code: &[1],
+        says: &["engine"],
+        push: "v3",
+        ..ROW
+    },
+    Row {
+        id: "F27b",
+        what: "podman's service hung, and a rollback",
+        before: "systemctl start podman.service; systemctl kill -s STOP podman.service",
+        run: "astra-agent rollback",
+        cure: "systemctl kill -s CONT podman.service",
+        ..GOES_ON
+    },
+    Row {
+        id: "F28",
+        what: "podman's socket gone",
+        short: true,
+        before: "systemctl stop podman.socket podman.service; rm -f /run/podman/podman.sock",
+        cure: "systemctl start podman.socket",
+        code: &[1],
+        says: &["engine does not answer", "podman.socket"],
+        push: "v3",
+        ..ROW
+    },
+    Row {
+        id: "F28b",
+        what: "podman's socket gone, and a rollback",
+        before: "systemctl stop podman.socket podman.service; rm -f /run/podman/podman.sock",
+        run: "astra-agent rollback",
+        cure: "systemctl start podman.socket",
+        ..GOES_ON
+    },
+    Row {
+        id: "F29",
+        what: "kill -9 of the podman that starts the first instance",
+        beside: "trying 1; until_ 'pkill -9 -f \"podman run .*astra-app-1\"'",
+        code: &[0, 1, 3],
+        then: "[ $(image | wc -l) = 1 ]",
+        ..ROW
+    },
+    Row {
+        id: "F30",
+        what: "kill -9 of the conmon of an instance that serves, and reconcile",
+        beside: "kill -9 $(systemctl show -P MainPID astra-app@1)",
+        run: "sleep 0.3; astra-agent reconcile --wait 60s",
+        may_lose: "what that instance was answering",
+        ..ROW
+    },
+    Row {
+        id: "F32",
+        what: "a second podman holds the storage lock for 15 s",
+        beside: "trying 1; flock /var/lib/containers/storage/storage.lock sleep 15",
+        code: &[0, 1, 3],
+        ..ROW
+    },
+    Row {
+        id: "F33",
+        what: "the image removed between pull and start",
+        push: "v3",
+        beside: "until_ '[ -e /run/astra/drain/1 ]'; podman rmi -f $(sed -n s/^APP_IMAGE=//p /run/astra/trial.env)",
+        code: &[1],
+        says: &["astra-app@1"],
+        ..ROW
+    },
+    Row {
+        id: "F54",
+        what: "two deploys at once",
+        short: true,
+        run: "astra-agent deploy --force --wait 60s & until_ '! flock -n /run/astra/run.lock true'
+            astra-agent deploy; second=$?; wait $! || exit 99; exit $second",
+        code: &[75],
+        says: &["another run holds the lock", "astra-agent deploy", "--wait"],
+        ..GOES_ON
+    },
+    Row {
+        id: "F55",
+        what: "a deploy, and a rollback that waits for it",
+        run: "astra-agent deploy --force --wait 60s & until_ '! flock -n /run/astra/run.lock true'
+            astra-agent rollback --wait 90s; second=$?; wait $! || exit 99; exit $second",
+        ..ROW
+    },
+    Row {
+        id: "F56",
+        what: "`systemctl restart` of the other instance while the first is tried",
+        beside: "trying 1; systemctl restart astra-app@2",
+        may_lose: "the first is drained, the other is restarted",
+        ..GOES_ON
+    },
+    Row {
+        id: "F57",
+        what: "astra.env edited by hand while the first instance is tried",
+        short: true,
+        beside: "trying 1; echo EXTRA=1 >>/etc/astra/astra.env",
+        then: "grep -qx EXTRA=1 /etc/astra/astra.env",
+        cure: "sed -i /^EXTRA=/d /etc/astra/astra.env",
+        ..GOES_ON
+    },
+    Row {
+        id: "F60",
+        what: "the agent stopped for 10 s (SIGSTOP) while the first instance is tried",
+        beside: "trying 1; systemctl kill -s STOP 'astra-agent-deploy-*'; sleep 10
+            systemctl kill -s CONT 'astra-agent-deploy-*'",
+        ..GOES_ON
+    },
+    Row {
+        id: "F61",
+        what: "SIGTERM while the first instance is tried",
+        short: true,
+        beside: "trying 1; systemctl kill --kill-whom=main -s TERM 'astra-agent-deploy-*'",
+        code: &[1],
+        says: &["SIGTERM"],
+        ..ROW
+    },
+    Row {
+        id: "F61b",
+        what: "the terminal goes away (SIGKILL of the process in front): the run goes on",
+        short: true,
+        beside: "trying 1; pkill -9 -f '^astra-agent deploy'",
+        code: &[137],
+        then: "until_ 'flock -n /run/astra/run.lock true'",
+        ..GOES_ON
+    },
+    Row {
+        id: "F83",
+        what: "not root",
+        short: true,
+        run: "setpriv --reuid 65534 --regid 65534 --clear-groups astra-agent deploy",
+        code: &[1],
+        says: &["needs root", "sudo"],
+        seconds: 10,
+        ..ROW
+    },
+    Row {
+        id: "F86",
+        what: "standard output and error closed",
+        run: "astra-agent deploy --force --wait 60s >&- 2>&-",
+        ..GOES_ON
+    },
+    Row {
+        id: "F86b",
+        what: "standard output is a pipe that nobody reads any more",
+        run: "set -o pipefail; astra-agent deploy --force --wait 60s | true; exit ${PIPESTATUS[0]}",
+        ..GOES_ON
+    },
+    Row {
+        id: "F86c",
+        what: "standard output is a full pipe (a terminal under Ctrl-S)",
+        short: true,
+        run: "mkfifo /run/full 2>/dev/null; exec 9<>/run/full
+            timeout 1 dd if=/dev/zero of=/run/full bs=64k count=2 oflag=nonblock 2>/dev/null
+            astra-agent deploy --force --wait 60s >/run/full; c=$?; rm /run/full; exit $c",
+        ..GOES_ON
+    },
+    Row {
+        id: "F87",
+        what: "systemd-journald stopped",
+        before: "systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service
+            ! systemctl -q is-active systemd-journald",
+        cure: "systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service",
+        ..GOES_ON
+    },
+    Row {
+        id: "F88",
+        what: "an instance writes 100,000 log lines while it is tried",
+        beside: "trying 1; until_ \"podman exec astra-app-2 sh -c 'seq 100000 >/proc/1/fd/1'\"",
+        ..GOES_ON
+    },
+];

@@ -1,0 +1,210 @@
+//! What is not the host's: the registry, the network, the disk.
+
+use super::{ROW, Row};
+
+/// A deploy that has to pull.
+const PULL: Row = Row { push: "v3", ..ROW };
+/// One that fails before anything was touched.
+const REFUSED: Row = Row { code: &[1], ..PULL };
+
+pub const ROWS: &[Row] = &[
+    Row { id: "F01", what: "registry: 500 on a manifest, twice", registry: "500 2", commits: true, ..PULL },
+    Row {
+        id: "F01b",
+        what: "registry: 503 on every manifest",
+        registry: "503",
+        says: &["given up after", "503"],
+        ..REFUSED
+    },
+    Row {
+        id: "F02",
+        what: "registry: 429 with Retry-After, twice",
+        registry: "429 2",
+        commits: true,
+        ..PULL
+    },
+    Row {
+        id: "F03",
+        what: "registry: 401, and its token server is dead",
+        registry: "401",
+        says: &["127.0.0.1:9/token"],
+        ..REFUSED
+    },
+    Row {
+        id: "F04",
+        what: "registry: every blob truncated",
+        short: true,
+        registry: "truncated",
+        says: &["pulling"],
+        ..REFUSED
+    },
+    Row {
+        id: "F05",
+        what: "registry: a flipped bit in every blob",
+        registry: "flipped",
+        says: &["pulling"],
+        ..REFUSED
+    },
+    Row {
+        id: "F06",
+        what: "registry: a flipped bit in every manifest",
+        registry: "wrong",
+        says: &["pulling"],
+        ..REFUSED
+    },
+    Row {
+        id: "F07",
+        what: "registry: a captive portal answers 200 with HTML",
+        registry: "html",
+        says: &["a web page answered"],
+        ..REFUSED
+    },
+    Row {
+        id: "F08",
+        what: "registry: redirects to itself",
+        registry: "redirect",
+        says: &["302"],
+        ..REFUSED
+    },
+    Row { id: "F09", what: "registry: 500 bytes a second", registry: "slow", commits: true, ..PULL },
+    Row {
+        id: "F10",
+        what: "registry: a blob that never comes",
+        registry: "stalled",
+        says: &["pulling", "60 s"],
+        seconds: 150,
+        ..REFUSED
+    },
+    Row {
+        id: "F10b",
+        what: "registry: a blob that never comes, and Ctrl-C after 6 s",
+        short: true,
+        registry: "stalled",
+        run: "timeout --foreground -s INT 6 astra-agent deploy --force --wait 60s; c=$?; [ $c = 124 ] || exit $c; exit 1",
+        says: &["SIGINT"],
+        seconds: 30,
+        ..REFUSED
+    },
+    Row {
+        id: "F11",
+        what: "registry: hangs up in the middle of every blob",
+        registry: "reset",
+        says: &["pulling"],
+        ..REFUSED
+    },
+    Row {
+        id: "F12",
+        what: "registry: down, and a deploy",
+        registry: "down",
+        says: &["given up after"],
+        seconds: 60,
+        ..REFUSED
+    },
+    Row {
+        id: "F12b",
+        what: "registry: down, and a rollback",
+        registry: "down",
+        run: "astra-agent rollback",
+        commits: true,
+        ..ROW
+    },
+    Row {
+        id: "F13",
+        what: "registry: accepts, and never answers",
+        registry: "silent",
+        says: &["given up after"],
+        seconds: 60,
+        ..REFUSED
+    },
+    Row {
+        id: "F14",
+        what: "DNS dead",
+        before: "config 's|127.0.0.1:5001/astra|registry.example.com/astra|'",
+        says: &["registry.example.com"],
+        seconds: 60,
+        ..REFUSED
+    },
+    Row {
+        id: "F15",
+        what: "image store: full",
+        short: true,
+        before: "dd if=/dev/zero of=/var/lib/containers/storage/fill bs=64k 2>/dev/null; true",
+        cure: "rm -f /var/lib/containers/storage/fill",
+        says: &["image store", "free"],
+        ..REFUSED
+    },
+    Row {
+        id: "F15b",
+        what: "image store: full, and min_free is too low to see it",
+        before: "config 's/min_free = .*/min_free = \"1K\"/'; cd /var/lib/containers/storage
+            dd if=/dev/zero of=fill bs=64k 2>/dev/null; truncate -s -192K fill",
+        cure: "rm -f /var/lib/containers/storage/fill",
+        says: &["no space left"],
+        ..REFUSED
+    },
+    Row {
+        id: "F16",
+        what: "/etc/astra: full from the first instance on",
+        short: true,
+        beside: "trying 1; dd if=/dev/zero of=/etc/astra/fill bs=1k 2>/dev/null; true",
+        cure: "rm -f /etc/astra/fill",
+        code: &[1],
+        says: &["No space left"],
+        ..ROW
+    },
+    Row {
+        id: "F16b",
+        what: "journal's disk: full before a deploy",
+        before: "dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null; true",
+        cure: "rm -f /var/lib/astra-agent/fill",
+        code: &[1],
+        says: &["No space left"],
+        ..ROW
+    },
+    Row {
+        id: "F16c",
+        what: "journal's disk: full from the first instance on",
+        beside: "trying 1; dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null; true",
+        cure: "rm -f /var/lib/astra-agent/fill",
+        code: &[1],
+        says: &["No space left"],
+        ..ROW
+    },
+    Row {
+        id: "F17",
+        what: "/etc/astra: no inodes from the first instance on",
+        beside: "trying 1; cd /etc/astra; mkdir fill; n=0; while : 2>/dev/null >fill/$((n += 1)); do :; done; true",
+        cure: "rm -rf /etc/astra/fill",
+        code: &[1],
+        says: &["No space left"],
+        ..ROW
+    },
+    Row {
+        id: "F18",
+        what: "/etc/astra: read-only from the first instance on",
+        short: true,
+        beside: "trying 1; mount -o remount,ro /etc/astra",
+        cure: "mount -o remount,rw /etc/astra",
+        code: &[1],
+        says: &["Read-only file system"],
+        ..ROW
+    },
+    Row {
+        id: "F18b",
+        what: "/etc/astra: read-only, and a rollback",
+        before: "mount -o remount,ro /etc/astra",
+        run: "astra-agent rollback",
+        cure: "mount -o remount,rw /etc/astra",
+        code: &[1],
+        says: &["Read-only file system"],
+        ..ROW
+    },
+    Row {
+        id: "F92",
+        what: "network: the instances' bridge down for 2 s while the first is tried",
+        beside: "trying 1; ip link set podman0 down; sleep 2; ip link set podman0 up",
+        commits: true,
+        may_lose: "no instance can be reached",
+        ..ROW
+    },
+];
