@@ -236,7 +236,7 @@ mod tests {
                 timeout: stop,
             });
             steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
-            steps.push(Step::Rejoin { instance: target(id) });
+            steps.push(Step::Rejoin { instance: target(id), drain: stop });
         }
         let commit = steps.len();
         let env = std::collections::BTreeMap::new();
@@ -265,7 +265,7 @@ mod tests {
                 Step::Drain { instance, .. } => instances[at(instance)].1 = false,
                 Step::Try { instance, .. } => instances[at(instance)].0 = true,
                 Step::Return { instance, .. } => instances[at(instance)].0 = false,
-                Step::Rejoin { instance } => instances[at(instance)].1 = true,
+                Step::Rejoin { instance, .. } => instances[at(instance)].1 = true,
                 _ => {}
             }
             let serving = instances.iter().filter(|(_, rotating)| *rotating).count();

@@ -67,7 +67,7 @@ impl Host {
             }
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
-            Step::Rejoin { instance } => self.rejoin(instance).await,
+            Step::Rejoin { instance, .. } => self.rejoin(instance).await,
             Step::StopInstance { instance } => self.stop_instance(instance).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),

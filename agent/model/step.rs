@@ -96,9 +96,10 @@ pub enum Step {
         time: Duration,
         probe: Probe,
     },
-    /// Let Caddy send requests again, and wait until it does.
+    /// Let Caddy send requests again, and wait until it does. Taken back with a drain of at most `drain`.
     Rejoin {
         instance: Target,
+        drain: Duration,
     },
     /// Stop the instance, and remove its trial file and marker.
     StopInstance {
@@ -196,9 +197,11 @@ impl Step {
     pub fn undo(&self) -> Vec<Self> {
         match self {
             Self::WriteTrialEnv { .. } => vec![Self::RemoveFile { path: super::name::TRIAL_ENV.into() }],
-            Self::Drain { instance, .. } => vec![Self::Rejoin { instance: instance.clone() }],
-            Self::Rejoin { instance } => {
-                vec![Self::Drain { instance: instance.clone(), timeout: Duration::from_secs(30) }]
+            Self::Drain { instance, timeout } => {
+                vec![Self::Rejoin { instance: instance.clone(), drain: *timeout }]
+            }
+            Self::Rejoin { instance, drain } => {
+                vec![Self::Drain { instance: instance.clone(), timeout: *drain }]
             }
             Self::Try { instance, fallback: Fallback::Stopped, .. } => {
                 vec![Self::StopInstance { instance: instance.clone() }]
@@ -315,7 +318,7 @@ impl fmt::Display for Step {
                 let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
                 write!(f, "soak {} for {time:?}", names.join(", "))
             }
-            Self::Rejoin { instance } => write!(f, "put {instance} into rotation"),
+            Self::Rejoin { instance, .. } => write!(f, "put {instance} into rotation"),
             Self::StopInstance { instance } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {

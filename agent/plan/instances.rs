@@ -81,9 +81,10 @@ fn keep(
     // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none();
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
+    let drain = inputs.config.deploy.drain_timeout;
     if unknown || (active && runs == Some(release)) || (retried && runs.is_none_or(|r| r == release)) {
         return match drained {
-            true if reach == Reach::All => vec![ready, Step::Rejoin { instance }],
+            true if reach == Reach::All => vec![ready, Step::Rejoin { instance, drain }],
             _ => Vec::new(),
         };
     }
@@ -92,8 +93,7 @@ fn keep(
     }
     let mut steps = Vec::new();
     if active {
-        let timeout = inputs.config.deploy.drain_timeout;
-        steps.push(Step::Drain { instance: instance.clone(), timeout });
+        steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
     }
     steps.push(Step::Return {
         instance: instance.clone(),
@@ -102,7 +102,7 @@ fn keep(
     });
     steps.push(ready);
     if active || drained {
-        steps.push(Step::Rejoin { instance });
+        steps.push(Step::Rejoin { instance, drain });
     }
     steps
 }

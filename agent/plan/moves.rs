@@ -145,7 +145,7 @@ impl Moves<'_> {
         self.steps.push(Step::Return { instance: instance.clone(), stop, timeout });
         self.steps.push(Step::AwaitReady { instance: instance.clone(), probe });
         self.tell_caddy();
-        self.steps.push(Step::Rejoin { instance });
+        self.steps.push(Step::Rejoin { instance, drain: config.deploy.drain_timeout });
     }
 
     fn tell_caddy(&mut self) {

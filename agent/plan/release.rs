@@ -222,7 +222,7 @@ fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Cont
 /// One instance after another; with surge the spare first, and it leaves last.
 fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
     let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
-    let soak = inputs.config.deploy.soak;
+    let (soak, drain) = (inputs.config.deploy.soak, inputs.config.deploy.drain_timeout);
     let probe = inputs.probe();
     let order: Vec<InstanceId> = inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
     let mut steps = Vec::new();
@@ -230,10 +230,9 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
         let instance = inputs.target(*id);
         let fallback = fallback(inputs, *id);
         match fallback {
-            Fallback::Committed { .. } if drains => steps.push(Step::Drain {
-                instance: instance.clone(),
-                timeout: inputs.config.deploy.drain_timeout,
-            }),
+            Fallback::Committed { .. } if drains => {
+                steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
+            }
             // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
             Fallback::Stopped if drains => steps.push(Step::WriteFile {
                 path: id.marker(),
@@ -254,7 +253,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
             steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
         }
         if drains {
-            steps.push(Step::Rejoin { instance });
+            steps.push(Step::Rejoin { instance, drain });
         }
     }
     if !soak.is_zero() {

@@ -100,7 +100,7 @@ fn shown(steps: &[Step]) -> Vec<String> {
         Step::Return { instance, .. } => format!("return {instance}"),
         Step::AwaitReady { instance, .. } => format!("await {} at {}", instance, instance.upstream.port()),
         Step::Drain { instance, .. } => format!("drain {} at {}", instance, instance.upstream.port()),
-        Step::Rejoin { instance } => format!("rejoin {} at {}", instance, instance.upstream.port()),
+        Step::Rejoin { instance, .. } => format!("rejoin {} at {}", instance, instance.upstream.port()),
         Step::WriteFile { path, .. } => format!("write {}", path.display()),
         step => step.to_string(),
     };
