@@ -1,0 +1,41 @@
+# Runs in the machine after a power cut: is the host what it promises to be?
+# Each `broken:` line is a violation.
+exec 2>&1
+broken() { echo "broken: $*"; }
+check() { "${@:2}" >/dev/null 2>&1 || broken "$1"; }
+begun=$SECONDS
+ready() { curl -sf -m 10 -o /dev/null localhost:8001/readyz && curl -sf -m 10 -o /dev/null localhost:8002/readyz && curl -sf -m 10 -o /dev/null localhost/readyz; }
+until ready || ((SECONDS - begun > 240)); do sleep 0.5; done
+echo "ready: $((SECONDS - begun))"
+until ! systemctl is-active -q astra-agent-recover.service || ((SECONDS - begun > 300)); do sleep 0.5; done
+
+check 'does not serve' ready
+one=$(curl -s -m 10 localhost:8001/version) two=$(curl -s -m 10 localhost:8002/version)
+[[ $one = "$two" && $one = v[12] ]] || broken "two releases: '$one' and '$two'"
+env=/etc/astra/astra.env
+[[ $(grep -E '^(SECRET_KEY|DATABASE_|ALLOWED_HOSTS)' $env | sort | sha256sum) = "$(</root/env.sum)" ]] || broken "$env has lost variables"
+[[ $(stat -c %a $env) = 600 ]] || broken "$env has another mode"
+image=$(sed -n 's/^APP_IMAGE=//p' $env)
+[[ $image = 127.0.0.1:5000/astra@sha256:* ]] || broken "APP_IMAGE is '$image'"
+for i in 1 2; do
+	[[ $(podman inspect -f '{{index .Config.Labels "astra.image"}}' astra-app-$i) = "$image" ]] || broken "instance $i does not run what is committed"
+done
+case $one in
+v2) runuser -u postgres -- psql -tAc "select 1 from django_migrations where name like '0002%'" astra | grep -qx 1 || broken 'new code, database not migrated' ;;
+esac
+for file in /etc/astra/* /etc/systemd/system/astra-* /var/lib/astra-agent/journal/*; do
+	[[ ! -f $file || -s $file ]] || broken "$file is empty"
+done
+[[ -z $(find /run/astra -name 'trial*' -o -path '*/drain/*') ]] || broken 'a trial or a drain marker is left'
+[[ -z $(find /etc/astra /etc/systemd/system /var/lib/astra-agent -name '.*.tmp' -o -name '*.tmp') ]] || broken 'a temporary file is left'
+for unit in astra-app@1 astra-app@2 astra-caddy; do check "$unit is not enabled" systemctl is-enabled "$unit"; done
+astra-agent status || broken "status says $?"
+astra-agent history | head -n 4
+history=$(astra-agent history --json) || broken 'the journal cannot be read'
+jq -e 'all(.[]; .outcome != null and .outcome != "open")' <<<"$history" >/dev/null || broken 'a run is still open'
+echo "serves: $one"
+# And the next command works.
+astra-agent deploy || broken "the next deploy ends with $?"
+[[ $(curl -s -m 10 localhost:8001/version)$(curl -s -m 10 localhost:8002/version) = v2*v2* ]] || broken 'the next deploy does not lead to v2'
+echo 'job: ok'
+systemctl poweroff -ff
