@@ -2,7 +2,7 @@
 # ASTRA_SKIP_HOST_TESTS=1 leaves them out.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help test check unit-test host-test demo shell bench clean
+.PHONY: help test check unit-test host-test demo shell bench campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # All tests in Cargo.toml but those on hosts.
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo    watch a deploy on a throw-away host'
 	@echo 'make shell   a shell on a throw-away host with the agent installed'
 	@echo 'make bench   measure'
+	@echo 'make campaign        prove the claims of docs/proof.md, and write it (hours; campaign-short: in small)'
 	@echo 'make clean   delete all that was built'
 
 test: check unit-test host-test
@@ -50,6 +51,13 @@ shell:
 
 bench:
 	tests/bench/run
+
+# Parts: load baseline kills faults cuts fuzz report; campaign-new forgets the results.
+campaign:
+	tests/campaign/run all
+
+campaign-%:
+	tests/campaign/run $*
 
 clean:
 	tests/host/host clean
