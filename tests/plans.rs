@@ -215,7 +215,8 @@ fn a_held_release_is_refused_unless_forced() {
     let failed = world.plan(2).unwrap().candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Undone { blame: Blame::Release });
     assert!(matches!(world.plan(2), Err(Refusal::Held { number: 2, .. })));
-    let forced = Request { image: image(2), migrate: Wish::Auto, force: true, automatic: false, lenient: false };
+    let forced =
+        Request { image: image(2), migrate: Wish::Auto, force: true, automatic: false, lenient: false };
     assert!(!world.plan_as(forced).unwrap().is_empty());
 }
 
