@@ -9,14 +9,18 @@ use crate::converge::Refused;
 use crate::host::files::Files;
 use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
+use crate::plan::env;
 
 pub fn run(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
     let path = config.app.name.env_file();
     let seen = Files::new(Path::new("/")).read(&path)?;
     let file = seen.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default();
-    let problems: Vec<String> =
-        file.check().iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason)).collect();
+    let lines = file.check().into_iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason));
+    let missing = env::missing(&config, &file).into_iter().filter(|key| !config.env.contains_key(key));
+    let missing =
+        missing.map(|key| format!("{}: {key} is required, but missing, empty or `...`", path.display()));
+    let problems: Vec<String> = lines.chain(missing).collect();
     if json {
         out::json(&json!({ "ok": problems.is_empty(), "problems": problems }));
     } else if problems.is_empty() {

@@ -54,11 +54,13 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let wanted = env::desired(inputs.config, &current, &inputs.observed.env_values)
         .map_err(|e| Refusal::Env(e.to_string()))?;
     let candidate = candidate(inputs, request, &wanted)?;
-    if serves(inputs, &candidate) {
+    let problems = preflight::problems(inputs, &wanted, &request.image);
+    // A config that asks for what is not there is not met, although the release it names serves.
+    let unmet = !request.lenient && problems.iter().any(|p| p.config);
+    if serves(inputs, &candidate) && !unmet {
         return Ok(Plan::default());
     }
     refuse_held(inputs, request, &candidate.release)?;
-    let problems = preflight::problems(inputs, &wanted, &request.image);
     let mut warnings = Vec::new();
     if !problems.is_empty() {
         if !request.lenient {
