@@ -48,7 +48,7 @@ fn a_config_that_cannot_be_meant_touches_nothing() {
     for (change, words) in [
         (("instances = 2", "instnaces = 2"), ["agent.toml:4", "instnaces", "`instances`"]),
         (("soak = \"1s\"", "soak = \"1 fortnight\""), ["agent.toml:23", "soak", "fortnight"]),
-        (("\"SECRET_KEY\"]", "\"MISSING\"]"), ["required", "MISSING", "env set"]),
+        (("\"SECRET_KEY\"]", "\"ABSENT\"]"), ["required", "ABSENT", "missing"]),
     ] {
         host.write(CONFIG_FILE, &config_with([change]));
         for verb in ["deploy", "install", "check"] {

@@ -109,11 +109,11 @@ impl Host {
         self.sh(&format!("systemctl show -p Id,InvocationID,NRestarts {units}")).ok().stdout
     }
 
-    /// Every file that the agent may write, journal and locks excepted: mode,
-    /// owner, time of change, content.
+    /// Every file that the agent may write: mode, owner, time of change, content.
+    /// Not its journal, its lock, and what it remembers of the containers it saw.
     pub fn files(&self) -> String {
         let places = "/etc/astra /etc/systemd/system /etc/tmpfiles.d /run/astra";
-        let find = format!("find {places} -type f ! -name run.lock -print0 | sort -z");
+        let find = format!("find {places} -type f ! -name run.lock ! -name seen.json -print0 | sort -z");
         let each = "xargs -0 -r sh -c 'stat -c \"%a %U %y %n\" \"$@\"; sha256sum \"$@\"' sh";
         self.sh(&format!("{find} | {each}; find {places} -type l -printf '%p %l\\n' | sort")).ok().stdout
     }
