@@ -72,9 +72,7 @@ impl CaddyAdmin {
     pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
         let doing = "asking Caddy for its upstreams";
         let answer = self.ask(Method::GET, "/reverse_proxy/upstreams", &[], LOOK).await.context(doing)?;
-        // Without any it is `null`.
-        let all: Option<Vec<Upstream>> = serde_json::from_slice(&answer.body).context(doing)?;
-        Ok(all.unwrap_or_default())
+        read_upstreams(&answer.body).context(doing)
     }
 
     /// Names of its HTTP servers, as they stand in the metrics, and the addresses each listens on, as in
@@ -154,6 +152,12 @@ struct Says {
 /// Caddy has read what it was sent, and does not take it.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<Says>().is_some_and(|says| says.status == 400))
+}
+
+/// Caddy's answer; without any upstream it is `null`.
+pub fn read_upstreams(body: &[u8]) -> Result<Vec<Upstream>> {
+    let all: Option<Vec<Upstream>> = serde_json::from_slice(body)?;
+    Ok(all.unwrap_or_default())
 }
 
 /// Caddy's own words: `{"error": "…"}`.

@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use tokio::time::Instant;
 
-mod auth;
+pub mod auth;
 
 use super::http::{Answer, Ask, Http, HttpError};
 use crate::model::digest::Digest;
@@ -134,10 +134,7 @@ impl Registry {
         // A registry that does not say: the digest is that of the very bytes.
         let whole = self.manifest(Method::GET, &url, login).await?;
         check(&whole)?;
-        if !matches!(serde_json::from_slice(&whole.body), Ok(serde_json::Value::Object(_))) {
-            return Err(Miss::Never("the answer is not a manifest".to_owned()));
-        }
-        format!("sha256:{}", sha256(&whole.body)).parse().map_err(|_| Miss::Never("no digest".to_owned()))
+        digest_of(&whole.body).ok_or_else(|| Miss::Never("the answer is not a manifest".to_owned()))
     }
 
     async fn manifest(
@@ -210,6 +207,14 @@ impl Registry {
         }
         auth::bearer(&answer.body)
             .ok_or_else(|| Miss::Never(format!("the answer of the token realm {realm} has no token")))
+    }
+}
+
+/// The digest of a manifest as it came; `None` where it is none.
+pub fn digest_of(manifest: &[u8]) -> Option<Digest> {
+    match serde_json::from_slice(manifest) {
+        Ok(serde_json::Value::Object(_)) => format!("sha256:{}", sha256(manifest)).parse().ok(),
+        _ => None,
     }
 }
 

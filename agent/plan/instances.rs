@@ -30,20 +30,40 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     for id in &wanted {
         let seen = observed.instances.get(id);
         match inputs.committed() {
-            Some(committed) => steps.extend(keep(inputs, *id, seen, committed.release, reach)),
+            Some(committed) => {
+                let kept = keep(inputs, *id, seen, committed.release, reach);
+                after_another(inputs, &mut steps, *id, kept);
+            }
             // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
             None => steps.extend(drop_instance(inputs, *id, seen)),
         }
     }
+    let served = wanted.iter().any(|id| serves(inputs, *id));
     for (id, seen) in &observed.instances {
-        if !wanted.contains(id) {
-            steps.extend(drop_instance(inputs, *id, Some(seen)));
+        // Leftovers bring no instance back: until the release does, the only one that serves is no surplus.
+        let last = reach == Reach::Leftovers && !served && serves(inputs, *id);
+        if !wanted.contains(id) && !last {
+            let dropped = drop_instance(inputs, *id, Some(seen));
+            after_another(inputs, &mut steps, *id, dropped);
         }
     }
     let stray =
         observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
     steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
     steps
+}
+
+/// What takes the only instance that serves out of service comes after another is ready: a plan whose wait fails
+/// stops there.
+fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
+    let leaves = |s: &Step| matches!(s, Step::Drain { .. } | Step::Return { .. } | Step::StopInstance { .. });
+    let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
+    let mut others = inputs.config.instances().filter(|other| *other != id);
+    let alone = serves(inputs, id) && !others.clone().any(|other| serves(inputs, other));
+    if let Some(other) = others.next().filter(|_| alone && !waited && new.iter().any(leaves)) {
+        steps.push(Step::AwaitReady { instance: inputs.target(other), probe: inputs.probe() });
+    }
+    steps.extend(new);
 }
 
 /// In rotation and ready, whatever it runs.

@@ -1,6 +1,8 @@
 //! `doctor`: problems planted one after another on one host; each is found, with its fix, and after each the
 //! host is clean again.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::harness::Host;
@@ -151,7 +153,7 @@ const PLANTS: &[Plant] = &[
     plant("not_ready", "systemctl stop astra-app@2",
         "astra-app@2.service is inactive and not ready", "astra-agent reconcile",
         "systemctl start astra-app@2"),
-    plant("port", "systemctl stop astra-app@2; systemd-run -q --unit squatter systemd-socket-activate -l 127.0.1.2:8002 cat; until ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done",
+    plant("port", "systemctl stop astra-app@2; while ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done; systemd-run -q --unit squatter systemd-socket-activate -l 127.0.1.2:8002 cat; until ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done",
         "another process listens on port 8002", "ss -tlnp sport = :8002",
         "systemctl stop squatter; systemctl start astra-app@2"),
     plant("engine", "systemctl stop podman.socket podman.service",
@@ -194,8 +196,8 @@ fn each_of_the_planted_problems_is_found_with_its_fix() {
         assert!(seen["fix"].as_str().unwrap().contains(plant.fix), "{}: {seen:#?}", plant.plant);
         assert_eq!(code, 4, "{}", plant.plant);
         host.sh(&format!("set -e; {}; {BACK}", plant.undo)).ok();
-        let (code, found) = findings(&host);
-        assert_eq!((code, problems(&found).len()), (0, 0), "after {}: {found:#?}", plant.undo);
+        // A busy machine answers a probe late.
+        host.wait("astra-agent doctor", Duration::from_secs(60));
     }
     println!("{} planted problems", PLANTS.len());
 

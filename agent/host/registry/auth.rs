@@ -55,13 +55,16 @@ pub(super) fn credentials(file: &Path, repository: &Repository) -> Result<Option
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(doing),
     };
+    credentials_in(&bytes, repository).with_context(doing)
+}
+
+/// The same in the bytes of an auth file.
+pub fn credentials_in(bytes: &[u8], repository: &Repository) -> Result<Option<Credentials>> {
     // serde_json would quote a wrongly typed value, which may be a secret: only say where.
-    let parsed: AuthFile = serde_json::from_slice(&bytes)
-        .map_err(|e| {
-            anyhow!("line {}, column {}: not in the form of containers-auth.json(5)", e.line(), e.column())
-        })
-        .with_context(doing)?;
-    find(&parsed, repository).with_context(doing)
+    let parsed: AuthFile = serde_json::from_slice(bytes).map_err(|e| {
+        anyhow!("line {}, column {}: not in the form of containers-auth.json(5)", e.line(), e.column())
+    })?;
+    find(&parsed, repository)
 }
 
 fn find(file: &AuthFile, repository: &Repository) -> Result<Option<Credentials>> {
@@ -114,14 +117,14 @@ fn login(entry: &Entry) -> Result<Option<Credentials>> {
 
 /// What a registry asks for (RFC 9110, 11.6.1).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
     Basic,
 }
 
 impl Challenge {
     /// The best of the `WWW-Authenticate` headers: a token before a login.
-    pub(super) fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
+    pub fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut basic = None;
         for (scheme, mut parameters) in headers.flat_map(challenges) {
             match scheme.as_str() {
@@ -186,7 +189,7 @@ fn parameter(text: &str) -> (String, &str) {
 
 /// `Bearer …` from the token server's JSON (distribution specification: `token`, or `access_token` as in
 /// OAuth 2).
-pub(super) fn bearer(body: &[u8]) -> Option<HeaderValue> {
+pub fn bearer(body: &[u8]) -> Option<HeaderValue> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let token =
         ["token", "access_token"].iter().find_map(|key| json.get(key)?.as_str().filter(|t| !t.is_empty()));
