@@ -7,9 +7,9 @@
 mod broken;
 mod deploy;
 mod digests;
-mod faults;
 mod doctor;
 mod envs;
+mod faults;
 mod harness;
 mod install;
 mod report;
