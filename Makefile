@@ -2,31 +2,43 @@
 # ASTRA_SKIP_HOST_TESTS=1 leaves them out.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help test check unit-test host-test demo shell bench campaign clean
+.PHONY: help test needs check unit-test host-test demo shell bench campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # All tests in Cargo.toml but those on hosts.
 tests := $(filter-out host,$(shell awk '/^\[/ { test = /^\[\[test\]\]/ } test && /^name/ { gsub(/"/, "", $$3); print $$3 }' Cargo.toml))
 
-ifeq ($(shell command -v cargo),)
-ifneq ($(filter-out help clean,$(MAKECMDGOALS)),)
-$(error cargo is missing: get it from https://rustup.rs)
+# Said before anything is built, in one line.
+machine = [[ $$(id -u) = 0 ]] || { echo 'make $(MAKECMDGOALS): needs root (it boots hosts): run it with sudo' >&2; exit 1; }; \
+	command -v apt-get >/dev/null || { echo 'make $(MAKECMDGOALS): needs a Debian machine: apt-get is missing' >&2; exit 1; }
+ifeq ($(ASTRA_SKIP_HOST_TESTS),1)
+machine = true
 endif
-endif
+rust = command -v cargo >/dev/null || { echo 'make $(MAKECMDGOALS): cargo is missing: get it from https://rustup.rs' >&2; exit 1; }; \
+	command -v cc >/dev/null || { apt-get -q update && apt-get -q install -y --no-install-recommends gcc libc6-dev; } >&2 || \
+		{ echo 'make $(MAKECMDGOALS): a C compiler is missing: install gcc and libc6-dev' >&2; exit 1; }
 
 help:
 	@echo 'make test    format, lints, unit tests, tests on real hosts (root, Debian)'
 	@echo 'make demo    watch a deploy on a throw-away host'
-	@echo 'make shell   a shell on a throw-away host with the agent installed'
+	@echo 'make shell   enter the host of the demo'
 	@echo 'make bench   measure'
 	@echo 'make campaign        prove the claims of docs/proof.md, and write it (hours; campaign-short: in small)'
 	@echo 'make clean   delete all that was built'
 
-test: check unit-test host-test
+test: needs check unit-test host-test
+	@echo 'make test: all passed'
+
+needs:
+	@$(machine)
+	@$(rust)
 
 check:
+	@$(rust)
+	@{ cargo fmt --version && cargo clippy --version; } &>/dev/null || rustup component add rustfmt clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	if command -v cargo-deny >/dev/null; then cargo deny check; fi
 
 unit-test:
 	cargo $(run) --lib --bins $(tests:%=--test %)
@@ -41,15 +53,14 @@ host-test:
 	cargo $(run) --test host
 endif
 
-demo:
+demo: needs
 	tests/host/demo
 
 shell:
-	cargo build
-	tests/host/host boot shell --keep --bin target/debug/astra-agent >/dev/null
-	trap 'tests/host/host off shell' EXIT; tests/host/host sh shell || true
+	@tests/host/host leader demo &>/dev/null || { echo 'shell: there is no host: make demo' >&2; exit 1; }
+	tests/host/host sh demo || true
 
-bench:
+bench: needs
 	tests/bench/run
 
 # Parts: load baseline kills faults cuts fuzz report; campaign-new forgets the results.
