@@ -48,6 +48,8 @@ enum Verb {
     Reconcile(Mutate),
     /// Close a run that was cut off; astra.env says what must run
     Recover(Mutate),
+    /// Restart Caddy from the image that [caddy] image means now; about a second without answers
+    CaddyUpgrade(Mutate),
     /// Show what a verb would do, and change nothing
     Plan(Plan),
     /// What runs, what is held, what differs

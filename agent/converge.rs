@@ -128,6 +128,9 @@ impl Foreman<'_> {
         let mut report = Report::new(ask.verb);
         self.close_open_runs(ask, lock, &mut report).await?;
         self.refuse_in_safe_mode(ask)?;
+        if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
+            return Ok(self.close_report(report, begun).await);
+        }
         let before = self.host.caddy.metrics().await.ok();
         let kept = self.keep(ask, &mut report).await;
         match kept {
@@ -204,7 +207,7 @@ impl Foreman<'_> {
             steps.extend(files::activation(&inputs));
         }
         let reach = match verb {
-            Verb::Reconcile | Verb::Recover => Reach::All,
+            Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => Reach::All,
             Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => Reach::Leftovers,
         };
         steps.extend(instances::steps(&inputs, reach));

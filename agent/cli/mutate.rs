@@ -122,6 +122,7 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate), Refused> {
         Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_deref())?), r.how),
         Verb::Reconcile(mutate) => keep(Name::Reconcile, mutate),
         Verb::Recover(mutate) => keep(Name::Recover, mutate),
+        Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
     let migrate = match (how.migrate, how.no_migrate) {

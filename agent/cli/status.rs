@@ -101,7 +101,10 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
                 restarts: seen.unit.restarts,
             })
             .collect(),
-        caddy: observed.caddy.as_ref().map(|c| c.version.map_or("no version".to_owned(), |(major, minor)| format!("{major}.{minor}"))),
+        caddy: observed
+            .caddy
+            .as_ref()
+            .map(|c| c.version.map_or("no version".to_owned(), |(major, minor)| format!("{major}.{minor}"))),
         held: history
             .held
             .iter()

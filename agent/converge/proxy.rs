@@ -1,10 +1,14 @@
-//! What of a run is about Caddy alone: its word on a Caddyfile before anything is touched.
+//! What of a run is about Caddy alone: its word on a Caddyfile before anything is touched, and another image for it.
 
 use anyhow::anyhow;
 
-use super::{Foreman, Refused};
+use std::path::Path;
+
+use super::{Ask, Foreman, Refused, Report};
 use crate::host::caddy::is_refusal;
+use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
+use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
 
@@ -21,6 +25,28 @@ impl Foreman<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Foreman<'_> {
+    /// Run Caddy from the image that `[caddy] image` means now; from the former one again when that does not answer.
+    /// `false`: it did not work.
+    pub(super) async fn upgrade_caddy(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
+        let look = self.look(false).await?;
+        let written = look.observed.files.get(Path::new(CADDY_ENV));
+        let Some(before) = written.and_then(|f| String::from_utf8(f.bytes.clone()).ok()) else {
+            return Err(anyhow!("there is no Caddy to upgrade\n  hint: `astra-agent install` begins").into());
+        };
+        let image = self.fetch_caddy_image().await?;
+        let runs = look.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
+        let env = crate::plan::caddy::env(&image);
+        if env == before && runs.is_none_or(|runs| runs.env == env) {
+            return Ok(true);
+        }
+        let before = runs.map_or(before, |runs| runs.env.clone());
+        let steps = vec![Step::UseCaddy { env, before }];
+        let plan = Plan { steps, commit: Some(0), ..Plan::default() };
+        Ok(self.carry_out(ask, &look, &plan, report).await? == Outcome::Converged)
     }
 }
 

@@ -105,6 +105,12 @@ impl Foreman<'_> {
         if look.caddy_image.is_some() {
             return Ok(());
         }
+        look.caddy_image = Some(self.fetch_caddy_image().await?);
+        Ok(())
+    }
+
+    /// The image that `[caddy] image` means now, on this host.
+    pub(super) async fn fetch_caddy_image(&self) -> Result<PinnedImage, Refused> {
         let image = match &self.config.caddy.image {
             CaddyImage::Pinned(image) => image.clone(),
             CaddyImage::Tracked(tracked) => self.resolve(tracked).await?,
@@ -114,8 +120,7 @@ impl Foreman<'_> {
             (self.watch)(&Event::Note(&format!("pulling {image}")));
             self.host.perform(&crate::model::step::Step::Pull { image: image.clone() }).await?;
         }
-        look.caddy_image = Some(image);
-        Ok(())
+        Ok(image)
     }
 }
 

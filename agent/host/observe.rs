@@ -51,7 +51,10 @@ impl Host {
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed { env_values: self.env_values(config)?, ..Observed::default() };
         self.see_files(config, scope, &mut observed)?;
-        let busy = scope.ports.iter().filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
+        let busy = scope
+            .ports
+            .iter()
+            .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
         let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
         let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
@@ -143,7 +146,6 @@ impl Host {
         }
         Ok(values)
     }
-
 
     /// 2xx on the readiness path, now.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Host;
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
-use crate::model::name::{EnvKey, MIGRATE_UNIT};
+use crate::model::name::{CADDY_UNIT, EnvKey, MIGRATE_UNIT};
 use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
@@ -48,10 +48,11 @@ impl Host {
                 self.systemd.reload().await.map(|()| None)
             }
             Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
-            Step::StartUnit { unit } => Ok(self.systemd.start(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::StartUnit { unit } => self.start_unit(unit).await.map(|()| None),
             Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
             Step::StopUnit { unit } => Ok(self.systemd.stop(unit, UNIT_JOB).await.map(|()| None)?),
             Step::LoadCaddy { content } => self.load_caddy(content.bytes()).await.map(|()| None),
+            Step::UseCaddy { env, .. } => self.use_caddy(env).await.map(|()| None),
             Step::Pull { image } => self.pull(image).await,
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await,
             Step::WriteTrialEnv { content } => {
@@ -79,6 +80,18 @@ impl Host {
 
     fn engine(&self) -> Result<&super::engine::EngineClient> {
         self.engine.as_ref().context("the container engine does not answer")
+    }
+
+    /// Of Caddy, its own words when it does not start: mostly the Caddyfile is what it does not like.
+    async fn start_unit(&self, unit: &str) -> Result<()> {
+        self.since.set(tokio::time::Instant::now());
+        let Err(error) = self.systemd.start(unit, UNIT_JOB).await else { return Ok(()) };
+        let error = anyhow::Error::new(error);
+        if unit != CADDY_UNIT {
+            return Err(error);
+        }
+        let said = self.last_words(unit, Some("astra-caddy")).await.join("\n    ");
+        Err(anyhow!("{error:#}\n  its last log lines:\n    {said}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
     }
 
     /// The first copy is the hand-made one; a later one would only be ours.

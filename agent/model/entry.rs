@@ -27,6 +27,7 @@ pub enum Verb {
     Rollback,
     Reconcile,
     Recover,
+    CaddyUpgrade,
 }
 
 impl Verb {
@@ -38,6 +39,7 @@ impl Verb {
             Self::Rollback => "rollback",
             Self::Reconcile => "reconcile",
             Self::Recover => "recover",
+            Self::CaddyUpgrade => "caddy-upgrade",
         }
     }
 }

@@ -155,10 +155,11 @@ pub struct CaddyRuns {
     pub env: String,
 }
 
-/// Of a unit file, what only a restart brings into force: its `[Service]` section.
-pub fn service_section(unit: &str) -> &str {
+/// Of a unit file, what only a restart brings into force: its `[Service]` section, without comments.
+pub fn service_section(unit: &str) -> String {
     let (_, after) = unit.split_once("[Service]\n").unwrap_or_default();
-    after.split_once("\n[").map_or(after, |(section, _)| section)
+    let section = after.split_once("\n[").map_or(after, |(section, _)| section);
+    section.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// The release that astra.env names.

@@ -52,7 +52,14 @@ pub enum Step {
     },
     /// Make the running Caddy serve by this Caddyfile, then write it to the disk: one that Caddy refuses changes
     /// nothing.
-    LoadCaddy { content: Content },
+    LoadCaddy {
+        content: Content,
+    },
+    /// Run Caddy from the image that this caddy.env names: a second without answers.
+    UseCaddy {
+        env: String,
+        before: String,
+    },
     /// Fetch an image by digest, and check that the engine now knows it by exactly that name and digest.
     Pull {
         image: PinnedImage,
@@ -210,6 +217,9 @@ impl Step {
                 Self::Return { instance: instance.clone(), stop: *stop, timeout: probe.timeout },
                 Self::AwaitReady { instance: instance.clone(), probe: probe.clone() },
             ],
+            Self::UseCaddy { env, before } => {
+                vec![Self::UseCaddy { env: before.clone(), before: env.clone() }]
+            }
             Self::MakeDir { .. }
             | Self::WriteFile { .. }
             | Self::KeepBefore { .. }
@@ -297,7 +307,13 @@ impl fmt::Display for Step {
             Self::StartUnit { unit } => write!(f, "start {unit}"),
             Self::RestartUnit { unit } => write!(f, "restart {unit}"),
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
-            Self::LoadCaddy { content } => write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE),
+            Self::LoadCaddy { content } => {
+                write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE)
+            }
+            Self::UseCaddy { env, .. } => {
+                let image = env.lines().find_map(|l| l.strip_prefix("CADDY_IMAGE="));
+                write!(f, "restart Caddy from {}", image.unwrap_or("another image"))
+            }
             Self::Pull { image } => write!(f, "pull {image}"),
             Self::Migrate { release, timeout } => {
                 write!(f, "migrate for release {release} (at most {timeout:?})")

@@ -26,7 +26,8 @@ pub fn caddyfile(config: &Config, version: (u32, u32), listens: &BTreeMap<Instan
     let global = version >= GLOBAL_METRICS;
     let server_metrics = if global { "" } else { "metrics" };
     let ids = || listens.keys().copied();
-    let upstream = |id: InstanceId| format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default());
+    let upstream =
+        |id: InstanceId| format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default());
     let own = |id: InstanceId| format!("{}:{HEALTH_PORT}", id.address());
     let join = |lines: Vec<String>, with: &str| lines.join(with);
     let health_server = |id: InstanceId| {

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::model::fingerprint::sha256;
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, InstanceId, RECOVER_UNIT, UNIT_DIR, unit_file,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, InstanceId, RECOVER_UNIT, UNIT_DIR,
+    unit_file,
 };
 use crate::model::observed::{CaddySeen, InstanceSeen, UnitSeen, service_section};
 use crate::model::step::{Content, Step};
 
 use super::{Inputs, caddy, units};
+use crate::config::CaddyImage;
 
 /// The word in the first line of every file that the agent writes: without it a file is hand-made.
 pub const HEADER: &str = "astra-agent";
@@ -112,21 +114,30 @@ pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
+/// Another image for Caddy than the one that caddy.env names: only a pinned one says so without being resolved.
+fn other_image(inputs: &Inputs<'_>) -> Option<String> {
+    let CaddyImage::Pinned(wanted) = &inputs.config.caddy.image else { return None };
+    let named = caddy::image(&seen_text(inputs, CADDY_ENV)?)?;
+    (named != *wanted).then(|| format!("`astra-agent caddy-upgrade` would run Caddy from {wanted}"))
+}
+
 /// What has changed on the disk and waits for a restart of Caddy, which nobody but a person decides: it is a
 /// second without answers.
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
-    let Some(runs) = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()) else { return Vec::new() };
+    let mut pending: Vec<String> = other_image(inputs).into_iter().collect();
+    let Some(runs) = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()) else { return pending };
     let desired = desired(inputs);
-    let text = |path: &Path| desired.get(path).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let text =
+        |path: &Path| desired.get(path).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
     let unit = service_section(&text(&unit_file(CADDY_UNIT))) != runs.service;
     let env = text(Path::new(CADDY_ENV)) != runs.env;
-    let what = match (unit, env) {
-        (false, false) => return Vec::new(),
-        (true, false) => CADDY_UNIT,
-        (false, true) => CADDY_ENV,
-        (true, true) => "astra-caddy.service and caddy.env",
-    };
-    vec![format!("{what} changed: takes effect at `systemctl restart astra-caddy`")]
+    let changed = [(unit, CADDY_UNIT), (env, "caddy.env")].into_iter().filter(|(changed, _)| *changed);
+    let what: Vec<_> = changed.map(|(_, name)| name).collect();
+    if !what.is_empty() {
+        let what = what.join(" and ");
+        pending.push(format!("{what} changed: takes effect at `systemctl restart astra-caddy`"));
+    }
+    pending
 }
 
 /// Where each instance listens that Caddy is to know: the wanted ones, the spare, and what still runs beyond them.

@@ -33,7 +33,8 @@ pub fn pending(inputs: &Inputs<'_>) -> Option<String> {
 
 /// What speaks against moving.
 pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
-    let own = |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
+    let own =
+        |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
     let ports = moved(inputs).into_iter().map(|id| inputs.config.app.port_of(id));
     let busy = ports.filter(|port| inputs.observed.busy.contains(port) && !own(*port));
     let problem = |port| Problem {
@@ -99,7 +100,11 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 }
 
 fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {
-    inputs.observed.instances.get(&id).is_some_and(|seen| matches!(seen.unit.active.as_str(), "active" | "activating"))
+    inputs
+        .observed
+        .instances
+        .get(&id)
+        .is_some_and(|seen| matches!(seen.unit.active.as_str(), "active" | "activating"))
 }
 
 struct Moves<'a> {

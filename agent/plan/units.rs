@@ -58,7 +58,9 @@ pub fn render(
     unit(RECONCILE_UNIT, own(&[("app", app_name)], reconcile));
     unit(RECONCILE_TIMER, filled(include_str!("../../units/agent-reconcile.timer"), &[("app", app_name)]));
     unit(RECOVER_UNIT, own(&[], include_str!("../../units/agent-recover.service")));
-    files.extend(config.instances().chain(config.spare()).map(|id| (drop_in(config, id), instance(id, port(id)))));
+    files.extend(
+        config.instances().chain(config.spare()).map(|id| (drop_in(config, id), instance(id, port(id)))),
+    );
     files.extend(cron::render(config, engine));
     files.insert(TMPFILES.into(), include_str!("../../units/tmpfiles.conf").to_owned());
     files

@@ -18,6 +18,9 @@ const NOTE: &str = "/run/astra/caddy.json";
 /// One answer of Caddy while the host is looked at.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// From the start of its unit until it answers.
+const START: Duration = Duration::from_secs(60);
+
 #[derive(Serialize, Deserialize)]
 struct Note {
     invocation: String,
@@ -45,7 +48,7 @@ impl Host {
         let text = |path: &Path| String::from_utf8_lossy(bytes(path)).into_owned();
         let runs = CaddyRuns {
             caddyfile: Some(sha256(bytes(Path::new(CADDYFILE)))),
-            service: service_section(&text(&unit_file(CADDY_UNIT))).to_owned(),
+            service: service_section(&text(&unit_file(CADDY_UNIT))),
             env: text(Path::new(CADDY_ENV)),
         };
         let note = Note { invocation: invocation.to_owned(), runs };
@@ -75,6 +78,24 @@ impl Host {
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
         note(Some(sha256(caddyfile)))
+    }
+
+    /// Run Caddy from the image that `env` names, and wait until it answers.
+    pub(in crate::host) async fn use_caddy(&self, env: &str) -> Result<()> {
+        self.files.write_atomic(Path::new(CADDY_ENV), env.as_bytes(), 0o644)?;
+        self.health_servers.borrow_mut().clear();
+        // One that cannot run the image tries for ever.
+        self.systemd.stop(CADDY_UNIT, START).await.context("restarting Caddy")?;
+        self.systemd.start(CADDY_UNIT, START).await.context("restarting Caddy")?;
+        (self.detail)("waiting until Caddy answers");
+        let begun = tokio::time::Instant::now();
+        loop {
+            let answer = self.caddy.answers().await;
+            if answer.is_ok() || begun.elapsed() > START {
+                return answer.with_context(|| format!("restarting Caddy: not within {START:?}"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn note(&self) -> Option<Note> {

@@ -8,7 +8,9 @@ use crate::model::fingerprint::{HostKey, sha256};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::{CADDYFILE, InstanceId};
-use crate::model::observed::{CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::observed::{
+    CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running, UnitSeen,
+};
 use crate::model::step::{Content, Step};
 use crate::plan::instances::{self, Reach};
 use crate::plan::{Inputs, caddy, files, units};
@@ -35,12 +37,10 @@ struct Site {
 
 impl Site {
     fn of(config: &Config) -> Self {
-        let env = format!("APP_IMAGE={}\nASTRA_RELEASE=1\nAPP_ARGS=\nAPP_COMMAND=\nASTRA_APP_PORT=8000\n", image());
-        let mut site = Self {
-            observed: Observed::default(),
-            history: History::default(),
-            key: HostKey::new([1; 32]),
-        };
+        let env =
+            format!("APP_IMAGE={}\nASTRA_RELEASE=1\nAPP_ARGS=\nAPP_COMMAND=\nASTRA_APP_PORT=8000\n", image());
+        let mut site =
+            Self { observed: Observed::default(), history: History::default(), key: HostKey::new([1; 32]) };
         site.put("/etc/astra/astra.env", env.as_bytes(), 0o600);
         site.put("/etc/astra/caddy.env", caddy::env(&image()).as_bytes(), 0o644);
         for instance in config.instances() {
@@ -49,16 +49,24 @@ impl Site {
             let runs = Some(Running { release: 1, image: image(), port });
             site.observed.instances.insert(instance, InstanceSeen { unit, runs, ready: true });
         }
-        let on = |enabled: &str| UnitSeen { active: "active".into(), enabled: enabled.into(), ..UnitSeen::default() };
+        let on = |enabled: &str| UnitSeen {
+            active: "active".into(),
+            enabled: enabled.into(),
+            ..UnitSeen::default()
+        };
         site.observed.units = units::enabled(config).into_iter().map(|unit| (unit, on("enabled"))).collect();
         site.observed.dirs = ["/run/astra/drain", "/run/astra/caddy"].map(Into::into).into();
         site.observed.caddy = Some(CaddySeen { version: Some((2, 11)), runs: None });
         let desired = files::desired(&site.inputs(config));
         desired.iter().for_each(|(path, bytes)| site.put(&path.to_string_lossy(), bytes, 0o644));
-        let text = |path: &str| String::from_utf8(site.observed.files[std::path::Path::new(path)].bytes.clone()).unwrap();
+        let text = |path: &str| {
+            String::from_utf8(site.observed.files[std::path::Path::new(path)].bytes.clone()).unwrap()
+        };
         let runs = CaddyRuns {
             caddyfile: Some(sha256(text(CADDYFILE).as_bytes())),
-            service: crate::model::observed::service_section(&text("/etc/systemd/system/astra-caddy.service")).to_owned(),
+            service: crate::model::observed::service_section(&text(
+                "/etc/systemd/system/astra-caddy.service",
+            )),
             env: text("/etc/astra/caddy.env"),
         };
         site.observed.caddy = Some(CaddySeen { version: Some((2, 11)), runs: Some(runs) });
@@ -94,7 +102,8 @@ fn shown(steps: &[Step]) -> Vec<String> {
     let show = |step: &Step| match step {
         Step::LoadCaddy { content } => format!("caddy {}", upstreams(content)),
         Step::WriteFile { path, content, .. } if path.ends_with("10-astra.conf") => {
-            let unit = path.parent().unwrap().file_name().unwrap().to_string_lossy().replace(".service.d", "");
+            let unit =
+                path.parent().unwrap().file_name().unwrap().to_string_lossy().replace(".service.d", "");
             format!("{unit} at {}", units::port_in(content.bytes()).unwrap())
         }
         Step::Return { instance, .. } => format!("return {instance}"),
@@ -104,7 +113,12 @@ fn shown(steps: &[Step]) -> Vec<String> {
         Step::WriteFile { path, .. } => format!("write {}", path.display()),
         step => step.to_string(),
     };
-    steps.iter().map(show).filter(|line| !line.starts_with("reload ")).map(|l| l.replace("astra-app@", "")).collect()
+    steps
+        .iter()
+        .map(show)
+        .filter(|line| !line.starts_with("reload "))
+        .map(|l| l.replace("astra-app@", ""))
+        .collect()
 }
 
 fn upstreams(content: &Content) -> String {
@@ -166,8 +180,18 @@ fn instances_move_one_by_one_and_caddy_follows_each() {
     let elsewhere = config("instances = 2\nbase_port = 7000");
     let steps = shown(&moves(&site.inputs(&elsewhere)).steps);
     let expected = [
-        "drain 1 at 8001", "1 at 7001", "return 1", "await 1 at 7001", "caddy 1:7001 2:8002", "rejoin 1 at 7001",
-        "drain 2 at 8002", "2 at 7002", "return 2", "await 2 at 7002", "caddy 1:7001 2:7002", "rejoin 2 at 7002",
+        "drain 1 at 8001",
+        "1 at 7001",
+        "return 1",
+        "await 1 at 7001",
+        "caddy 1:7001 2:8002",
+        "rejoin 1 at 7001",
+        "drain 2 at 8002",
+        "2 at 7002",
+        "return 2",
+        "await 2 at 7002",
+        "caddy 1:7001 2:7002",
+        "rejoin 2 at 7002",
     ];
     assert_eq!(steps, expected);
 }
@@ -187,16 +211,38 @@ fn a_single_instance_moves_behind_its_spare() {
     let site = Site::of(&config("instances = 1"));
     let up = shown(&moves(&site.inputs(&config("instances = 1\nbase_port = 8001"))).steps);
     let expected = [
-        "2 at 8003", "write /run/astra/drain/2", "return 2", "await 2 at 8003", "caddy 1:8001 2:8003",
-        "rejoin 2 at 8003", "drain 1 at 8001", "1 at 8002", "return 1", "await 1 at 8002", "caddy 1:8002 2:8003",
-        "rejoin 1 at 8002", "drain 2 at 8003", "stop 2",
+        "2 at 8003",
+        "write /run/astra/drain/2",
+        "return 2",
+        "await 2 at 8003",
+        "caddy 1:8001 2:8003",
+        "rejoin 2 at 8003",
+        "drain 1 at 8001",
+        "1 at 8002",
+        "return 1",
+        "await 1 at 8002",
+        "caddy 1:8002 2:8003",
+        "rejoin 1 at 8002",
+        "drain 2 at 8003",
+        "stop 2",
     ];
     assert_eq!(up, expected);
     let down = shown(&moves(&site.inputs(&config("instances = 1\nbase_port = 7999"))).steps);
     let expected = [
-        "write /run/astra/drain/2", "return 2", "await 2 at 8002", "rejoin 2 at 8002", "drain 1 at 8001",
-        "1 at 8000", "return 1", "await 1 at 8000", "caddy 1:8000 2:8002", "rejoin 1 at 8000", "drain 2 at 8002",
-        "stop 2", "2 at 8001", "caddy 1:8000 2:8001",
+        "write /run/astra/drain/2",
+        "return 2",
+        "await 2 at 8002",
+        "rejoin 2 at 8002",
+        "drain 1 at 8001",
+        "1 at 8000",
+        "return 1",
+        "await 1 at 8000",
+        "caddy 1:8000 2:8002",
+        "rejoin 1 at 8000",
+        "drain 2 at 8002",
+        "stop 2",
+        "2 at 8001",
+        "caddy 1:8000 2:8001",
     ];
     assert_eq!(down, expected);
 }
@@ -220,7 +266,11 @@ fn a_cut_off_move_leads_back_to_what_runs() {
     let elsewhere = config("instances = 2\nbase_port = 9000");
     // Cut between the restart of instance 1 and Caddy's new Caddyfile.
     let mut site = Site::of(&before);
-    site.put("/etc/systemd/system/astra-app@1.service.d/10-astra.conf", units::instance(id(1), 9001).as_bytes(), 0o644);
+    site.put(
+        "/etc/systemd/system/astra-app@1.service.d/10-astra.conf",
+        units::instance(id(1), 9001).as_bytes(),
+        0o644,
+    );
     site.observed.instances.get_mut(&id(1)).unwrap().runs.as_mut().unwrap().port = Some(9001);
     site.observed.markers.insert(id(1));
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
@@ -264,7 +314,8 @@ fn what_waits_for_a_restart_of_caddy_is_said() {
     let mut site = Site::of(&config);
     let runs = |site: &mut Site| site.observed.caddy.as_mut().unwrap().runs.clone().unwrap();
     let was = runs(&mut site);
-    site.observed.caddy.as_mut().unwrap().runs = Some(CaddyRuns { service: "Type=old".into(), ..was.clone() });
+    site.observed.caddy.as_mut().unwrap().runs =
+        Some(CaddyRuns { service: "Type=old".into(), ..was.clone() });
     let said = files::pending(&site.inputs(&config));
     assert_eq!(said, ["astra-caddy.service changed: takes effect at `systemctl restart astra-caddy`"]);
     site.observed.caddy.as_mut().unwrap().runs = Some(CaddyRuns { env: "CADDY_IMAGE=x".into(), ..was });
@@ -276,7 +327,10 @@ fn a_map_of_ports_is_what_caddy_is_told() {
     let config = config("instances = 2");
     let listens = BTreeMap::from([(id(1), 9001), (id(2), 8002), (id(3), 8003)]);
     let text = caddy::caddyfile(&config, (2, 11), &listens);
-    for line in ["reverse_proxy 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {", "import health 127.0.1.1 /1 127.0.1.1:9001"] {
+    for line in [
+        "reverse_proxy 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {",
+        "import health 127.0.1.1 /1 127.0.1.1:9001",
+    ] {
         assert!(text.contains(line), "{line}");
     }
 }

@@ -25,7 +25,8 @@ fn listens(config: &Config) -> BTreeMap<InstanceId, u16> {
 
 /// Everything that is rendered, as one readable text.
 fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
-    let mut files: BTreeMap<PathBuf, String> = render(config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+    let mut files: BTreeMap<PathBuf, String> =
+        render(config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
     files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy, &listens(config)));
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
