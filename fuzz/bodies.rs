@@ -251,10 +251,10 @@ pub fn env_file(bytes: &[u8]) {
     for key in &keys {
         assert!(file.get(key).is_some(), "a name that is listed has a value");
     }
-    if let Ok(Some(managed)) = file.managed() {
-        if let Ok(same) = file.with_managed(&managed) {
-            assert_eq!(same.managed(), Ok(Some(managed)));
-        }
+    if let Ok(Some(managed)) = file.managed()
+        && let Ok(same) = file.with_managed(&managed)
+    {
+        assert_eq!(same.managed(), Ok(Some(managed)));
     }
     let mut edited = file.clone();
     if edited.set("FUZZ", &Secret::new("a b")).is_ok() {

@@ -191,7 +191,7 @@ fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), 
                 marked.remove(&instance.id);
             }
             Step::AwaitReady { instance, .. } => _ = ready.insert(instance.id),
-            Step::Rejoin { instance } => _ = marked.remove(&instance.id),
+            Step::Rejoin { instance, .. } => _ = marked.remove(&instance.id),
             Step::WriteFile { path, .. } => {
                 marked.extend(observed.instances.keys().filter(|id| id.marker() == *path));
             }
