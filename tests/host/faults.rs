@@ -147,8 +147,7 @@ impl Site {
     }
 
     fn shell(&self, command: &str, seconds: u64) -> Output {
-        self.host.write("/root/command.sh", &format!(". /root/words.sh\n{command}\n"));
-        self.host.sh(&format!("timeout -k 5 {seconds} bash /root/command.sh"))
+        script(&self.host, "command", command, seconds)
     }
 
     /// Brings about the row's beginning; the tag that it pushes.
@@ -173,7 +172,9 @@ impl Site {
     fn command(&self, command: &str, tag: &str) -> Result<(), String> {
         self.host.tag("latest", tag);
         let output = self.shell(command, 120);
-        (output.code() == 0).then_some(()).ok_or_else(|| format!("{command}: {}{}", output.stdout, output.stderr))
+        (output.code() == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{command}: {}{}", output.stdout, output.stderr))
     }
 
     /// The fault itself, and the command that meets it.
@@ -187,9 +188,9 @@ impl Site {
         self.proxy.mode(row.registry);
         let load = self.host.load(40).websockets(0).start();
         let host = &self.host;
-        host.write("/root/beside.sh", &format!(". /root/words.sh\n{}\n", row.beside));
         let (output, seconds, beside) = thread::scope(|scope| {
-            let beside = scope.spawn(|| host.sh(&format!("timeout -k 5 {} bash /root/beside.sh", row.seconds)));
+            let beside =
+                scope.spawn(|| script(host, "beside", row.beside, row.seconds));
             let begun = Instant::now();
             let output = self.shell(row.run, row.seconds);
             (output, begun.elapsed().as_secs_f64(), beside.join().unwrap())
@@ -249,7 +250,10 @@ impl Site {
             for instance in [1, 2] {
                 let answer = host.sh(&format!("curl -sSf -m 5 localhost:800{instance}/"));
                 if !answer.stdout.starts_with(&format!("{} ", self.serves)) {
-                    faults.push(format!("instance {instance} is not {}: {}{}", self.serves, answer.stdout, answer.stderr));
+                    faults.push(format!(
+                        "instance {instance} is not {}: {}{}",
+                        self.serves, answer.stdout, answer.stderr
+                    ));
                 }
             }
             let image = host.sh("sed -n s/^APP_IMAGE=//p /etc/astra/astra.env").stdout;
@@ -302,10 +306,23 @@ impl Site {
             for fault in &faults {
                 println!("      ! {}", fault.trim().replace('\n', "\n        "));
             }
-            println!("      | {}", format!("{}{}", output.stdout, output.stderr).trim().replace('\n', "\n      | "));
+            println!(
+                "      | {}",
+                format!("{}{}", output.stdout, output.stderr).trim().replace('\n', "\n      | ")
+            );
         }
         faults
     }
+}
+
+/// Runs shell lines that know the rows' words, with a limit. Over files: a pipe would be held open by whatever
+/// outlives them, and hang us in turn.
+fn script(host: &Host, name: &str, lines: &str, seconds: u64) -> Output {
+    let at = format!("/root/{name}");
+    host.write(&at, &format!(". /root/words.sh\n{lines}\n"));
+    host.sh(&format!(
+        "timeout -k 5 {seconds} bash {at} >{at}.out 2>{at}.err </dev/null; c=$?; cat {at}.out; cat {at}.err >&2; exit $c"
+    ))
 }
 
 /// The first word of the closing line, or what stands for it.

@@ -135,7 +135,9 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
             let realm = "Www-Authenticate: Bearer realm=\"http://127.0.0.1:9/token\",service=\"dead\"\r\n";
             status(&mut client, "401 Unauthorized", realm, "{}")
         }
-        "html" => status(&mut client, "200 OK", "Content-Type: text/html\r\n", "<html>log in to the wifi</html>"),
+        "html" => {
+            status(&mut client, "200 OK", "Content-Type: text/html\r\n", "<html>log in to the wifi</html>")
+        }
         "redirect" => status(&mut client, "302 Found", &format!("Location: http://{ADDRESS}{path}\r\n"), ""),
         "silent" => {
             thread::sleep(Duration::from_secs(600));

@@ -70,15 +70,17 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F25b",
         what: "the unit file replaced while the first instance is tried",
-        beside: "trying 1; sed -i 's/^Description=.*/Description=edited/' /etc/systemd/system/astra-app@.service
+        beside:
+            "trying 1; sed -i 's/^Description=.*/Description=edited/' /etc/systemd/system/astra-app@.service
             systemctl daemon-reload",
         ..GOES_ON
     },
     Row {
         id: "F26",
-        what: "`systemctl stop` of the instance that is tried",
+        what: "`systemctl stop` of the instance that is being started",
         short: true,
-        beside: "trying 1; sleep 0.3; systemctl stop astra-app@1",
+        push: "never-ready",
+        beside: "trying 1; until_ '[ $(systemctl show -P SubState astra-app@1) = start ]'; systemctl stop astra-app@1",
         code: &[1],
         says: &["astra-app@1"],
         ..ROW
@@ -244,7 +246,8 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F87",
         what: "systemd-journald stopped",
-        before: "systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service
+        before:
+            "systemctl stop systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service
             ! systemctl -q is-active systemd-journald",
         cure: "systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service",
         ..GOES_ON

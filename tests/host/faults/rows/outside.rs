@@ -59,13 +59,7 @@ pub const ROWS: &[Row] = &[
         says: &["a web page answered"],
         ..REFUSED
     },
-    Row {
-        id: "F08",
-        what: "registry: redirects to itself",
-        registry: "redirect",
-        says: &["302"],
-        ..REFUSED
-    },
+    Row { id: "F08", what: "registry: redirects to itself", registry: "redirect", says: &["302"], ..REFUSED },
     Row { id: "F09", what: "registry: 500 bytes a second", registry: "slow", commits: true, ..PULL },
     Row {
         id: "F10",
@@ -183,6 +177,8 @@ pub const ROWS: &[Row] = &[
         id: "F18",
         what: "/etc/astra: read-only from the first instance on",
         short: true,
+        // A Caddy that runs since before the last change of its Caddyfile holds a file that has no name any more.
+        before: "systemctl restart astra-caddy; sleep 2",
         beside: "trying 1; mount -o remount,ro /etc/astra",
         cure: "mount -o remount,rw /etc/astra",
         code: &[1],
@@ -192,7 +188,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F18b",
         what: "/etc/astra: read-only, and a rollback",
-        before: "mount -o remount,ro /etc/astra",
+        before: "systemctl restart astra-caddy; sleep 2; mount -o remount,ro /etc/astra",
         run: "astra-agent rollback",
         cure: "mount -o remount,rw /etc/astra",
         code: &[1],
