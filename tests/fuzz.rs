@@ -92,9 +92,18 @@ fn fuzz(name: &str) {
     while Instant::now() < until {
         input.clone_from(&pool[random.below(pool.len())]);
         mutate(&mut input, target, &pool, &mut random);
-        let begun = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| (target.body)(&input)));
-        let took = begun.elapsed();
+        let attempt = || {
+            let begun = Instant::now();
+            let done = catch_unwind(AssertUnwindSafe(|| (target.body)(&input)));
+            (done, begun.elapsed())
+        };
+        let (done, mut took) = attempt();
+        // On a busy machine a process may not get its turn for seconds: only what is slow each time is slow.
+        for _ in 0..3 {
+            if took >= SLOW {
+                took = took.min(attempt().1);
+            }
+        }
         assert!(
             done.is_ok() && took < SLOW,
             "{name}: {} with FUZZ_SEED={seed} after {tried} inputs: {:?}",
