@@ -1,5 +1,7 @@
 //! Floor 5: the command line. One verb a file; each parses, calls and prints, and decides nothing.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::image::{DigestArg, TrackedImage};
@@ -19,6 +21,9 @@ mod session;
 mod status;
 mod step_line;
 mod unit;
+
+/// How long a reader of a run may keep its end waiting.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Deploys a container app on this host: by digest, without losing a request, with a way back.
 #[derive(Parser)]
@@ -175,12 +180,15 @@ pub async fn run() -> u8 {
         Verb::Cron(what) => cron::run(&what, cli.json).await,
         mutating => mutate::run(mutating, cli.json, cli.in_unit).await,
     };
-    done.unwrap_or_else(|refused| {
+    let code = done.unwrap_or_else(|refused| {
         if cli.json {
             report::refusal(&refused);
         } else {
             out::error(&format!("{refused}"));
         }
         refused.exit_code
-    })
+    });
+    // A reader of `history | less` may take all day; a run has to end.
+    out::finish(if cli.in_unit { LAST_WORDS } else { Duration::MAX });
+    code
 }

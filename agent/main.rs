@@ -8,6 +8,7 @@ fn main() -> ExitCode {
         Ok(runtime) => ExitCode::from(runtime.block_on(astra_agent::cli::run())),
         Err(error) => {
             astra_agent::cli::out::error(&format!("starting the runtime: {error}"));
+            astra_agent::cli::out::finish(std::time::Duration::MAX);
             ExitCode::FAILURE
         }
     }

@@ -1,31 +1,77 @@
-//! Writing for people and pipes. A terminal that went away (a dropped SSH) must never end a run, so errors of
-//! writing are nobody's business.
+//! Writing for people and pipes. Neither a terminal that went away (a dropped SSH) nor one that stands still
+//! (Ctrl-S, a pipe that nobody reads) may hold up a run that has an instance drained: a thread of its own
+//! writes, and errors of writing are nobody's business.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// What the writer is handed.
+enum Order {
+    Out(String),
+    Err(String),
+    /// Answered when everything before it is written.
+    Tell(Sender<()>),
+}
+
+static WRITER: OnceLock<Sender<Order>> = OnceLock::new();
+
+fn order(order: Order) {
+    let writer = WRITER.get_or_init(|| {
+        let (give, take) = channel();
+        std::thread::spawn(|| write(take));
+        give
+    });
+    let _ = writer.send(order);
+}
+
+fn write(orders: Receiver<Order>) {
+    let put = |stream: &mut dyn Write, text: String| {
+        let _ = stream.write_all(text.as_bytes());
+        let _ = stream.flush();
+    };
+    for order in orders {
+        match order {
+            Order::Out(text) => put(&mut std::io::stdout().lock(), text),
+            Order::Err(text) => put(&mut std::io::stderr().lock(), text),
+            Order::Tell(written) => _ = written.send(()),
+        }
+    }
+}
+
+/// Wait until everything is written; at the end of the process, what is not is lost.
+pub fn finish(at_most: Duration) {
+    let (written, all) = channel();
+    if WRITER.get().is_some() {
+        order(Order::Tell(written));
+        let _ = all.recv_timeout(at_most);
+    }
+}
+
+/// Text on standard output, as it is.
+pub fn raw(text: String) {
+    order(Order::Out(text));
+}
 
 /// A line on standard output.
 pub fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
-    let _ = out.flush();
+    raw(format!("{text}\n"));
 }
 
 /// A line on standard error, after `error:`.
 pub fn error(text: &str) {
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{} {text}",
-        paint(RED, "error:", std::io::stderr().is_terminal())
-    );
+    beside(RED, "error:", text);
 }
 
 /// A line on standard error, after `warning:`.
 pub fn warning(text: &str) {
-    let _ = writeln!(
-        std::io::stderr().lock(),
-        "{} {text}",
-        paint(YELLOW, "warning:", std::io::stderr().is_terminal())
-    );
+    beside(YELLOW, "warning:", text);
+}
+
+fn beside(style: &str, mark: &str, text: &str) {
+    let mark = paint(style, mark, std::io::stderr().is_terminal());
+    order(Order::Err(format!("{mark} {text}\n")));
 }
 
 /// A value as JSON, on standard output.

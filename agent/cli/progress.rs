@@ -1,6 +1,6 @@
 //! What a person sees while a run lasts: on a terminal a spinner, then a line a step; elsewhere plain lines.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl Screen {
     /// In the place of the spinner's line; further lines stand below the first one's text.
     fn write(&self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
         if self.terminal {
-            let _ = write!(std::io::stdout().lock(), "\r\x1b[K");
+            out::raw("\r\x1b[K".to_owned());
         }
         let mark = paint(style, &format!("{mark:<4}"), self.terminal);
         let time = elapsed.map_or_else(|| " ".repeat(seconds(TICK).len()), seconds);
@@ -126,10 +126,8 @@ async fn spin(screen: Arc<Mutex<Screen>>) {
         let detail = if now.detail.is_empty() { String::new() } else { format!("  {}", now.detail) };
         let text = format!("{mark}  {}  {}{}{detail}", seconds(now.begun.elapsed()), now.text, now.number)
             .replace(['\n', '\r'], " ");
-        let mut out = std::io::stdout().lock();
         // Without automatic wrapping: what is too long for the terminal ends at its edge.
-        let _ = write!(out, "\r\x1b[K\x1b[?7l{text}\x1b[?7h");
-        let _ = out.flush();
+        out::raw(format!("\r\x1b[K\x1b[?7l{text}\x1b[?7h"));
     }
 }
 

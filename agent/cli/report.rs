@@ -20,7 +20,9 @@ pub fn show(report: &Report, as_json: bool) {
     let style = if report.outcome == Outcome::Converged { GREEN } else { RED };
     let head = format!("{} in {:.1} s", headline(report), report.seconds);
     out::line(&paint(style, &head, styled));
-    let row = |name: &str, what: &str| out::line(&format!("  {} {what}", paint(BOLD, &format!("{name:<9}"), styled)));
+    let row = |name: &str, what: &str| {
+        out::line(&format!("  {} {what}", paint(BOLD, &format!("{name:<9}"), styled)))
+    };
     if let Some(image) = &report.image {
         row("image", &image.to_string());
     }
@@ -32,7 +34,10 @@ pub fn show(report: &Report, as_json: bool) {
     }
     if let Some(requests) = report.requests.filter(|_| !report.nothing_to_do) {
         let p99 = requests.p99.map(|s| format!("; 99 of 100 within {s} s")).unwrap_or_default();
-        row("requests", &format!("{} served, {} failed (502 to 504 of Caddy){p99}", requests.served, requests.failed));
+        row(
+            "requests",
+            &format!("{} served, {} failed (502 to 504 of Caddy){p99}", requests.served, requests.failed),
+        );
     }
     if let Some(error) = &report.error {
         // Its log lines stand below the step that failed.
@@ -60,7 +65,9 @@ fn headline(report: &Report) -> String {
         Outcome::Converged if report.nothing_to_do => format!("nothing to do: {release} serves"),
         Outcome::Converged => format!("converged: {release} serves"),
         Outcome::Undone { .. } => format!("undone: {release} was taken back, what served before it serves"),
-        Outcome::Failed { .. } => format!("failed: {release} was not started, nothing that serves was touched"),
+        Outcome::Failed { .. } => {
+            format!("failed: {release} was not started, nothing that serves was touched")
+        }
         Outcome::Incomplete => format!("incomplete: {release}"),
     }
 }

@@ -70,7 +70,8 @@ impl Files {
                 None => groups.push((verb, dir, 1)),
             }
         }
-        let words: Vec<_> = groups.iter().map(|(verb, dir, n)| format!("{verb} {n} in {}", dir.display())).collect();
+        let words: Vec<_> =
+            groups.iter().map(|(verb, dir, n)| format!("{verb} {n} in {}", dir.display())).collect();
         (!words.is_empty()).then(|| (format!("files: {}", words.join(", ")), elapsed))
     }
 }
@@ -78,7 +79,8 @@ impl Files {
 /// The directory that a path belongs to; a unit's drop-in stands beside the unit.
 fn home(path: &Path) -> &Path {
     let dir = path.parent().unwrap_or(path);
-    let drop_in = dir.extension().is_some_and(|e| e == "d") && dir.file_name().is_some_and(|n| n != "agent.d");
+    let drop_in =
+        dir.extension().is_some_and(|e| e == "d") && dir.file_name().is_some_and(|n| n != "agent.d");
     if drop_in && dir.starts_with("/etc/systemd/system") { dir.parent().unwrap_or(dir) } else { dir }
 }
 
@@ -109,7 +111,9 @@ mod tests {
 
         assert!(files.add("create /run/astra/drain (0755)", second));
         for unit in ["a.service", "b.service", "b.service.d/10-astra.conf"] {
-            assert!(files.add(&format!("write /etc/systemd/system/{unit} (0644; 9 bytes, sha256 ab)"), second));
+            assert!(
+                files.add(&format!("write /etc/systemd/system/{unit} (0644; 9 bytes, sha256 ab)"), second)
+            );
         }
         assert!(files.add("remove /run/astra/trial-1.env", second));
         assert!(!files.add("remove the image r@sha256:ab", second));

@@ -66,7 +66,8 @@ impl Lock {
         let ours = |line: &str| {
             let mut fields = line.split_whitespace();
             // A line with `->` is somebody who waits.
-            fields.nth(1) == Some("FLOCK") && fields.nth(3).and_then(|id| id.rsplit(':').next()) == Some(&inode)
+            fields.nth(1) == Some("FLOCK")
+                && fields.nth(3).and_then(|id| id.rsplit(':').next()) == Some(&inode)
         };
         locks.lines().any(ours).then(|| holder(&mut file))
     }

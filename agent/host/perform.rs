@@ -91,7 +91,9 @@ impl Host {
             return Err(error);
         }
         let said = self.last_words(unit, Some("astra-caddy")).await.join("\n    ");
-        Err(anyhow!("{error:#}\n  its last log lines:\n    {said}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
+        Err(anyhow!(
+            "{error:#}\n  its last log lines:\n    {said}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"
+        ))
     }
 
     /// The first copy is the hand-made one; a later one would only be ours.

@@ -209,7 +209,16 @@ impl Systemd {
     /// Whether systemd runs in a container, whose kernel is another system's (the same for systemd-detect-virt(1)).
     pub async fn is_in_container(&self) -> bool {
         let known = [
-            "docker", "lxc", "lxc-libvirt", "openvz", "podman", "proot", "pouch", "rkt", "systemd-nspawn", "wsl",
+            "docker",
+            "lxc",
+            "lxc-libvirt",
+            "openvz",
+            "podman",
+            "proot",
+            "pouch",
+            "rkt",
+            "systemd-nspawn",
+            "wsl",
             "container-other",
         ];
         let manager = self.properties(PATH, MANAGER).await.unwrap_or_default();

@@ -36,9 +36,11 @@ prepare() {
 		--arg rustc "$(rustc --version)" \
 		'$ARGS.named' >"$campaign/machine.json"
 }
-prepare_load() {
-	prepare
-	(cd "$project" && cargo build -q --example load) >&2
+# tool NAME: an example of Cargo.toml, kept beside the agent.
+tool() {
+	[[ ! -e $campaign/$1 ]] || return 0
+	(cd "$project" && cargo build -q --example "$1") >&2
+	cp "$target/debug/examples/$1" "$campaign/$1"
 }
 
 # record PART JQ-ARGUMENTS...: one result, one line; what is recorded is not done again.
@@ -84,7 +86,7 @@ push() { # TAG: what a build pipeline does at its end: astra:latest stands for T
 start_load() { # FILE
 	# Only the network is the host's. It dies with this script.
 	setpriv --pdeathsig KILL nsenter --net --target "$("$host" leader "$name")" -- \
-		"$target/debug/examples/load" --rate "$rate" --websockets "$websockets" --seconds 86400 >"$1" &
+		"$campaign/load" --rate "$rate" --websockets "$websockets" --seconds 86400 >"$1" &
 	load_pid=$!
 }
 stop_load() {

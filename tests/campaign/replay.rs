@@ -85,7 +85,7 @@ fn cut(log: &File, disk: &File, from: usize, mark: usize, seed: u64) {
     let (mut kept, mut lost) = (0, 0);
     for entry in &entries[mark + 1..mark + 1 + reached] {
         for (i, piece) in entry.data(log).chunks(PIECE).enumerate() {
-            if random.next() % 2 == 0 {
+            if random.next().is_multiple_of(2) {
                 lost += 1;
                 continue;
             }

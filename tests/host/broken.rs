@@ -1,7 +1,7 @@
 //! Releases that are no good: the committed one serves, and the reason is told.
 
 use crate::harness::{Host, Output};
-use crate::site::{ENV_FILE, config_with, installed_with};
+use crate::site::{ENV_FILE, config_with, installed_with, turn};
 
 const SHORT: [(&str, &str); 2] = [
     ("timeout = \"60s\"", "timeout = \"10s\""),
@@ -17,9 +17,11 @@ const NASTY: [(&str, &str); 2] = [
 /// Deploys a release that must not come to stay.
 fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     let env = host.read(ENV_FILE);
-    let load = host.load(200).websockets(0).start();
+    let turn = turn();
+    let load = host.load(100).websockets(0).start();
     let deploy = host.deploy(tag);
     let report = load.stop();
+    drop(turn);
     let Output { stdout, .. } = &deploy;
     println!("== {tag}\n{stdout}");
     assert_eq!(deploy.code(), 3, "{tag}: {stdout}{}", deploy.stderr);
@@ -80,7 +82,8 @@ fn a_migration_that_fails_touches_no_instance() {
 fn a_release_that_ends_badly_is_replaced_without_loss() {
     let host = installed_with("nasty", &config_with(NASTY));
     for tag in ["ignores-term", "dies-on-term", "v2"] {
-        let load = host.load(200).websockets(2).start();
+        let _turn = turn();
+        let load = host.load(100).websockets(2).start();
         let deploy = host.deploy(tag);
         println!("== {tag}\n{}", deploy.stdout);
         load.stop().assert_lossless();

@@ -2,7 +2,7 @@
 
 use crate::harness::Host;
 use crate::report::{Cut, Report};
-use crate::site::{CONFIG, ENV_FILE, config_with, installed_with};
+use crate::site::{CONFIG, ENV_FILE, config_with, installed_with, turn};
 
 /// Long enough for an event stream (5 s), so that only WebSockets are still
 /// there when it is over.
@@ -10,11 +10,9 @@ const DRAIN: (&str, &str) = ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"
 const SURGE: (&str, &str) = ("[deploy]", "[deploy]\nstrategy = \"surge\"");
 const ALONE: (&str, &str) = ("instances = 2", "instances = 1");
 
-/// Deploys v2 over v1 under 500 requests a second. One such test at a time: two
-/// would measure each other.
+/// Deploys v2 over v1 under 500 requests a second.
 fn deploy_under_load(host: &Host, websockets: usize) -> Report {
-    let turn = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/deploy.rs")).unwrap();
-    turn.lock().unwrap();
+    let turn = turn();
     let load = host.load(500).websockets(websockets).start();
     host.wait("curl -sf --max-time 1 localhost/", std::time::Duration::from_secs(5));
     let deploy = host.deploy("v2");

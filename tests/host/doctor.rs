@@ -167,7 +167,8 @@ const PLANTS: &[Plant] = &[
 fn findings(host: &Host) -> (i32, Vec<Value>) {
     let answer = host.agent(["doctor", "--json"]);
     let code = answer.code();
-    let json: Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{} {}", answer.stdout, answer.stderr));
+    let json: Value = serde_json::from_str(&answer.stdout)
+        .unwrap_or_else(|_| panic!("{} {}", answer.stdout, answer.stderr));
     assert_eq!(json["ok"].as_bool(), Some(code == 0));
     (code, json["findings"].as_array().unwrap().clone())
 }
@@ -196,7 +197,8 @@ fn each_of_the_planted_problems_is_found_with_its_fix() {
         host.sh(CALM).ok();
         host.sh(&format!("set -e; {}", plant.plant)).ok();
         let (code, found) = findings(&host);
-        let about = |f: &&Value| f["check"] == plant.check && f["what"].as_str().unwrap().contains(plant.what);
+        let about =
+            |f: &&Value| f["check"] == plant.check && f["what"].as_str().unwrap().contains(plant.what);
         let Some(seen) = found.iter().find(about) else { panic!("{}: {found:#?}", plant.plant) };
         assert!(seen["fix"].as_str().unwrap().contains(plant.fix), "{}: {seen:#?}", plant.plant);
         assert_eq!(code, 4, "{}", plant.plant);

@@ -10,11 +10,64 @@ use crate::harness::Host;
 
 /// All line forms of which two readers are known to differ, and those of which they do not.
 const FORMS: [&str; 58] = [
-    "K=v", "K=a#b", "  K=v", "\tK=v", "K=", "K=1\nK=2", "K=grüße", "K=a=b", "K=*", "K=%d%%", "K=a b", "K=a  b",
-    "K=a #b", "K=A <x@y>", "K=$$", "K=$HOME", "K=${HOME}", "K=~", "K=`id`", "K=$(id)", "K=a;b", "K=a&b", "K=a|b",
-    "K=a\tb", "K=a'b", "K=a\"b", "K=a'b'c", "K=it's", "# c", "#K=v", "", "   ", "\t", "K=v\r",
-    "K='v'", "K=\"v\"", "K=\"a\"b", "K='a", "K=\"a", "K=\\", "K=a\\b", "K=a\\\nb", "K=\"\\\"e\\\" \\\\\"", "K =v", "K= v",
-    "K=v   ", "K=v\t", "export K=v", ";c", ";K=v", "K", "1K=v", "K-X=v", "K.x=v", "=v", "\u{feff}K=v", "K=a\u{85}b", "# c\\\nK=v",
+    "K=v",
+    "K=a#b",
+    "  K=v",
+    "\tK=v",
+    "K=",
+    "K=1\nK=2",
+    "K=grüße",
+    "K=a=b",
+    "K=*",
+    "K=%d%%",
+    "K=a b",
+    "K=a  b",
+    "K=a #b",
+    "K=A <x@y>",
+    "K=$$",
+    "K=$HOME",
+    "K=${HOME}",
+    "K=~",
+    "K=`id`",
+    "K=$(id)",
+    "K=a;b",
+    "K=a&b",
+    "K=a|b",
+    "K=a\tb",
+    "K=a'b",
+    "K=a\"b",
+    "K=a'b'c",
+    "K=it's",
+    "# c",
+    "#K=v",
+    "",
+    "   ",
+    "\t",
+    "K=v\r",
+    "K='v'",
+    "K=\"v\"",
+    "K=\"a\"b",
+    "K='a",
+    "K=\"a",
+    "K=\\",
+    "K=a\\b",
+    "K=a\\\nb",
+    "K=\"\\\"e\\\" \\\\\"",
+    "K =v",
+    "K= v",
+    "K=v   ",
+    "K=v\t",
+    "export K=v",
+    ";c",
+    ";K=v",
+    "K",
+    "1K=v",
+    "K-X=v",
+    "K.x=v",
+    "=v",
+    "\u{feff}K=v",
+    "K=a\u{85}b",
+    "# c\\\nK=v",
 ];
 
 type Env = BTreeMap<String, String>;
@@ -23,7 +76,11 @@ type Env = BTreeMap<String, String>;
 fn ours(text: &str) -> Env {
     let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
     pairs
-        .filter(|(key, _)| key.starts_with('K') || key.trim_start().starts_with("AFTER") || key.contains('K') && key.len() < 6)
+        .filter(|(key, _)| {
+            key.starts_with('K')
+                || key.trim_start().starts_with("AFTER")
+                || key.contains('K') && key.len() < 6
+        })
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
@@ -42,7 +99,10 @@ fn read(host: &Host, path: &str) -> (Option<Env>, Option<Env>) {
 
 /// As the agent reads it.
 fn agents(file: &EnvFile) -> Env {
-    file.keys().into_iter().filter_map(|key| Some((key.clone(), file.get(&key)?.reveal().to_owned()))).collect()
+    file.keys()
+        .into_iter()
+        .filter_map(|key| Some((key.clone(), file.get(&key)?.reveal().to_owned())))
+        .collect()
 }
 
 #[test]
@@ -72,9 +132,53 @@ fn what_is_accepted_reads_alike_everywhere() {
 
     // Generated values, many to a file.
     let pieces = [
-        "'", "\"", "\\", " ", "  ", "\t", "#", ";", "=", "$", "${K1}", "$HOME", "`id`", "$(id)", "%n", "*", "~", "!", "&", "|",
-        "<", ">", "(", ")", "{", "}", "[", "]", "?", ",", ":", "/", "@", "ä", "ß", "日本", "\u{1f600}", "\u{a0}", "\u{2028}", "a",
-        "B", "0", "-", "_", ".", "^", "+",
+        "'",
+        "\"",
+        "\\",
+        " ",
+        "  ",
+        "\t",
+        "#",
+        ";",
+        "=",
+        "$",
+        "${K1}",
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "%n",
+        "*",
+        "~",
+        "!",
+        "&",
+        "|",
+        "<",
+        ">",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        "]",
+        "?",
+        ",",
+        ":",
+        "/",
+        "@",
+        "ä",
+        "ß",
+        "日本",
+        "\u{1f600}",
+        "\u{a0}",
+        "\u{2028}",
+        "a",
+        "B",
+        "0",
+        "-",
+        "_",
+        ".",
+        "^",
+        "+",
     ];
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |end: usize| {

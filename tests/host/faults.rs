@@ -189,8 +189,7 @@ impl Site {
         let load = self.host.load(40).websockets(0).start();
         let host = &self.host;
         let (output, seconds, beside) = thread::scope(|scope| {
-            let beside =
-                scope.spawn(|| script(host, "beside", row.beside, row.seconds));
+            let beside = scope.spawn(|| script(host, "beside", row.beside, row.seconds));
             let begun = Instant::now();
             let output = self.shell(row.run, row.seconds);
             (output, begun.elapsed().as_secs_f64(), beside.join().unwrap())

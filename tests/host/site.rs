@@ -1,6 +1,8 @@
 //! The site that most tests look at: two instances of the test app behind Caddy,
 //! and short words for what one asks of it.
 
+use std::fs::File;
+
 use serde_json::Value;
 
 use crate::harness::{Host, Output};
@@ -57,6 +59,15 @@ pub fn installed_with(name: &str, config: &str) -> Host {
     let host = fresh_with(name, config);
     host.agent(["install"]).ok();
     host
+}
+
+/// Held while traffic flows and is counted: two such tests at a time, in any
+/// terminal, would measure each other.
+pub fn turn() -> File {
+    let path = std::env::temp_dir().join("astra-host-load");
+    let turn = File::options().create(true).append(true).open(path).unwrap();
+    turn.lock().unwrap();
+    turn
 }
 
 /// The standard config with other words in it: `("soak = \"1s\"", "soak = \"0s\"")`.

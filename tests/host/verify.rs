@@ -53,7 +53,10 @@ fn only_what_a_key_has_signed_is_deployed() {
         "openssl ecparam -name prime256v1 -genkey -noout | openssl ec -pubout -out /etc/containers/astra.pub 2>/dev/null",
     )
     .ok();
-    policy(&host, r#"{"type": "sigstoreSigned", "keyPath": "/etc/containers/astra.pub", "signedIdentity": {"type": "matchRepository"}}"#);
+    policy(
+        &host,
+        r#"{"type": "sigstoreSigned", "keyPath": "/etc/containers/astra.pub", "signedIdentity": {"type": "matchRepository"}}"#,
+    );
     refused(&host, "ignature", &before);
 
     // A GPG key, and signatures in a directory.
@@ -61,27 +64,27 @@ fn only_what_a_key_has_signed_is_deployed() {
         "/etc/containers/registries.d/astra.yaml",
         "docker:\n  127.0.0.1:5000/astra:\n    lookaside: file:///var/lib/signatures\n    lookaside-staging: file:///var/lib/signatures\n",
     );
-    host.sh(
-        "gpg --batch -q --passphrase '' --quick-gen-key ci@example.org default default never 2>&1 && \
-         gpg --export ci@example.org >/etc/containers/ci.gpg",
-    )
-    .ok();
+    host.sh("gpg --batch -q --passphrase '' --quick-gen-key ci@example.org default default never 2>&1 && \
+         gpg --export ci@example.org >/etc/containers/ci.gpg")
+        .ok();
     policy(&host, r#"{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/etc/containers/ci.gpg"}"#);
     refused(&host, "ignature", &before);
     let runs = host.history();
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 0, "nothing is to blame: {runs:#?}");
 
     // The same image, signed, deploys.
-    host.sh(
-        "cp /etc/containers/policy.json /root/ && \
+    host.sh("cp /etc/containers/policy.json /root/ && \
          echo '{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}' >/etc/containers/policy.json && \
          podman pull -q 127.0.0.1:5000/astra:v2 && \
          podman push -q --sign-by ci@example.org 127.0.0.1:5000/astra:v2 127.0.0.1:5000/astra:latest && \
-         podman rmi -f 127.0.0.1:5000/astra:v2 && cp /root/policy.json /etc/containers/",
-    )
-    .ok();
+         podman rmi -f 127.0.0.1:5000/astra:v2 && cp /root/policy.json /etc/containers/")
+        .ok();
     host.agent(["deploy"]).ok();
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
     host.agent(["rollback"]).ok();
-    assert_eq!(host.versions([1, 2]), ["v1", "v1"], "what served before signatures were asked for is still the way back");
+    assert_eq!(
+        host.versions([1, 2]),
+        ["v1", "v1"],
+        "what served before signatures were asked for is still the way back"
+    );
 }
