@@ -181,11 +181,7 @@ pub async fn run() -> u8 {
         mutating => mutate::run(mutating, cli.json, cli.in_unit).await,
     };
     let code = done.unwrap_or_else(|refused| {
-        if cli.json {
-            report::refusal(&refused);
-        } else {
-            out::error(&format!("{refused}"));
-        }
+        report::refusal(&refused, cli.json);
         refused.exit_code
     });
     // A reader of `history | less` may take all day; a run has to end.

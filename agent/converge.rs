@@ -127,6 +127,9 @@ impl Foreman<'_> {
         let begun = Instant::now();
         let mut report = Report::new(ask.verb);
         self.close_open_runs(ask, lock, &mut report).await?;
+        if ask.verb == Verb::Recover {
+            self.forget_killed_units().await?;
+        }
         self.refuse_in_safe_mode(ask)?;
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
@@ -146,7 +149,10 @@ impl Foreman<'_> {
         if let Some(want) = self.wanted(ask)? {
             self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
         }
-        self.housekeeping(&mut report).await;
+        // A killed run may have been killed at tidying up.
+        if !report.nothing_to_do || ask.verb == Verb::Recover {
+            self.housekeeping(&mut report).await;
+        }
         let after = self.host.caddy.metrics().await.ok();
         report.requests = before.zip(after).map(|(b, a)| Requests::between(&b, &a));
         Ok(self.close_report(report, begun).await)
@@ -456,9 +462,7 @@ impl Foreman<'_> {
             }
             anyhow::Ok(())
         };
-        if !report.nothing_to_do
-            && let Err(error) = done.await
-        {
+        if let Err(error) = done.await {
             report.warn(&format!("tidying up: {error:#}"));
         }
     }

@@ -31,6 +31,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
         // Said before a unit is started: a typo in agent.toml is no run.
         session::config()?;
         session::directories()?;
+        session::writable()?;
         if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
             return Ok(0);
         }

@@ -103,7 +103,16 @@ pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
     }
 }
 
-/// A refusal, for `--json`.
-pub fn refusal(refused: &Refused) {
-    out::json(&json!({ "outcome": "refused", "exit_code": refused.exit_code, "error": refused.to_string() }));
+/// A refusal, on standard error or as JSON. Whoever reads it learns what to do.
+pub fn refusal(refused: &Refused, as_json: bool) {
+    let mut error = refused.to_string();
+    if refused.exit_code == 1 && !error.contains("hint:") {
+        error.push_str(
+            "\n  hint: `astra-agent doctor` looks for what is wrong with this host; then try again",
+        );
+    }
+    if as_json {
+        return out::json(&json!({ "outcome": "refused", "exit_code": refused.exit_code, "error": error }));
+    }
+    out::error(&error);
 }

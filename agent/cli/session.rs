@@ -105,6 +105,18 @@ pub fn directories() -> Result<()> {
     Ok(())
 }
 
+/// Whether a run could keep what it does: root may write everywhere, but for a file system that went read-only.
+pub fn writable() -> Result<()> {
+    for dir in [ETC, STATE, RUN] {
+        nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).map_err(|error| {
+            let hint =
+                "the kernel makes a damaged disk read-only: look at `dmesg`, then `mount -o remount,rw`";
+            anyhow!("writing in {dir}: {}\n  hint: {hint}", error.desc())
+        })?;
+    }
+    Ok(())
+}
+
 /// The host's key; made at the first call.
 fn key(files: &Files) -> Result<HostKey> {
     let path = Path::new(HOST_KEY);

@@ -60,7 +60,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let mut passed = false;
     let exit = loop {
         tokio::select! {
-            exit = run.wait() => break exit?,
+            exit = run.wait() => break exit.map_err(|error| lost(run.unit(), &error))?,
             signal = signals.wait(), if !passed => {
                 passed = true;
                 if !json {
@@ -82,6 +82,15 @@ fn environment() -> Vec<(String, String)> {
     let mut env = vec![(ACTOR.to_owned(), actor(false))];
     env.extend(passed.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     env
+}
+
+/// What is told of a run whose end nobody could tell us.
+fn lost(unit: &str, error: &anyhow::Error) -> Refused {
+    let error = anyhow!(
+        "losing sight of the run: {error:#}\n  hint: it may go on as {unit}; mend the bus (`systemctl status dbus`), \
+         then `astra-agent status` shows how it ended"
+    );
+    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
 }
 
 /// What is told of a run that was killed: systemd has started recover by then.

@@ -1,6 +1,8 @@
 //! Closing a run that was cut off. One rule: astra.env is the truth. The containers' labels say which instance
 //! differs; the journal only says what the run meant to do.
 
+use anyhow::Result;
+
 use super::{Ask, Event, Foreman, Refused, Report};
 use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
@@ -32,6 +34,7 @@ impl Foreman<'_> {
             self.carry_out(&ask, &look, &plan, &mut Report::new(Verb::Recover)).await?
         };
         let env = self.inputs(&look).committed().map(|c| c.release);
+        (report.nothing_to_do, report.release) = (false, env);
         for run in &open {
             self.close(run, env, repaired)?;
         }
@@ -48,6 +51,16 @@ impl Foreman<'_> {
             "{what}\n  hint: `astra-agent status` shows which, `astra-agent recover` tries again"
         );
         Err(Refused::of(Outcome::Incomplete.exit_code(), error))
+    }
+
+    /// The journal tells of runs that were killed. In systemd their units would stay failed, and the host
+    /// `degraded`, until somebody says that it is over.
+    pub(super) async fn forget_killed_units(&self) -> Result<()> {
+        let systemd = &self.host.systemd;
+        for unit in systemd.list(&["astra-agent-*-*.service"]).await? {
+            systemd.reset_failed(&unit).await?;
+        }
+        Ok(())
     }
 
     fn close(&self, run: &RunRecord, committed: Option<u64>, repaired: Outcome) -> Result<(), Refused> {

@@ -124,9 +124,14 @@ impl Files {
     /// Makes sure that the directory `path` exists with permission bits `mode`. Missing directories above it
     /// are made with the same bits; existing ones above it must be trusted as for writing.
     pub fn make_dir(&self, path: &Path, mode: u32) -> Result<()> {
+        let bits = Mode::from_bits_truncate(mode & 0o7777);
         self.walk()
-            .made(path, Mode::from_bits_truncate(mode & 0o7777))
-            .and_then(|dir| Ok(fchmod(&dir, Mode::from_bits_truncate(mode & 0o7777))?))
+            .made(path, bits)
+            // One that is as it should be is left alone: the file system may be read-only.
+            .and_then(|dir| match dir.metadata()?.mode() & 0o7777 == mode & 0o7777 {
+                true => Ok(()),
+                false => Ok(fchmod(&dir, bits)?),
+            })
             .with_context(|| format!("making the directory {}", path.display()))
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
@@ -54,7 +54,9 @@ impl Systemd {
 
     async fn new(address: Option<String>) -> Result<Self> {
         let new = Self { address, calls: Mutex::default(), jobs: Mutex::default() };
-        let _ = new.connection().await.context("connecting to systemd over D-Bus")?;
+        let _ = new.connection().await.map_err(|error| {
+            anyhow!("connecting to systemd over D-Bus: {error}\n  hint: look at `systemctl status dbus`, restart it")
+        })?;
         Ok(new)
     }
 

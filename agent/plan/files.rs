@@ -75,26 +75,24 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// After a cut: the drop-ins and the Caddyfile say again where the instances listen that run.
+/// After a cut: the drop-ins and the Caddyfile say again where the instances listen, or will once they run.
 pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
-    let running = |id: &InstanceId| inputs.observed.instances.get(id).is_some_and(|seen| seen.runs.is_some());
-    let listens = listens(inputs);
     let mut steps = Vec::new();
-    for (id, port) in listens.iter().filter(|(id, _)| running(id)) {
-        let (path, bytes) = (units::drop_in(inputs.config, *id), units::instance(*id, *port).into_bytes());
-        if !is_as(inputs, &path, &bytes) {
-            steps.push(Step::WriteFile { path, mode: MODE, content: Content::Plain(bytes) });
+    for id in inputs.config.instances() {
+        let (path, text) = (units::drop_in(inputs.config, id), units::instance(id, inputs.port(id)));
+        if !is_as(inputs, &path, text.as_bytes()) {
+            steps.push(Step::WriteFile { path, mode: MODE, content: Content::Plain(text.into_bytes()) });
         }
     }
     if !steps.is_empty() {
         steps.push(Step::ReloadUnits);
     }
     let written = seen_text(inputs, CADDYFILE).unwrap_or_default();
-    let known = |(id, _): (&InstanceId, &u16)| written.contains(&inputs.target(*id).upstream.to_string());
+    let known = |id| written.contains(&inputs.target(id).upstream.to_string());
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
-    if cut_off || !listens.iter().filter(|(id, _)| running(id)).all(known) {
-        steps.extend(caddyfile_steps(inputs, &listens));
+    if cut_off || !inputs.config.instances().all(known) {
+        steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     }
     steps
 }

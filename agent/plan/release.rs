@@ -194,7 +194,10 @@ fn build(
     let mut steps = Vec::new();
     let image = &candidate.release.image;
     let local = inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
-    if !local || unchecked(inputs, request) {
+    // The way back does without an engine that answers nobody: systemd starts what is in the store, and a start
+    // without its image is taken back like any other that fails.
+    let blind = request.lenient && inputs.observed.engine.is_none();
+    if !blind && (!local || unchecked(inputs, request)) {
         steps.push(Step::Pull { image: image.clone() });
     }
     steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });

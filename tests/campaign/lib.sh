@@ -60,7 +60,7 @@ finish() {
 	[[ ! $name ]] || "$host" off "$name" || true
 }
 trap finish EXIT
-trap 'exit 130' INT TERM HUP
+trap 'say "stopped by a signal"; exit 130' INT TERM HUP
 
 boot() { # NAME: a fresh host, which in_host and start_load mean from now on
 	[[ ! $name ]] || "$host" off "$name"

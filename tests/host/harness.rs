@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio, exit, id};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,15 @@ impl Host {
 
     pub fn read(&self, path: &str) -> String {
         self.sh(&format!("cat {path}")).ok().stdout
+    }
+
+    /// Copies a file of this machine into the host.
+    pub fn put(&self, file: &Path, path: &str) {
+        let leader = cli().args(["leader", &self.name]).output().unwrap();
+        let root = format!("/proc/{}/root", String::from_utf8(leader.stdout).unwrap().trim());
+        // Never the bytes of a binary that runs.
+        std::fs::copy(file, format!("{root}{path}.new")).unwrap();
+        std::fs::rename(format!("{root}{path}.new"), format!("{root}{path}")).unwrap();
     }
 
     /// Runs the command until it succeeds.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broken;
+mod cron;
 mod deploy;
 mod digests;
 mod doctor;
@@ -12,8 +13,13 @@ mod envs;
 mod faults;
 mod harness;
 mod install;
+mod kills;
+mod lock;
+mod recovery;
 mod report;
 mod rollback;
+mod security;
 mod site;
 mod smoke;
+mod terminal;
 mod verify;

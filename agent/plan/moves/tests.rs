@@ -276,6 +276,12 @@ fn a_cut_off_move_leads_back_to_what_runs() {
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
     let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
     assert_eq!(keep, ["await 1 at 9001", "rejoin 1 at 9001"]);
+    // Cut while it was stopped: it will come up at the new port.
+    let was = site.observed.instances.insert(id(1), InstanceSeen::default()).unwrap();
+    assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
+    let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
+    assert_eq!(keep, ["return 1", "await 1 at 9001", "rejoin 1 at 9001"]);
+    site.observed.instances.insert(id(1), was);
     // Cut between the drop-in and the restart.
     site.observed.instances.get_mut(&id(1)).unwrap().runs.as_mut().unwrap().port = Some(8001);
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["1 at 8001"]);

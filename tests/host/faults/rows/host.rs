@@ -33,7 +33,8 @@ pub const ROWS: &[Row] = &[
         what: "dbus hung for good while the first instance is tried",
         beside: "trying 1; pkill -STOP -x 'dbus-(daemon|broker)'",
         cure: "pkill -CONT -x 'dbus-(daemon|broker)'; sleep 1; until_ 'flock -n /run/astra/run.lock true'",
-        code: &[1, 4],
+        code: &[4],
+        says: &["losing sight of the run", "systemctl status dbus"],
         seconds: 240,
         ..ROW
     },

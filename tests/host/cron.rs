@@ -1,0 +1,106 @@
+//! Cron jobs on a real host: they fire, they write, they never meet themselves.
+
+use std::time::Duration;
+
+use crate::harness::Host;
+use crate::recovery::QUICK;
+use crate::site::{CONFIG_FILE, config_with, installed_with};
+
+const JOBS: &str = r#"
+[[cron_jobs]]
+name = "minutely"
+minute = "*"
+command = "podman exec astra-app-1 python manage.py tick"
+
+[[cron_jobs]]
+name = "tick"
+every = "5s"
+run = ["python", "manage.py", "tick"]
+
+[[cron_jobs]]
+name = "slow"
+every = "1s"
+command = "sh -c 'echo begin >>/root/slow; sleep 3; echo end >>/root/slow'"
+"#;
+
+impl Host {
+    fn rows(&self) -> u32 {
+        let count = "runuser -u postgres -- psql -qtA astra -c 'select count(*) from notes_note'";
+        self.sh(count).ok().stdout.trim().parse().unwrap()
+    }
+
+    fn result(&self, job: &str) -> String {
+        self.sh(&format!("systemctl show -P Result astra-cron-{job}.service")).ok().stdout
+    }
+}
+
+#[test]
+fn jobs_fire_and_write_and_never_meet_themselves() {
+    let host = installed_with("cron", &(config_with([QUICK]) + JOBS));
+    let before = host.rows();
+    let list = host.agent(["cron", "list"]).ok().stdout;
+    for said in ["minutely", "every 5s", "run: python manage.py tick", "next "] {
+        assert!(list.contains(said), "no {said:?} in:\n{list}");
+    }
+
+    // A job by hand runs now, and says how it went.
+    let ran = host.agent(["cron", "run", "minutely"]).ok().stdout;
+    assert!(ran.starts_with("minutely ran, "), "{ran}");
+    assert!(host.rows() > before);
+    let unknown = host.agent(["cron", "run", "minutly"]);
+    assert!(unknown.code() == 2 && unknown.stderr.contains("minutely, tick, slow"), "{}", unknown.stderr);
+
+    // By the clock: both kinds write; five-field jobs at second 0.
+    let starts = |job: &str| {
+        let journal = format!("journalctl -u astra-cron-{job}.service -o short-unix | grep -c 'Starting'");
+        host.sh(&journal).stdout.trim().parse::<u32>().unwrap_or(0)
+    };
+    let by_hand = starts("minutely");
+    host.wait(
+        "journalctl -u astra-cron-tick.service | grep -c Starting | grep -qx '[3-9]'",
+        Duration::from_secs(60),
+    );
+    let rows = host.rows();
+    assert!(rows >= before + 3, "{rows} rows, {before} before");
+    host.wait(
+        &format!("[ $(journalctl -u astra-cron-minutely.service | grep -c Starting) -gt {by_hand} ]"),
+        Duration::from_secs(70),
+    );
+    for job in ["minutely", "tick", "slow"] {
+        assert_eq!(host.result(job), "success\n", "{job}");
+    }
+
+    // A run that takes longer than its period delays the next one.
+    let slow = host.read("/root/slow");
+    let lines: Vec<&str> = slow.lines().collect();
+    assert!(lines.len() > 4, "{slow}");
+    assert!(lines.iter().enumerate().all(|(n, line)| *line == ["begin", "end"][n % 2]), "{slow}");
+
+    // Another name: the old units go, running or not; the others are left alone.
+    let config = host.read(CONFIG_FILE);
+    host.write(CONFIG_FILE, &config.replace("\"tick\"\nevery", "\"tock\"\nevery"));
+    let reconcile = host.agent(["reconcile"]).ok().stdout;
+    assert!(reconcile.contains("astra-cron-tock.timer"), "{reconcile}");
+    let units = host
+        .sh("ls /etc/systemd/system /etc/systemd/system/timers.target.wants | grep cron-t | sort -u")
+        .ok();
+    assert_eq!(units.stdout, "astra-cron-tock.service\nastra-cron-tock.timer\n");
+    let loaded = host.sh("systemctl list-units --all --plain --no-legend 'astra-cron-tick*'").ok();
+    assert_eq!(loaded.stdout, "", "still known to systemd");
+    host.wait("systemctl is-active astra-cron-tock.timer", Duration::from_secs(5));
+    let rows = host.rows();
+    host.wait("journalctl -u astra-cron-tock.service | grep -q Finished", Duration::from_secs(30));
+    assert!(host.rows() > rows);
+    assert!(host.agent(["reconcile"]).ok().stdout.starts_with("nothing to do"));
+
+    // One that fails says so.
+    let config = host.read(CONFIG_FILE);
+    host.write(CONFIG_FILE, &config.replace("\"tick\"]\n", "\"no-such-command\"]\n"));
+    host.agent(["reconcile"]).ok();
+    let failed = host.agent(["cron", "run", "tock"]);
+    assert!(
+        failed.code() == 1 && failed.stderr.contains("journalctl -u astra-cron-tock"),
+        "{}",
+        failed.stderr
+    );
+}

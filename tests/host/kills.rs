@@ -1,0 +1,403 @@
+//! SIGKILL of a run at any moment, and nobody touches the host: it comes back by
+//! itself. `blind` kills by the clock, `steps` before and after every step and within
+//! them. With ASTRA_KILLS=200
+//! it is a campaign (tests/campaign), which goes on where it was when it is called again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, iter};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::harness::{Host, Output};
+use crate::recovery::{QUICK, Restored};
+use crate::site::{config_with, installed_with};
+
+/// The promise: so many seconds, and the time that the app needs to start.
+const PROMISE: f64 = 15.0;
+
+/// A run that was cut off, and what came of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cut {
+    run: String,
+    at: String,
+    from: String,
+    to: String,
+    seconds: f64,
+}
+
+/// What a campaign of cuts found. One that goes on later keeps its cuts in a file.
+#[derive(Default)]
+struct Tally {
+    cuts: Vec<Cut>,
+    file: Option<PathBuf>,
+}
+
+impl Tally {
+    fn kept_in(file: PathBuf) -> Self {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let cuts = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Self { cuts, file: Some(file) }
+    }
+
+    /// Counts it, after holding it against the promise.
+    fn add(&mut self, cut: Cut, start: f64) {
+        let Cut { run, at, from, to, seconds } = &cut;
+        println!(
+            "{:>4}  {run}, killed {at}: {from} -> {to}, whole after {seconds:.1} s",
+            self.cuts.len() + 1
+        );
+        assert!(*seconds < PROMISE + start, "{seconds} s");
+        if let Some(path) = &self.file {
+            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+            writeln!(file, "{}", serde_json::to_string(&cut).unwrap()).unwrap();
+        }
+        self.cuts.push(cut);
+    }
+
+    fn row(&self, what: &str) -> String {
+        let undone = self.cuts.iter().filter(|cut| cut.from == cut.to).count();
+        let committed = self.cuts.len() - undone;
+        let slowest = self.cuts.iter().map(|cut| cut.seconds).fold(0.0, f64::max);
+        let kills = self.cuts.len();
+        format!(
+            "| {what} | {kills} kills: {undone} undone, {committed} committed | 0 violations | whole after {slowest:.1} s at most |"
+        )
+    }
+}
+
+/// Starts a verb, kills its main process after `moment`, and tells when; `None`: it had ended before.
+fn kill(host: &Host, words: &str, moment: Duration) -> Option<SystemTime> {
+    let verb = words.split(' ').next().unwrap();
+    let output = host
+        .sh(&format!(
+            r#"
+            astra-agent {words} >/root/out 2>&1 & front=$!
+            begun=${{EPOCHREALTIME/./}} main=0
+            while kill -0 $front && [[ $main = 0 ]]; do
+                main=$(systemctl show -P MainPID astra-agent-{verb}-$front.service)
+            done 2>/dev/null
+            while ((${{EPOCHREALTIME/./}} < begun + {})); do read -t 0.005 <>/dev/zero; done
+            [[ $main != 0 ]] && kill -KILL $main 2>/dev/null && echo "${{EPOCHREALTIME/./}}"
+            wait $front; echo "code $?"; cat /root/out
+            "#,
+            moment.as_micros()
+        ))
+        .ok()
+        .stdout;
+    let (first, rest) = output.split_once('\n').unwrap();
+    let Ok(at) = first.parse() else {
+        assert!(first == "code 0", "{words} was not killed, and failed: {output}");
+        return None;
+    };
+    // The end of the run and the kill may have met.
+    if rest.starts_with("code 0") {
+        return None;
+    }
+    assert!(rest.starts_with("code 4\n") && rest.contains("was killed (signal 9)"), "{output}");
+    Some(UNIX_EPOCH + Duration::from_micros(at))
+}
+
+/// Seconds that a verb takes when nobody disturbs it.
+fn measured(host: &Host, words: &str) -> Duration {
+    let begun = SystemTime::now();
+    host.sh(&format!("astra-agent {words}")).ok();
+    begun.elapsed().unwrap()
+}
+
+/// What the app and its container need to start, both instances together.
+fn start_seconds(deploy: &Output) -> f64 {
+    let report: Value = serde_json::from_str(&deploy.stdout).unwrap();
+    let phases = report["phases"].as_array().unwrap();
+    let start = phases.iter().filter(|p| ["restart", "ready"].contains(&p[0].as_str().unwrap()));
+    start.map(|p| p[1].as_f64().unwrap()).sum()
+}
+
+fn other(version: &str) -> &'static str {
+    if version == "v1" { "v2" } else { "v1" }
+}
+
+/// Numbers from 0 to 1, the same for the same seed.
+fn fractions(seed: u64) -> impl Iterator<Item = f64> {
+    // The golden ratio spreads any number of them evenly.
+    let start = (seed % 1000) as f64 / 1000.0;
+    iter::successors(Some(start), |last| Some((last + 0.618_033_988_75).fract()))
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
+    // A campaign says how many, and goes on where it was.
+    let campaign: Option<usize> = env::var("ASTRA_KILLS").ok().map(|n| n.parse().unwrap());
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("kills-blind.jsonl");
+    let mut tally = if campaign.is_some() { Tally::kept_in(kept) } else { Tally::default() };
+    let wanted = campaign.unwrap_or(26);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seed = env::var("ASTRA_SEED").map_or(clock, |s| s.parse().unwrap());
+    let host = installed_with("blind", &config_with([QUICK]));
+
+    host.tag("latest", "v2");
+    let deploy = host.agent(["deploy", "--migrate", "--json"]).ok();
+    let start = start_seconds(&deploy);
+    host.tag("latest", "v1");
+    let mut length = BTreeMap::new();
+    length.insert("deploy", measured(&host, "deploy --force --migrate"));
+    let install = "install"; // finds the tag moved: a deploy
+    host.tag("latest", "v2");
+    length.insert("install", measured(&host, install));
+    length.insert("rollback", measured(&host, "rollback"));
+    plant_drift(&host);
+    length.insert("reconcile", measured(&host, "reconcile"));
+    println!("seed {seed}; undisturbed: {length:.1?}; start of both instances {start:.1} s");
+
+    let load = host.load(50).websockets(0).start();
+    let mut moments = BTreeMap::new();
+    let mut version = host.missing().unwrap();
+    while tally.cuts.len() < wanted {
+        let number = tally.cuts.len();
+        let verb = match number % 10 {
+            7 => "install",
+            8 => "reconcile",
+            9 => "rollback",
+            _ => "deploy",
+        };
+        let words = match verb {
+            "deploy" => "deploy --force --migrate",
+            verb => verb,
+        };
+        match verb {
+            "deploy" | "install" => host.tag("latest", other(&version)),
+            "reconcile" => plant_drift(&host),
+            // Always away from v3, so that neither of the others is ever held.
+            _ => {
+                host.tag("latest", "v3");
+                host.agent(["deploy", "--force"]).ok();
+                version = "v3".to_owned();
+            }
+        }
+        if number % 4 == 0 && verb == "deploy" {
+            // The pull is a part of a deploy too.
+            host.sh(&format!("podman image rm --force {}", host.image(other(&version)))).ok();
+        }
+        let fraction = moments.entry(verb).or_insert_with(|| fractions(seed + number as u64)).next().unwrap();
+        let moment = length[verb].mul_f64(fraction);
+        let Some(killed) = kill(&host, words, moment) else {
+            version = host.missing().unwrap_or_else(|missing| panic!("{words}: {missing:#?}"));
+            println!("     {words} had ended before {moment:.2?}");
+            continue;
+        };
+        let restored = host.await_restored(killed);
+        let (at, to) = (format!("after {moment:.2?}"), restored.version.clone());
+        let cut = Cut { run: words.into(), at, from: version, to, seconds: restored.seconds };
+        tally.add(cut, start);
+        version = restored.version;
+        if verb == "reconcile" {
+            host.agent(["reconcile"]).ok();
+        }
+    }
+    // Nobody may have noticed any of it.
+    let report = load.stop();
+    println!("{}", tally.row(&format!("blind, seed {seed}")));
+    println!("| traffic meanwhile | {} requests | {} failed |", report.total, report.failed);
+    assert_eq!(report.failed, 0, "{report:#?}");
+    host.sh("flock --nonblock /run/astra/run.lock true").ok();
+}
+
+/// What a reconcile has to mend: a stopped instance, an edited unit, a lost file.
+fn plant_drift(host: &Host) {
+    host.sh("systemctl stop astra-app@1 && echo '# by hand' >>/etc/systemd/system/astra-app@.service && \
+             rm /etc/systemd/system/astra-migrate.service")
+        .ok();
+}
+
+/// A build that dies where it is told to. Into a directory of its own: the other
+/// builds are everybody's.
+fn failing_agent() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target =
+            Path::new(env!("CARGO_BIN_EXE_astra-agent")).ancestors().nth(2).unwrap().join("failpoints");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--bin", "astra-agent", "--features", "failpoints"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+            .arg("--target-dir")
+            .arg(&target)
+            .status()
+            .unwrap();
+        assert!(status.success(), "building the agent with its fail points");
+        target.join("debug/astra-agent")
+    })
+}
+
+/// A host whose runs die at a named point.
+struct Dying {
+    host: Host,
+    tally: Tally,
+    start: f64,
+    version: String,
+}
+
+impl Dying {
+    fn new(name: &str) -> Self {
+        let host = installed_with(name, &config_with([QUICK]));
+        host.put(failing_agent(), "/usr/local/bin/astra-agent");
+        host.tag("latest", "v3");
+        let start = start_seconds(&host.agent(["deploy", "--json"]).ok());
+        host.tag("latest", "v1");
+        host.agent(["deploy", "--force"]).ok();
+        Self { host, tally: Tally::default(), start, version: "v1".to_owned() }
+    }
+
+    /// Runs `words`, dies at `point`, comes back; then `version` must be what serves.
+    fn dies(&mut self, name: &str, words: &str, point: &str, version: &str) {
+        let output = self.host.sh(&format!("ASTRA_FAILPOINT='{point}' astra-agent {words} 2>&1"));
+        let cut = SystemTime::now();
+        let died = output.code() == 4 && output.stdout.contains("was killed (signal 9)");
+        assert!(died, "{words} did not die at {point}:\n{}", output.stdout);
+        let restored = self.host.await_restored(cut);
+        assert_eq!(restored.version, version, "{name} {point}");
+        self.count(words, format!("at {name}, {point}"), restored);
+    }
+
+    fn count(&mut self, words: &str, at: String, restored: Restored) {
+        let Restored { seconds, version } = restored;
+        let from = std::mem::replace(&mut self.version, version.clone());
+        self.tally.add(Cut { run: words.into(), at, from, to: version, seconds }, self.start);
+    }
+
+    /// The lines of the next deploy.
+    fn plan(&self) -> Vec<String> {
+        let plan: Value = serde_json::from_str(&self.host.agent(["plan", "--json"]).ok().stdout).unwrap();
+        plan["release"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Which crash point a step's line belongs to.
+fn crash_point(line: &str, before: bool) -> &'static str {
+    let points = [
+        ("pull", "C3", "C4"),
+        ("write /run/astra/trial.env", "C6", "C6"),
+        ("migrate", "C7", "C8"),
+        ("drain astra-app@1", "C9", "C9"),
+        ("drain", "C15", "C9"),
+        ("try", "C10", "C12"),
+        ("wait", "C13", "C13"),
+        ("soak", "C13", "C13"),
+        ("put", "C14", "C14"),
+        ("flush", "C5", "C5"),
+        ("commit", "C16", "C16"),
+        ("remove", "C16", "C16"),
+    ];
+    let found = points.iter().find(|(start, ..)| line.starts_with(start));
+    let (_, at, behind) = found.unwrap_or_else(|| panic!("no crash point for {line}"));
+    if before { at } else { behind }
+}
+
+#[test]
+fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
+    let mut dying = Dying::new("steps");
+    dying.host.tag("latest", "v2");
+    let commit = dying.plan().iter().position(|line| line.starts_with("commit")).unwrap();
+    // Up to the commit point everything is taken back, so each time it is the first deploy of v2.
+    for (step, moment) in (0..=commit).flat_map(|step| [(step, "before"), (step, "after")]) {
+        if (step, moment) == (commit, "after") {
+            break;
+        }
+        let image = dying.host.image("v2");
+        dying.host.sh(&format!("! podman image exists {image} || podman image rm --force {image}")).ok();
+        let line = dying.plan().remove(step);
+        // A migration that is no longer looked at only takes time.
+        let migrates =
+            crash_point(&line, true) < "C9" || line.starts_with("migrate") || line.starts_with("pull");
+        let words = if migrates { "deploy" } else { "deploy --no-migrate" };
+        dying.dies(crash_point(&line, moment == "before"), words, &format!("{moment}:{line}"), "v1");
+    }
+    // From there on everything is kept.
+    let lines: Vec<String> = dying.plan().split_off(commit);
+    let behind = lines[1..].iter().flat_map(|line| [("before", line), ("after", line)]);
+    for (moment, line) in iter::once(("after", &lines[0])).chain(behind) {
+        let next = other(&dying.version);
+        dying.host.tag("latest", next);
+        let point = if line.starts_with("commit") { "commit" } else { line.as_str() };
+        dying.dies("C16", "deploy --force --no-migrate", &format!("{moment}:{point}"), next);
+    }
+    println!("{}", dying.tally.row("every step, before and after"));
+}
+
+#[test]
+fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
+    let mut dying = Dying::new("within");
+    dying.host.tag("latest", "v2");
+    let deploy = "deploy --force --no-migrate";
+    for (name, point) in [
+        ("C1", "locked:deploy"),
+        ("C2", "before:open"),
+        ("C2", "after:open"),
+        ("C6", "rename:trial.env"),
+        ("C9", "rename:1"),
+        ("C10", "stopped:astra-app@1"),
+        ("C11", "rename:trial-1.env"),
+        ("C10", "stopped:astra-app@2"),
+        ("C11", "rename:trial-2.env"),
+        ("C16", "rename:astra.env"),
+    ] {
+        dying.dies(name, deploy, point, "v1");
+    }
+    for (name, point) in [
+        ("C16", "before:close"),
+        ("C16", "after:close"),
+        ("C16", "before:write /etc/astra/last_app_image"),
+        ("C16", "rename:last_app_image"),
+        ("C17", "after:write /etc/astra/last_app_image"),
+    ] {
+        let next = other(&dying.version);
+        dying.host.tag("latest", next);
+        dying.dies(name, deploy, point, next);
+    }
+
+    // The way back of a release that never works.
+    let serves = dying.version.clone();
+    dying.host.tag("latest", "exits");
+    for point in [
+        "before:return astra-app@1",
+        "stopped:astra-app@1",
+        "after:return astra-app@1",
+        "before:put astra-app@1",
+        "after:put astra-app@1",
+        "before:remove /run/astra/trial.env",
+    ] {
+        dying.dies("C18", deploy, point, &serves);
+    }
+
+    // Another environment: old as a whole, or new as a whole.
+    dying.host.tag("latest", &serves);
+    let config = dying.host.read("/etc/astra/agent.toml");
+    dying.host.write("/etc/astra/agent.toml", &config.replace("[env]", "[env]\nWORD = \"new\""));
+    for (point, word) in [("before:commit", ""), ("rename:astra.env", ""), ("after:commit", "WORD=new\n")] {
+        dying.dies("C19", deploy, point, &serves);
+        assert_eq!(dying.host.sh("grep ^WORD /etc/astra/astra.env").stdout, word, "{point}");
+    }
+
+    // Recover is killed as well, when it has half done: systemd starts it again.
+    let next = other(&dying.version);
+    dying.host.tag("latest", next);
+    for moment in ["0.1", "0.5", "1", "1.5", "2"] {
+        let killed = dying.host.sh(&format!(
+            "ASTRA_FAILPOINT='after:put astra-app@1' astra-agent {deploy} >/dev/null 2>&1
+            unit=astra-agent-recover.service main=0
+            while [[ $main = 0 ]]; do main=$(systemctl show -P MainPID $unit); done
+            sleep {moment}; kill -KILL $main 2>/dev/null && echo killed || echo had ended"
+        ));
+        let cut = SystemTime::now();
+        let restored = dying.host.await_restored(cut);
+        assert_eq!(restored.version, serves);
+        let told = killed.stdout.trim();
+        dying.count("recover", format!("at C18, after {moment} s ({told})"), restored);
+    }
+    println!("{}", dying.tally.row("within steps, on the way back, in recover"));
+}

@@ -1,0 +1,161 @@
+//! What holds after a run was cut off, however it was: by a signal, by a power cut,
+//! even with no agent left on the host.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::harness::Host;
+use crate::site::{config_with, installed_with};
+
+/// A quick site: what is looked at here is not how long a soak takes.
+pub const QUICK: (&str, &str) = ("soak = \"1s\"", "soak = \"100ms\"");
+
+/// A host is asked for that long before it counts as lost; how long it took is
+/// held against the promise afterwards.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// All that can be seen of a host from outside, part after part.
+const LOOK: &str = r#"
+part() { printf '\036'; }
+astra-agent status --json; printf '\036%s' $?
+part; astra-agent history -n 1000 --json
+part; cat /etc/astra/astra.env
+part; podman ps -a --format '{{.Names}} {{.State}} {{index .Labels "astra.release"}}'
+part; find /run/astra -name 'trial*' -o -path '*/drain/*'
+    find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'
+part; curl -s -m 5 localhost:8001/; curl -s -m 5 localhost:8002/; curl -s -m 5 localhost/
+part; cat /etc/astra/last_app_image 2>/dev/null
+part; systemctl --failed --plain --no-legend; systemctl list-units --plain --no-legend 'astra-agent-*' |
+    grep -v 'timer\|inactive'
+"#;
+
+/// How a host that was let alone came back.
+#[derive(Debug)]
+pub struct Restored {
+    /// Since the cut.
+    pub seconds: f64,
+    /// What astra.env names.
+    pub version: String,
+}
+
+impl Host {
+    /// Waits, touching nothing, until the host is whole again.
+    #[track_caller]
+    pub fn await_restored(&self, cut: SystemTime) -> Restored {
+        loop {
+            let missing = self.missing();
+            let seconds = cut.elapsed().unwrap_or_default();
+            match missing {
+                Ok(version) => return Restored { seconds: seconds.as_secs_f64(), version },
+                Err(missing) => assert!(seconds < LIMIT, "after {seconds:?}: {}", missing.join("\n")),
+            }
+        }
+    }
+
+    /// What keeps the host from being whole: both instances serve the release that
+    /// astra.env names, nothing of a run is left, the record is complete.
+    pub fn missing(&self) -> Result<String, Vec<String>> {
+        let look = self.sh(LOOK).stdout;
+        let parts: Vec<&str> = look.split('\x1e').collect();
+        let [status, code, history, env, containers, traces, answers, pointer, units] = parts[..] else {
+            return Err(vec![format!("a look that was cut off: {look}")]);
+        };
+        let mut missing = Vec::new();
+        let mut check = |holds: bool, what: String| {
+            if !holds {
+                missing.push(what);
+            }
+        };
+        check(code == "0", format!("status exits with {code}: {status}"));
+        let status: Value = serde_json::from_str(status).unwrap_or_default();
+        let value = |key: &str| env.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        let release = value("ASTRA_RELEASE").unwrap_or("none");
+        let version = value("APP_IMAGE").map(|image| self.version_of(image)).unwrap_or_default();
+        let serves = status["release"].to_string();
+        check(serves == release, format!("status: {status}, astra.env: {release}"));
+        for i in status["instances"].as_array().map_or(&[][..], Vec::as_slice) {
+            let whole = i["release"] == status["release"] && i["ready"] == true && i["drained"] == false;
+            check(whole, format!("{i}"));
+        }
+        for key in ["cut_off_run", "journal_damaged"] {
+            check(status[key].is_null(), format!("{key}: {}", status[key]));
+        }
+        let mut containers: Vec<_> = containers.lines().map(str::trim).collect();
+        containers.sort_unstable();
+        let apps = [1, 2].map(|i| format!("astra-app-{i} running {release}"));
+        check(containers == [&apps[0], &apps[1], "astra-caddy running"], format!("{containers:?}"));
+        check(traces.is_empty(), format!("left: {traces}"));
+        let answers: Vec<_> = answers.lines().map(|a| a.split(' ').next().unwrap_or_default()).collect();
+        check(answers == [version.as_str(); 3], format!("astra.env names {version}, answers: {answers:?}"));
+        let back = status["rollback_to"].as_str().unwrap_or_default();
+        check(pointer.trim() == back, format!("last_app_image {pointer}, but a rollback leads to {back}"));
+        check(units.is_empty(), format!("units: {units}"));
+        let history: Vec<Value> = serde_json::from_str(history).unwrap_or_default();
+        check(!history.is_empty(), "no history".into());
+        for run in history.iter().filter(|run| run["outcome"].is_null()) {
+            check(false, format!("not closed: {run}"));
+        }
+        if missing.is_empty() { Ok(version) } else { Err(missing) }
+    }
+
+    fn version_of(&self, image: &str) -> String {
+        let known = ["v1", "v2", "v3"].into_iter().find(|tag| self.image(tag) == image);
+        known.unwrap_or_else(|| panic!("astra.env names {image}")).to_owned()
+    }
+}
+
+/// Begins a deploy of v2 and cuts the power when `moment` has come.
+fn cut_at(host: &Host, moment: &str) {
+    host.tag("latest", "v2");
+    let begin = "setsid astra-agent deploy --force --migrate >/root/deploy 2>&1 </dev/null &";
+    host.sh(&format!("{begin} until {moment}; do sleep 0.02; done")).ok();
+    host.reboot();
+}
+
+#[test]
+fn a_power_cut_in_mid_deploy_comes_up_with_the_committed_release() {
+    let host = installed_with("cut", &config_with([QUICK]));
+    let moments = [
+        ("the migration runs", "podman ps --format '{{.Names}}' | grep -q migrate", "v1"),
+        ("one instance is on trial", "curl -s localhost:8001/ | grep -q v2", "v1"),
+        ("both are on trial", "curl -s localhost:8002/ | grep -q v2", "v1"),
+        (
+            "just committed",
+            "grep -q $(curl -sI localhost:5000/v2/astra/manifests/v2 -H 'Accept: \
+            application/vnd.oci.image.manifest.v1+json' | sed -n 's/\\r//; s/^docker-content-digest: //Ip') \
+            /etc/astra/astra.env",
+            "v2",
+        ),
+    ];
+    for (what, moment, serves) in moments {
+        cut_at(&host, moment);
+        let restored = host.await_restored(SystemTime::now());
+        println!(
+            "power cut when {what}: {} serves {:.1} s after the boot",
+            restored.version, restored.seconds
+        );
+        // What a glance saw may be over when the cut comes: later, it may be committed.
+        assert!(restored.version == serves || what == "both are on trial", "{what}: {restored:?}");
+        if restored.version != "v1" {
+            host.tag("latest", "v1");
+            host.agent(["deploy", "--force"]).ok();
+        }
+    }
+}
+
+#[test]
+fn a_host_without_its_agent_boots_and_serves_the_committed_release() {
+    let host = installed_with("orphan", &config_with([QUICK]));
+    cut_at(&host, "curl -s localhost:8001/ | grep -q v2 && mv /usr/local/bin/astra-agent /root");
+    for url in ["localhost:8001/", "localhost:8002/", "localhost/"] {
+        let answer = host.wait(&format!("curl -sSf -m 2 {url}"), Duration::from_secs(30));
+        assert!(answer.stdout.starts_with("v1 "), "{url}: {}", answer.stdout);
+    }
+    assert_eq!(host.sh("systemctl is-system-running").ok().stdout, "running\n");
+    assert_eq!(host.sh("find /run/astra -name 'trial*' -o -path '*/drain/*'").ok().stdout, "");
+
+    // And what was cut off is told as soon as there is an agent again.
+    host.sh("mv /root/astra-agent /usr/local/bin && astra-agent recover").ok();
+    assert_eq!(host.missing(), Ok("v1".to_owned()));
+}
