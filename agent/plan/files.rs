@@ -78,6 +78,9 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
 /// After a cut: the drop-ins and the Caddyfile say again where the instances listen, or will once they run.
 pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
+    if inputs.committed().is_none() {
+        return steps;
+    }
     for id in inputs.config.instances() {
         let (path, text) = (units::drop_in(inputs.config, id), units::instance(id, inputs.port(id)));
         if !is_as(inputs, &path, text.as_bytes()) {
@@ -88,7 +91,7 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
         steps.push(Step::ReloadUnits);
     }
     let written = seen_text(inputs, CADDYFILE).unwrap_or_default();
-    let known = |id| written.contains(&inputs.target(id).upstream.to_string());
+    let known = |id| written.split_whitespace().any(|word| word == inputs.target(id).upstream.to_string());
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
     if cut_off || !inputs.config.instances().all(known) {

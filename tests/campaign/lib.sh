@@ -94,6 +94,11 @@ stop_load() {
 	wait "$load_pid" || die "the load generator failed"
 	load_pid=''
 }
+# explain LOG: what Caddy said, when a request has failed. The host will not be there to be asked.
+explain() {
+	jq -e '.failed > 0' "$campaign/${1%%-*}.tmp" >/dev/null || return 0
+	in_host 'journalctl -q -o cat CONTAINER_NAME=astra-caddy' >"$campaign/$1-caddy.log" || true
+}
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
 

@@ -5,21 +5,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broken;
+#[cfg(feature = "campaign")]
 mod cron;
 mod deploy;
 mod digests;
 mod doctor;
 mod envs;
+#[cfg(feature = "campaign")]
 mod faults;
 mod harness;
 mod install;
+#[cfg(feature = "campaign")]
 mod kills;
 mod lock;
+#[cfg(feature = "campaign")]
 mod recovery;
 mod report;
 mod rollback;
 mod security;
 mod site;
 mod smoke;
+#[cfg(feature = "campaign")]
 mod terminal;
 mod verify;

@@ -244,7 +244,7 @@ pub const ROWS: &[Row] = &[
         beside: "trying 1; echo APP_FAULT=exits >>/etc/astra/astra.env",
         cure: "sed -i /^APP_FAULT=/d /etc/astra/astra.env",
         code: &[4],
-        says: &["taking it back", "astra-agent status"],
+        says: &["undo: return astra-app@1", "astra-agent status"],
         ..ROW
     },
 ];
