@@ -153,7 +153,7 @@ const PLANTS: &[Plant] = &[
     plant("not_ready", "systemctl stop astra-app@2",
         "astra-app@2.service is inactive and not ready", "astra-agent reconcile",
         "systemctl start astra-app@2"),
-    plant("port", "systemctl stop astra-app@2; while ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done; systemd-run -q --unit squatter systemd-socket-activate -l 127.0.1.2:8002 cat; until ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done",
+    plant("port", "systemctl stop astra-app@2; while ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done; systemd-run -q --unit squatter systemd-socket-activate -l 127.0.1.2:8002 sleep infinity; until ss -tln | grep -q 127.0.1.2:8002; do sleep 0.1; done",
         "another process listens on port 8002", "ss -tlnp sport = :8002",
         "systemctl stop squatter; systemctl start astra-app@2"),
     plant("engine", "systemctl stop podman.socket podman.service",
