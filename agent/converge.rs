@@ -385,7 +385,8 @@ impl Foreman<'_> {
         let app = &self.config.app.name;
         let mut ids: std::collections::BTreeSet<_> =
             self.config.instances().chain(self.config.spare()).collect();
-        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service")]).await?;
+        let jobs = format!("{}*", crate::model::name::CRON_PREFIX);
+        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service"), &jobs]).await?;
         let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
         ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
         for path in ids.iter().map(|id| units::drop_in(self.config, *id)) {
@@ -398,6 +399,8 @@ impl Foreman<'_> {
         let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
         let mut names = units::enabled(self.config);
         names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
+        let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
+        names.extend(loaded.into_iter().filter(|unit| !wanted(unit)));
         names.sort();
         names.dedup();
         names.retain(|n| !n.starts_with(&format!("{app}-app@")));

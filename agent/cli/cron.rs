@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use serde_json::json;
 
 use super::{Cron, out, session};
@@ -29,10 +29,10 @@ pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
             })?;
             let longest = job.timeout.unwrap_or(LONGEST) + Duration::from_secs(60);
             let begun = std::time::Instant::now();
-            systemd
-                .start(&name.service(), longest)
-                .await
-                .with_context(|| format!("running {name}; its output: journalctl -u {}", name.service()))?;
+            let service = name.service();
+            systemd.start(&service, longest).await.map_err(|error| {
+                anyhow!("{name} failed: {error}\n  hint: `journalctl -u {service} -n 50` has its output")
+            })?;
             out::line(&format!("{name} ran, {:.1} s", begun.elapsed().as_secs_f64()));
             Ok(0)
         }
@@ -42,8 +42,7 @@ pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
 async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Refused> {
     let mut rows = Vec::new();
     for job in jobs {
-        let timer = systemd.timer(&job.name.timer()).await?;
-        let service = systemd.unit(&job.name.service()).await?;
+        let seen = systemd.job_seen(&job.name).await?;
         let when = match &job.when {
             When::Calendar(lines) => lines.join(" | "),
             When::Every(every) => format!("every {every:?}"),
@@ -52,15 +51,15 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
             What::Command(argv) => argv.join(" "),
             What::Run(argv) => format!("run: {}", argv.join(" ")),
         };
-        rows.push((job, timer, service, when, what));
+        rows.push((job, seen, when, what));
     }
     if json {
         let rows: Vec<_> = rows
             .iter()
-            .map(|(job, timer, service, when, what)| {
+            .map(|(job, seen, when, what)| {
                 json!({
-                    "name": job.name, "when": when, "what": what, "active": timer.active,
-                    "last": timer.last.map(out::time), "next": timer.next.map(out::time), "result": service.result,
+                    "name": job.name, "when": when, "what": what, "active": seen.active, "running": seen.running,
+                    "last": seen.last.map(out::time), "next": seen.next.map(out::time), "result": seen.result,
                 })
             })
             .collect();
@@ -70,11 +69,17 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
     if rows.is_empty() {
         out::line("agent.toml has no [[cron_jobs]]");
     }
-    for (job, timer, service, when, what) in rows {
-        let last = timer.last.map_or("never".to_owned(), out::time);
-        let next = timer.next.map_or("-".to_owned(), out::time);
+    for (job, seen, when, what) in rows {
+        let last = seen.last.map_or("never ran".to_owned(), |at| format!("last {}", out::time(at)));
+        let result = seen.result.map_or(String::new(), |result| format!(" ({result})"));
+        let next = match (seen.running, seen.active, seen.next) {
+            (true, ..) => "runs now".to_owned(),
+            (_, false, _) => "its timer is stopped: `astra-agent reconcile` starts it".to_owned(),
+            (.., Some(at)) => format!("next {}", out::time(at)),
+            (.., None) => "next when its time has passed".to_owned(),
+        };
         out::line(&format!("{:<24} {when}", job.name.as_str()));
-        out::line(&format!("    last {last} ({}), next {next}", service.result));
+        out::line(&format!("    {last}{result}, {next}"));
         out::line(&format!("    {what}"));
     }
     Ok(0)

@@ -170,7 +170,8 @@ pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> 
         for error in errors {
             let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
             let bytes = error.span().unwrap_or(0..0);
-            let show = if near_env(&source.text, bytes.start) { Show::OnlyKey("…") } else { Show::Line };
+            let secret = near_env(&source.text, bytes.start) || !near_key(&source.text, bytes.start);
+            let show = if secret { Show::OnlyKey("…") } else { Show::Line };
             problems.add_syntax(
                 &Span { file, bytes },
                 show,
@@ -180,6 +181,15 @@ pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> 
         documents.push(document);
     }
     documents
+}
+
+/// Whether the line of a place begins with a header, or with a key that the config knows: any other may be
+/// a variable that stands in the wrong table.
+fn near_key(text: &str, at: usize) -> bool {
+    let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |n| n + 1);
+    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim_start();
+    let word = line.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    word.is_empty() || word == line || keys::KEYS.iter().any(|key| key.name == word)
 }
 
 /// Whether a place may lie in `[env]`. A broken text has no structure to ask, so this errs towards hiding:

@@ -10,8 +10,8 @@ pub fn reach(moment: &str, number: usize, what: &str) {
     let wanted = std::env::var("ASTRA_FAILPOINT").unwrap_or_default();
     let here = match wanted.split_once(':') {
         Some((when, point)) if when == moment => match point.parse::<usize>() {
-            Ok(wanted) => number == wanted,
-            Err(_) => what.starts_with(point),
+            Ok(wanted) if number > 0 => number == wanted,
+            _ => what.starts_with(point),
         },
         _ => false,
     };

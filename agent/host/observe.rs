@@ -13,7 +13,8 @@ use super::Host;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
-    CADDY_SOCKET_DIR, DRAIN_DIR, ETC, EnvKey, InstanceId, ROOTS_OWN_POLICY, RUN, TRIAL_ENV, UNIT_DIR,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
+    TRIAL_ENV, UNIT_DIR,
 };
 use crate::model::observed::{EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
@@ -96,7 +97,9 @@ impl Host {
         }
         let drop_ins = format!("{}-app@", config.app.name);
         for name in self.files.list(Path::new(UNIT_DIR))? {
-            if name.starts_with("astra-cron-") && (name.ends_with(".timer") || name.ends_with(".service")) {
+            let job =
+                name.starts_with(CRON_PREFIX) && (name.ends_with(".timer") || name.ends_with(".service"));
+            if job || name == MIGRATE_UNIT {
                 paths.insert(Path::new(UNIT_DIR).join(&name));
             } else if name.starts_with(&drop_ins) && name.ends_with(".service.d") {
                 let dir = Path::new(UNIT_DIR).join(&name);

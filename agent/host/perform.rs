@@ -50,7 +50,10 @@ impl Host {
             Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
             Step::StartUnit { unit } => self.start_unit(unit).await.map(|()| None),
             Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
-            Step::StopUnit { unit } => Ok(self.systemd.stop(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::StopUnit { unit } => {
+                self.systemd.stop(unit, UNIT_JOB).await?;
+                self.systemd.reset_failed(unit).await.map(|()| None)
+            }
             Step::LoadCaddy { content } => self.load_caddy(content.bytes()).await.map(|()| None),
             Step::UseCaddy { env, .. } => self.use_caddy(env).await.map(|()| None),
             Step::Pull { image } => self.pull(image).await,

@@ -104,15 +104,16 @@ pub async fn run_transient<'a>(
         Err(error) if is(&error, "UnitExists") => return Err(TransientError::UnitExists(unit)),
         Err(error) => return Err(JobError::refused(&unit, Verb::Start, error).into()),
     };
-    match tokio::time::timeout(START, systemd.outcome(calling, &job, &unit, Verb::Start)).await {
-        Ok(JobResult::Done) => {}
-        Ok(result) => {
-            let detail = systemd.why(&unit).await;
-            return Err(JobError::new(&unit, Verb::Start, result, detail).into());
-        }
-        Err(_) => return Err(systemd.late(&unit, Verb::Start, START).await.into()),
+    let ended = tokio::time::timeout(START, systemd.outcome(calling, &job, &unit, Verb::Start)).await;
+    let run = TransientRun { systemd, unit, changed, _signals: signals, reference: Mutex::new(reference) };
+    let unit = run.unit.as_str();
+    match ended {
+        Ok(JobResult::Done) => Ok(run),
+        // It ran, and somebody killed it at once: `wait` tells.
+        Ok(_) if matches!(run.look().await, Ok(Some(Exit { signal: Some(_), .. }))) => Ok(run),
+        Ok(result) => Err(JobError::new(unit, Verb::Start, result, systemd.why(unit).await).into()),
+        Err(_) => Err(systemd.late(unit, Verb::Start, START).await.into()),
     }
-    Ok(TransientRun { systemd, unit, changed, _signals: signals, reference: Mutex::new(reference) })
 }
 
 impl TransientRun<'_> {

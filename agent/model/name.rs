@@ -31,6 +31,8 @@ pub const HEALTH_PORT: u16 = 9080;
 pub const UNIT_DIR: &str = "/etc/systemd/system";
 pub const CADDY_UNIT: &str = "astra-caddy.service";
 pub const MIGRATE_UNIT: &str = "astra-migrate.service";
+/// Begin of the names of all cron jobs' units.
+pub const CRON_PREFIX: &str = "astra-cron-";
 pub const RECOVER_UNIT: &str = "astra-agent-recover.service";
 pub const RECONCILE_TIMER: &str = "astra-agent-reconcile.timer";
 pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
@@ -193,12 +195,12 @@ impl AppName {
 impl CronName {
     /// `astra-cron-NAME.timer`
     pub fn timer(&self) -> String {
-        format!("astra-cron-{self}.timer")
+        format!("{CRON_PREFIX}{self}.timer")
     }
 
     /// `astra-cron-NAME.service`
     pub fn service(&self) -> String {
-        format!("astra-cron-{self}.service")
+        format!("{CRON_PREFIX}{self}.service")
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::fingerprint::sha256;
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, DRAIN_DIR, InstanceId, RECOVER_UNIT, UNIT_DIR,
-    unit_file,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, InstanceId, MIGRATE_UNIT,
+    RECOVER_UNIT, UNIT_DIR, unit_file,
 };
 use crate::model::observed::{CaddySeen, InstanceSeen, UnitSeen, service_section};
 use crate::model::step::{Content, Step};
@@ -230,14 +230,17 @@ fn is_hand_made(bytes: &[u8]) -> bool {
     !String::from_utf8_lossy(first).contains(HEADER)
 }
 
-/// Files of ours that nothing wants any more: a removed cron job's units, a surplus instance's drop-in.
+/// Files of ours that nothing wants any more: a removed cron job's units, the migration's, a surplus instance's
+/// drop-in.
 fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
     let ours = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let dir = path.parent().and_then(|d| d.file_name()).and_then(|n| n.to_str()).unwrap_or_default();
         let app = format!("{}-app@", inputs.config.app.name);
         path.starts_with(UNIT_DIR)
-            && (name.starts_with("astra-cron-") || (dir.starts_with(&app) && dir.ends_with(".service.d")))
+            && (name.starts_with(CRON_PREFIX)
+                || name == MIGRATE_UNIT
+                || (dir.starts_with(&app) && dir.ends_with(".service.d")))
     };
     // What still runs keeps it until it is stopped (`farewell`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
@@ -248,15 +251,25 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A removed job's timer stops before its file goes: systemd would let it run on and fail when it elapses. Its
+/// service is only stopped where that forgets a failure; a run under way ends by itself.
 fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
+    let wanted = |unit: &str| {
+        inputs.config.cron_jobs.iter().any(|j| unit == j.name.timer() || unit == j.name.service())
+    };
+    let over = |unit: &str, seen: &UnitSeen| {
+        seen.active == "failed" || (seen.active == "active" && unit.ends_with(".timer"))
+    };
+    let jobs =
+        inputs.observed.units.iter().filter(|(unit, _)| unit.starts_with(CRON_PREFIX) && !wanted(unit));
+    let mut steps: Vec<_> = jobs
+        .filter(|(unit, seen)| over(unit, seen))
+        .map(|(unit, _)| Step::StopUnit { unit: unit.clone() })
+        .collect();
     let names = stale.iter().filter_map(|p| p.file_name()?.to_str());
     let timers: Vec<String> = names.filter(|n| n.ends_with(".timer")).map(str::to_owned).collect();
-    if timers.is_empty() {
-        return Vec::new();
+    if !timers.is_empty() {
+        steps.push(Step::DisableUnits { units: timers });
     }
-    let observed = &inputs.observed.units;
-    let active = timers.iter().filter(|t| observed.get(*t).is_some_and(|u| u.active == "active"));
-    let mut steps: Vec<_> = active.map(|t| Step::StopUnit { unit: t.clone() }).collect();
-    steps.push(Step::DisableUnits { units: timers });
     steps
 }

@@ -10,12 +10,13 @@ const JOBS: &str = r#"
 [[cron_jobs]]
 name = "minutely"
 minute = "*"
-command = "podman exec astra-app-1 python manage.py tick"
+hour = "*"
+command = "podman exec astra-app-1 python3 manage.py tick"
 
 [[cron_jobs]]
 name = "tick"
 every = "5s"
-run = ["python", "manage.py", "tick"]
+run = ["python3", "manage.py", "tick"]
 
 [[cron_jobs]]
 name = "slow"
@@ -39,7 +40,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     let host = installed_with("cron", &(config_with([QUICK]) + JOBS));
     let before = host.rows();
     let list = host.agent(["cron", "list"]).ok().stdout;
-    for said in ["minutely", "every 5s", "run: python manage.py tick", "next "] {
+    for said in ["minutely", "every 5s", "run: python3 manage.py tick", "next "] {
         assert!(list.contains(said), "no {said:?} in:\n{list}");
     }
 

@@ -63,7 +63,8 @@ impl Host {
         self.sh_with(command, "")
     }
 
-    fn sh_with(&self, command: &str, stdin: &str) -> Output {
+    /// With something to read, which no command line shows.
+    pub fn sh_with(&self, command: &str, stdin: &str) -> Output {
         let mut child = Command::new("timeout")
             .arg(COMMAND_LIMIT)
             .arg(CLI)

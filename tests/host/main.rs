@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broken;
-#[cfg(feature = "campaign")]
 mod cron;
 mod deploy;
 mod digests;
@@ -18,16 +17,13 @@ mod harness;
 mod install;
 #[cfg(feature = "campaign")]
 mod kills;
-#[cfg(feature = "campaign")]
 mod lock;
 #[cfg(feature = "campaign")]
 mod recovery;
 mod report;
 mod rollback;
-#[cfg(feature = "campaign")]
 mod security;
 mod site;
 mod smoke;
-#[cfg(feature = "campaign")]
 mod terminal;
 mod verify;

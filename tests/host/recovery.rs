@@ -48,7 +48,14 @@ impl Host {
             let seconds = cut.elapsed().unwrap_or_default();
             match missing {
                 Ok(version) => return Restored { seconds: seconds.as_secs_f64(), version },
-                Err(missing) => assert!(seconds < LIMIT, "after {seconds:?}: {}", missing.join("\n")),
+                Err(missing) if seconds > LIMIT => {
+                    let since = format!(
+                        "journalctl --no-pager -o short-precise --since -{}s | head -n 200",
+                        seconds.as_secs() + 10
+                    );
+                    panic!("after {seconds:?}: {}\n{}", missing.join("\n"), self.sh(&since).stdout)
+                }
+                Err(_) => {}
             }
         }
     }
@@ -118,8 +125,8 @@ fn a_power_cut_in_mid_deploy_comes_up_with_the_committed_release() {
     let host = installed_with("cut", &config_with([QUICK]));
     let moments = [
         ("the migration runs", "podman ps --format '{{.Names}}' | grep -q migrate", "v1"),
-        ("one instance is on trial", "curl -s localhost:8001/ | grep -q v2", "v1"),
-        ("both are on trial", "curl -s localhost:8002/ | grep -q v2", "v1"),
+        ("one instance is on trial", "curl -s -m 1 localhost:8001/ | grep -q v2", "v1"),
+        ("both are on trial", "curl -s -m 1 localhost:8002/ | grep -q v2", "v1"),
         (
             "just committed",
             "grep -q $(curl -sI localhost:5000/v2/astra/manifests/v2 -H 'Accept: \
@@ -147,7 +154,7 @@ fn a_power_cut_in_mid_deploy_comes_up_with_the_committed_release() {
 #[test]
 fn a_host_without_its_agent_boots_and_serves_the_committed_release() {
     let host = installed_with("orphan", &config_with([QUICK]));
-    cut_at(&host, "curl -s localhost:8001/ | grep -q v2 && mv /usr/local/bin/astra-agent /root");
+    cut_at(&host, "curl -s -m 1 localhost:8001/ | grep -q v2 && mv /usr/local/bin/astra-agent /root");
     for url in ["localhost:8001/", "localhost:8002/", "localhost/"] {
         let answer = host.wait(&format!("curl -sSf -m 2 {url}"), Duration::from_secs(30));
         assert!(answer.stdout.starts_with("v1 "), "{url}: {}", answer.stdout);

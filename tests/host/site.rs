@@ -46,7 +46,7 @@ pub const UNITS: [&str; 3] = ["astra-app@1", "astra-app@2", "astra-caddy"];
 pub fn fresh_with(name: &str, config: &str) -> Host {
     let host = Host::boot(name);
     host.write(CONFIG_FILE, config);
-    host.sh(&format!("echo {PASSWORD} | astra-agent env set DATABASE_PASSWORD")).ok();
+    host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
     host
 }
 

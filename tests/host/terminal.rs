@@ -12,7 +12,7 @@ use crate::site::{config_with, installed_with};
 fn begin(host: &Host, terminal: &str) {
     host.tag("latest", "v2");
     host.sh(&format!("rm -f /root/code; setsid {terminal} </dev/null >/root/out 2>&1 &")).ok();
-    host.wait("curl -s localhost:8001/ | grep -q v2", Duration::from_secs(60));
+    host.wait("curl -s -m 1 localhost:8001/ | grep -q v2", Duration::from_secs(60));
 }
 
 /// The process in front, which a person's terminal talks to.

@@ -237,6 +237,11 @@ fn no_error_shows_a_value_of_env() {
         let shown = parse(&files(&[text])).unwrap_err();
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
     }
+    // What was meant for [env] and stands elsewhere; a key of the config is shown, to be mended.
+    let astray =
+        parse(&files(&["[caddy]\nhosts = [x\n", "[deploy]\nPASSWORD = \"hunter2\nsoak = 1x\n"])).unwrap_err();
+    let shown = astray.to_string();
+    assert!(!shown.contains("hunter2") && shown.contains("soak = 1x") && shown.contains("[x"), "{shown}");
     assert!(!format!("{:?}", good(&[MINIMAL, "env.A = \"hunter2\""])).contains("hunter2"));
 }
 
