@@ -23,8 +23,9 @@ const GLANCE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(100);
 /// One answer of the readiness path.
 const ANSWER: Duration = Duration::from_secs(5);
-/// systemd's own time to carry out a stop, beyond what the unit allows the container.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
+/// tidies up.
+const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// podman-run(1) and docker run: the failure is the engine's, not the app's.
 const ENGINE_FAILED: i32 = 125;
 
@@ -138,7 +139,7 @@ impl Host {
         self.ready.borrow_mut().remove(&instance.id);
         (self.detail)("stopping");
         // What runs there now is another release: its stop says nothing about the one to come.
-        let stopped = self.systemd.stop(&instance.unit, stop + STOP_MARGIN).await;
+        let stopped = self.stop_unit(&instance.unit, stop + STOP_MARGIN).await;
         stopped.context(HostFault("stopping what ran before"))?;
         failpoint::reach("stopped", 0, &instance.unit);
         (self.detail)("starting");
@@ -166,10 +167,30 @@ impl Host {
 
     /// Stop the instance for good, and forget that it was ever drained or on trial.
     pub(super) async fn stop_instance(&self, instance: &Target) -> Result<Option<String>> {
-        self.systemd.stop(&instance.unit, STOP_MARGIN * 4).await?;
+        self.stop_unit(&instance.unit, STOP_MARGIN * 2).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.files.remove(&instance.id.marker())?;
         Ok(None)
+    }
+
+    /// Stop an instance, even one that only starts. Then systemd's SIGTERM reaches the podman in front, whose
+    /// last word may make conmon the main process: one that nobody told to stop, until TimeoutStopSec kills it.
+    async fn stop_unit(&self, unit: &str, deadline: Duration) -> Result<()> {
+        let mut told = self.systemd.unit(unit).await?.main_pid;
+        let mut stop = std::pin::pin!(self.systemd.stop(unit, deadline));
+        loop {
+            tokio::select! {
+                ended = &mut stop => return Ok(ended?),
+                () = sleep(LOOK) => {}
+            }
+            // The bus may be away: the job's own deadline holds all the same.
+            let Ok(seen) = self.systemd.unit(unit).await else { continue };
+            if seen.sub == "stop-sigterm" && seen.main_pid != told {
+                told = seen.main_pid;
+                // It may have ended by now.
+                let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
+            }
+        }
     }
 
     /// Wait until the unit is active and the readiness path answers 2xx.

@@ -136,7 +136,7 @@ fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
     let campaign: Option<usize> = env::var("ASTRA_KILLS").ok().map(|n| n.parse().unwrap());
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("kills-blind.jsonl");
     let mut tally = if campaign.is_some() { Tally::kept_in(kept) } else { Tally::default() };
-    let wanted = campaign.unwrap_or(26);
+    let wanted = campaign.unwrap_or(20);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let seed = env::var("ASTRA_SEED").map_or(clock, |s| s.parse().unwrap());
     let host = installed_with("blind", &config_with([QUICK]));
@@ -308,6 +308,10 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         if (step, moment) == (commit, "after") {
             break;
         }
+        // What follows a step is nearly what precedes the next: every run of the tests takes each step once.
+        if env::var_os("ASTRA_KILLS").is_none() && (step % 2 == 0) == (moment == "after") {
+            continue;
+        }
         let image = dying.host.image("v2");
         dying.host.sh(&format!("! podman image exists {image} || podman image rm --force {image}")).ok();
         let line = dying.plan().remove(step);
@@ -398,6 +402,21 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         assert_eq!(restored.version, serves);
         let told = killed.stdout.trim();
         dying.count("recover", format!("at C18, after {moment} s ({told})"), restored);
+    }
+
+    // While podman makes the container of the release on trial, and is not yet the one to ask for its end.
+    let next = other(&dying.version);
+    dying.host.tag("latest", next);
+    for moment in ["0.05", "0.1", "0.15", "0.2", "0.3"] {
+        let killed = dying.host.sh(&format!(
+            "setsid astra-agent {deploy} >/root/out 2>&1 </dev/null &
+            until [[ $(systemctl show -P SubState astra-app@1) = start ]]; do :; done; sleep {moment}
+            kill -KILL $(systemctl show -P MainPID 'astra-agent-deploy-*')"
+        ));
+        killed.ok();
+        let restored = dying.host.await_restored(SystemTime::now());
+        assert_eq!(restored.version, serves);
+        dying.count(deploy, format!("at C10, {moment} s into the start"), restored);
     }
     println!("{}", dying.tally.row("within steps, on the way back, in recover"));
 }

@@ -15,10 +15,8 @@ mod envs;
 mod faults;
 mod harness;
 mod install;
-#[cfg(feature = "campaign")]
 mod kills;
 mod lock;
-#[cfg(feature = "campaign")]
 mod recovery;
 mod report;
 mod rollback;
