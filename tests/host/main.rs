@@ -17,6 +17,7 @@ mod harness;
 mod install;
 mod kills;
 mod lock;
+mod proxy;
 mod recovery;
 mod report;
 mod rollback;
