@@ -27,6 +27,9 @@ pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// Longest wait for the answer to one call. A reload of a busy host takes 0.1 s.
 const CALL: Duration = Duration::from_secs(25);
 const CONNECT: Duration = Duration::from_secs(10);
+/// A bus that was killed is there again by then, and how often we look.
+const RESTART: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A unit's properties of one interface.
 pub(super) type Properties = HashMap<String, OwnedVariant>;
@@ -236,21 +239,23 @@ impl Systemd {
         self.call(PATH, MANAGER, method, body).await
     }
 
-    /// A call; when the bus has dropped us, one more on a new connection. Every call here may be repeated:
-    /// the second start of a unit finds the first's job.
+    /// A call. Every call here may be repeated: the second start of a unit finds the first's job.
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
         R: serde::de::DeserializeOwned + zbus::Type,
     {
-        let connection = self.connection().await?;
-        let reply = match connection.call_method(Some(BUS), path, Some(interface), method, body).await {
-            Err(error) if dropped(&error) || (connection.is_closed() && !is_method_error(&error)) => {
-                self.connection().await?.call_method(Some(BUS), path, Some(interface), method, body).await?
+        let reply = again(async || {
+            let connection = self.connection().await?;
+            match connection.call_method(Some(BUS), path, Some(interface), method, body).await {
+                Err(error @ (zbus::Error::MethodError(..) | zbus::Error::FDO(_))) => Err(error),
+                Err(_) if connection.is_closed() => {
+                    Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into())
+                }
+                other => other,
             }
-            other => other?,
-        };
-        reply.body().deserialize()
+        });
+        reply.await?.body().deserialize()
     }
 
     /// The connection that calls go over.
@@ -292,17 +297,31 @@ pub(super) fn is(error: &zbus::Error, name: &str) -> bool {
     }
 }
 
-fn is_method_error(error: &zbus::Error) -> bool {
-    matches!(error, zbus::Error::MethodError(..) | zbus::Error::FDO(_))
+/// Tries once more, on a new connection, when the bus has dropped us; and again while it is being restarted: a
+/// dying bus may take a connection and drop that as well.
+pub(super) async fn again<T>(attempt: impl AsyncFn() -> Result<T, zbus::Error>) -> Result<T, zbus::Error> {
+    let until = tokio::time::Instant::now() + RESTART;
+    loop {
+        match attempt().await {
+            Err(error) if dropped(&error) && tokio::time::Instant::now() < until => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
 }
 
+/// Whether an error says that the connection is gone, and no more than that.
 fn dropped(error: &zbus::Error) -> bool {
-    let zbus::Error::InputOutput(error) = error else { return false };
     use std::io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::BrokenPipe | Kind::ConnectionReset | Kind::NotConnected | Kind::UnexpectedEof
-    )
+    match error {
+        zbus::Error::InputOutput(error) => matches!(
+            error.kind(),
+            Kind::BrokenPipe | Kind::ConnectionReset | Kind::NotConnected | Kind::UnexpectedEof
+        ),
+        zbus::Error::Handshake(_) => true,
+        _ => false,
+    }
 }
 
 /// Object path of a unit (sd_bus_path_encode(3)): every byte but ASCII letters, and digits that do not come

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::jobs::{Calling, JobError, JobResult, Jobs, Verb};
-use super::{Systemd, UNIT, get, is, unit_path};
+use super::{Systemd, UNIT, again, get, is, unit_path};
 use crate::model::observed::UnitSeen;
 
 /// How often a unit is looked at when its job can no longer be heard.
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(250);
 impl Systemd {
     /// To be made before a call that makes a job, so that its end cannot be missed.
     pub(in super::super) async fn calling(&self) -> Result<Calling, zbus::Error> {
-        Ok(self.jobs().await?.calling())
+        Ok(again(async || self.jobs().await).await?.calling())
     }
 
     async fn jobs(&self) -> Result<Jobs, zbus::Error> {

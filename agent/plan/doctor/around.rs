@@ -4,7 +4,7 @@ use super::{Finding, Inputs};
 use crate::config::CaddyImage;
 use crate::model::checkup::Checkup;
 use crate::model::image::PinnedImage;
-use crate::model::name::{AUTH_FILE, CADDY_ENV, STATE};
+use crate::model::name::{AUTH_FILE, STATE};
 use crate::plan::{caddy, signatures};
 
 /// A journal needs a few KiB a run.
@@ -93,14 +93,10 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
                  only by the next active one"
             );
             let fix = match &inputs.config.caddy.image {
-                CaddyImage::Tracked(image) => format!(
-                    "pin a newer one: pull {image}, write its digest into {CADDY_ENV}, then `systemctl restart \
-                     astra-caddy && astra-agent reconcile`"
-                ),
-                CaddyImage::Pinned(_) => format!(
-                    "choose a newer [caddy] image, write it into {CADDY_ENV} as well, then `systemctl restart \
-                     astra-caddy && astra-agent reconcile`"
-                ),
+                CaddyImage::Tracked(_) => "`astra-agent caddy-upgrade`",
+                CaddyImage::Pinned(_) => {
+                    "write a newer [caddy] image into agent.toml, then `astra-agent caddy-upgrade`"
+                }
             };
             found.push(Finding::problem("caddy_version", what, fix));
         }

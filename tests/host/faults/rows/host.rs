@@ -99,10 +99,10 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F27b",
         what: "podman's service hung, and a rollback",
-        before: "systemctl start podman.service; systemctl kill -s STOP podman.service",
+        before: "astra-agent deploy --force; systemctl start podman.service; systemctl kill -s STOP podman.service",
         run: "astra-agent rollback",
         cure: "systemctl kill -s CONT podman.service",
-        ..GOES_ON
+        ..ROW
     },
     Row {
         id: "F28",
@@ -118,10 +118,10 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F28b",
         what: "podman's socket gone, and a rollback",
-        before: "systemctl stop podman.socket podman.service; rm -f /run/podman/podman.sock",
+        before: "astra-agent deploy --force; systemctl stop podman.socket podman.service; rm -f /run/podman/podman.sock",
         run: "astra-agent rollback",
         cure: "systemctl start podman.socket",
-        ..GOES_ON
+        ..ROW
     },
     Row {
         id: "F29",
@@ -136,15 +136,16 @@ pub const ROWS: &[Row] = &[
         what: "kill -9 of the conmon of an instance that serves, and reconcile",
         beside: "kill -9 $(systemctl show -P MainPID astra-app@1)",
         run: "sleep 0.3; astra-agent reconcile --wait 60s",
+        then: "until_ 'astra-agent status >/dev/null'",
         may_lose: "what that instance was answering",
         ..ROW
     },
     Row {
         id: "F32",
-        what: "a second podman holds the storage lock for 15 s",
-        beside: "trying 1; flock /var/lib/containers/storage/storage.lock sleep 15",
-        code: &[0, 1, 3],
-        ..ROW
+        what: "another process holds podman's storage lock for 5 s",
+        beside: "trying 1; perl -MFcntl -e 'open(my $f, q(+<), $ARGV[0]) or die $!;
+            fcntl($f, F_SETLKW, pack(q(ssx4qqlx4), F_WRLCK, 0, 0, 0, 0)) or die $!; sleep 5' /var/lib/containers/storage/storage.lock",
+        ..GOES_ON
     },
     Row {
         id: "F33",
@@ -175,7 +176,8 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F56",
         what: "`systemctl restart` of the other instance while the first is tried",
-        beside: "trying 1; systemctl restart astra-app@2",
+        // Canceled when the agent's own job for that instance comes in between.
+        beside: "trying 1; systemctl restart astra-app@2 || true",
         may_lose: "the first is drained, the other is restarted",
         ..GOES_ON
     },

@@ -97,9 +97,9 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F12b",
         what: "registry: down, and a rollback",
+        before: "astra-agent deploy --force",
         registry: "down",
         run: "astra-agent rollback",
-        commits: true,
         ..ROW
     },
     Row {
@@ -131,7 +131,7 @@ pub const ROWS: &[Row] = &[
         id: "F15b",
         what: "image store: full, and min_free is too low to see it",
         before: "config 's/min_free = .*/min_free = \"1K\"/'; cd /var/lib/containers/storage
-            dd if=/dev/zero of=fill bs=64k 2>/dev/null; truncate -s -192K fill",
+            dd if=/dev/zero of=fill bs=64k 2>/dev/null; truncate -s -16K fill",
         cure: "rm -f /var/lib/containers/storage/fill",
         says: &["no space left"],
         ..REFUSED
@@ -158,7 +158,9 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F16c",
         what: "journal's disk: full from the first instance on",
-        beside: "trying 1; dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null; true",
+        // The last page of a run's own file has room left, which empty lines take.
+        beside: "trying 1; f=$(journal); head -c $((4096 - $(stat -c %s $f) % 4096)) /dev/zero | tr '\\0' '\\n' >>$f
+            dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null; true",
         cure: "rm -f /var/lib/astra-agent/fill",
         code: &[1],
         says: &["No space left"],
