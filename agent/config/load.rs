@@ -88,19 +88,32 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
             error.help.push("write it: `[app]` with `image = \"REGISTRY/NAME:TAG\"` is enough".to_owned());
             error
         }
-        _ => file_error(path, format!("reading the configuration: {error}")),
+        _ => odd(path, &format!("reading the configuration: {error}")),
     };
+    // A FIFO would be waited for, for ever.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(odd(path, "reading the configuration: it is no regular file"));
+    }
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(file_error(path, "the file is larger than 1 MiB".to_owned()));
+        return Err(odd(path, "the file is larger than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
-        file_error(path, format!("line {line} is not valid UTF-8"))
+        odd(path, &format!("line {line} is not valid UTF-8"))
     })
+}
+
+/// Something stands where the config should.
+fn odd(path: &Path, message: &str) -> Box<ConfigError> {
+    let mut error = file_error(path, message.to_owned());
+    error
+        .help
+        .push("hint: it must be a TOML file that root can read: put yours back in its place".to_owned());
+    error
 }
 
 fn file_error(path: &Path, message: String) -> Box<ConfigError> {

@@ -41,7 +41,7 @@ pub const RUN_UNIT: &str = "astra-agent-run.service";
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {what}: {reason}")]
+#[error("`{text}` is no {what}: {reason}")]
 pub struct BadName {
     pub text: String,
     pub what: &'static str,

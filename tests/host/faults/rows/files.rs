@@ -77,8 +77,8 @@ pub const ROWS: &[Row] = &[
         what: "journal: a directory that others can write",
         before: "chmod 0777 /var/lib/astra-agent/journal",
         cure: "chmod 0700 /var/lib/astra-agent/journal",
-        code: &[0, 1],
-        then: "[ $(image | wc -l) = 1 ]",
+        commits: true,
+        then: "[ $(stat -c %a /var/lib/astra-agent/journal) = 700 ]",
         ..ROW
     },
     Row {

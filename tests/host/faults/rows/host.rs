@@ -157,6 +157,17 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F50",
+        what: "an instance may open 16 files (LimitNOFILE=)",
+        before: "mkdir -p /run/systemd/system/astra-app@1.service.d
+            printf '[Service]\\nLimitNOFILE=16\\n' >/run/systemd/system/astra-app@1.service.d/50-few.conf
+            systemctl daemon-reload",
+        code: &[1, 3],
+        says: &["astra-app@1"],
+        cure: "rm -r /run/systemd/system/astra-app@1.service.d; systemctl daemon-reload",
+        ..ROW
+    },
+    Row {
         id: "F54",
         what: "two deploys at once",
         short: true,
@@ -224,6 +235,18 @@ pub const ROWS: &[Row] = &[
         says: &["needs root", "sudo"],
         seconds: 10,
         ..ROW
+    },
+    Row {
+        id: "F84",
+        what: "root without any capability",
+        run: "setpriv --bounding-set=-all --inh-caps=-all astra-agent deploy --force --wait 60s",
+        ..GOES_ON
+    },
+    Row {
+        id: "F85",
+        what: "typed where podman's socket cannot be seen (another mount namespace)",
+        run: "unshare -m sh -c 'mount -t tmpfs tmpfs /run/podman && astra-agent deploy --force --wait 60s'",
+        ..GOES_ON
     },
     Row {
         id: "F86",
