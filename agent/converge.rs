@@ -299,7 +299,7 @@ impl Foreman<'_> {
             (self.watch)(&Event::Step { number, of, text: &text, undoing });
             failpoint::reach("before", number, &text);
             let begun = Instant::now();
-            let performed = self.perform(step, undoing || committed).await;
+            let performed = self.perform(ask.verb, step, undoing || committed).await;
             failpoint::reach("after", number, &text);
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
@@ -325,7 +325,7 @@ impl Foreman<'_> {
     }
 
     /// One step. A signal is obeyed where the step can be left: before the commit point and not on the way back.
-    async fn perform(&self, step: &Step, forward_only: bool) -> Performed {
+    async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
         let signals = &self.host.signals;
         let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
         let done = if forward_only || own_handling {
@@ -338,6 +338,10 @@ impl Foreman<'_> {
         };
         match done {
             Ok(note) => Performed::Done(note),
+            // Nobody is served by it, and it must not keep what worked before from coming back.
+            Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
+                Performed::Done(Some(format!("{error:#}: going on")))
+            }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
                 _ => Performed::Failed(Failure { blame: perform::blame(step, &error), error }),

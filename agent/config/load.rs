@@ -110,9 +110,7 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
 /// Something stands where the config should.
 fn odd(path: &Path, message: &str) -> Box<ConfigError> {
     let mut error = file_error(path, message.to_owned());
-    error
-        .help
-        .push("hint: it must be a TOML file that root can read: put yours back in its place".to_owned());
+    error.help.push("it must be a TOML file that root can read: put yours back in its place".to_owned());
     error
 }
 

@@ -1,14 +1,16 @@
 //! One instance through a release: drain, try, await, soak, rejoin. Called by perform.rs.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
-use super::perform::HostFault;
+use super::http::HttpError;
+use super::perform::{CaddyHangs, HostFault};
 use super::probe::probe;
-use super::systemd::JobResult;
+use super::systemd::{JobError, JobResult};
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
@@ -26,13 +28,19 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
 /// tidies up.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
+/// How often a stop is asked for that others cancel.
+const STOP_TRIES: usize = 3;
 /// podman-run(1) and docker run: the failure is the engine's, not the app's.
 const ENGINE_FAILED: i32 = 125;
+
+fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(HttpError::Late { .. }))
+}
 
 impl Host {
     /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
     pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Option<String>> {
-        let before = self.caddy_saw(instance, "503").await;
+        let before = self.caddy_saw(instance, "503").await?;
         self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
         let Some(before) = before else {
             return Ok(Some("Caddy is down: nothing to drain".to_owned()));
@@ -57,16 +65,20 @@ impl Host {
     pub(super) async fn rejoin(&self, instance: &Target) -> Result<Option<String>> {
         let before = self.caddy_saw(instance, "200").await;
         self.files.remove(&instance.id.marker())?;
-        match before {
+        match before? {
             Some(before) => self.wait_for_caddy(instance, "200", before).await.map(|()| None),
             None => Ok(Some("Caddy is down: in rotation when it comes back".to_owned())),
         }
     }
 
-    /// How often Caddy's health route of `instance` has answered with `code`; `None`: Caddy is down.
-    async fn caddy_saw(&self, instance: &Target, code: &str) -> Option<u64> {
-        let metrics = self.caddy.metrics().await.ok()?;
-        Some(metrics.health_seen(&self.health_server(instance).await, code))
+    /// How often Caddy's health route of `instance` has answered with `code`; `None`: Caddy is down. One that
+    /// hangs still holds requests, and may go on with them: an error.
+    async fn caddy_saw(&self, instance: &Target, code: &str) -> Result<Option<u64>> {
+        match self.caddy.metrics().await {
+            Ok(metrics) => Ok(Some(metrics.health_seen(&self.health_server(instance).await, code))),
+            Err(error) if error.chain().any(is_late) => Err(error.context(CaddyHangs)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The name under which Caddy counts the instance's health route. Below 2.7 a server cannot be named in the
@@ -89,7 +101,7 @@ impl Host {
         (self.detail)("waiting until Caddy has seen it");
         let deadline = Instant::now() + CADDY_SEES;
         while Instant::now() < deadline {
-            if self.caddy_saw(instance, code).await.is_some_and(|now| now > before) {
+            if matches!(self.caddy_saw(instance, code).await, Ok(Some(now)) if now > before) {
                 // The count rises when the answer is sent; the check that asked still has to read it.
                 sleep(GLANCE).await;
                 return Ok(());
@@ -173,23 +185,38 @@ impl Host {
         Ok(None)
     }
 
-    /// Stop an instance, even one that only starts. Then systemd's SIGTERM reaches the podman in front, whose
-    /// last word may make conmon the main process: one that nobody told to stop, until TimeoutStopSec kills it.
-    async fn stop_unit(&self, unit: &str, deadline: Duration) -> Result<()> {
-        let mut told = self.systemd.unit(unit).await?.main_pid;
-        let mut stop = std::pin::pin!(self.systemd.stop(unit, deadline));
+    /// Stop an instance, even one that only starts.
+    async fn stop_unit(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
+        let mut tries = 1..STOP_TRIES;
         loop {
-            tokio::select! {
-                ended = &mut stop => return Ok(ended?),
-                () = sleep(LOOK) => {}
+            // Both at once, not by turns: one may hold the connection that the other needs.
+            let ended = tokio::select! {
+                ended = self.systemd.stop(unit, deadline) => ended,
+                never = self.tell_conmon(unit) => match never {},
+            };
+            match ended {
+                // A Caddy that systemd restarts wants its instances started (Wants=), whoever stops them.
+                Err(error) if error.result == JobResult::Canceled && tries.next().is_some() => {}
+                ended => return ended,
             }
-            // The bus may be away: the job's own deadline holds all the same.
-            let Ok(seen) = self.systemd.unit(unit).await else { continue };
-            if seen.sub == "stop-sigterm" && seen.main_pid != told {
-                told = seen.main_pid;
-                // It may have ended by now.
-                let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
+        }
+    }
+
+    /// systemd's SIGTERM reaches the podman in front of a start, whose last word may make conmon the main process:
+    /// one that nobody told to stop, until TimeoutStopSec kills it.
+    async fn tell_conmon(&self, unit: &str) -> Infallible {
+        let mut told = None;
+        loop {
+            // The bus may be away: then the stop has its deadline all the same.
+            if let Ok(seen) = self.systemd.unit(unit).await {
+                let told_now = *told.get_or_insert(seen.main_pid);
+                if seen.sub == "stop-sigterm" && seen.main_pid != told_now {
+                    told = Some(seen.main_pid);
+                    // It may have ended by now.
+                    let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
+                }
             }
+            sleep(LOOK).await;
         }
     }
 

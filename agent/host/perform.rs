@@ -210,6 +210,11 @@ pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
     if chance && !host { Blame::Release } else { Blame::Host }
 }
 
+/// Context of an error: what Caddy does with the requests it holds cannot be known.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("Caddy runs, but hangs (`systemctl restart astra-caddy` ends that)")]
+pub struct CaddyHangs;
+
 /// Context of an error that is no fault of the release, although it met the release's step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostFault(pub &'static str);

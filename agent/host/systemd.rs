@@ -267,15 +267,31 @@ impl Systemd {
         }
     }
 
-    /// A new connection of its own.
+    /// A new connection of its own. On a bus that has just come back systemd is not there yet, and a call to it
+    /// would be lost without a word.
     pub(super) async fn open(&self) -> Result<Connection, zbus::Error> {
         let builder = match &self.address {
             None => zbus::connection::Builder::system(),
             Some(address) => zbus::connection::Builder::address(address.as_str()),
         };
-        tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build())
-            .await
-            .unwrap_or_else(|_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())))
+        let connection =
+            tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build()).await.unwrap_or_else(
+                |_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())),
+            )?;
+        let until = tokio::time::Instant::now() + RESTART;
+        while !self.is_on(&connection).await? && tokio::time::Instant::now() < until {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(connection)
+    }
+
+    async fn is_on(&self, connection: &Connection) -> Result<bool, zbus::Error> {
+        let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+        connection
+            .call_method(Some(bus), path, Some(bus), "NameHasOwner", &(BUS,))
+            .await?
+            .body()
+            .deserialize()
     }
 }
 

@@ -42,6 +42,11 @@ impl Verb {
             Self::CaddyUpgrade => "caddy-upgrade",
         }
     }
+
+    /// Whether such a run may bring what was never proved here; the others keep or return what was.
+    pub fn is_new(self) -> bool {
+        matches!(self, Self::Install | Self::Deploy | Self::DeploySha)
+    }
 }
 
 /// What can be said of a run.

@@ -211,7 +211,7 @@ impl Site {
             faults.push(format!("exit code {code}, not {:?}", row.code));
         }
         faults.extend(row.says.iter().filter(|s| !said.contains(**s)).map(|s| format!("does not say {s:?}")));
-        let advice = ["hint:", "next  ", "Usage:"];
+        let advice = ["hint:", "next  ", "Usage:", "\n = "];
         if (1..100).contains(&code) && !advice.iter().any(|a| said.contains(a)) {
             faults.push("does not say what to do".into());
         }

@@ -90,7 +90,8 @@ fn check(dir: &File, path: &Path) -> Result<()> {
     }
     if meta.mode() & 0o022 != 0 {
         bail!(
-            "the directory {} is writable by its group or others (mode {:o})",
+            "the directory {0} is writable by its group or others (mode {1:o})\n  hint: look for what is not yours in it, \
+             then `chmod go-w {0}`",
             path.display(),
             meta.mode() & 0o7777
         );

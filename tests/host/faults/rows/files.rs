@@ -169,7 +169,9 @@ pub const ROWS: &[Row] = &[
         id: "F80j",
         what: "/etc/astra: writable by everybody",
         before: "chmod 0777 /etc/astra",
-        commits: true,
+        cure: "chmod 0700 /etc/astra",
+        code: &[1],
+        says: &["chmod go-w /etc/astra"],
         ..ROW
     },
     Row {

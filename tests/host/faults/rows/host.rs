@@ -144,7 +144,7 @@ pub const ROWS: &[Row] = &[
         id: "F32",
         what: "another process holds podman's storage lock for 5 s",
         beside: "trying 1; perl -MFcntl -e 'open(my $f, q(+<), $ARGV[0]) or die $!;
-            fcntl($f, F_SETLKW, pack(q(ssx4qqlx4), F_WRLCK, 0, 0, 0, 0)) or die $!; sleep 5' /var/lib/containers/storage/storage.lock",
+            my $lock = pack(q(ssx4qqlx4), F_WRLCK, 0, 0, 0, 0); fcntl($f, F_SETLKW, $lock) or die $!; sleep 5' /var/lib/containers/storage/storage.lock",
         ..GOES_ON
     },
     Row {
@@ -162,7 +162,7 @@ pub const ROWS: &[Row] = &[
         before: "mkdir -p /run/systemd/system/astra-app@1.service.d
             printf '[Service]\\nLimitNOFILE=16\\n' >/run/systemd/system/astra-app@1.service.d/50-few.conf
             systemctl daemon-reload",
-        code: &[1, 3],
+        code: &[4],
         says: &["astra-app@1"],
         cure: "rm -r /run/systemd/system/astra-app@1.service.d; systemctl daemon-reload",
         ..ROW
