@@ -42,6 +42,8 @@ pub struct EngineClient {
     engine: Engine,
     socket: PathBuf,
     http: Http,
+    /// Asked once: podman takes 0.1 s to answer.
+    store: tokio::sync::OnceCell<PathBuf>,
 }
 
 /// A container, in whatever state.
@@ -80,7 +82,7 @@ impl EngineClient {
     }
 
     fn new(engine: Engine, socket: PathBuf) -> Self {
-        Self { engine, http: Http::unix(&socket), socket }
+        Self { engine, http: Http::unix(&socket), socket, store: tokio::sync::OnceCell::new() }
     }
 
     /// The preferred engine at its usual socket; without a preference podman where it has one, else docker.
@@ -239,6 +241,10 @@ impl EngineClient {
 
     /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`.
     pub async fn image_store_path(&self) -> Result<PathBuf> {
+        self.store.get_or_try_init(|| self.ask_image_store_path()).await.cloned()
+    }
+
+    async fn ask_image_store_path(&self) -> Result<PathBuf> {
         let doing = "asking the engine where it keeps images";
         // podman's compatible answer names it `DockerRootDir`, too (the graph root).
         let info: Value = self.get("/info", &[]).await.context(doing)?;

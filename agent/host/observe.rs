@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::Host;
+use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
     TRIAL_ENV, UNIT_DIR,
 };
-use crate::model::observed::{EngineSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::observed::{EngineSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -47,6 +49,14 @@ struct Seen {
     runs: Running,
 }
 
+/// What the engine says of itself, the app's containers and images.
+struct EngineAnswer {
+    seen: EngineSeen,
+    containers: Option<Vec<ContainerSeen>>,
+    images: Option<Vec<ImageSeen>>,
+    store: Option<PathBuf>,
+}
+
 impl Host {
     /// Look at everything in `scope`.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
@@ -57,34 +67,51 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
-        let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
-        let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
-        let known = self.seen();
-        let mut ask_engine = scope.images;
-        for target in &scope.instances {
-            let unit = units.get(&target.unit).cloned().unwrap_or_default();
-            let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
-            ask_engine |= runs.is_none() && is_up(&unit);
-            let runs = runs.filter(|_| is_up(&unit)).map(|s| s.runs.clone());
-            let ready = match &scope.probe {
-                Some(ask) if unit.active == "active" => self.is_ready(target, ask).await,
-                _ => false,
-            };
-            if !is_up(&unit) && is_taken(target) {
-                observed.taken.insert(target.id);
-            }
-            observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
+        // The engine may have to be started for it, which takes a while: meanwhile the rest is looked at.
+        let (unknown, mut answer) = tokio::join!(self.see_running(scope, &mut observed), async {
+            if scope.images { self.ask_engine(config, true).await } else { None }
+        });
+        let unknown = unknown?;
+        if unknown && !scope.images {
+            answer = self.ask_engine(config, false).await;
         }
-        observed.units = units;
-        observed.caddy = self.see_caddy(&observed).await;
+        let ask_engine = unknown || scope.images;
         if ask_engine {
-            self.see_engine(config, scope, &mut observed).await;
+            self.take_answer(scope, answer, &mut observed);
             self.remember(&observed);
         } else {
             observed.engine =
                 self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
         }
         Ok(observed)
+    }
+
+    /// Units, readiness and Caddy; whether the engine has to say what an instance runs.
+    async fn see_running(&self, scope: &Scope, observed: &mut Observed) -> Result<bool> {
+        let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
+        let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
+        let known = self.seen();
+        let probes = scope.instances.iter().map(async |target| match &scope.probe {
+            Some(ask) if units.get(&target.unit).is_some_and(|u| u.active == "active") => {
+                self.is_ready(target, ask).await
+            }
+            _ => false,
+        });
+        let (ready, caddy) = tokio::join!(join_all(probes), self.see_caddy(observed));
+        let mut unknown = false;
+        for (target, ready) in scope.instances.iter().zip(ready) {
+            let unit = units.get(&target.unit).cloned().unwrap_or_default();
+            let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
+            unknown |= runs.is_none() && is_up(&unit);
+            let runs = runs.filter(|_| is_up(&unit)).map(|s| s.runs.clone());
+            if !is_up(&unit) && is_taken(target) {
+                observed.taken.insert(target.id);
+            }
+            observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
+        }
+        observed.units = units;
+        observed.caddy = caddy;
+        Ok(unknown)
     }
 
     fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
@@ -156,12 +183,28 @@ impl Host {
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
-    /// Engine, containers' labels and images. An engine that does not answer leaves them unknown.
-    async fn see_engine(&self, config: &Config, scope: &Scope, observed: &mut Observed) {
-        let Some(engine) = &self.engine else { return };
-        let Ok(version) = engine.version().await else { return };
-        observed.engine = Some(EngineSeen { engine: engine.kind(), version });
-        if let Ok(containers) = engine.containers("astra.release").await {
+    /// Version, containers, and with `images` those and the store's path. `None`: the engine does not answer.
+    async fn ask_engine(&self, config: &Config, images: bool) -> Option<EngineAnswer> {
+        let engine = self.engine.as_ref()?;
+        let of_store = async {
+            if !images {
+                return (None, None);
+            }
+            let (images, store) =
+                tokio::join!(engine.images(&config.app.image.repository), engine.image_store_path());
+            (images.ok(), store.ok())
+        };
+        let (version, containers, (images, store)) =
+            tokio::join!(engine.version(), engine.containers("astra.release"), of_store);
+        let seen = EngineSeen { engine: engine.kind(), version: version.ok()? };
+        Some(EngineAnswer { seen, containers: containers.ok(), images, store })
+    }
+
+    /// What the engine said. One that does not answer leaves it unknown.
+    fn take_answer(&self, scope: &Scope, answer: Option<EngineAnswer>, observed: &mut Observed) {
+        let Some(answer) = answer else { return };
+        observed.engine = Some(answer.seen);
+        if let Some(containers) = answer.containers {
             for target in &scope.instances {
                 let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
                 let runs = found.and_then(|c| {
@@ -175,12 +218,8 @@ impl Host {
                 }
             }
         }
-        if scope.images {
-            let images = engine.images(&config.app.image.repository).await;
-            observed.images = images.unwrap_or_default();
-            let store = engine.image_store_path().await.ok();
-            observed.free_bytes = store.and_then(|path| self.files.free_bytes(&path).ok());
-        }
+        observed.images = answer.images.unwrap_or_default();
+        observed.free_bytes = answer.store.and_then(|path| self.files.free_bytes(&path).ok());
     }
 
     fn seen(&self) -> BTreeMap<InstanceId, Seen> {

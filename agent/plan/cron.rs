@@ -9,7 +9,7 @@ use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
 use super::units::text::{filled, quote_exec, span};
-use super::units::{one_off, one_off_stop, remove};
+use super::units::{clear, one_off, one_off_stop, remove};
 
 /// A job without a time-out of its own: a hung one must not keep all that follow from running.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -54,6 +54,7 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
                 ("env_file", &app.env_file().to_string_lossy()),
                 ("client", engine.client()),
                 ("remove", remove(engine)),
+                ("clear", &clear(engine, &format!("astra-cron-{name}"))),
                 ("one_off", one_off(engine)),
                 ("command", &quote_exec(argv)),
                 ("timeout", &timeout),

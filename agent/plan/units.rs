@@ -146,6 +146,7 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
             ("after_engine", after_engine),
             ("client", engine.client()),
             ("remove", remove(engine)),
+            ("clear", &clear(engine, &format!("{}-migrate", app.name))),
             ("one_off", one_off(engine)),
             ("command", &quote_exec(&job.command)),
             ("timeout", &span(job.timeout)),
@@ -171,11 +172,19 @@ pub(super) fn remove(engine: Engine) -> &'static str {
     }
 }
 
+/// The line that removes what a one-off container of that name left behind: `podman run --replace` does it alone.
+pub(super) fn clear(engine: Engine, container: &str) -> String {
+    match engine {
+        Engine::Podman => String::new(),
+        Engine::Docker => format!("ExecStartPre=-{} {container}\n", remove(engine)),
+    }
+}
+
 /// What a one-off container gets after `APP_ARGS`: its output goes to the unit's own stdout, once, and nobody
 /// waits for a READY. With `split` the container lies within the unit, so that its end is the container's.
 pub(super) fn one_off(engine: Engine) -> &'static str {
     match engine {
-        Engine::Podman => "--sdnotify=ignore --cgroups=split --log-driver=passthrough",
+        Engine::Podman => "--replace --sdnotify=ignore --cgroups=split --log-driver=passthrough",
         Engine::Docker => "--log-driver=none",
     }
 }
