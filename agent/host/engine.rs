@@ -42,8 +42,16 @@ pub struct EngineClient {
     engine: Engine,
     socket: PathBuf,
     http: Http,
-    /// Asked once: podman takes 0.1 s to answer.
-    store: tokio::sync::OnceCell<PathBuf>,
+    info: tokio::sync::OnceCell<Info>,
+}
+
+/// What is used of `/info`; podman's compatible answer has the same names.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    server_version: String,
+    /// Of podman the graph root.
+    docker_root_dir: PathBuf,
 }
 
 /// A container, in whatever state.
@@ -82,7 +90,7 @@ impl EngineClient {
     }
 
     fn new(engine: Engine, socket: PathBuf) -> Self {
-        Self { engine, http: Http::unix(&socket), socket, store: tokio::sync::OnceCell::new() }
+        Self { engine, http: Http::unix(&socket), socket, info: tokio::sync::OnceCell::new() }
     }
 
     /// The preferred engine at its usual socket; without a preference podman where it has one, else docker.
@@ -106,11 +114,9 @@ impl EngineClient {
         &self.socket
     }
 
-    /// Version of the engine, `5.4.2`. Fails when it does not answer within 15 s.
+    /// Version of the engine, `5.4.2`. Fails when it does not answer within 15 s; asked once.
     pub async fn version(&self) -> Result<String> {
-        let doing = "asking the engine for its version";
-        let answer: Value = self.get("/version", &[]).await.context(doing)?;
-        Ok(answer.get("Version").and_then(Value::as_str).context(doing)?.to_owned())
+        Ok(self.info().await.context("asking the engine for its version")?.server_version.clone())
     }
 
     /// Containers, running or not, that have a label: `astra.release`, or `astra.release=7`.
@@ -241,15 +247,14 @@ impl EngineClient {
 
     /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`.
     pub async fn image_store_path(&self) -> Result<PathBuf> {
-        self.store.get_or_try_init(|| self.ask_image_store_path()).await.cloned()
+        let doing = "asking the engine where it keeps images";
+        let root = &self.info().await.context(doing)?.docker_root_dir;
+        Ok(Some(root).filter(|path| path.is_absolute()).context(doing)?.clone())
     }
 
-    async fn ask_image_store_path(&self) -> Result<PathBuf> {
-        let doing = "asking the engine where it keeps images";
-        // podman's compatible answer names it `DockerRootDir`, too (the graph root).
-        let info: Value = self.get("/info", &[]).await.context(doing)?;
-        let path = info.get("DockerRootDir").and_then(Value::as_str).filter(|path| path.starts_with('/'));
-        Ok(PathBuf::from(path.context(doing)?))
+    /// podman takes 0.1 s to answer, and stays the same for as long as a run.
+    async fn info(&self) -> Result<&Info> {
+        self.info.get_or_try_init(|| self.get("/info", &[])).await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {

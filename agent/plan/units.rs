@@ -105,6 +105,7 @@ fn app(config: &Config, engine: Engine) -> String {
         &[
             ("app", app.name.as_str()),
             ("env_file", &app.name.env_file().to_string_lossy()),
+            ("remove", remove(engine)),
             ("start_timeout", &span(app.readiness.timeout + MARGIN)),
             ("stop_timeout", &stop_timeout(config)),
         ],
