@@ -11,7 +11,6 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::Host;
-use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
@@ -49,14 +48,6 @@ struct Seen {
     runs: Running,
 }
 
-/// What the engine says of itself, the app's containers and images.
-struct EngineAnswer {
-    seen: EngineSeen,
-    containers: Option<Vec<ContainerSeen>>,
-    images: Option<Vec<ImageSeen>>,
-    store: Option<PathBuf>,
-}
-
 impl Host {
     /// Look at everything in `scope`.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
@@ -67,17 +58,16 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
-        // The engine may have to be started for it, which takes a while: meanwhile the rest is looked at.
-        let (unknown, mut answer) = tokio::join!(self.see_running(scope, &mut observed), async {
-            if scope.images { self.ask_engine(config, true).await } else { None }
+        // The engine may have to be started for its answer, which takes a while: meanwhile the rest is looked at.
+        let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
+            if scope.images { self.ask_images(config).await } else { None }
         });
-        let unknown = unknown?;
-        if unknown && !scope.images {
-            answer = self.ask_engine(config, false).await;
-        }
-        let ask_engine = unknown || scope.images;
-        if ask_engine {
-            self.take_answer(scope, answer, &mut observed);
+        if unknown? || scope.images {
+            // One that did not answer once is not waited for again.
+            if images.is_some() || !scope.images {
+                // After the units: what is remembered of a unit's invocation must not be older than that.
+                self.see_engine(scope, images, &mut observed).await;
+            }
             self.remember(&observed);
         } else {
             observed.engine =
@@ -89,18 +79,20 @@ impl Host {
     /// Units, readiness and Caddy; whether the engine has to say what an instance runs.
     async fn see_running(&self, scope: &Scope, observed: &mut Observed) -> Result<bool> {
         let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
-        let units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
-        let known = self.seen();
+        observed.units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
+        let seen: &Observed = observed;
         let probes = scope.instances.iter().map(async |target| match &scope.probe {
-            Some(ask) if units.get(&target.unit).is_some_and(|u| u.active == "active") => {
+            Some(ask) if seen.units.get(&target.unit).is_some_and(|u| u.active == "active") => {
                 self.is_ready(target, ask).await
             }
             _ => false,
         });
-        let (ready, caddy) = tokio::join!(join_all(probes), self.see_caddy(observed));
+        let (ready, caddy) = tokio::join!(join_all(probes), self.see_caddy(seen));
+        observed.caddy = caddy;
+        let known = self.seen();
         let mut unknown = false;
         for (target, ready) in scope.instances.iter().zip(ready) {
-            let unit = units.get(&target.unit).cloned().unwrap_or_default();
+            let unit = observed.units.get(&target.unit).cloned().unwrap_or_default();
             let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
             unknown |= runs.is_none() && is_up(&unit);
             let runs = runs.filter(|_| is_up(&unit)).map(|s| s.runs.clone());
@@ -109,8 +101,6 @@ impl Host {
             }
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
-        observed.units = units;
-        observed.caddy = caddy;
         Ok(unknown)
     }
 
@@ -183,43 +173,39 @@ impl Host {
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
-    /// Version, containers, and with `images` those and the store's path. `None`: the engine does not answer.
-    async fn ask_engine(&self, config: &Config, images: bool) -> Option<EngineAnswer> {
+    /// The app's images, and the space left in their store. `None`: the engine does not answer.
+    async fn ask_images(&self, config: &Config) -> Option<(Vec<ImageSeen>, Option<u64>)> {
         let engine = self.engine.as_ref()?;
-        let of_store = async {
-            if !images {
-                return (None, None);
-            }
-            let (images, store) =
-                tokio::join!(engine.images(&config.app.image.repository), engine.image_store_path());
-            (images.ok(), store.ok())
-        };
-        let (version, containers, (images, store)) =
-            tokio::join!(engine.version(), engine.containers("astra.release"), of_store);
-        let seen = EngineSeen { engine: engine.kind(), version: version.ok()? };
-        Some(EngineAnswer { seen, containers: containers.ok(), images, store })
+        let (images, store) =
+            tokio::join!(engine.images(&config.app.image.repository), engine.image_store_path());
+        Some((images.unwrap_or_default(), self.files.free_bytes(&store.ok()?).ok()))
     }
 
-    /// What the engine said. One that does not answer leaves it unknown.
-    fn take_answer(&self, scope: &Scope, answer: Option<EngineAnswer>, observed: &mut Observed) {
-        let Some(answer) = answer else { return };
-        observed.engine = Some(answer.seen);
-        if let Some(containers) = answer.containers {
-            for target in &scope.instances {
-                let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
-                let runs = found.and_then(|c| {
-                    let release = c.labels.get("astra.release")?.parse().ok()?;
-                    let image = c.labels.get("astra.image")?.parse().ok()?;
-                    let port = c.labels.get("astra.port").and_then(|port| port.parse().ok());
-                    Some(Running { release, image, port })
-                });
-                if let Some(seen) = observed.instances.get_mut(&target.id) {
-                    seen.runs = runs;
-                }
+    /// Engine and containers' labels. An engine that does not answer leaves them unknown.
+    async fn see_engine(
+        &self,
+        scope: &Scope,
+        images: Option<(Vec<ImageSeen>, Option<u64>)>,
+        observed: &mut Observed,
+    ) {
+        let Some(engine) = &self.engine else { return };
+        let (version, containers) = tokio::join!(engine.version(), engine.containers("astra.release"));
+        let Ok(version) = version else { return };
+        observed.engine = Some(EngineSeen { engine: engine.kind(), version });
+        (observed.images, observed.free_bytes) = images.unwrap_or_default();
+        let Ok(containers) = containers else { return };
+        for target in &scope.instances {
+            let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
+            let runs = found.and_then(|c| {
+                let release = c.labels.get("astra.release")?.parse().ok()?;
+                let image = c.labels.get("astra.image")?.parse().ok()?;
+                let port = c.labels.get("astra.port").and_then(|port| port.parse().ok());
+                Some(Running { release, image, port })
+            });
+            if let Some(seen) = observed.instances.get_mut(&target.id) {
+                seen.runs = runs;
             }
         }
-        observed.images = answer.images.unwrap_or_default();
-        observed.free_bytes = answer.store.and_then(|path| self.files.free_bytes(&path).ok());
     }
 
     fn seen(&self) -> BTreeMap<InstanceId, Seen> {
