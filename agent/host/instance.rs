@@ -28,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
 /// tidies up.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
+/// How often an instance is asked at the end of a soak before it counts as broken.
+const SOAK_ASKS: usize = 3;
 /// How often a stop is asked for that others cancel.
 const STOP_TRIES: usize = 3;
 /// podman-run(1) and docker run: the failure is the engine's, not the app's.
@@ -278,13 +280,26 @@ impl Host {
             sleep(left.min(LOOK * 2)).await;
         }
         for instance in instances {
-            if let Err(error) = self.ask(instance, ask).await {
+            if let Err(error) = self.still_ready(instance, ask).await {
                 return Err(self
                     .explain(instance, error.context(format!("{instance}: no longer ready after the soak")))
                     .await);
             }
         }
         Ok(None)
+    }
+
+    /// An app that is busy may miss one answer or two; one that hangs or is broken gives none.
+    async fn still_ready(&self, instance: &Target, ask: &Probe) -> Result<()> {
+        let mut asked = self.ask(instance, ask).await;
+        for _ in 1..SOAK_ASKS {
+            if asked.is_err() {
+                (self.detail)(&format!("{instance} did not answer as it should: asking again"));
+                sleep(LOOK * 5).await;
+                asked = self.ask(instance, ask).await;
+            }
+        }
+        asked
     }
 
     async fn unchanged(&self, instance: &Target, ask: &Probe) -> Result<()> {
