@@ -27,8 +27,7 @@ pub fn run(json: bool) -> Result<u8, Refused> {
         out::line("ok");
     }
     for problem in problems.iter().filter(|_| !json) {
-        // A person may write what the agent would not; only what the containers get wrong is worth a word.
-        out::warning(problem);
+        out::error(problem);
     }
     Ok(if problems.is_empty() { 0 } else { EXIT_USAGE })
 }
