@@ -51,8 +51,6 @@ pub struct Host {
     pub detail: Detail,
     /// Each instance's unit as it was when it became ready: what soak compares with.
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
-    /// Names of the health routes' servers in Caddy's config.
-    health_servers: RefCell<BTreeMap<InstanceId, String>>,
     /// When the start or the migration under way began: log lines before it are another's.
     since: Cell<tokio::time::Instant>,
     /// The flush of the image store that a pull began.
@@ -76,7 +74,6 @@ impl Host {
             signals,
             detail,
             ready: RefCell::default(),
-            health_servers: RefCell::default(),
             since: Cell::new(tokio::time::Instant::now()),
             flush: RefCell::default(),
         })

@@ -1,6 +1,5 @@
 //! Caddy through its admin socket (caddyserver.com/docs/api): loading a config, requests in flight, metrics.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,20 +72,6 @@ impl CaddyAdmin {
         let doing = "asking Caddy for its upstreams";
         let answer = self.ask(Method::GET, "/reverse_proxy/upstreams", &[], LOOK).await.context(doing)?;
         read_upstreams(&answer.body).context(doing)
-    }
-
-    /// Names of its HTTP servers, as they stand in the metrics, and the addresses each listens on, as in
-    /// `127.0.1.1:9080`. A Caddyfile names servers from 2.7 on only; before they are `srv0`, `srv1`, ….
-    pub async fn servers(&self) -> Result<BTreeMap<String, Vec<String>>> {
-        #[derive(Deserialize)]
-        struct Server {
-            #[serde(default)]
-            listen: Vec<String>,
-        }
-        let doing = "asking Caddy for its servers";
-        let answer = self.ask(Method::GET, "/config/apps/http/servers", &[], LOOK).await.context(doing)?;
-        let all: Option<BTreeMap<String, Server>> = serde_json::from_slice(&answer.body).context(doing)?;
-        Ok(all.unwrap_or_default().into_iter().map(|(name, server)| (name, server.listen)).collect())
     }
 
     /// Its counters at this moment.

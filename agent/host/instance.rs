@@ -77,25 +77,10 @@ impl Host {
     /// hangs still holds requests, and may go on with them: an error.
     async fn caddy_saw(&self, instance: &Target, code: &str) -> Result<Option<u64>> {
         match self.caddy.metrics().await {
-            Ok(metrics) => Ok(Some(metrics.health_seen(&self.health_server(instance).await, code))),
+            Ok(metrics) => Ok(Some(metrics.health_seen(&format!("health-{}", instance.id), code))),
             Err(error) if error.chain().any(is_late) => Err(error.context(CaddyHangs)),
             Err(_) => Ok(None),
         }
-    }
-
-    /// The name under which Caddy counts the instance's health route. Below 2.7 a server cannot be named in the
-    /// Caddyfile, and Caddy's own name is found by the address.
-    async fn health_server(&self, instance: &Target) -> String {
-        let known = self.health_servers.borrow().get(&instance.id).cloned();
-        if let Some(name) = known {
-            return name;
-        }
-        let route = instance.health_route().to_string();
-        let servers = self.caddy.servers().await.unwrap_or_default();
-        let found = servers.into_iter().find(|(_, listen)| listen.iter().any(|l| l.ends_with(&route)));
-        let name = found.map_or_else(|| format!("health-{}", instance.id), |(name, _)| name);
-        self.health_servers.borrow_mut().insert(instance.id, name.clone());
-        name
     }
 
     /// Only Caddy asks its health routes, so a count that rises is Caddy's own check having seen the change.

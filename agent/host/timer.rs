@@ -3,11 +3,10 @@
 
 use anyhow::{Context, Result};
 
-use super::systemd::{Systemd, get, unit_path};
+use super::systemd::{SERVICE, Systemd, get, unit_path};
 use crate::model::name::CronName;
 
 const TIMER: &str = "org.freedesktop.systemd1.Timer";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
 /// When a job ran, and when it will.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

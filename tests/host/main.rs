@@ -2,7 +2,6 @@
 //! test on a fresh one. `harness.rs` says what a test can do; `host` boots them.
 //! They fail on a machine that cannot boot a host, unless ASTRA_SKIP_HOST_TESTS=1.
 // In a test a panic is the report.
-#![cfg_attr(not(feature = "campaign"), allow(dead_code, reason = "some helpers serve the campaign alone"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broken;

@@ -69,7 +69,6 @@ impl Host {
             self.write_note(&note)
         };
         note(None)?;
-        self.health_servers.borrow_mut().clear();
         if let Err(error) = self.caddy.load(caddyfile).await {
             if is_refusal(&error) {
                 note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()))?;
@@ -83,7 +82,6 @@ impl Host {
     /// Run Caddy from the image that `env` names, and wait until it answers.
     pub(in crate::host) async fn use_caddy(&self, env: &str) -> Result<()> {
         self.files.write_atomic(Path::new(CADDY_ENV), env.as_bytes(), 0o644)?;
-        self.health_servers.borrow_mut().clear();
         // One that cannot run the image tries for ever.
         self.systemd.stop(CADDY_UNIT, START).await.context("restarting Caddy")?;
         self.systemd.start(CADDY_UNIT, START).await.context("restarting Caddy")?;
