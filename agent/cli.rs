@@ -20,6 +20,7 @@ mod report;
 mod session;
 mod status;
 mod step_line;
+mod turn;
 mod unit;
 
 /// How long a reader of a run may keep its end waiting.

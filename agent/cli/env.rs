@@ -6,13 +6,12 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use serde_json::json;
 
-use super::{Env, check, out, session};
+use super::{Env, check, out, session, turn, unit};
 use crate::converge::Refused;
 use crate::host::files::Files;
-use crate::host::lock::{Lock, LockError};
 use crate::model::envfile::EnvFile;
-use crate::model::name::{EnvKey, LOCK};
-use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE};
+use crate::model::name::EnvKey;
+use crate::model::outcome::EXIT_USAGE;
 use crate::model::secret::Secret;
 
 /// A value longer than this cannot stand in an env file anyway.
@@ -23,7 +22,7 @@ pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
     match what {
         Env::Check => check::run(json),
         Env::List => list(json),
-        Env::Set { key } => set(key),
+        Env::Set { key } => set(key).await,
     }
 }
 
@@ -41,7 +40,7 @@ fn list(json: bool) -> Result<u8, Refused> {
     Ok(0)
 }
 
-fn set(key: &EnvKey) -> Result<u8, Refused> {
+async fn set(key: &EnvKey) -> Result<u8, Refused> {
     let config = session::config()?;
     if std::io::stdin().is_terminal() {
         out::line(&format!("value of {key}, then Enter and Ctrl-D:"));
@@ -50,10 +49,14 @@ fn set(key: &EnvKey) -> Result<u8, Refused> {
     std::io::stdin().take(LARGEST).read_to_string(&mut value).context("reading the value")?;
     let value = value.strip_suffix('\n').unwrap_or(&value);
     session::directories()?;
-    let lock = Lock::try_take(Path::new(LOCK), "astra-agent env set").map_err(|error| match error {
-        LockError::Held(held) => Refused { exit_code: EXIT_LOCKED, error: anyhow!("{held}") },
-        LockError::Other(error) => error.into(),
-    })?;
+    let lock = turn::take(
+        "astra-agent env set",
+        &unit::actor(false),
+        None,
+        "try again when it has ended",
+        out::warning,
+    )
+    .await?;
     let files = Files::new(Path::new("/"));
     let path = config.app.name.env_file();
     let mut file = read(&files, &path)?;

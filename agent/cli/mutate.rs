@@ -1,21 +1,19 @@
 //! The verbs that change the host. The process a person starts only asks systemd for a transient unit of the
 //! same binary and waits for it; the work is done in there, where no dropped terminal reaches it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::session::{self, Session};
-use super::{How, Mutate, Verb, out, progress, report, unit};
-use crate::converge::{Ask, Back, Refused, Want};
+use super::{How, Mutate, Verb, out, progress, report, turn, unit};
+use crate::converge::{Ask, Back, Event, Refused, Want};
+use crate::host::engine::EngineClient;
 use crate::host::failpoint;
-use crate::host::lock::{Lock, LockError};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb as Name;
-use crate::model::name::LOCK;
-use crate::model::outcome::{EXIT_LOCKED, EXIT_USAGE};
+use crate::model::outcome::EXIT_USAGE;
 use crate::plan::migrations::Wish;
 
 /// A first boot comes up with a network and a registry that are not there yet.
@@ -29,11 +27,15 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
     session::root()?;
     if !in_unit {
         // Said before a unit is started: a typo in agent.toml is no run.
-        session::config()?;
+        let config = session::config()?;
         session::directories()?;
         session::writable()?;
         if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
             return Ok(0);
+        }
+        // It starts while the unit does.
+        if let Some(engine) = EngineClient::detect(session::engine_of(&config)) {
+            engine.wake().await;
         }
         return unit::run_in_unit(ask.verb, json).await;
     }
@@ -45,7 +47,9 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
     let session = Session::open(detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
-    let lock = take_lock(ask.verb, wait).await?;
+    let command = format!("astra-agent {}", ask.verb.as_str());
+    let hint = "wait for it with `--wait 60s`";
+    let lock = turn::take(&command, &ask.actor, wait, hint, |text| watch(&Event::Note(text))).await?;
     failpoint::reach("locked", 0, ask.verb.as_str());
     let foreman = session.foreman(watch)?;
     let mut tries = 1;
@@ -95,22 +99,6 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
         report::nothing_to_do(&foreman, &look, json);
     }
     Ok(calm)
-}
-
-async fn take_lock(verb: Name, wait: Option<Duration>) -> Result<Lock, Refused> {
-    let until = Instant::now() + wait.unwrap_or_default();
-    let command = format!("astra-agent {}", verb.as_str());
-    loop {
-        match Lock::try_take(Path::new(LOCK), &command) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Other(error)) => return Err(error.into()),
-            Err(LockError::Held(held)) if Instant::now() >= until => {
-                let hint = "wait for it with `--wait 60s`";
-                return Err(Refused { exit_code: EXIT_LOCKED, error: anyhow!("{held}\n  hint: {hint}") });
-            }
-            Err(LockError::Held(_)) => sleep(Duration::from_millis(100)).await,
-        }
-    }
 }
 
 /// What the foreman is asked for.

@@ -47,7 +47,7 @@ impl Session {
         root()?;
         let config = config()?;
         directories()?;
-        let engine = config.app.engine.or_else(|| written_for(&config));
+        let engine = engine_of(&config);
         let endpoints = Endpoints { root: "/".into(), engine };
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
         let key = key(&host.files)?;
@@ -59,7 +59,7 @@ impl Session {
     pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
         root()?;
         let config = config()?;
-        let engine = config.app.engine.or_else(|| written_for(&config));
+        let engine = engine_of(&config);
         let endpoints = Endpoints { root: "/".into(), engine };
         let host = Host::connect(&endpoints, Signals::none(), Box::new(move |text| detail(text))).await?;
         let seen = host.files.read(Path::new(HOST_KEY)).ok().flatten();
@@ -81,13 +81,18 @@ impl Session {
     }
 }
 
-/// The engine that the instances' unit was written for: with `auto` a host stays with what it has, also while
-/// that engine is down.
-fn written_for(config: &Config) -> Option<Engine> {
+/// The engine of the config, or that which the instances' unit was written for: with `auto` a host stays with what
+/// it has, also while that engine is down.
+pub fn engine_of(config: &Config) -> Option<Engine> {
     let path = crate::model::name::unit_file(&config.app.name.template());
-    let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
-    let text = String::from_utf8_lossy(&seen.bytes).into_owned();
-    [Engine::Podman, Engine::Docker].into_iter().find(|e| text.contains(&format!("ExecStart={}", e.client())))
+    let written = || {
+        let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
+        let text = String::from_utf8_lossy(&seen.bytes).into_owned();
+        [Engine::Podman, Engine::Docker]
+            .into_iter()
+            .find(|e| text.contains(&format!("ExecStart={}", e.client())))
+    };
+    config.app.engine.or_else(written)
 }
 
 /// Absolute path of this binary.

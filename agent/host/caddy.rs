@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use reqwest::Method;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use serde::Deserialize;
@@ -81,25 +81,20 @@ impl CaddyAdmin {
         Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
     }
 
-    /// It answers.
-    pub async fn answers(&self) -> Result<()> {
-        self.adapt(b":0").await.context("asking Caddy whether it answers").map(drop)
-    }
-
     /// (major, minor) of the Caddy that runs, or rather the newest release here whose Caddyfile it understands:
     /// the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2, 11) is exact
-    /// where it matters; below it is a lower bound. Changes nothing in Caddy. An error where Caddy did not say what
-    /// it thinks of a Caddyfile, for then it need not be old.
-    pub async fn version(&self) -> Result<(u32, u32)> {
+    /// where it matters; below it is a lower bound. `None`: it answers, but is older than
+    /// [`CaddySeen::OLDEST`]. Changes nothing in Caddy. An error where Caddy did not say what it thinks of a
+    /// Caddyfile, for then it need not be old.
+    pub async fn version(&self) -> Result<Option<(u32, u32)>> {
         for (version, caddyfile) in TELLTALES {
             match self.adapt(caddyfile.as_bytes()).await {
-                Ok(_) => return Ok(version),
+                Ok(_) => return Ok(Some(version)),
                 Err(error) if is_refusal(&error) => {}
                 Err(error) => return Err(error.context("asking Caddy for its version")),
             }
         }
-        let (major, minor) = CaddySeen::OLDEST;
-        bail!("Caddy is older than {major}.{minor}, and would not read what is written for it")
+        Ok(None)
     }
 
     async fn post(&self, path: &str, caddyfile: &[u8], deadline: Duration) -> Result<Answer> {

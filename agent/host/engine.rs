@@ -106,6 +106,12 @@ impl EngineClient {
         candidates.into_iter().find(|candidate| candidate.socket.exists())
     }
 
+    /// Has systemd start an engine that sleeps (podman's service does after 5 s without a question, and takes 0.2 s
+    /// to start), and does not wait for it.
+    pub async fn wake(&self) {
+        let _ = tokio::net::UnixStream::connect(&self.socket).await;
+    }
+
     pub fn kind(&self) -> Engine {
         self.engine
     }

@@ -19,12 +19,14 @@ pub struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<File>);
 
 /// Who holds the lock, as written inside the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("another run holds the lock: `{command}`, process {pid}, since {since}")]
+#[error("another run holds the lock: `{command}` by {actor}, process {pid}, since {since}")]
 pub struct Held {
     /// 0 where the holder could not be read.
     pub pid: u32,
     /// The command line as the holder gave it; no secrets stand in one.
     pub command: String,
+    /// Login name behind the command, `systemd` for a timer's.
+    pub actor: String,
     /// RFC 3339, UTC.
     pub since: String,
 }
@@ -40,13 +42,13 @@ pub enum LockError {
 
 impl Lock {
     /// Takes the lock at `path` (made with mode 0600 where missing; its directory must exist) without
-    /// waiting, and writes `command`, our process id and the time into it as one line of JSON.
-    pub fn try_take(path: &Path, command: &str) -> Result<Self, LockError> {
+    /// waiting, and writes `command`, `actor`, our process id and the time into it as one line of JSON.
+    pub fn try_take(path: &Path, command: &str, actor: &str) -> Result<Self, LockError> {
         let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => {
-                Ok(Self(sign(lock, command).with_context(|| format!("writing the lock {}", path.display()))?))
-            }
+            Ok(lock) => Ok(Self(
+                sign(lock, command, actor).with_context(|| format!("writing the lock {}", path.display()))?,
+            )),
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => Err(LockError::Held(holder(&mut file))),
             Err((_, error)) => {
                 Err(anyhow::Error::new(error).context(format!("locking {}", path.display())).into())
@@ -84,8 +86,9 @@ fn open(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-fn sign(mut lock: Flock<File>, command: &str) -> Result<Flock<File>> {
-    let me = Held { pid: std::process::id(), command: command.to_owned(), since: facts::now() };
+fn sign(mut lock: Flock<File>, command: &str, actor: &str) -> Result<Flock<File>> {
+    let (command, actor) = (command.to_owned(), actor.to_owned());
+    let me = Held { pid: std::process::id(), command, actor, since: facts::now() };
     let mut line = serde_json::to_vec(&me)?;
     line.push(b'\n');
     lock.set_len(0)?;
@@ -104,7 +107,8 @@ fn holder(file: &mut File) -> Held {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Held { pid: 0, command: "unknown".to_owned(), since: "an unknown time".to_owned() }
+    let unknown = || "unknown".to_owned();
+    Held { pid: 0, command: unknown(), actor: unknown(), since: "an unknown time".to_owned() }
 }
 
 #[cfg(test)]
@@ -115,8 +119,8 @@ mod tests {
     #[test]
     fn one_holder_who_is_named() {
         let path = std::env::temp_dir().join(format!("astra-lock-{}", std::process::id()));
-        let first = Lock::try_take(&path, "astra-agent deploy").unwrap();
-        match Lock::try_take(&path, "astra-agent rollback") {
+        let first = Lock::try_take(&path, "astra-agent deploy", "eve").unwrap();
+        match Lock::try_take(&path, "astra-agent rollback", "eve") {
             Err(LockError::Held(held)) => {
                 assert_eq!((held.pid, held.command.as_str()), (std::process::id(), "astra-agent deploy"));
             }
@@ -128,7 +132,7 @@ mod tests {
         drop(first);
         assert_eq!(Lock::holder_of(&path), None);
         // A shorter text after a longer one: the old one leaves nothing behind.
-        drop(Lock::try_take(&path, "x").unwrap());
+        drop(Lock::try_take(&path, "x", "eve").unwrap());
         assert!(std::fs::read_to_string(&path).unwrap().contains(r#""command":"x""#));
         std::fs::remove_file(path).unwrap();
     }

@@ -17,7 +17,7 @@ use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
     TRIAL_ENV, UNIT_DIR,
 };
-use crate::model::observed::{EngineSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -79,19 +79,18 @@ impl Host {
     /// Units, readiness and Caddy; whether the engine has to say what an instance runs.
     async fn see_running(&self, scope: &Scope, observed: &mut Observed) -> Result<bool> {
         let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
-        observed.units = self.systemd.units(&names.collect::<Vec<_>>()).await?;
-        let seen: &Observed = observed;
+        let names: Vec<_> = names.collect();
         let probes = scope.instances.iter().map(async |target| match &scope.probe {
-            Some(ask) if seen.units.get(&target.unit).is_some_and(|u| u.active == "active") => {
-                self.is_ready(target, ask).await
-            }
-            _ => false,
+            Some(ask) => self.is_ready(target, ask).await,
+            None => false,
         });
-        let (ready, caddy) = tokio::join!(join_all(probes), self.see_caddy(seen));
-        observed.caddy = caddy;
+        let (units, answers, caddy) =
+            tokio::join!(self.systemd.units(&names), join_all(probes), self.ask_caddy());
+        observed.units = units?;
+        observed.caddy = caddy.map(|version| CaddySeen { version, runs: self.caddy_runs(observed) });
         let known = self.seen();
         let mut unknown = false;
-        for (target, ready) in scope.instances.iter().zip(ready) {
+        for (target, answers) in scope.instances.iter().zip(answers) {
             let unit = observed.units.get(&target.unit).cloned().unwrap_or_default();
             let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
             unknown |= runs.is_none() && is_up(&unit);
@@ -99,6 +98,8 @@ impl Host {
             if !is_up(&unit) && is_taken(target) {
                 observed.taken.insert(target.id);
             }
+            // Whoever else has its port does not make it ready.
+            let ready = answers && unit.active == "active";
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
         Ok(unknown)

@@ -8,6 +8,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-$project/target}")
 campaign=$target/campaign
 agent=$campaign/astra-agent
 host=$project/tests/host/host
+site='install -d -m 0700 /etc/astra /etc/astra/agent.d; cat >/etc/astra/agent.toml' site_config=$project/tests/host/agent.toml
 # Requests a second, WebSockets.
 rate=${CAMPAIGN_RATE:-200} websockets=${CAMPAIGN_WEBSOCKETS:-10}
 

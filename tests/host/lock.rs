@@ -25,7 +25,7 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     let pid = host.sh("systemctl show -P MainPID 'astra-agent-deploy-*'").ok().stdout;
     assert_eq!(holder["pid"].to_string(), pid.trim());
     let (since, text) = (holder["since"].as_str().unwrap(), &second.stderr);
-    for said in ["`astra-agent deploy`", &format!("process {}", pid.trim()), since, "--wait 60s"] {
+    for said in ["`astra-agent deploy` by root", &format!("process {}", pid.trim()), since, "--wait 60s"] {
         assert!(text.contains(said), "no {said} in: {text}");
     }
     // In JSON too, and for every verb that changes something.
@@ -47,4 +47,23 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     assert_eq!(late.code(), 75, "{}{}", late.stdout, late.stderr);
     host.wait("grep -q 'code 0' /root/first", Duration::from_secs(60));
     assert_eq!(host.missing(), Ok("v1".to_owned()));
+}
+
+/// Every few minutes the timer looks for a moment: no reason to send a person away.
+#[test]
+fn a_deploy_that_meets_the_timers_run_waits_for_it() {
+    let host = installed_with("lock-timer", &config_with([QUICK]));
+    // A look that takes its time: the timer's run has the lock, and does not get on.
+    host.sh("systemctl start --no-block astra-agent-reconcile.service; \
+        until pid=$(systemctl show -P MainPID astra-agent-reconcile.service) && \
+            jq -e --argjson pid $pid '.pid == $pid' /run/astra/run.lock; do :; done; kill -STOP $pid; \
+        setsid sh -c \"sleep 4; kill -CONT $pid\" &>/dev/null &")
+        .ok();
+    let waited = host.agent(["deploy"]).ok();
+    let said = format!("{}{}", waited.stdout, waited.stderr);
+    assert!(
+        said.contains("waiting: another run holds the lock: `astra-agent reconcile` by systemd"),
+        "{said}"
+    );
+    assert!(said.contains("nothing to do: release 1 serves"), "{said}");
 }

@@ -8,35 +8,7 @@ use serde_json::Value;
 use crate::harness::{Host, Output};
 use crate::report::Report;
 
-pub const CONFIG: &str = r#"
-[app]
-image = "127.0.0.1:5000/astra:latest"
-instances = 2
-required_env = ["DATABASE_HOST", "DATABASE_PASSWORD", "SECRET_KEY"]
-
-[app.readiness]
-notify = true
-path = "/readyz"
-timeout = "60s"
-
-[env]
-DATABASE_HOST = "host.containers.internal"
-DATABASE_NAME = "astra"
-DATABASE_USER = "astra"
-ALLOWED_HOSTS = "*"
-SECRET_KEY = { generate = 64 }
-
-[migrate]
-command = ["./migrate.sh"]
-
-[deploy]
-soak = "1s"
-
-[caddy]
-image = "127.0.0.1:5000/caddy:2"
-hosts = []
-tls = "off"
-"#;
+pub const CONFIG: &str = include_str!("agent.toml");
 pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
 pub const ENV_FILE: &str = "/etc/astra/astra.env";
 pub const PASSWORD: &str = "canary-db-pw-7f3a";

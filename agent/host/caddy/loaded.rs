@@ -12,7 +12,7 @@ use super::is_refusal;
 use crate::host::Host;
 use crate::model::fingerprint::sha256;
 use crate::model::name::{CADDY_ENV, CADDY_UNIT, CADDYFILE, unit_file};
-use crate::model::observed::{CaddyRuns, CaddySeen, Observed, service_section};
+use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
 /// One answer of Caddy while the host is looked at.
@@ -28,20 +28,18 @@ struct Note {
 }
 
 impl Host {
-    /// Caddy as it answers now; `None`: it does not.
-    pub(in crate::host) async fn see_caddy(&self, observed: &Observed) -> Option<CaddySeen> {
-        tokio::time::timeout(ANSWER, self.caddy.answers()).await.ok()?.ok()?;
-        let version = tokio::time::timeout(ANSWER, self.caddy.version()).await.ok().and_then(Result::ok);
-        let invocation = observed.units.get(CADDY_UNIT).map(|u| u.invocation.as_str()).unwrap_or_default();
-        Some(CaddySeen { version, runs: self.caddy_runs(invocation, observed) })
+    /// Version of the Caddy that answers now, if it is one that is known here; `None`: it does not answer.
+    pub(in crate::host) async fn ask_caddy(&self) -> Option<Option<(u32, u32)>> {
+        tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()
     }
 
     /// Of a Caddy that started since the last look nobody has seen more than the disk, and it has read that.
-    fn caddy_runs(&self, invocation: &str, observed: &Observed) -> Option<CaddyRuns> {
+    pub(in crate::host) fn caddy_runs(&self, observed: &Observed) -> Option<CaddyRuns> {
+        let invocation = &observed.units.get(CADDY_UNIT)?.invocation;
         if invocation.is_empty() {
             return None;
         }
-        if let Some(note) = self.note().filter(|note| note.invocation == invocation) {
+        if let Some(note) = self.note().filter(|note| note.invocation == *invocation) {
             return Some(note.runs);
         }
         let bytes = |path: &Path| observed.files.get(path).map(|f| f.bytes.as_slice()).unwrap_or_default();
@@ -51,7 +49,7 @@ impl Host {
             service: service_section(&text(&unit_file(CADDY_UNIT))),
             env: text(Path::new(CADDY_ENV)),
         };
-        let note = Note { invocation: invocation.to_owned(), runs };
+        let note = Note { invocation: invocation.clone(), runs };
         // One that cannot be written is made again at the next look.
         let _ = self.write_note(&note);
         Some(note.runs)
@@ -88,9 +86,9 @@ impl Host {
         (self.detail)("waiting until Caddy answers");
         let begun = tokio::time::Instant::now();
         loop {
-            let answer = self.caddy.answers().await;
+            let answer = self.caddy.version().await;
             if answer.is_ok() || begun.elapsed() > START {
-                return answer.with_context(|| format!("restarting Caddy: not within {START:?}"));
+                return answer.map(drop).with_context(|| format!("restarting Caddy: not within {START:?}"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -1,0 +1,51 @@
+//! Whoever changes the host takes its turn: the lock, and how long to wait for it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::time::{Instant, sleep};
+
+use crate::converge::{NOBODY, Refused};
+use crate::host::lock::{Lock, LockError};
+use crate::model::name::LOCK;
+use crate::model::outcome::EXIT_LOCKED;
+
+/// How long a person waits for a timer's run without having asked to: mostly that only looks, and is over in a
+/// moment.
+const TIMERS_MOMENT: Duration = Duration::from_secs(60);
+/// A wait worth a word.
+const LONG: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes the lock for `command` of `actor`, waiting for at most `wait`.
+///
+/// # Errors
+/// Exit code 75, with who holds the lock, since when, and `hint`.
+pub async fn take(
+    command: &str,
+    actor: &str,
+    wait: Option<Duration>,
+    hint: &str,
+    say: impl Fn(&str),
+) -> Result<Lock, Refused> {
+    let begun = Instant::now();
+    let mut said = false;
+    loop {
+        let held = match Lock::try_take(Path::new(LOCK), command, actor) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Other(error)) => return Err(error.into()),
+            Err(LockError::Held(held)) => held,
+        };
+        let patience = if held.actor == NOBODY && actor != NOBODY { TIMERS_MOMENT } else { Duration::ZERO };
+        if begun.elapsed() >= wait.unwrap_or(patience) {
+            let error = anyhow!("{held}\n  hint: {hint}");
+            return Err(Refused { exit_code: EXIT_LOCKED, error });
+        }
+        if !said && begun.elapsed() >= LONG {
+            say(&format!("waiting: {held}"));
+            said = true;
+        }
+        sleep(PAUSE).await;
+    }
+}
