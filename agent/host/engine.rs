@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, SERVER};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -42,16 +42,7 @@ pub struct EngineClient {
     engine: Engine,
     socket: PathBuf,
     http: Http,
-    info: tokio::sync::OnceCell<Info>,
-}
-
-/// What is used of `/info`; podman's compatible answer has the same names.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Info {
-    server_version: String,
-    /// Of podman the graph root.
-    docker_root_dir: PathBuf,
+    store: tokio::sync::OnceCell<PathBuf>,
 }
 
 /// A container, in whatever state.
@@ -90,7 +81,7 @@ impl EngineClient {
     }
 
     fn new(engine: Engine, socket: PathBuf) -> Self {
-        Self { engine, http: Http::unix(&socket), socket, info: tokio::sync::OnceCell::new() }
+        Self { engine, http: Http::unix(&socket), socket, store: tokio::sync::OnceCell::new() }
     }
 
     /// The preferred engine at its usual socket; without a preference podman where it has one, else docker.
@@ -120,9 +111,14 @@ impl EngineClient {
         &self.socket
     }
 
-    /// Version of the engine, `5.4.2`. Fails when it does not answer within 15 s; asked once.
+    /// Version of the engine, `5.4.2`: of `Server: Libpod/5.4.2 (linux)`. `/version` and `/info` take podman 0.1 s,
+    /// for it looks up packages. Fails when it does not answer within 15 s.
     pub async fn version(&self) -> Result<String> {
-        Ok(self.info().await.context("asking the engine for its version")?.server_version.clone())
+        let doing = "asking the engine for its version";
+        let answer = self.send(Method::GET, "/_ping", &[], LOOK).await.context(doing)?;
+        let server = answer.headers.get(SERVER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let version = server.split([' ', '/']).nth(1).filter(|_| answer.status == 200);
+        version.map(str::to_owned).context(doing)
     }
 
     /// Containers, running or not, that have a label: `astra.release`, or `astra.release=7`.
@@ -251,16 +247,36 @@ impl EngineClient {
         ok(sent, &[404]).with_context(|| format!("removing the image {image}"))
     }
 
-    /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`.
+    /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`. Asked once.
     pub async fn image_store_path(&self) -> Result<PathBuf> {
-        let doing = "asking the engine where it keeps images";
-        let root = &self.info().await.context(doing)?.docker_root_dir;
-        Ok(Some(root).filter(|path| path.is_absolute()).context(doing)?.clone())
+        let ask = async || match self.store_of_a_container().await {
+            Some(store) => Ok(store),
+            None => self.store_by_info().await,
+        };
+        self.store.get_or_try_init(ask).await.context("asking the engine where it keeps images").cloned()
     }
 
-    /// podman takes 0.1 s to answer, and stays the same for as long as a run.
-    async fn info(&self) -> Result<&Info> {
-        self.info.get_or_try_init(|| self.get("/info", &[])).await
+    /// Where the layer is that the newest container writes to: `STORE/overlay/ID/diff`, with docker `overlay2`.
+    /// `None`: there is no container, or another driver.
+    async fn store_of_a_container(&self) -> Option<PathBuf> {
+        let newest: Vec<Value> =
+            self.get("/containers/json", &[("all", "true"), ("limit", "1")]).await.ok()?;
+        let path = format!("/containers/{}/json", newest.first()?.get("Id")?.as_str()?);
+        let seen: Value = self.get(&path, &[]).await.ok()?;
+        store_of(Path::new(seen.pointer("/GraphDriver/Data/UpperDir")?.as_str()?)).map(Path::to_owned)
+    }
+
+    async fn store_by_info(&self) -> Result<PathBuf> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            /// Of podman the graph root.
+            docker_root_dir: PathBuf,
+        }
+        let info: Info = self.get("/info", &[]).await?;
+        let root = info.docker_root_dir;
+        anyhow::ensure!(root.is_absolute(), "the engine says `{}`", root.display());
+        Ok(root)
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
@@ -284,6 +300,13 @@ impl EngineClient {
         let ask = Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP };
         Ok(self.http.ask(ask).await?)
     }
+}
+
+/// `/var/lib/docker` of `/var/lib/docker/overlay2/ID/diff`.
+fn store_of(layer: &Path) -> Option<&Path> {
+    let driver = layer.parent()?.parent()?;
+    let is_overlay = matches!(driver.file_name()?.to_str()?, "overlay" | "overlay2");
+    driver.parent().filter(|store| is_overlay && store.is_absolute())
 }
 
 #[cfg(test)]

@@ -161,3 +161,29 @@ async fn an_engine_that_is_not_there() {
     let error = format!("{:#}", client.version().await.unwrap_err());
     assert!(error.starts_with("asking the engine for its version: connecting to /nonexistent"), "{error}");
 }
+
+#[tokio::test]
+async fn version_and_store_are_asked_where_it_is_cheap() {
+    let (_server, client) = engine(|head| match head.split(' ').nth(1).unwrap() {
+        "/_ping" => json(200, "Server: Libpod/5.4.2 (linux)\r\n", "OK"),
+        "/containers/json?all=true&limit=1" => json(200, "", r#"[{"Id":"a1"}]"#),
+        "/containers/a1/json" => {
+            json(200, "", r#"{"GraphDriver":{"Data":{"UpperDir":"/data/containers/overlay/9f/diff"}}}"#)
+        }
+        path => panic!("{path} is asked"),
+    })
+    .await;
+    assert_eq!(client.version().await.unwrap(), "5.4.2");
+    assert_eq!(client.image_store_path().await.unwrap(), Path::new("/data/containers"));
+    // Another driver, or no container yet.
+    for containers in [r#"[{"Id":"a1"}]"#, "[]"] {
+        let (_server, client) = engine(move |head| match head.split(' ').nth(1).unwrap() {
+            "/containers/json?all=true&limit=1" => json(200, "", containers),
+            "/containers/a1/json" => json(200, "", r#"{"GraphDriver":{"Name":"btrfs","Data":null}}"#),
+            "/info" => json(200, "", r#"{"DockerRootDir":"/var/lib/docker"}"#),
+            path => panic!("{path} is asked"),
+        })
+        .await;
+        assert_eq!(client.image_store_path().await.unwrap(), Path::new("/var/lib/docker"));
+    }
+}
