@@ -174,6 +174,17 @@ impl World {
     }
 }
 
+/// A host that knows nothing but what is observed.
+fn inputs<'a>(
+    config: &'a Config,
+    observed: &'a Observed,
+    history: &'a History,
+    key: &'a HostKey,
+) -> Inputs<'a> {
+    let (engine, agent) = (Engine::Podman, "/usr/bin/astra-agent");
+    Inputs { config, observed, history, key, engine, agent, caddy_image: None }
+}
+
 /// Walk the plan as if every step succeeded: at no moment may it take down the only instance that serves.
 fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut marked: BTreeSet<InstanceId> = observed.markers.clone();
@@ -286,10 +297,7 @@ proptest! {
         let config = world.config();
         let observed = world.observed(&config);
         let (history, key) = (History::default(), HostKey::new([0; 32]));
-        let inputs = Inputs {
-            config: &config, observed: &observed, history: &history, key: &key,
-            engine: Engine::Podman, agent: "/usr/bin/astra-agent", caddy_image: None,
-        };
+        let inputs = inputs(&config, &observed, &history, &key);
         // With nothing committed, what runs is a first deploy that was cut off; and with one instance there is no other.
         if world.committed.is_some() && world.instances > 1 {
             for reach in [Reach::All, Reach::Leftovers] {
@@ -301,12 +309,7 @@ proptest! {
     #[test]
     fn a_deploy_never_stops_what_serves_last(world in world(), of in 1..6u8) {
         let config = world.config();
-        let observed = world.observed(&config);
         let (history, key) = (History::default(), HostKey::new([0; 32]));
-        let inputs = Inputs {
-            config: &config, observed: &observed, history: &history, key: &key,
-            engine: Engine::Podman, agent: "/usr/bin/astra-agent", caddy_image: None,
-        };
         let request = Request { image: image(of), migrate: Wish::Auto, force: false, automatic: false, lenient: false };
         // Rolling with one instance says that it means downtime.
         if world.committed.is_some() && (world.instances > 1 || world.surge) {
@@ -317,7 +320,7 @@ proptest! {
                 *seen = if wanted { (world.committed.unwrap(), true, false, false) } else { (0, false, false, false) };
             }
             let observed = tidy.observed(&config);
-            let inputs = Inputs { observed: &observed, ..inputs };
+            let inputs = inputs(&config, &observed, &history, &key);
             if let Ok(plan) = release::plan(&inputs, &request) {
                 never_dark(&tidy, &observed, &plan.steps)?;
             }

@@ -219,7 +219,7 @@ impl Host {
                 return Err(self.explain(instance, error).await);
             }
             last = match self.ask(instance, ask).await {
-                Ok(()) if unit.active == "active" => {
+                Ok(()) if unit.is_active() => {
                     self.ready.borrow_mut().insert(instance.id, unit);
                     return Ok(Some(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
                 }
@@ -292,7 +292,7 @@ impl Host {
         let Some(was) = self.ready.borrow().get(&instance.id).cloned() else {
             bail!("watching {instance}: it was never ready in this run");
         };
-        if now.restarts > was.restarts || now.active != "active" {
+        if now.restarts > was.restarts || !now.is_active() {
             let error = anyhow!("{instance}: {} while it was watched", died(&now));
             return Err(self.explain(instance, error).await);
         }

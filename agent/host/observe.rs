@@ -17,7 +17,7 @@ use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
     TRIAL_ENV, UNIT_DIR,
 };
-use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen};
+use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -93,13 +93,13 @@ impl Host {
         for (target, answers) in scope.instances.iter().zip(answers) {
             let unit = observed.units.get(&target.unit).cloned().unwrap_or_default();
             let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
-            unknown |= runs.is_none() && is_up(&unit);
-            let runs = runs.filter(|_| is_up(&unit)).map(|s| s.runs.clone());
-            if !is_up(&unit) && is_taken(target) {
+            unknown |= runs.is_none() && unit.is_up();
+            let runs = runs.filter(|_| unit.is_up()).map(|s| s.runs.clone());
+            if !unit.is_up() && is_taken(target) {
                 observed.taken.insert(target.id);
             }
             // Whoever else has its port does not make it ready.
-            let ready = answers && unit.active == "active";
+            let ready = answers && unit.is_active();
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
         Ok(unknown)
@@ -219,7 +219,7 @@ impl Host {
         let seen: BTreeMap<InstanceId, Seen> = observed
             .instances
             .iter()
-            .filter(|(_, i)| i.unit.active == "active")
+            .filter(|(_, i)| i.unit.is_active())
             .filter_map(|(id, i)| {
                 let invocation = i.unit.invocation.clone();
                 Some((*id, Seen { invocation, runs: i.runs.clone()? }))
@@ -241,8 +241,4 @@ fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
 fn is_taken(target: &Target) -> bool {
     let own = *target.upstream.ip();
     is_busy(own, target.upstream.port()) || is_busy(Ipv4Addr::LOCALHOST, target.upstream.port())
-}
-
-fn is_up(unit: &UnitSeen) -> bool {
-    !matches!(unit.active.as_str(), "" | "inactive" | "failed")
 }

@@ -149,10 +149,7 @@ impl Host {
     /// Run the migration unit to its end. One that a cut-off run left behind ends first: never two at once.
     async fn migrate(&self, deadline: Duration) -> Result<Option<String>> {
         let begun = tokio::time::Instant::now();
-        while matches!(
-            self.systemd.unit(MIGRATE_UNIT).await?.active.as_str(),
-            "active" | "activating" | "deactivating"
-        ) {
+        while self.systemd.unit(MIGRATE_UNIT).await?.is_up() {
             if begun.elapsed() > deadline {
                 return Err(anyhow!("not within {deadline:?}")
                     .context(HostFault("waiting for an earlier migration to end")));

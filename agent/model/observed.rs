@@ -75,6 +75,17 @@ pub struct UnitSeen {
     pub need_reload: bool,
 }
 
+impl UnitSeen {
+    pub fn is_active(&self) -> bool {
+        self.active == "active"
+    }
+
+    /// Something of it may run: it starts, runs or stops.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.active.as_str(), "" | "inactive" | "failed")
+    }
+}
+
 /// One instance: its unit and its container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceSeen {

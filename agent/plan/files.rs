@@ -8,7 +8,7 @@ use crate::model::name::{
     CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, InstanceId, MIGRATE_UNIT,
     RECOVER_UNIT, UNIT_DIR, unit_file,
 };
-use crate::model::observed::{CaddySeen, InstanceSeen, UnitSeen, service_section};
+use crate::model::observed::{CaddySeen, UnitSeen, service_section};
 use crate::model::step::{Content, Step};
 
 use super::{Inputs, caddy, units};
@@ -70,7 +70,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
         steps.push(Step::ReloadUnits);
     }
     let timers = changed.iter().filter_map(|p| p.file_name()?.to_str()).filter(|n| n.ends_with(".timer"));
-    let running = |unit: &str| observed.units.get(unit).is_some_and(|u| u.active == "active");
+    let running = |unit: &str| observed.units.get(unit).is_some_and(UnitSeen::is_active);
     steps.extend(timers.filter(|t| running(t)).map(|t| Step::RestartUnit { unit: t.to_owned() }));
     steps
 }
@@ -143,8 +143,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
 
 /// Where each instance listens that Caddy is to know: the wanted ones, the spare, and what still runs beyond them.
 fn listens(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
-    let is_up = |seen: &InstanceSeen| !matches!(seen.unit.active.as_str(), "" | "inactive" | "failed");
-    let surplus = inputs.observed.instances.iter().filter(|(_, seen)| is_up(seen)).map(|(id, _)| *id);
+    let surplus = inputs.observed.instances.iter().filter(|(_, seen)| seen.unit.is_up()).map(|(id, _)| *id);
     let mut listens = lasting(inputs);
     listens.extend(surplus.map(|id| (id, inputs.port(id))));
     listens
@@ -191,7 +190,7 @@ fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
 
 /// Caddy and the timers are started. The app's instances are not started here.
 pub fn activation(inputs: &Inputs<'_>) -> Vec<Step> {
-    let active = |unit: &str| inputs.observed.units.get(unit).is_some_and(|u| u.active == "active");
+    let active = |unit: &str| inputs.observed.units.get(unit).is_some_and(UnitSeen::is_active);
     let timers = units::enabled(inputs.config).into_iter().filter(|u| u.ends_with(".timer"));
     let committed = inputs.committed().is_some();
     let units = std::iter::once(CADDY_UNIT.to_owned()).chain(timers.filter(|_| committed));
@@ -258,7 +257,7 @@ fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
         inputs.config.cron_jobs.iter().any(|j| unit == j.name.timer() || unit == j.name.service())
     };
     let over = |unit: &str, seen: &UnitSeen| {
-        seen.active == "failed" || (seen.active == "active" && unit.ends_with(".timer"))
+        seen.active == "failed" || (seen.is_active() && unit.ends_with(".timer"))
     };
     let jobs =
         inputs.observed.units.iter().filter(|(unit, _)| unit.starts_with(CRON_PREFIX) && !wanted(unit));

@@ -95,7 +95,7 @@ fn keep(
     let drained = inputs.observed.markers.contains(&id);
     let on_trial = inputs.observed.trials.contains(&id);
     let runs = seen.and_then(|s| s.runs.as_ref()).map(|r| r.release);
-    let active = seen.is_some_and(|s| s.unit.active == "active");
+    let active = seen.is_some_and(|s| s.unit.is_active());
     // A start that systemd keeps trying is systemd's; it is only taken over when it runs the wrong release.
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
     // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that.
@@ -131,9 +131,7 @@ fn keep(
 fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
-    let is_up =
-        |s: &InstanceSeen| !matches!(s.unit.active.as_str(), "" | "inactive" | "failed") || s.runs.is_some();
-    let up = seen.is_some_and(is_up);
+    let up = seen.is_some_and(|s| s.unit.is_up() || s.runs.is_some());
     let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
     let mut steps = Vec::new();
     if up {

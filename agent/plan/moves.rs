@@ -100,11 +100,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 }
 
 fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {
-    inputs
-        .observed
-        .instances
-        .get(&id)
-        .is_some_and(|seen| matches!(seen.unit.active.as_str(), "active" | "activating"))
+    inputs.observed.instances.get(&id).is_some_and(|seen| seen.unit.is_up())
 }
 
 struct Moves<'a> {

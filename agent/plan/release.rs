@@ -7,7 +7,7 @@ use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
 use crate::model::fingerprint::Fingerprint;
 use crate::model::image::PinnedImage;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
-use crate::model::observed::Running;
+use crate::model::observed::{Running, UnitSeen};
 use crate::model::plan::Plan;
 use crate::model::release::{Candidate, Release};
 use crate::model::secret::Secret;
@@ -304,7 +304,7 @@ fn after(inputs: &Inputs<'_>) -> Vec<Step> {
     if !units.is_empty() {
         steps.push(Step::EnableUnits { units });
     }
-    let active = |unit: &&String| inputs.observed.units.get(*unit).is_some_and(|u| u.active == "active");
+    let active = |unit: &&String| inputs.observed.units.get(*unit).is_some_and(UnitSeen::is_active);
     let timers = wanted.iter().filter(|u| u.ends_with(".timer"));
     steps.extend(timers.filter(|t| !active(t)).map(|t| Step::StartUnit { unit: t.clone() }));
     steps

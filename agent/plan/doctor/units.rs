@@ -122,7 +122,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
                 format!("`systemctl enable {name}`, or `astra-agent reconcile`"),
             ));
         }
-        if name.ends_with(".timer") && unit.active != "active" {
+        if name.ends_with(".timer") && !unit.is_active() {
             let what = format!("{name} is {}: nothing is done when its time comes", word(&unit.active));
             found.push(Finding::problem(check, what, format!("`systemctl start {name}`")));
         }
@@ -142,7 +142,7 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Finding> {
     for (id, seen) in &observed.instances {
         let name = inputs.config.app.name.unit(*id);
         let unit = &seen.unit;
-        let up = !matches!(unit.active.as_str(), "" | "inactive" | "failed");
+        let up = unit.is_up();
         if !wanted.contains(id) {
             if up {
                 let what = format!("{name} runs, and agent.toml wants {} instances", wanted.len());
