@@ -121,7 +121,7 @@ fn fuzz(name: &str) {
             }
         }
     }
-    println!("{name}: {tried} inputs, FUZZ_SEED={seed}");
+    println!("| {name} | {tried} inputs | FUZZ_SEED={seed} |");
 }
 
 macro_rules! targets {

@@ -61,15 +61,27 @@ impl Tally {
         self.cuts.push(cut);
     }
 
-    fn row(&self, what: &str) -> String {
-        let undone = self.cuts.iter().filter(|cut| cut.from == cut.to).count();
-        let committed = self.cuts.len() - undone;
-        let slowest = self.cuts.iter().map(|cut| cut.seconds).fold(0.0, f64::max);
-        let kills = self.cuts.len();
-        format!(
-            "| {what} | {kills} kills: {undone} undone, {committed} committed | 0 violations | whole after {slowest:.1} s at most |"
-        )
+    /// Rows of a table: all cuts, then those at each crash point.
+    fn rows(&self, what: &str) -> String {
+        let mut points: BTreeMap<u32, Vec<&Cut>> = BTreeMap::new();
+        for cut in &self.cuts {
+            let point = cut.at.strip_prefix("at C").and_then(|at| at.split(',').next()?.parse().ok());
+            point.into_iter().for_each(|point| points.entry(point).or_default().push(cut));
+        }
+        let all = iter::once(row(what, &self.cuts.iter().collect::<Vec<_>>()));
+        let each = points.iter().map(|(point, cuts)| row(&format!("C{point}"), cuts));
+        all.chain(each).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// One row of the table; a violation would have ended the test.
+fn row(what: &str, cuts: &[&Cut]) -> String {
+    let undone = cuts.iter().filter(|cut| cut.from == cut.to).count();
+    let (kills, committed) = (cuts.len(), cuts.len() - undone);
+    let slowest = cuts.iter().map(|cut| cut.seconds).fold(0.0, f64::max);
+    format!(
+        "| {what} | {kills} kills: {undone} undone, {committed} committed | 0 violations | whole after {slowest:.1} s at most |"
+    )
 }
 
 /// Starts a verb, kills its main process after `moment`, and tells when; `None`: it had ended before.
@@ -202,8 +214,8 @@ fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
     }
     // Nobody may have noticed any of it.
     let report = load.stop();
-    println!("{}", tally.row(&format!("blind, seed {seed}")));
-    println!("| traffic meanwhile | {} requests | {} failed |", report.total, report.failed);
+    println!("{}", tally.rows(&format!("blind, seed {seed}")));
+    println!("| traffic meanwhile | {} requests | {} failed | |", report.total, report.failed);
     assert_eq!(report.failed, 0, "{report:#?}");
     host.sh("flock --nonblock /run/astra/run.lock true").ok();
 }
@@ -302,7 +314,9 @@ fn crash_point(line: &str, before: bool) -> &'static str {
 fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
     let mut dying = Dying::new("steps");
     dying.host.tag("latest", "v2");
-    let commit = dying.plan().iter().position(|line| line.starts_with("commit")).unwrap();
+    let plan = dying.plan();
+    let at = |word| plan.iter().position(|line| line.starts_with(word)).unwrap();
+    let (migrate, commit) = (at("migrate"), at("commit"));
     // Up to the commit point everything is taken back, so each time it is the first deploy of v2.
     for (step, moment) in (0..=commit).flat_map(|step| [(step, "before"), (step, "after")]) {
         if (step, moment) == (commit, "after") {
@@ -316,9 +330,7 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         dying.host.sh(&format!("! podman image exists {image} || podman image rm --force {image}")).ok();
         let line = dying.plan().remove(step);
         // A migration that is no longer looked at only takes time.
-        let migrates =
-            crash_point(&line, true) < "C9" || line.starts_with("migrate") || line.starts_with("pull");
-        let words = if migrates { "deploy" } else { "deploy --no-migrate" };
+        let words = if step <= migrate { "deploy" } else { "deploy --no-migrate" };
         dying.dies(crash_point(&line, moment == "before"), words, &format!("{moment}:{line}"), "v1");
     }
     // From there on everything is kept.
@@ -330,7 +342,7 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         let point = if line.starts_with("commit") { "commit" } else { line.as_str() };
         dying.dies("C16", "deploy --force --no-migrate", &format!("{moment}:{point}"), next);
     }
-    println!("{}", dying.tally.row("every step, before and after"));
+    println!("{}", dying.tally.rows("every step, before and after"));
 }
 
 #[test]
@@ -418,5 +430,5 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         assert_eq!(restored.version, serves);
         dying.count(deploy, format!("at C10, {moment} s into the start"), restored);
     }
-    println!("{}", dying.tally.row("within steps, on the way back, in recover"));
+    println!("{}", dying.tally.rows("within steps, on the way back, in recover"));
 }
