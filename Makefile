@@ -51,6 +51,8 @@ host-test:
 	tests/host/build
 	cargo build --example load
 	cargo $(run) --test host
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 tests/campaign/cuts
 endif
 
 demo: needs

@@ -25,6 +25,7 @@ pub mod perform;
 pub mod probe;
 pub mod registry;
 pub mod signals;
+pub mod store;
 pub mod systemd;
 pub mod timer;
 pub mod transient;

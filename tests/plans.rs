@@ -19,6 +19,7 @@ use astra_agent::model::observed::{
 use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
 use astra_agent::model::release::Release;
+use astra_agent::model::step::Step;
 use astra_agent::plan::instances::{self, Reach};
 use astra_agent::plan::migrations::Wish;
 use astra_agent::plan::release::{self, Refusal, Request};
@@ -279,4 +280,24 @@ fn every_instance_is_drained_before_it_is_touched() {
         assert!(order.iter().all(|(drain, start)| drain.is_some() && drain < start), "{lines:#?}");
         assert!(at("commit") > at("try release 2 in astra-app@2"));
     }
+}
+
+#[test]
+fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
+    let mut world = World::serving("");
+    let known = [image(2)].into();
+    world.observed.images.push(ImageSeen { id: "id2".into(), repo_digests: known, created: 0 });
+    let fetches = |world: &World, number| {
+        let plan = world.plan(number).unwrap();
+        let at = |step: fn(&Step) -> bool| plan.steps.iter().position(step);
+        (at(|s| matches!(s, Step::Pull { .. })), at(|s| matches!(s, Step::FlushImages)) < plan.commit)
+    };
+    assert_eq!(fetches(&world, 2), (None, true), "its flush may have been cut off");
+    world.observed.store_suspect = true;
+    assert_eq!(fetches(&world, 2), (Some(0), true));
+    // What was committed was on the disk by then; pulled once more, it has to get there again.
+    world.commit(Verb::Deploy, 2);
+    assert_eq!(fetches(&world, 1).0, None);
+    world.observed.images.clear();
+    assert_eq!(fetches(&world, 1), (Some(0), true));
 }

@@ -10,6 +10,7 @@ use crate::config::CaddyImage;
 use crate::model::digest::Digest;
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::release::Release;
+use crate::model::step::Step;
 use crate::plan::release::Request;
 
 /// A registry answers a HEAD in milliseconds; the rest is for retries.
@@ -116,9 +117,10 @@ impl Foreman<'_> {
             CaddyImage::Tracked(tracked) => self.resolve(tracked).await?,
         };
         let engine = self.host.engine.as_ref().context("the container engine does not answer")?;
-        if !engine.has_image(&image).await? {
+        if self.host.store_is_suspect()? || !engine.has_image(&image).await? {
             (self.watch)(&Event::Note(&format!("pulling {image}")));
-            self.host.perform(&crate::model::step::Step::Pull { image: image.clone() }).await?;
+            self.host.perform(&Step::Pull { image: image.clone() }).await?;
+            self.host.perform(&Step::FlushImages).await?;
         }
         Ok(image)
     }

@@ -15,7 +15,7 @@ use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
-    TRIAL_ENV, UNIT_DIR,
+    STATE, TRIAL_ENV, UNIT_DIR,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running};
 use crate::model::secret::Secret;
@@ -146,7 +146,8 @@ impl Host {
             observed.trials.extend(trial.and_then(number));
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
-        observed.leftovers = self.files.leftovers([ETC, RUN, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
+        observed.store_suspect = self.store_is_suspect()?;
+        observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
         Ok(())
     }
 

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::time::timeout;
 
 use super::Host;
 use crate::model::envfile::EnvFile;
-use crate::model::image::PinnedImage;
 use crate::model::name::{CADDY_UNIT, EnvKey, MIGRATE_UNIT};
 use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
@@ -18,10 +16,6 @@ use crate::model::step::Step;
 
 /// One act of systemd that waits for nothing of the app's.
 const UNIT_JOB: Duration = Duration::from_secs(120);
-/// A pull in which nothing moves for that long is stuck.
-const PULL_STALLS: Duration = Duration::from_secs(60);
-const PULL_TOTAL: Duration = Duration::from_secs(30 * 60);
-const FLUSH: Duration = Duration::from_secs(300);
 
 impl Host {
     /// Do `step`. `Ok` may carry something worth telling.
@@ -81,7 +75,7 @@ impl Host {
         }
     }
 
-    fn engine(&self) -> Result<&super::engine::EngineClient> {
+    pub(super) fn engine(&self) -> Result<&super::engine::EngineClient> {
         self.engine.as_ref().context("the container engine does not answer")
     }
 
@@ -111,39 +105,6 @@ impl Host {
             Some(seen) => self.files.write_atomic(&copy, &seen.bytes, seen.mode),
             None => Ok(()),
         }
-    }
-
-    /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
-    async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
-        let engine = self.engine()?;
-        let login = self.registry.credentials_for(&image.repository)?;
-        let tell = |what: String| (self.detail)(&what);
-        engine.pull(image, login.as_ref(), PULL_STALLS, PULL_TOTAL, tell).await?;
-        if !engine.has_image(image).await? {
-            bail!("verifying {image}: the engine pulled something, but does not know it by this digest");
-        }
-        let flush = self.begin_flush().await?;
-        self.flush.replace(Some(flush));
-        Ok(None)
-    }
-
-    async fn begin_flush(&self) -> Result<tokio::task::JoinHandle<Result<()>>> {
-        let store = self.engine()?.image_store_path().await?;
-        let files = self.files.clone();
-        Ok(tokio::task::spawn_blocking(move || files.sync_fs(&store)))
-    }
-
-    async fn flush_images(&self) -> Result<()> {
-        let begun = self.flush.take();
-        let flush = match begun {
-            Some(flush) => flush,
-            // Pulled by a run that was cut off before it could wait for the disk.
-            None => self.begin_flush().await?,
-        };
-        (self.detail)("waiting for the disk");
-        timeout(FLUSH, flush)
-            .await
-            .with_context(|| format!("flushing the image store: not within {FLUSH:?}"))??
     }
 
     /// Run the migration unit to its end. One that a cut-off run left behind ends first: never two at once.

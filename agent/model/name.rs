@@ -16,6 +16,9 @@ pub const LOCK: &str = "/run/astra/run.lock";
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
 pub const STATE: &str = "/var/lib/astra-agent";
 pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
+/// Both are there while an image is pulled that is not yet on the disk; only the first outlives a power cut.
+pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";
+pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";

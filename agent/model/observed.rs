@@ -30,6 +30,8 @@ pub struct Observed {
     pub trial_env: bool,
     /// Those of the directories the agent needs that are there.
     pub dirs: BTreeSet<PathBuf>,
+    /// The power went before what was pulled was on the disk: images that were never committed may be damaged.
+    pub store_suspect: bool,
     /// Left-over temporary files of cut-off atomic writes.
     pub leftovers: Vec<PathBuf>,
     /// Local images of the app's repository.

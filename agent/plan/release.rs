@@ -193,17 +193,21 @@ fn build(
 ) -> Plan {
     let mut steps = Vec::new();
     let image = &candidate.release.image;
-    let local = inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
+    let committed_once = inputs.history.ever_committed.contains(&image.digest);
+    // What was committed is on the disk; anything else may be a ruin.
+    let whole = committed_once || !inputs.observed.store_suspect;
+    let local = whole && inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
     // The way back does without an engine that answers nobody: systemd starts what is in the store, and a start
     // without its image is taken back like any other that fails.
     let blind = request.lenient && inputs.observed.engine.is_none();
-    if !blind && (!local || unchecked(inputs, request)) {
+    let pulls = !blind && (!local || unchecked(inputs, request));
+    if pulls {
         steps.push(Step::Pull { image: image.clone() });
     }
     steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });
     steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
     steps.extend(roll(inputs, &candidate));
-    if !inputs.history.ever_committed.contains(&image.digest) {
+    if pulls || !committed_once {
         steps.push(Step::FlushImages);
     }
     let commit = steps.len();

@@ -5,7 +5,8 @@ shopt -s inherit_errexit
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 project=$(realpath "$here/../..")
 target=$(realpath -m "${CARGO_TARGET_DIR:-$project/target}")
-campaign=$target/campaign
+# Where results are kept, and a binary that is measured instead of what is committed.
+campaign=${CAMPAIGN_DIR:-$target/campaign}
 agent=$campaign/astra-agent
 host=$project/tests/host/host
 site='install -d -m 0700 /etc/astra /etc/astra/agent.d; cat >/etc/astra/agent.toml' site_config=$project/tests/host/agent.toml
@@ -16,10 +17,18 @@ die() { echo "campaign: $*" >&2; exit 1; }
 say() { echo "campaign: $*" >&2; }
 [[ $(id -u) = 0 ]] || die "needs root (containers, mounts): run it with sudo"
 
+need() { # COMMAND PACKAGE
+	command -v "$1" >/dev/null && return
+	{ apt-get -q update && apt-get -q install -y --no-install-recommends "$2"; } >&2 || die "needs $1: cannot install $2"
+}
+
 # One campaign measures one agent. Building it starts a campaign; `run new` ends it.
 prepare() {
 	mkdir -p "$campaign"
-	if [[ ! -e $agent ]]; then
+	if [[ ${CAMPAIGN_AGENT-} ]]; then
+		install -m 0755 "$CAMPAIGN_AGENT" "$agent"
+		echo "${CAMPAIGN_AGENT##*/target/}" >"$campaign/commit"
+	elif [[ ! -e $agent ]]; then
 		say "building the agent as it is committed"
 		rm -rf "$campaign/src"
 		mkdir "$campaign/src"
@@ -63,11 +72,11 @@ finish() {
 trap finish EXIT
 trap 'say "stopped by a signal"; exit 130' INT TERM HUP
 
-boot() { # NAME: a fresh host, which in_host and start_load mean from now on
+boot() { # NAME OPTIONS...: a fresh host, which in_host and start_load mean from now on
 	[[ ! $name ]] || "$host" off "$name"
 	name=$1
 	"$host" off "$name"
-	"$host" boot "$name" --keep --bin "$agent" >/dev/null
+	"$host" boot "$name" --keep --bin "$agent" "${@:2}" >/dev/null || return
 	[[ -e $campaign/versions.json ]] || in_host 'jq -n \
 		--arg debian "$(. /etc/os-release; echo "$VERSION")" \
 		--arg systemd "$(systemctl --version | sed -n "1s/systemd \([0-9]*\).*/\1/p")" \

@@ -10,7 +10,6 @@ mod deploy;
 mod digests;
 mod doctor;
 mod envs;
-#[cfg(feature = "campaign")]
 mod faults;
 mod harness;
 mod install;

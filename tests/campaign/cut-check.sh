@@ -1,13 +1,13 @@
-# Runs in the machine after a power cut: is the host what it promises to be?
-# Each `broken:` line is a violation.
+# Runs on the host after a power cut: is it what it promises to be? Each
+# `broken:` line is a violation.
 exec 2>&1
 broken() { echo "broken: $*"; }
 check() { "${@:2}" >/dev/null 2>&1 || broken "$1"; }
 begun=$SECONDS
 ready() { curl -sf -m 10 -o /dev/null localhost:8001/readyz && curl -sf -m 10 -o /dev/null localhost:8002/readyz && curl -sf -m 10 -o /dev/null localhost/readyz; }
-until ready || ((SECONDS - begun > 240)); do sleep 0.5; done
+until ready || ((SECONDS - begun > 60)); do sleep 0.2; done
 echo "ready: $((SECONDS - begun))"
-until ! systemctl is-active -q astra-agent-recover.service || ((SECONDS - begun > 300)); do sleep 0.5; done
+until ! systemctl is-active -q astra-agent-recover.service || ((SECONDS - begun > 90)); do sleep 0.2; done
 
 check 'does not serve' ready
 one=$(curl -s -m 10 localhost:8001/version) two=$(curl -s -m 10 localhost:8002/version)
@@ -37,5 +37,4 @@ echo "serves: $one"
 # And the next command works.
 astra-agent deploy || broken "the next deploy ends with $?"
 [[ $(curl -s -m 10 localhost:8001/version)$(curl -s -m 10 localhost:8002/version) = v2*v2* ]] || broken 'the next deploy does not lead to v2'
-echo 'job: ok'
-systemctl poweroff -ff
+echo 'checked: all'
