@@ -14,7 +14,7 @@ use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
 use astra_agent::model::name::InstanceId;
 use astra_agent::model::observed::{
-    CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, UnitSeen,
+    CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
 };
 use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
@@ -300,4 +300,14 @@ fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
     assert_eq!(fetches(&world, 1).0, None);
     world.observed.images.clear();
     assert_eq!(fetches(&world, 1), (Some(0), true));
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_container_goes() {
+    let mut world = World::serving("");
+    let stray = Stray { id: "8fff".into(), name: "astra-migrate".into() };
+    world.observed.strays.push(stray.clone());
+    let history = world.history();
+    let steps = prune::housekeeping(&world.inputs(&history));
+    assert!(steps.contains(&Step::RemoveContainer { container: stray }), "{steps:?}");
 }

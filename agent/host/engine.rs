@@ -16,7 +16,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 mod answers;
-mod logs;
 mod pull;
 
 use super::http::{Answer, Ask, Http};
@@ -31,8 +30,6 @@ pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 const LOOK: Duration = Duration::from_secs(15);
 /// Removing a container or a large image.
 const REMOVE: Duration = Duration::from_secs(120);
-/// What stopping takes beyond the container's own time.
-const STOP_MARGIN: Duration = Duration::from_secs(30);
 /// Longest answer.
 const CAP: usize = 32 << 20;
 
@@ -55,19 +52,6 @@ pub struct ContainerSeen {
     pub state: String,
     pub labels: BTreeMap<String, String>,
     pub image_id: String,
-}
-
-/// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerExit {
-    pub state: String,
-    pub running: bool,
-    /// Exit code of its last run; 0 while it has not ended.
-    pub code: i64,
-    /// The kernel killed it for its memory limit.
-    pub oom_killed: bool,
-    /// What the engine says went wrong; mostly empty.
-    pub error: String,
 }
 
 impl EngineClient {
@@ -153,51 +137,12 @@ impl EngineClient {
         Ok(listed.into_iter().map(seen).collect())
     }
 
-    /// Removes a container by id or name; `force` kills it first. One that is gone already is fine.
-    pub async fn remove_container(&self, id: &str, force: bool) -> Result<()> {
-        let force = if force { "true" } else { "false" };
+    /// Removes a container, by id, that does not run. One that is gone already is fine.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
         let path = format!("/containers/{id}");
-        let sent = self.send(Method::DELETE, &path, &[("force", force)], REMOVE).await;
+        let sent = self.send(Method::DELETE, &path, &[("force", "false")], REMOVE).await;
         // 409: someone else is removing it.
         ok(sent, &[404, 409]).with_context(|| format!("removing the container {id}"))
-    }
-
-    /// Stops a container: SIGTERM, and SIGKILL after `patience`. One that is stopped or gone is fine.
-    pub async fn stop_container(&self, id: &str, patience: Duration) -> Result<()> {
-        let (path, seconds) = (format!("/containers/{id}/stop"), patience.as_secs().to_string());
-        let sent = self.send(Method::POST, &path, &[("t", &seconds)], patience + STOP_MARGIN).await;
-        ok(sent, &[304, 404]).with_context(|| format!("stopping the container {id}"))
-    }
-
-    /// The last `lines` lines that a container wrote to both streams, interleaved as the engine read them; empty
-    /// where it is gone.
-    pub async fn logs_tail(&self, name: &str, lines: usize) -> Result<Vec<String>> {
-        let (path, lines) = (format!("/containers/{name}/logs"), lines.to_string());
-        let query = [("stdout", "true"), ("stderr", "true"), ("tail", lines.as_str())];
-        let sent = self.send(Method::GET, &path, &query, LOOK).await;
-        let answer = sent.with_context(|| format!("reading the log of {name}"))?;
-        match answer.status {
-            200 => Ok(logs::lines(&answer.body)),
-            404 => Ok(Vec::new()),
-            _ => Err(refusal(&answer)).with_context(|| format!("reading the log of {name}")),
-        }
-    }
-
-    /// How a container ended, or that it runs; `None` where there is none of that name.
-    pub async fn container_exit(&self, name: &str) -> Result<Option<ContainerExit>> {
-        let doing = || format!("asking how {name} ended");
-        let sent = self.send(Method::GET, &format!("/containers/{name}/json"), &[], LOOK).await;
-        let Some(container) = found(sent).with_context(doing)? else { return Ok(None) };
-        let state = container.get("State").with_context(doing)?;
-        let text = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let truth = |key: &str| state.get(key).and_then(Value::as_bool).unwrap_or_default();
-        Ok(Some(ContainerExit {
-            state: text("Status"),
-            running: truth("Running"),
-            code: state.get("ExitCode").and_then(Value::as_i64).unwrap_or_default(),
-            oom_killed: truth("OOMKilled"),
-            error: text("Error"),
-        }))
     }
 
     /// The local images that were pulled from `repository`, whatever else they are called.

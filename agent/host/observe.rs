@@ -11,13 +11,16 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::Host;
+use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
     STATE, TRIAL_ENV, UNIT_DIR,
 };
-use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running};
+use crate::model::observed::{
+    CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
+};
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -196,6 +199,18 @@ impl Host {
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
         (observed.images, observed.free_bytes) = images.unwrap_or_default();
         let Ok(containers) = containers else { return };
+        let unit_of = |name: &str| {
+            let instance = scope.instances.iter().find(|t| t.container == name);
+            instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
+        };
+        let idle = |c: &&ContainerSeen| {
+            c.state != "running" && !observed.units.get(&unit_of(&c.name)).is_some_and(UnitSeen::is_up)
+        };
+        observed.strays = containers
+            .iter()
+            .filter(idle)
+            .map(|c| Stray { id: c.id.clone(), name: c.name.clone() })
+            .collect();
         for target in &scope.instances {
             let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
             let runs = found.and_then(|c| {

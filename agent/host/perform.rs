@@ -69,6 +69,9 @@ impl Host {
             Step::StopInstance { instance } => self.stop_instance(instance).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
+            Step::RemoveContainer { container } => {
+                self.engine()?.remove_container(&container.id).await.map(|()| None)
+            }
             Step::RemoveImage { image } => {
                 self.engine()?.remove_image(&image.to_string()).await.map(|()| None)
             }

@@ -37,8 +37,6 @@ pub(super) type Properties = HashMap<String, OwnedVariant>;
 /// The service manager behind one bus.
 #[derive(Debug)]
 pub struct Systemd {
-    /// D-Bus address; `None`: the system bus.
-    address: Option<String>,
     calls: Mutex<Option<Connection>>,
     jobs: Mutex<Option<Jobs>>,
 }
@@ -46,17 +44,7 @@ pub struct Systemd {
 impl Systemd {
     /// The system bus. Fails where it does not take us within 10 s.
     pub async fn connect() -> Result<Self> {
-        Self::new(None).await
-    }
-
-    /// The bus at a D-Bus address, e.g. `unix:path=/run/dbus/system_bus_socket` (D-Bus specification,
-    /// "Server Addresses").
-    pub async fn connect_to(address: &str) -> Result<Self> {
-        Self::new(Some(address.to_owned())).await
-    }
-
-    async fn new(address: Option<String>) -> Result<Self> {
-        let new = Self { address, calls: Mutex::default(), jobs: Mutex::default() };
+        let new = Self { calls: Mutex::default(), jobs: Mutex::default() };
         let _ = new.connection().await.map_err(|error| {
             anyhow!("connecting to systemd over D-Bus: {error}\n  hint: look at `systemctl status dbus`, restart it")
         })?;
@@ -184,15 +172,6 @@ impl Systemd {
             .with_context(|| format!("sending signal {signal} to {unit}"))
     }
 
-    /// `enabled`, `disabled`, `static`, …; `None` where there is no such unit file.
-    pub async fn unit_file_state(&self, unit: &str) -> Result<Option<String>> {
-        match self.manager("GetUnitFileState", &(unit,)).await {
-            Ok(state) => Ok(Some(state)),
-            Err(error) if is(&error, "NoSuchUnit") || is(&error, "FileNotFound") => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("asking whether {unit} is enabled")),
-        }
-    }
-
     /// Whether the kernel's clock follows a time server (org.freedesktop.timedate1(5), which systemd starts for the
     /// question); `None` where nobody can say.
     pub async fn clock_synchronised(&self) -> Option<bool> {
@@ -270,10 +249,7 @@ impl Systemd {
     /// A new connection of its own. On a bus that has just come back systemd is not there yet, and a call to it
     /// would be lost without a word.
     pub(super) async fn open(&self) -> Result<Connection, zbus::Error> {
-        let builder = match &self.address {
-            None => zbus::connection::Builder::system(),
-            Some(address) => zbus::connection::Builder::address(address.as_str()),
-        };
+        let builder = zbus::connection::Builder::system();
         let connection =
             tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build()).await.unwrap_or_else(
                 |_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())),

@@ -26,7 +26,6 @@ pub const AUTH_FILE: &str = "/etc/astra/auth.json";
 pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
 pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
-pub const CADDY_DATA: &str = "/var/lib/caddy";
 pub const CADDY_SOCKET_DIR: &str = "/run/astra/caddy";
 pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
 /// Port of Caddy's own health routes, one a loopback address 127.0.1.i.
@@ -39,8 +38,6 @@ pub const CRON_PREFIX: &str = "astra-cron-";
 pub const RECOVER_UNIT: &str = "astra-agent-recover.service";
 pub const RECONCILE_TIMER: &str = "astra-agent-reconcile.timer";
 pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
-/// The transient unit that every mutating verb runs in: one name, so a second run is seen at once.
-pub const RUN_UNIT: &str = "astra-agent-run.service";
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

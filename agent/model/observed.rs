@@ -32,6 +32,8 @@ pub struct Observed {
     pub dirs: BTreeSet<PathBuf>,
     /// The power went before what was pulled was on the disk: images that were never committed may be damaged.
     pub store_suspect: bool,
+    /// Containers of ours that do not run, while their unit does not either: a power cut leaves them behind.
+    pub strays: Vec<Stray>,
     /// Left-over temporary files of cut-off atomic writes.
     pub leftovers: Vec<PathBuf>,
     /// Local images of the app's repository.
@@ -106,6 +108,14 @@ pub struct Running {
     /// Where it listens on this host.
     #[serde(default)]
     pub port: Option<u16>,
+}
+
+/// A container that nobody will ask for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The engine's own: its unit may make another one of the same name meanwhile.
+    pub id: String,
+    pub name: String,
 }
 
 /// A local image.

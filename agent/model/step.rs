@@ -11,6 +11,7 @@ use super::envfile::ManagedLines;
 use super::fingerprint::sha256;
 use super::image::PinnedImage;
 use super::name::{EnvKey, InstanceId};
+use super::observed::Stray;
 use super::release::Candidate;
 use super::secret::Secret;
 
@@ -120,6 +121,10 @@ pub enum Step {
         old: Option<ManagedLines>,
         candidate: Candidate,
         env: BTreeMap<EnvKey, Secret>,
+    },
+    /// One that a power cut left behind.
+    RemoveContainer {
+        container: Stray,
     },
     RemoveImage {
         image: PinnedImage,
@@ -239,6 +244,7 @@ impl Step {
             | Self::StopInstance { .. }
             | Self::FlushImages
             | Self::Commit { .. }
+            | Self::RemoveContainer { .. }
             | Self::RemoveImage { .. } => Vec::new(),
         }
     }
@@ -259,7 +265,8 @@ impl Step {
     pub fn is_housekeeping(&self) -> bool {
         matches!(
             self,
-            Self::RemoveImage { .. }
+            Self::RemoveContainer { .. }
+                | Self::RemoveImage { .. }
                 | Self::StartUnit { .. }
                 | Self::EnableUnits { .. }
                 | Self::Drain { .. }
@@ -278,7 +285,7 @@ impl Step {
             Self::Soak { .. } => "soak",
             Self::Rejoin { .. } => "rejoin",
             Self::Commit { .. } => "commit",
-            Self::RemoveImage { .. } => "prune",
+            Self::RemoveContainer { .. } | Self::RemoveImage { .. } => "prune",
             _ => "files",
         }
     }
@@ -339,6 +346,9 @@ impl fmt::Display for Step {
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {
                 write!(f, "commit release {} ({})", release.number, release.image)
+            }
+            Self::RemoveContainer { container } => {
+                write!(f, "remove the left-over container {}", container.name)
             }
             Self::RemoveImage { image } => write!(f, "remove the image {image}"),
         }

@@ -10,9 +10,11 @@ use crate::model::step::{Content, Step};
 use super::Inputs;
 
 /// What follows every run, whatever became of it: `last_app_image` says where a rollback would lead, and
-/// superfluous images go. A failure here is a warning.
+/// left-over containers and superfluous images go. A failure here is a warning.
 pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
     let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
+    let strays = inputs.observed.strays.iter();
+    steps.extend(strays.map(|stray| Step::RemoveContainer { container: stray.clone() }));
     steps.extend(images(inputs));
     steps
 }
