@@ -18,8 +18,10 @@ pub fn run(json: bool) -> Result<u8, Refused> {
     let file = seen.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default();
     let lines = file.check().into_iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason));
     let missing = env::missing(&config, &file).into_iter().filter(|key| !config.env.contains_key(key));
-    let missing =
-        missing.map(|key| format!("{}: {key} is required, but missing, empty or `...`", path.display()));
+    let missing = missing.map(|key| {
+        let what = format!("{}: {key} is required, but missing, empty or `...`", path.display());
+        format!("{what}\n  hint: set it with `astra-agent env set {key}`")
+    });
     let problems: Vec<String> = lines.chain(missing).collect();
     if json {
         out::json(&json!({ "ok": problems.is_empty(), "problems": problems }));
