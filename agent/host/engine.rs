@@ -118,8 +118,13 @@ impl EngineClient {
             image_id: Option<String>,
         }
         let filters = serde_json::json!({ "label": [label] }).to_string();
+        // podman looks into each container for Docker's list, and one that a power cut has damaged fails it.
+        let path = match self.engine {
+            Engine::Podman => "/v4.0.0/libpod/containers/json",
+            Engine::Docker => "/containers/json",
+        };
         let listed: Vec<Listed> = self
-            .get("/containers/json", &[("all", "true"), ("filters", &filters)])
+            .get(path, &[("all", "true"), ("filters", &filters)])
             .await
             .with_context(|| format!("listing the containers with the label {label}"))?;
         let seen = |listed: Listed| ContainerSeen {

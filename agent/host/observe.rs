@@ -195,10 +195,10 @@ impl Host {
     ) {
         let Some(engine) = &self.engine else { return };
         let (version, containers) = tokio::join!(engine.version(), engine.containers("astra.release"));
-        let Ok(version) = version else { return };
+        // Who cannot tell what runs is as good as silent: nobody is restarted for that.
+        let (Ok(version), Ok(containers)) = (version, containers) else { return };
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
         (observed.images, observed.free_bytes) = images.unwrap_or_default();
-        let Ok(containers) = containers else { return };
         let unit_of = |name: &str| {
             let instance = scope.instances.iter().find(|t| t.container == name);
             instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
