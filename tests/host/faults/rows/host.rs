@@ -105,6 +105,18 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F62",
+        what: "podman: a ruined container of ours, as a power cut in a migration leaves it",
+        short: true,
+        before: "podman create -q --name astra-migrate --label astra.release=9 $(image) true
+            layer=$(podman inspect -f '{{.GraphDriver.Data.UpperDir}}' astra-migrate); : >${layer%/diff}/link
+            systemctl show -P InvocationID astra-app@1 astra-app@2 >/root/runs; rm -f /run/astra/seen.json",
+        run: "astra-agent reconcile",
+        says: &["nothing to do"],
+        then: "systemctl show -P InvocationID astra-app@1 astra-app@2 | cmp - /root/runs && astra-agent status",
+        ..ROW
+    },
+    Row {
         id: "F28",
         what: "podman's socket gone",
         short: true,
