@@ -105,8 +105,9 @@ impl EngineClient {
         version.map(str::to_owned).context(doing)
     }
 
-    /// Containers, running or not, that have a label: `astra.release`, or `astra.release=7`.
-    pub async fn containers(&self, label: &str) -> Result<Vec<ContainerSeen>> {
+    /// All containers, running or not; of podman also those that only its store still knows (`storage`), which a
+    /// power cut leaves behind: they have a name, and no label.
+    pub async fn containers(&self) -> Result<Vec<ContainerSeen>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Listed {
@@ -117,16 +118,14 @@ impl EngineClient {
             #[serde(rename = "ImageID")]
             image_id: Option<String>,
         }
-        let filters = serde_json::json!({ "label": [label] }).to_string();
         // podman looks into each container for Docker's list, and one that a power cut has damaged fails it.
-        let path = match self.engine {
-            Engine::Podman => "/v4.0.0/libpod/containers/json",
-            Engine::Docker => "/containers/json",
+        let (path, query) = match self.engine {
+            Engine::Podman => {
+                ("/v4.0.0/libpod/containers/json", [("all", "true"), ("external", "true")].as_slice())
+            }
+            Engine::Docker => ("/containers/json", [("all", "true")].as_slice()),
         };
-        let listed: Vec<Listed> = self
-            .get(path, &[("all", "true"), ("filters", &filters)])
-            .await
-            .with_context(|| format!("listing the containers with the label {label}"))?;
+        let listed: Vec<Listed> = self.get(path, query).await.context("listing the containers")?;
         let seen = |listed: Listed| ContainerSeen {
             id: listed.id,
             // One linked to by others (docker) has a longer name for each; its own has no second slash.

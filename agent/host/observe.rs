@@ -194,7 +194,7 @@ impl Host {
         observed: &mut Observed,
     ) {
         let Some(engine) = &self.engine else { return };
-        let (version, containers) = tokio::join!(engine.version(), engine.containers("astra.release"));
+        let (version, containers) = tokio::join!(engine.version(), engine.containers());
         // Who cannot tell what runs is as good as silent: nobody is restarted for that.
         let (Ok(version), Ok(containers)) = (version, containers) else { return };
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
@@ -204,7 +204,9 @@ impl Host {
             instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
         };
         let idle = |c: &&ContainerSeen| {
-            c.state != "running" && !observed.units.get(&unit_of(&c.name)).is_some_and(UnitSeen::is_up)
+            let unit = observed.units.get(&unit_of(&c.name));
+            let ours = c.labels.contains_key("astra.release") || unit.is_some();
+            ours && c.state != "running" && !unit.is_some_and(UnitSeen::is_up)
         };
         observed.strays = containers
             .iter()
