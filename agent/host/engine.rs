@@ -51,7 +51,6 @@ pub struct ContainerSeen {
     /// The engine's own word: `running`, `exited`, `created`, on podman also `stopped`, `stopping`, …
     pub state: String,
     pub labels: BTreeMap<String, String>,
-    pub image_id: String,
 }
 
 impl EngineClient {
@@ -115,8 +114,6 @@ impl EngineClient {
             names: Option<Vec<String>>,
             state: Option<String>,
             labels: Option<BTreeMap<String, String>>,
-            #[serde(rename = "ImageID")]
-            image_id: Option<String>,
         }
         // podman looks into each container for Docker's list, and one that a power cut has damaged fails it.
         let (path, query) = match self.engine {
@@ -136,7 +133,6 @@ impl EngineClient {
                 .to_owned(),
             state: listed.state.unwrap_or_default(),
             labels: listed.labels.unwrap_or_default(),
-            image_id: listed.image_id.unwrap_or_default(),
         };
         Ok(listed.into_iter().map(seen).collect())
     }
