@@ -179,7 +179,7 @@ impl Host {
             // Both at once, not by turns: one may hold the connection that the other needs.
             let ended = tokio::select! {
                 ended = self.systemd.stop(unit, deadline) => ended,
-                never = self.tell_conmon(unit) => match never {},
+                never = self.insist(unit) => match never {},
             };
             match ended {
                 // A Caddy that systemd restarts wants its instances started (Wants=), whoever stops them.
@@ -189,21 +189,16 @@ impl Host {
         }
     }
 
-    /// systemd's SIGTERM reaches the podman in front of a start, whose last word may make conmon the main process:
-    /// one that nobody told to stop, until TimeoutStopSec kills it.
-    async fn tell_conmon(&self, unit: &str) -> Infallible {
-        let mut told = None;
+    /// A start that is stopped gets one SIGTERM, which may be lost: the podman in front of it takes it and makes conmon
+    /// the main process all the same, or it comes before the app has a handler, and the first process of a container
+    /// has no other way to hear it (pid_namespaces(7)). Nobody is served by a start: it is told until it ends.
+    async fn insist(&self, unit: &str) -> Infallible {
         loop {
-            // The bus may be away: then the stop has its deadline all the same.
-            if let Ok(seen) = self.systemd.unit(unit).await {
-                let told_now = *told.get_or_insert(seen.main_pid);
-                if seen.sub == "stop-sigterm" && seen.main_pid != told_now {
-                    told = Some(seen.main_pid);
-                    // It may have ended by now.
-                    let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
-                }
+            sleep(LOOK * 3).await;
+            // The bus may be away, and the process may have ended by now: then the stop has its deadline all the same.
+            if self.systemd.unit(unit).await.is_ok_and(|seen| seen.sub == "stop-sigterm") {
+                let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
             }
-            sleep(LOOK).await;
         }
     }
 
