@@ -90,6 +90,7 @@ trying() { until_ "[ -e /run/astra/trial-$1.env ]"; }
 migrating() { until_ "podman ps --format '{{.Names}}' | grep -q astra-migrate"; }
 caddy_pid() { podman inspect -f '{{.State.Pid}}' astra-caddy; }
 sql() { runuser -u postgres -- psql -qAt astra -c "$1"; }
+locked() { until_ "sql \"SELECT 'yes' FROM pg_locks WHERE relation = 'django_migrations'::regclass AND mode = 'AccessExclusiveLock' AND granted\" | grep -q yes"; }
 config() { sed -i "$1" /etc/astra/agent.toml; }
 journal() { ls /var/lib/astra-agent/journal/*.jsonl | tail -n 1; }
 image() { awk -F= '/^APP_IMAGE=/ { print $2 }' /etc/astra/astra.env; }

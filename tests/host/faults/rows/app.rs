@@ -126,7 +126,7 @@ pub const ROWS: &[Row] = &[
         before: "systemctl stop astra-caddy
             systemd-run -q --expand-environment=no --unit=squatter perl -MIO::Socket -e \
                 '$s = IO::Socket::INET->new(Listen => 1, LocalAddr => \"0.0.0.0:80\", ReuseAddr => 1) or die; sleep 600'
-            sleep 1",
+            until_ \"ss -Hltn 'sport = :80' | grep -q .\"",
         run: "astra-agent reconcile --wait 60s",
         cure: "systemctl stop squatter",
         code: &[1, 4],
@@ -148,7 +148,7 @@ pub const ROWS: &[Row] = &[
         id: "F72",
         what: "PostgreSQL dies in mid-migration",
         before: "sql 'DROP TABLE IF EXISTS hold'; systemd-run -q --unit=holder bash -c '. /root/words.sh
-            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(60)\"'; sleep 1",
+            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(60)\"'; locked",
         beside: "migrating; sleep 1; pg_ctlcluster 17 main stop -m immediate",
         run: MIGRATE,
         cure: "systemctl stop holder; systemctl restart postgresql; until_ 'pg_isready -q'; sleep 1",
@@ -160,7 +160,7 @@ pub const ROWS: &[Row] = &[
         id: "F73",
         what: "a migration waits for a LOCK TABLE that never ends",
         before: "systemd-run -q --unit=holder bash -c '. /root/words.sh
-            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; sleep 1",
+            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; locked",
         run: MIGRATE,
         cure: "systemctl stop holder; sql 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ $$^BEGIN; LOCK$$'",
         then: "! podman ps -a --format '{{.Names}}' | grep astra-migrate",
@@ -171,7 +171,7 @@ pub const ROWS: &[Row] = &[
         id: "F73b",
         what: "a migration that hangs, and Ctrl-C",
         before: "systemd-run -q --unit=holder bash -c '. /root/words.sh
-            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; sleep 1",
+            sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; locked",
         beside: "migrating; sleep 1; systemctl kill --kill-whom=main -s INT 'astra-agent-deploy-*'",
         run: MIGRATE,
         cure: "systemctl stop holder; sql 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ $$^BEGIN; LOCK$$'",
