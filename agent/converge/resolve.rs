@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use super::{Ask, Event, Foreman, Look, Refused};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
+use crate::model::history::History;
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::release::Release;
 use crate::model::step::Step;
@@ -126,6 +127,19 @@ impl Foreman<'_> {
     }
 }
 
+/// A failure that was not its fault may have held what served before: the database was down, say.
+fn nothing_behind(history: &History) -> String {
+    let held = |release: &&Release| history.held_digest(&release.image.digest).is_some();
+    match history.commits.iter().rev().find(held) {
+        Some(release) => format!(
+            "every earlier release is held: look at `astra-agent status`; `astra-agent rollback --to {0} --force` goes to \
+             release {0} all the same",
+            release.number
+        ),
+        None => "there is no earlier release to roll back to".to_owned(),
+    }
+}
+
 fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
     let history = &look.history;
     let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
@@ -138,7 +152,7 @@ fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
     };
     found.ok_or_else(|| {
         let what = match back {
-            Back::Nearest => "there is no earlier release to roll back to".to_owned(),
+            Back::Nearest => nothing_behind(history),
             Back::Release(number) => format!("no release {number} ever served on this host"),
             Back::Digest(digest) => format!("{digest} never served on this host"),
         };
