@@ -27,20 +27,29 @@ const CHECK_UNIT: &str = "astra-store-check.service";
 impl Host {
     /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
-        let engine = self.engine()?;
         let mended = if self.store_is_suspect()? { Some(self.mend_store(image).await?) } else { None };
         for twin in [UNFLUSHED_NOW, UNFLUSHED] {
             self.files.write_atomic(Path::new(twin), b"", 0o600)?;
         }
+        if let Err(error) = self.fetch(image).await {
+            // Some layers may have come; where they cannot be flushed, the mark stays.
+            let _ = self.flush_images().await;
+            return Err(error);
+        }
+        let flush = self.begin_flush().await?;
+        self.flush.replace(Some(flush));
+        Ok(mended)
+    }
+
+    async fn fetch(&self, image: &PinnedImage) -> Result<()> {
+        let engine = self.engine()?;
         let login = self.registry.credentials_for(&image.repository)?;
         let tell = |what: String| (self.detail)(&what);
         engine.pull(image, login.as_ref(), PULL_STALLS, PULL_TOTAL, tell).await?;
         if !engine.has_image(image).await? {
             bail!("verifying {image}: the engine pulled something, but does not know it by this digest");
         }
-        let flush = self.begin_flush().await?;
-        self.flush.replace(Some(flush));
-        Ok(mended)
+        Ok(())
     }
 
     /// The power went before what was pulled was on the disk.
