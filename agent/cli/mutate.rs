@@ -49,7 +49,12 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let command = format!("astra-agent {}", ask.verb.as_str());
     let hint = "wait for it with `--wait 60s`";
-    let lock = turn::take(&command, &ask.actor, wait, hint, |text| watch(&Event::Note(text))).await?;
+    let lock = tokio::select! {
+        lock = turn::take(&command, &ask.actor, wait, hint, |text| watch(&Event::Note(text))) => lock?,
+        signal = session.host.signals.wait() => {
+            return Err(anyhow!("{signal} while waiting for another run; nothing was touched").into());
+        }
+    };
     failpoint::reach("locked", 0, ask.verb.as_str());
     let foreman = session.foreman(watch)?;
     let mut tries = 1;

@@ -129,8 +129,7 @@ impl Foreman<'_> {
 
 /// A failure that was not its fault may have held what served before: the database was down, say.
 fn nothing_behind(history: &History) -> String {
-    let held = |release: &&Release| history.held_digest(&release.image.digest).is_some();
-    match history.commits.iter().rev().find(held) {
+    match history.earlier().next() {
         Some(release) => format!(
             "every earlier release is held: look at `astra-agent status`; `astra-agent rollback --to {0} --force` goes to \
              release {0} all the same",

@@ -22,6 +22,7 @@ const PULL_TOTAL: Duration = Duration::from_secs(30 * 60);
 const FLUSH: Duration = Duration::from_secs(300);
 /// Every file of every layer is read.
 const CHECK: Duration = Duration::from_secs(15 * 60);
+const CHECK_STOPS: Duration = Duration::from_secs(60);
 const CHECK_UNIT: &str = "astra-store-check.service";
 
 impl Host {
@@ -85,7 +86,7 @@ impl Host {
             stderr: nowhere.as_fd(),
             on_failure: "",
             success_exit: &[],
-            stop_timeout: PULL_STALLS,
+            stop_timeout: CHECK_STOPS,
         };
         let run = run_transient(&self.systemd, check).await?;
         let ended = timeout(CHECK, run.wait()).await;

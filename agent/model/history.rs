@@ -164,14 +164,16 @@ impl History {
         self.commits.last()
     }
 
-    /// What `rollback` goes to: the nearest commit below the current one with another digest, not held.
+    /// The commits below the current one with another digest, held or not, the nearest first.
+    pub fn earlier(&self) -> impl Iterator<Item = &Release> {
+        let mut commits = self.commits.iter().rev();
+        let current = commits.next().map(|current| &current.image.digest);
+        commits.filter(move |r| Some(&r.image.digest) != current)
+    }
+
+    /// What `rollback` goes to: the nearest of the earlier ones that is not held.
     pub fn rollback_target(&self) -> Option<&Release> {
-        let current = self.current()?;
-        self.commits
-            .iter()
-            .rev()
-            .skip(1)
-            .find(|r| r.image.digest != current.image.digest && self.held_digest(&r.image.digest).is_none())
+        self.earlier().find(|r| self.held_digest(&r.image.digest).is_none())
     }
 
     /// For automatic runs: a digest is held whatever it ran with.
