@@ -52,7 +52,11 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let lock = tokio::select! {
         lock = turn::take(&command, &ask.actor, wait, hint, |text| watch(&Event::Note(text))) => lock?,
         signal = session.host.signals.wait() => {
-            return Err(anyhow!("{signal} while waiting for another run; nothing was touched").into());
+            let error = anyhow!(
+                "{signal} while waiting for another run; nothing was touched\n  hint: the other run goes on; \
+                 `astra-agent history` tells how it ends"
+            );
+            return Err(error.into());
         }
     };
     failpoint::reach("locked", 0, ask.verb.as_str());

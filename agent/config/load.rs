@@ -62,7 +62,10 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
 }
 
 fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {
-    let unreadable = |error: std::io::Error| file_error(dir, format!("reading the directory: {error}"));
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => forbidden(dir, &format!("reading the directory: {error}")),
+        _ => file_error(dir, format!("reading the directory: {error}")),
+    };
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,6 +91,9 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
             error.help.push("write it: `[app]` with `image = \"REGISTRY/NAME:TAG\"` is enough".to_owned());
             error
         }
+        std::io::ErrorKind::PermissionDenied => {
+            forbidden(path, &format!("reading the configuration: {error}"))
+        }
         _ => odd(path, &format!("reading the configuration: {error}")),
     };
     // A FIFO would be waited for, for ever.
@@ -105,6 +111,13 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
         let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
         odd(path, &format!("line {line} is not valid UTF-8"))
     })
+}
+
+/// Only root may look there.
+fn forbidden(path: &Path, message: &str) -> Box<ConfigError> {
+    let mut error = file_error(path, message.to_owned());
+    error.help.push("it is root's: run this with sudo".to_owned());
+    error
 }
 
 /// Something stands where the config should.
