@@ -148,25 +148,27 @@ impl Generator {
         lock(&self.report)
     }
 
-    async fn request(self: Arc<Self>, number: u64) {
+    /// Timed from when it was due: a generator that is starved sends late, and must not hide it.
+    async fn request(self: Arc<Self>, number: u64, due: Instant) {
         let kind = Kind::of(number);
-        let begun = Instant::now();
+        let late = due.elapsed();
         let result = match timeout(LIMIT, self.exchange(kind, number)).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer in {LIMIT:?}").into()),
         };
         if let Some(latencies) = self.latencies.get(kind as usize) {
-            lock(latencies).push(begun.elapsed());
+            lock(latencies).push(due.elapsed());
         }
-        self.count(kind, begun, result);
+        self.count(kind, due, late, result);
     }
 
-    fn count(&self, kind: Kind, begun: Instant, result: Fallible<String>) {
+    fn count(&self, kind: Kind, due: Instant, late: Duration, result: Fallible<String>) {
         let at = self.at();
-        let second = begun.duration_since(self.start).as_secs() as usize;
+        let second = due.duration_since(self.start).as_secs() as usize;
         let mut report = self.report();
         let report = &mut *report;
         report.total += 1;
+        report.latest_ms = report.latest_ms.max(milliseconds(late));
         if report.timeline.len() <= second {
             report.timeline.resize(second + 1, report::Second::default());
         }
@@ -280,7 +282,7 @@ impl Generator {
             let quantile = |q: usize| {
                 let latency =
                     latencies.get((latencies.len() * q / 100).min(latencies.len().saturating_sub(1)));
-                latency.map_or(0.0, |l| round(l.as_secs_f64() * 1000.0))
+                latency.copied().map_or(0.0, milliseconds)
             };
             let count = report.kinds.entry(kind.name().into()).or_default();
             (count.p50_ms, count.p99_ms, count.max_ms) = (quantile(50), quantile(99), quantile(100));
@@ -301,6 +303,10 @@ fn note(errors: &mut Vec<Event>, at: f64, error: String) {
 
 fn round(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    round(duration.as_secs_f64() * 1000.0)
 }
 
 fn first_word(text: &str) -> String {
@@ -342,10 +348,10 @@ async fn main() -> Fallible<()> {
         }
         while requests.try_join_next().is_some() {}
         if requests.len() < MOST_UNDER_WAY {
-            requests.spawn(Arc::clone(&generator).request(number));
+            requests.spawn(Arc::clone(&generator).request(number, due));
         } else {
             let error = format!("{MOST_UNDER_WAY} requests are under way");
-            generator.count(Kind::of(number), Instant::now(), Err(error.into()));
+            generator.count(Kind::of(number), due, due.elapsed(), Err(error.into()));
         }
     }
     let seconds = generator.at();
@@ -354,6 +360,7 @@ async fn main() -> Fallible<()> {
     websockets.join_all().await;
 
     let mut report = generator.finish();
+    report.asked = generator.args.rate.into();
     report.seconds = seconds;
     report.rate = round(report.total as f64 / seconds);
     println!("{}", serde_json::to_string_pretty(&report)?);

@@ -9,8 +9,12 @@ pub struct Report {
     /// When it began, in seconds since 1970.
     pub began: f64,
     pub seconds: f64,
+    /// Requests a second that were to be sent.
+    pub asked: f64,
     /// Requests a second that were really sent.
     pub rate: f64,
+    /// By how much the latest of them was sent after it was due.
+    pub latest_ms: f64,
     pub total: usize,
     pub failed: usize,
     /// By kind: get, post, slow_get, slow_post, sse.
@@ -18,7 +22,7 @@ pub struct Report {
     /// How often each version of the app answered a plain GET.
     pub versions: BTreeMap<String, usize>,
     pub websockets: WebSockets,
-    /// Second by second, by when a request was sent.
+    /// Second by second, by when a request was due.
     pub timeline: Vec<Second>,
 }
 
@@ -32,6 +36,7 @@ pub struct Second {
 pub struct Kind {
     pub total: usize,
     pub failed: usize,
+    /// From when a request was due to the end of its answer, or to its failure.
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
