@@ -22,6 +22,8 @@ pub struct Held {
     pub release: Release,
     pub run: RunId,
     pub reason: String,
+    /// Only with what it ran with: the image itself served at that time, with another environment.
+    pub exactly: bool,
 }
 
 /// All that earlier runs say about the next one.
@@ -72,6 +74,22 @@ impl RunRecord {
         })
     }
 
+    /// The release failed, whatever came of the way back.
+    fn blamed(&self) -> bool {
+        let outcome = self.closed().map(|(outcome, ..)| outcome);
+        let named = Outcome::Undone { blame: Blame::Release };
+        let failed = |s: &Stamped| matches!(s.entry, Entry::Failed { blame: Blame::Release, .. });
+        outcome == Some(named)
+            || outcome == Some(Outcome::Failed { blame: Blame::Release })
+            || outcome.is_some() && self.entries.iter().any(failed)
+    }
+
+    /// Nothing had to be done, and that was worth a run: it follows the tag again, or no longer.
+    fn is_empty(&self) -> bool {
+        let first = self.entries.first().map(|s| &s.entry);
+        matches!(first, Some(Entry::Opened { plan, .. }) if plan.is_empty())
+    }
+
     /// The release whose commit was about to happen.
     pub fn intended(&self) -> Option<u64> {
         self.entries.iter().find_map(|s| match &s.entry {
@@ -114,38 +132,32 @@ impl History {
             self.pinned = opened.pins;
             return;
         }
-        // A plain deploy that found nothing to do follows the tag again, too.
-        if opened.verb == Verb::Deploy && matches!(run.closed(), Some((Outcome::Converged, _, _))) {
+        if run.is_empty() && matches!(run.closed(), Some((Outcome::Converged, ..))) {
             self.pinned = opened.pins;
         }
         // The very first release is never held: there is nothing to go back to, and install tries again.
-        let blamed = matches!(
-            run.closed(),
-            Some((
-                Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release },
-                _,
-                _
-            ))
-        );
         // Nor is the committed one, which may only have met a bad hour: it is what everything goes back to.
-        let digest = |release: &Release| release.image.digest.clone();
-        let new = opened.new.filter(|new| self.current().is_some_and(|c| digest(c) != digest(new)));
-        if let (true, Some(new)) = (blamed, new) {
+        let (Some(new), Some(current)) = (opened.new, self.current()) else { return };
+        if run.blamed()
+            && (&new.image.digest, &new.fingerprint) != (&current.image.digest, &current.fingerprint)
+        {
+            let exactly = new.image.digest == current.image.digest;
             let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
-            self.hold(new.clone(), run.id, reason);
+            self.hold(Held { release: new.clone(), run: run.id, reason, exactly });
         }
     }
 
-    fn hold(&mut self, release: Release, run: RunId, reason: String) {
-        self.held.retain(|h| h.release != release);
-        self.held.push(Held { release, run, reason });
+    fn hold(&mut self, new: Held) {
+        self.held.retain(|h| h.release != new.release);
+        self.held.push(new);
     }
 
     fn commit(&mut self, release: &Release, verb: Verb, run: RunId) {
         let digest = &release.image.digest;
         if verb == Verb::Rollback {
             if let Some(left) = self.commits.last().filter(|r| r.image.digest != *digest).cloned() {
-                self.hold(left, run, format!("rolled back to release {}", release.number));
+                let reason = format!("rolled back to release {}", release.number);
+                self.hold(Held { release: left, run, reason, exactly: false });
             }
             if let Some(at) = self.commits.iter().rposition(|r| r.image.digest == *digest) {
                 self.commits.truncate(at);
@@ -176,9 +188,9 @@ impl History {
         self.earlier().find(|r| self.held_digest(&r.image.digest).is_none())
     }
 
-    /// For automatic runs: a digest is held whatever it ran with.
+    /// For automatic runs: a digest is held whatever it ran with, unless it served before that.
     pub fn held_digest(&self, digest: &Digest) -> Option<&Held> {
-        self.held.iter().rev().find(|h| h.release.image.digest == *digest)
+        self.held.iter().rev().find(|h| h.release.image.digest == *digest && !h.exactly)
     }
 
     /// For a person: another environment deserves another try.
@@ -283,6 +295,38 @@ mod tests {
         assert_eq!(history.current(), Some(&a));
         let undone = Outcome::Undone { blame: Blame::Host };
         assert!(History::of(vec![runs[0].clone(), run(2, Verb::Deploy, &b, undone)]).held.is_empty());
+    }
+
+    #[test]
+    fn only_what_a_person_chose_pins() {
+        let [a, b] = [release(1, 1), release(2, 2)];
+        let opened = |verb, plan: &[&str], pins| Entry::Opened {
+            verb,
+            actor: "test".into(),
+            agent: "0".into(),
+            plan: plan.iter().map(ToString::to_string).collect(),
+            old: Some(a.clone()),
+            new: None,
+            pins,
+        };
+        let closed = Entry::Closed { outcome: GOOD, reason: None, recovered: false };
+        let pinned = |runs: &[(Verb, &[&str], bool)]| {
+            let mut all = vec![run(1, Verb::Deploy, &a, GOOD)];
+            for (verb, plan, pins) in runs {
+                let entries = [opened(*verb, plan, *pins), closed.clone()];
+                let entries = entries.into_iter().map(|entry| Stamped { at: 0, entry }).collect();
+                all.push(RunRecord { id: all.len() as u64 + 1, entries });
+            }
+            History::of(all).pinned
+        };
+        assert!(pinned(&[(Verb::DeploySha, &[], true)]), "what serves, and is to stay");
+        assert!(!pinned(&[(Verb::DeploySha, &[], true), (Verb::Deploy, &[], false)]));
+        // Files were kept in order before a release that was refused.
+        assert!(!pinned(&[(Verb::Deploy, &["write /etc/astra/Caddyfile"], true)]));
+        assert!(pinned(&[(Verb::DeploySha, &[], true), (Verb::Deploy, &["write"], false)]));
+        let undone = Outcome::Undone { blame: Blame::Host };
+        let failed = History::of(vec![run(1, Verb::Deploy, &a, GOOD), run(2, Verb::DeploySha, &b, undone)]);
+        assert!(!failed.pinned);
     }
 
     #[test]
