@@ -26,6 +26,7 @@ use crate::run::{self, Failure, Performed};
 
 mod proxy;
 mod recover;
+mod refuse;
 mod report;
 mod resolve;
 
@@ -131,6 +132,7 @@ impl Foreman<'_> {
             self.forget_killed_units().await?;
         }
         self.refuse_in_safe_mode(ask)?;
+        let committed = self.committed()?;
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
         }
@@ -146,7 +148,7 @@ impl Foreman<'_> {
             Ok(false) => return Ok(self.close_report(report, begun).await),
             Err(refused) => return Err(refused),
         }
-        if let Some(want) = self.wanted(ask)? {
+        if let Some(want) = self.wanted(ask, committed)? {
             self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
         }
         // A killed run may have been killed at tidying up.
@@ -165,14 +167,21 @@ impl Foreman<'_> {
     }
 
     /// The release that this run is to bring into service, if any: with `auto` the timer follows the tag too,
-    /// unless a person chose what runs.
-    fn wanted(&self, ask: &Ask) -> Result<Option<Want>, Refused> {
+    /// unless a person chose what runs, be it in astra.env; and an install that is run again keeps that choice.
+    fn wanted(&self, ask: &Ask, committed: Option<PinnedImage>) -> Result<Option<Want>, Refused> {
+        let history = self.journal.history()?;
+        let chosen = history.pinned || committed.as_ref() != history.current().map(|c| &c.image);
+        if ask.verb == Verb::Install && chosen && committed.is_some() {
+            (self.watch)(&Event::Note(
+                "a person chose what runs here: it stays (`astra-agent deploy` follows the tag)",
+            ));
+            return Ok(None);
+        }
         if ask.want != Want::Keep {
             return Ok(Some(ask.want.clone()));
         }
-        let history = self.journal.history()?;
         let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();
-        Ok((follows && !history.pinned && !history.commits.is_empty()).then_some(Want::Tracked))
+        Ok((follows && !chosen && committed.is_some()).then_some(Want::Tracked))
     }
 
     /// Everything but the release: files, units, Caddy, and the committed release in every instance.
@@ -181,7 +190,7 @@ impl Foreman<'_> {
     async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
         for _ in 0..4 {
             let mut look = self.look(false).await?;
-            self.refuse_unreadable_env(&look)?;
+            self.refuse_env(&look)?;
             self.find_caddy_image(&mut look).await?;
             let mut plan = self.keep_plan(&look, ask.verb);
             if plan.is_empty() {
@@ -244,16 +253,14 @@ impl Foreman<'_> {
     async fn release(&self, ask: &Ask, report: &mut Report) -> Result<(), Refused> {
         let look = self.look(true).await?;
         let request = self.request(ask, &look).await?;
-        let plan = self.release_plan(&look, &request);
-        // The timer asks every few minutes: a held digest is no news then.
-        if request.automatic && plan.is_err() {
-            return Ok(());
-        }
-        let plan = plan?;
+        let plan = match self.release_plan(&look, &request) {
+            // The timer asks every few minutes: a held digest is no news then.
+            Err(refused) if request.automatic && refused.is_held() => return Ok(()),
+            plan => plan?,
+        };
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
-        let unpins = look.history.pinned && !ask.want.by_hand();
-        if plan.is_empty() && !unpins {
+        if plan.is_empty() && look.history.pinned == ask.want.by_hand() {
             return Ok(());
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
@@ -429,31 +436,6 @@ impl Foreman<'_> {
             engine: self.engine,
             agent: &self.agent,
             caddy_image: look.caddy_image.as_ref(),
-        }
-    }
-
-    fn refuse_in_safe_mode(&self, ask: &Ask) -> Result<(), Refused> {
-        let Some(damage) = self.journal.history()?.damaged else { return Ok(()) };
-        if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
-            (self.watch)(&Event::Warning(&format!(
-                "the journal is damaged ({damage}); going on because a person asks"
-            )));
-            return Ok(());
-        }
-        let error = anyhow::anyhow!(
-            "the journal is damaged: {damage}\n  hint: only `status`, `rollback` and `deploy-sha` work until the file is \
-             moved away; nothing automatic runs"
-        );
-        Err(Refused::of(4, error))
-    }
-
-    fn refuse_unreadable_env(&self, look: &Look) -> Result<(), Refused> {
-        let file = self.config.app.name.env_file();
-        match self.inputs(look).env_file().managed() {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(Refused::of(2, anyhow::Error::new(error).context(format!("reading {}", file.display()))))
-            }
         }
     }
 

@@ -72,6 +72,23 @@ impl Inputs<'_> {
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
+    /// astra.env names no release, although one was committed: its lines, or all of it, were lost.
+    pub fn is_nameless(&self) -> bool {
+        matches!(self.env_file().managed(), Ok(None)) && self.history.current().is_some()
+    }
+
+    /// What makes astra.env name the release again that the journal tells of.
+    pub fn name_again(&self) -> String {
+        let file = self.config.app.name.env_file();
+        let lines = self.history.current().map_or_else(String::new, |release| {
+            format!("`APP_IMAGE={}` and `ASTRA_RELEASE={}`", release.image, release.number)
+        });
+        format!(
+            "put {lines} back into {}, or the whole file from a backup; then `astra-agent reconcile`",
+            file.display()
+        )
+    }
+
     /// The release that astra.env names; `None` also where it names none that can be read, which
     /// [`instances::steps`] and the foreman treat as a reason to touch nothing.
     pub fn committed(&self) -> Option<ManagedLines> {

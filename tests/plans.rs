@@ -258,6 +258,83 @@ fn what_cannot_be_read_is_left_alone() {
 }
 
 #[test]
+fn an_env_file_that_lost_its_release_stops_nothing() {
+    let mut world = World::serving("");
+    world.observed.files.remove(&world.config.app.name.env_file());
+    let history = world.history();
+    for reach in [Reach::All, Reach::Leftovers] {
+        assert!(instances::steps(&world.inputs(&history), reach).is_empty());
+    }
+}
+
+#[test]
+fn what_does_not_serve_is_tried_first() {
+    let mut world = World::serving("");
+    let ids: Vec<_> = world.config.instances().collect();
+    world.observed.instances.get_mut(&ids[1]).unwrap().ready = false;
+    let plan = world.plan(2).unwrap();
+    let tried = plan.steps.iter().find_map(|s| match s {
+        Step::Try { instance, .. } => Some(instance.id),
+        _ => None,
+    });
+    assert_eq!(tried, Some(ids[1]));
+}
+
+#[test]
+fn the_served_image_with_an_environment_that_failed_is_held_and_still_the_way_back() {
+    let mut world = World::serving("");
+    let good = world.config.clone();
+    world.config = config("[env]\nWORKERS = \"none\"\n");
+    let failed = world.plan(1).unwrap().candidate.unwrap().release;
+    world.record(Verb::Reconcile, &failed, Outcome::Undone { blame: Blame::Release });
+    let timer =
+        Request { image: image(1), migrate: Wish::Auto, force: false, automatic: true, lenient: false };
+    assert!(matches!(world.plan_as(timer), Err(Refusal::Held { .. })));
+    assert!(matches!(world.plan(1), Err(Refusal::Held { .. })));
+    world.config = good;
+    assert!(world.plan(1).unwrap().is_empty());
+    world.commit(Verb::Deploy, 2);
+    assert_eq!(world.history().rollback_target().unwrap().image, image(1));
+}
+
+#[test]
+fn a_release_whose_way_back_failed_too_is_held() {
+    let mut world = World::serving("");
+    let failed = world.plan(2).unwrap().candidate.unwrap().release;
+    world.record(Verb::Deploy, &failed, Outcome::Incomplete);
+    let entry = Entry::Failed { step: 3, blame: Blame::Release, error: "it exits".into() };
+    world.runs.last_mut().unwrap().entries.insert(1, Stamped { at: 0, entry });
+    assert!(matches!(world.plan(2), Err(Refusal::Held { .. })));
+}
+
+#[test]
+fn a_migration_that_is_asked_for_is_something_to_do() {
+    let world = World::serving("");
+    let migrate =
+        Request { image: image(1), migrate: Wish::Always, force: false, automatic: false, lenient: false };
+    let plan = world.plan_as(migrate).unwrap();
+    assert!(plan.steps.iter().any(|s| matches!(s, Step::Migrate { .. })));
+}
+
+#[test]
+fn a_trial_is_taken_back_although_the_engine_is_silent() {
+    let mut world = World::serving("");
+    world.observed.engine = None;
+    for seen in world.observed.instances.values_mut() {
+        seen.runs = None;
+    }
+    let id = world.config.instances().next().unwrap();
+    world.observed.trials.insert(id);
+    world.observed.markers.insert(id);
+    let history = world.history();
+    let steps = instances::steps(&world.inputs(&history), Reach::All);
+    assert!(
+        steps.iter().any(|s| matches!(s, Step::Return { instance, .. } if instance.id == id)),
+        "{steps:?}"
+    );
+}
+
+#[test]
 fn prune_keeps_the_way_back() {
     let mut world = World::serving("[deploy]\nkeep = 2\n");
     for number in 2..=6 {

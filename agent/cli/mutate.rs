@@ -64,8 +64,11 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let mut tries = 1;
     loop {
         let ended = foreman.converge(ask, &lock).await;
-        let again =
-            ask.verb == Name::Install && tries < INSTALL_TRIES && session.host.signals.asked().is_none();
+        // Once something serves, nobody waits for a first boot any more.
+        let again = ask.verb == Name::Install
+            && tries < INSTALL_TRIES
+            && session.host.signals.asked().is_none()
+            && session.journal.history()?.commits.is_empty();
         let code = match &ended {
             Ok(report) => report.exit_code,
             Err(refused) => refused.exit_code,
@@ -103,6 +106,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
     let calm = look.history.damaged.is_none()
         && look.history.open_runs().next().is_none()
         && look.caddy_image.is_some()
+        && foreman.refuse_env(&look).is_ok()
         && foreman.keep_plan(&look, Name::Reconcile).is_empty();
     if calm {
         report::nothing_to_do(&foreman, &look, json);

@@ -19,7 +19,7 @@ mod answers;
 mod pull;
 
 use super::http::{Answer, Ask, Http};
-use crate::model::image::{PinnedImage, Repository};
+use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
 
@@ -145,8 +145,8 @@ impl EngineClient {
         ok(sent, &[404, 409]).with_context(|| format!("removing the container {id}"))
     }
 
-    /// The local images that were pulled from `repository`, whatever else they are called.
-    pub async fn images(&self, repository: &Repository) -> Result<Vec<ImageSeen>> {
+    /// The local images that were pulled from some repository, whatever else they are called.
+    pub async fn images(&self) -> Result<Vec<ImageSeen>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Listed {
@@ -154,10 +154,7 @@ impl EngineClient {
             repo_digests: Option<Vec<String>>,
             created: Option<i64>,
         }
-        let listed: Vec<Listed> = self
-            .get("/images/json", &[])
-            .await
-            .with_context(|| format!("listing the images of {repository}"))?;
+        let listed: Vec<Listed> = self.get("/images/json", &[]).await.context("listing the images")?;
         let seen = |listed: Listed| ImageSeen {
             id: listed.id,
             repo_digests: listed
@@ -168,8 +165,7 @@ impl EngineClient {
                 .collect(),
             created: listed.created.unwrap_or_default(),
         };
-        let ours = |image: &ImageSeen| image.repo_digests.iter().any(|known| known.repository == *repository);
-        Ok(listed.into_iter().map(seen).filter(ours).collect())
+        Ok(listed.into_iter().map(seen).filter(|image| !image.repo_digests.is_empty()).collect())
     }
 
     /// Whether the engine has `image`, and knows it by this very repository and digest.

@@ -63,7 +63,7 @@ impl Host {
         observed.busy = busy.map(SocketAddrV4::port).collect();
         // The engine may have to be started for its answer, which takes a while: meanwhile the rest is looked at.
         let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
-            if scope.images { self.ask_images(config).await } else { None }
+            if scope.images { self.ask_images().await } else { None }
         });
         if unknown? || scope.images {
             // One that did not answer once is not waited for again.
@@ -178,11 +178,11 @@ impl Host {
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
-    /// The app's images, and the space left in their store. `None`: the engine does not answer.
-    async fn ask_images(&self, config: &Config) -> Option<(Vec<ImageSeen>, Option<u64>)> {
+    /// All images (the way back may lie in a repository that the config no longer names), and the space left in
+    /// their store. `None`: the engine does not answer.
+    async fn ask_images(&self) -> Option<(Vec<ImageSeen>, Option<u64>)> {
         let engine = self.engine.as_ref()?;
-        let (images, store) =
-            tokio::join!(engine.images(&config.app.image.repository), engine.image_store_path());
+        let (images, store) = tokio::join!(engine.images(), engine.image_store_path());
         Some((images.unwrap_or_default(), self.files.free_bytes(&store.ok()?).ok()))
     }
 

@@ -19,7 +19,7 @@ pub enum Reach {
 /// Steps that bring every instance back to the committed release, and remove what a cut-off run left.
 pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     let mut steps = leftovers(inputs);
-    if inputs.env_file().managed().is_err() {
+    if inputs.env_file().managed().is_err() || inputs.is_nameless() {
         // Nobody knows what should run: what runs is left alone.
         return steps;
     }
@@ -55,7 +55,7 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
 
 /// What takes the only instance that serves out of service comes after another is ready: a plan whose wait fails
 /// stops there.
-fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
+pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
     let leaves = |s: &Step| matches!(s, Step::Drain { .. } | Step::Return { .. } | Step::StopInstance { .. });
     let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
     let mut others = inputs.config.instances().filter(|other| *other != id);
@@ -67,7 +67,7 @@ fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new
 }
 
 /// In rotation and ready, whatever it runs.
-fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+pub(super) fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
     let ready = inputs.observed.instances.get(&id).is_some_and(|seen| seen.ready);
     ready && !inputs.observed.markers.contains(&id)
 }
@@ -98,8 +98,9 @@ fn keep(
     let active = seen.is_some_and(|s| s.unit.is_active());
     // A start that systemd keeps trying is systemd's; it is only taken over when it runs the wrong release.
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
-    // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that.
-    let unknown = active && runs.is_none() && inputs.observed.engine.is_none();
+    // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that; but
+    // a trial's file tells.
+    let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     let drain = inputs.config.deploy.drain_timeout;
     if unknown || (active && runs == Some(release)) || (retried && runs.is_none_or(|r| r == release)) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::preflight::Problem;
-use super::{Inputs, files, units};
+use super::{Inputs, files, instances, units};
 use crate::config::Strategy;
 use crate::model::name::InstanceId;
 use crate::model::plan::Plan;
@@ -82,7 +82,13 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         let from = inputs.target(id);
         let runs = up(inputs, id);
         if runs && drains {
-            moves.drain(from);
+            let timeout = config.deploy.drain_timeout;
+            instances::after_another(
+                inputs,
+                &mut moves.steps,
+                id,
+                vec![Step::Drain { instance: from, timeout }],
+            );
         }
         moves.settle(id);
         if runs {

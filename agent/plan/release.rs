@@ -15,7 +15,7 @@ use crate::model::step::{Content, Fallback, Step};
 
 use super::migrations::{self, Wish};
 use super::preflight::{self, Problem};
-use super::{Inputs, env, units};
+use super::{Inputs, env, instances, units};
 
 /// What the command asks for.
 #[derive(Clone, Debug)]
@@ -57,7 +57,9 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let problems = preflight::problems(inputs, &wanted, &request.image);
     // A config that asks for what is not there is not met, although the release it names serves.
     let unmet = !request.lenient && problems.iter().any(|p| p.config);
-    if serves(inputs, &candidate) && !unmet {
+    // A migration that a person asks for is something to do.
+    let migrates = request.migrate == Wish::Always && inputs.config.migrate.is_some();
+    if serves(inputs, &candidate) && !unmet && !migrates {
         return Ok(Plan::default());
     }
     refuse_held(inputs, request, &candidate.release)?;
@@ -167,12 +169,8 @@ fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
 
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
     let digest = &release.image.digest;
-    let held = if request.automatic {
-        inputs.history.held_digest(digest)
-    } else {
-        inputs.history.held_exactly(digest, &release.fingerprint)
-    };
-    match held {
+    let whatever = || inputs.history.held_digest(digest).filter(|_| request.automatic);
+    match inputs.history.held_exactly(digest, &release.fingerprint).or_else(whatever) {
         Some(held) if !request.force => Err(Refusal::Held {
             number: held.release.number,
             digest: digest.short().to_owned(),
@@ -228,27 +226,26 @@ fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Cont
     Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
 }
 
-/// One instance after another; with surge the spare first, and it leaves last.
+/// One instance after another, what does not serve before what does; with surge the spare first, and it leaves
+/// last.
 fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
     let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
     let (soak, drain) = (inputs.config.deploy.soak, inputs.config.deploy.drain_timeout);
     let probe = inputs.probe();
-    let order: Vec<InstanceId> = inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
+    let mut order: Vec<InstanceId> =
+        inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
+    order.sort_by_key(|id| instances::serves(inputs, *id));
     let mut steps = Vec::new();
     for (nth, id) in order.iter().enumerate() {
         let instance = inputs.target(*id);
         let fallback = fallback(inputs, *id);
-        match fallback {
-            Fallback::Committed { .. } if drains => {
-                steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
-            }
+        let runs = matches!(fallback, Fallback::Committed { .. }) || instances::serves(inputs, *id);
+        if drains && runs {
+            steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
+        } else if drains {
             // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
-            Fallback::Stopped if drains => steps.push(Step::WriteFile {
-                path: id.marker(),
-                mode: 0o644,
-                content: Content::Plain(Vec::new()),
-            }),
-            _ => {}
+            let (path, content) = (id.marker(), Content::Plain(Vec::new()));
+            steps.push(Step::WriteFile { path, mode: 0o644, content });
         }
         steps.push(Step::Try {
             instance: instance.clone(),

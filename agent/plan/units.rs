@@ -200,12 +200,16 @@ fn stop_timeout(config: &Config) -> String {
     span(config.app.stop_timeout + MARGIN)
 }
 
-/// A bound for a run of the agent itself: every instance drained, stopped and started twice, and some more.
+/// What a run may take besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
+/// store (15 min), the registry, and a margin.
+const RUN_MARGIN: Duration = Duration::from_secs(3600);
+
+/// A bound for a run of the agent itself: every instance drained, stopped and started twice, both soaks, and more.
 fn run_timeout(config: &Config) -> Duration {
     let app = &config.app;
     let each = app.readiness.timeout + app.stop_timeout + config.deploy.drain_timeout + 2 * MARGIN;
     let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
-    each * 2 * (u32::from(app.instances) + 1) + migration + Duration::from_secs(1800)
+    each * 2 * (u32::from(app.instances) + 1) + migration + config.deploy.soak * 2 + RUN_MARGIN
 }
 
 fn whole_seconds(time: Duration) -> u64 {

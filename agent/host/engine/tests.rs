@@ -55,9 +55,8 @@ async fn digests_are_a_set() {
     assert!(client.has_image(&image()).await.unwrap());
     let elsewhere = format!("ghcr.io/almalinux/other@sha256:{HEX}").parse().unwrap();
     assert!(!client.has_image(&elsewhere).await.unwrap());
-    let images = client.images(&image().repository).await.unwrap();
+    let images = client.images().await.unwrap();
     assert_eq!((images.len(), images[0].repo_digests.len(), images[0].created), (1, 2, 5));
-    assert!(client.images(&elsewhere.repository).await.unwrap().is_empty());
 }
 
 #[test]

@@ -29,8 +29,11 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
             found.push(Finding::problem("installed", "no release was ever committed on this host", fix));
         }
         Ok(None) => {
-            let fix = "`astra-agent deploy` commits one again; a backup of the file is better";
-            found.push(Finding::problem("app_image", format!("{path} names no release"), fix));
+            found.push(Finding::problem(
+                "app_image",
+                format!("{path} names no release"),
+                inputs.name_again(),
+            ));
         }
         Err(error) => {
             let pin = match inputs.history.current() {

@@ -1,0 +1,71 @@
+//! What no run begins with: a journal or an astra.env that nobody can trust.
+
+use anyhow::{Context, anyhow};
+
+use super::{Ask, Event, Foreman, Look, Refused, Want};
+use crate::model::image::PinnedImage;
+use crate::model::observed::Observed;
+use crate::plan::release::Refusal;
+
+impl Refused {
+    /// Nothing is wrong: this release failed before.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.error.downcast_ref(), Some(Refusal::Held { .. }))
+    }
+}
+
+impl Foreman<'_> {
+    pub(super) fn refuse_in_safe_mode(&self, ask: &Ask) -> Result<(), Refused> {
+        let Some(damage) = self.journal.history()?.damaged else { return Ok(()) };
+        if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
+            (self.watch)(&Event::Warning(&format!(
+                "the journal is damaged ({damage}); going on because a person asks"
+            )));
+            return Ok(());
+        }
+        let error = anyhow!(
+            "the journal is damaged: {damage}\n  hint: only `status`, `rollback` and `deploy-sha` work until the file is \
+             moved away; nothing automatic runs"
+        );
+        Err(Refused::of(4, error))
+    }
+
+    /// The image that astra.env names, read before anything else is looked at.
+    ///
+    /// # Errors
+    /// It names none although one was committed: whatever began now would stop what serves.
+    pub(super) fn committed(&self) -> Result<Option<PinnedImage>, Refused> {
+        let path = self.config.app.name.env_file();
+        let mut observed = Observed::default();
+        // What is not a file is told by the look at the host.
+        if let Ok(Some(seen)) = self.host.files.read(&path) {
+            observed.files.insert(path, seen);
+        }
+        let look = Look { observed, history: self.journal.history()?, caddy_image: None };
+        self.refuse_nameless_env(&look)?;
+        Ok(self.inputs(&look).committed().map(|c| c.image))
+    }
+
+    /// # Errors
+    /// Nobody can tell from astra.env what should run.
+    pub fn refuse_env(&self, look: &Look) -> Result<(), Refused> {
+        let read = self.inputs(look).env_file().managed();
+        read.with_context(|| format!("reading {}", self.config.app.name.env_file().display()))
+            .map_err(|error| Refused::of(2, error))?;
+        self.refuse_nameless_env(look)
+    }
+
+    fn refuse_nameless_env(&self, look: &Look) -> Result<(), Refused> {
+        let inputs = self.inputs(look);
+        if !inputs.is_nameless() {
+            return Ok(());
+        }
+        let file = self.config.app.name.env_file();
+        let error = anyhow!(
+            "{} names no release, although one was committed: what serves is left alone\n  hint: {}",
+            file.display(),
+            inputs.name_again()
+        );
+        Err(Refused::of(2, error))
+    }
+}
