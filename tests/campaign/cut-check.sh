@@ -9,10 +9,27 @@ until ready || ((SECONDS - begun > 60)); do sleep 0.2; done
 echo "ready: $((SECONDS - begun))"
 until ! systemctl is-active -q astra-agent-recover.service || ((SECONDS - begun > 90)); do sleep 0.2; done
 
-check 'does not serve' ready
-one=$(curl -s -m 10 localhost:8001/version) two=$(curl -s -m 10 localhost:8002/version)
-[[ $one = "$two" && $one = v[12] ]] || broken "two releases: '$one' and '$two'"
 env=/etc/astra/astra.env
+registry=localhost:5000/v2/astra/manifests
+digest() { curl -sI -m 10 -H 'Accept: application/vnd.oci.image.manifest.v1+json' "$registry/$1" | sed -n 's/\r$//; s/^docker-content-digest: //Ip'; }
+v1=$(digest v1) v2=$(digest v2)
+committed() { case $(sed -n 's/^APP_IMAGE=127.0.0.1:5000\/astra@//p' $env) in "$v1") echo v1 ;; "$v2") echo v2 ;; *) echo unknown ;; esac; }
+# agree WHEN: both instances and Caddy answer with what is committed, and last_app_image names where a rollback leads.
+agree() {
+	local url got back pointer
+	for url in localhost:8001 localhost:8002 localhost; do
+		got=$(curl -s -m 10 $url/version)
+		[[ $got = "$(committed)" ]] || broken "$1: $url serves '$got', committed is $(committed)"
+	done
+	back=$(astra-agent status --json | jq -r '.rollback_to // ""') || broken "$1: status --json cannot be read"
+	pointer=$(cat /etc/astra/last_app_image 2>/dev/null)
+	[[ $back = "$pointer" ]] || broken "$1: last_app_image is '$pointer', but a rollback leads to '$back'"
+}
+
+check 'does not serve' ready
+[[ $v1 && $v2 ]] || broken 'the registry is empty'
+one=$(curl -s -m 10 localhost:8001/version)
+agree 'after the cut'
 [[ $(grep -E '^(SECRET_KEY|DATABASE_|ALLOWED_HOSTS)' $env | sort | sha256sum) = "$(</root/env.sum)" ]] || broken "$env has lost variables"
 [[ $(stat -c %a $env) = 600 ]] || broken "$env has another mode"
 image=$(sed -n 's/^APP_IMAGE=//p' $env)
@@ -28,15 +45,22 @@ for file in /etc/astra/* /etc/systemd/system/astra-*; do
 	[[ ! -f $file || -s $file ]] || broken "$file is empty"
 done
 [[ -z $(find /run/astra -name 'trial*' -o -path '*/drain/*') ]] || broken 'a trial or a drain marker is left'
-[[ -z $(find /etc/astra /etc/systemd/system /var/lib/astra-agent -name '.*.tmp' -o -name '*.tmp') ]] || broken 'a temporary file is left'
+[[ -z $(find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '*astra-tmp*' -o -name '*.tmp') ]] || broken 'a temporary file is left'
 [[ -z $(podman ps -a --external --format '{{.Names}} {{.State}}' | grep -vxE 'astra-(app-1|app-2|caddy) running') ]] || broken 'a stray container is left'
 for unit in astra-app@1 astra-app@2 astra-caddy; do check "$unit is not enabled" systemctl is-enabled "$unit"; done
 astra-agent status || broken "status says $?"
 astra-agent history | head -n 4
-history=$(astra-agent history --json) || broken 'the journal cannot be read'
+history=$(astra-agent history -n 1000 --json) || broken 'the journal cannot be read'
+jq -e 'any(.[]; .verb == "install" and .outcome == "converged")' <<<"$history" >/dev/null || broken 'the journal has lost a run: the install'
 jq -e 'all(.[]; .outcome != null and .outcome != "open")' <<<"$history" >/dev/null || broken 'a run is still open'
 echo "serves: $one"
 # And the next command works.
 astra-agent deploy || broken "the next deploy ends with $?"
-[[ $(curl -s -m 10 localhost:8001/version)$(curl -s -m 10 localhost:8002/version) = v2*v2* ]] || broken 'the next deploy does not lead to v2'
+[[ $(committed) = v2 ]] || broken 'the next deploy does not lead to v2'
+agree 'after the next deploy'
+# And the way back is on this host, whole.
+systemctl stop docker-registry
+astra-agent rollback || broken "a rollback without the registry ends with $?"
+[[ $(committed) = v1 ]] || broken 'a rollback does not lead back to v1'
+agree 'after the rollback'
 echo 'checked: all'

@@ -10,6 +10,8 @@ campaign=${CAMPAIGN_DIR:-$target/campaign}
 agent=$campaign/astra-agent
 host=$project/tests/host/host
 site='install -d -m 0700 /etc/astra /etc/astra/agent.d; cat >/etc/astra/agent.toml' site_config=$project/tests/host/agent.toml
+# What the names of the hosts begin with: two campaigns at a time need two.
+hosts=${CAMPAIGN_HOSTS:-campaign}
 # Requests a second, WebSockets.
 rate=${CAMPAIGN_RATE:-200} websockets=${CAMPAIGN_WEBSOCKETS:-10}
 
@@ -20,6 +22,17 @@ say() { echo "campaign: $*" >&2; }
 need() { # COMMAND PACKAGE
 	command -v "$1" >/dev/null && return
 	{ apt-get -q update && apt-get -q install -y --no-install-recommends "$2"; } >&2 || die "needs $1: cannot install $2"
+}
+
+# What the tools, the scripts and debug builds are made of. The page itself does not count.
+tree() {
+	local commit dirty
+	if commit=$(git -C "$project" rev-parse --short HEAD) &&
+		dirty=$(git -C "$project" status --porcelain -- . ':!docs/proof.md'); then
+		echo "$commit${dirty:+ + uncommitted changes}"
+	else
+		echo 'no commit'
+	fi 2>/dev/null
 }
 
 # One campaign measures one agent. Building it starts a campaign; `run new` ends it.
@@ -44,6 +57,7 @@ prepare() {
 		--arg cpu "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)" \
 		--arg memory "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" \
 		--arg rustc "$(rustc --version)" \
+		--arg build "$([[ ${CAMPAIGN_AGENT-} ]] && echo 'a build that was handed in' || echo 'release build')" \
 		'$ARGS.named' >"$campaign/machine.json"
 }
 # tool NAME: an example of Cargo.toml, kept beside the agent.
@@ -57,8 +71,8 @@ tool() {
 record() {
 	local part=$1
 	shift
-	jq -nc --arg at "$(date -u +%FT%TZ)" --arg commit "$(<"$campaign/commit")" "$@" \
-		'{at: $at, commit: $commit} + ($ARGS.named | del(.at, .commit))' >>"$campaign/$part.jsonl"
+	jq -nc --arg at "$(date -u +%FT%TZ)" --arg commit "$(<"$campaign/commit")" --arg tree "$(tree)" "$@" \
+		'{at: $at, commit: $commit, tree: $tree} + ($ARGS.named | del(.at, .commit, .tree))' >>"$campaign/$part.jsonl"
 }
 recorded() { # PART JQ-CONDITION: whether such a line exists
 	[[ -e $campaign/$1.jsonl ]] && jq -se "any(.[]; $2)" "$campaign/$1.jsonl" >/dev/null

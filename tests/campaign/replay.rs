@@ -4,6 +4,7 @@
 //! behaves that keeps its promise on flushes, and no other. Used by `cuts`.
 //!
 //!     replay marks LOG FROM TO             numbers of the flushes between two sizes of the log
+//!     replay line LOG FROM TEXT            number of the first write after that size with a line that begins so
 //!     replay cut LOG DISK FROM MARK SEED   DISK holds all entries before FROM
 // A tool of the tests: a panic is its report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -110,11 +111,23 @@ fn main() {
                 }
             }
         }
+        Some("line") => {
+            let log = File::open(&words[1]).expect("opening the log");
+            let holds = |data: Vec<u8>| {
+                let line = [b"\n", words[3].as_bytes()].concat();
+                data.starts_with(&line[1..]) || data.windows(line.len()).any(|at| at == line)
+            };
+            let entries = entries(&log);
+            let mut late = entries.iter().enumerate().filter(|(_, entry)| entry.offset >= number(2));
+            println!("{}", late.find(|(_, entry)| holds(entry.data(&log))).expect("no such line").0);
+        }
         Some("cut") => {
             let log = File::open(&words[1]).expect("opening the log");
             let disk = OpenOptions::new().write(true).open(&words[2]).expect("opening the disk");
             cut(&log, &disk, number(3) as usize, number(4) as usize, number(5));
         }
-        _ => panic!("replay marks LOG FROM TO | replay cut LOG DISK FROM MARK SEED"),
+        _ => panic!(
+            "replay marks LOG FROM TO | replay line LOG FROM TEXT | replay cut LOG DISK FROM MARK SEED"
+        ),
     }
 }
