@@ -72,6 +72,12 @@ impl Inputs<'_> {
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
+    /// What `env set` has set since the last commit; empty when there is nothing.
+    pub fn staged(&self) -> EnvFile {
+        let seen = self.observed.files.get(&self.config.app.name.staged_env());
+        seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
+    }
+
     /// astra.env names no release, although one was committed: its lines, or all of it, were lost.
     pub fn is_nameless(&self) -> bool {
         matches!(self.env_file().managed(), Ok(None)) && self.history.current().is_some()

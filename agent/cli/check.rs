@@ -14,10 +14,14 @@ use crate::plan::env;
 pub fn run(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
     let path = config.app.name.env_file();
-    let seen = Files::new(Path::new("/")).read(&path)?;
-    let file = seen.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default();
+    let files = Files::new(Path::new("/"));
+    let read = |path: &Path| {
+        Ok::<_, Refused>(files.read(path)?.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default())
+    };
+    let (file, staged) = (read(&path)?, read(&config.app.name.staged_env())?);
     let lines = file.check().into_iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason));
-    let missing = env::missing(&config, &file).into_iter().filter(|key| !config.env.contains_key(key));
+    let wanted = env::with(&file, &staged).unwrap_or_else(|_| file.clone());
+    let missing = env::missing(&config, &wanted).into_iter().filter(|key| !config.env.contains_key(key));
     let missing = missing.map(|key| {
         let what = format!("{}: {key} is required, but missing, empty or `...`", path.display());
         format!("{what}\n  hint: set it with `astra-agent env set {key}`")

@@ -1,4 +1,5 @@
-//! `env check|list|set`: the app's environment, values never shown.
+//! `env check|list|set`: the app's environment, values never shown. What is set waits beside astra.env for a deploy:
+//! until then a restart, or a way back, runs with what worked.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::model::envfile::EnvFile;
 use crate::model::name::EnvKey;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::secret::Secret;
+use crate::plan::env;
 
 /// A value longer than this cannot stand in an env file anyway.
 const LARGEST: u64 = 64 << 10;
@@ -28,14 +30,17 @@ pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
 
 fn list(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
-    let file = read(&Files::new(Path::new("/")), &config.app.name.env_file())?;
-    let keys = file.keys();
+    let files = Files::new(Path::new("/"));
+    let file = read(&files, &config.app.name.env_file())?;
+    let staged = read(&files, &config.app.name.staged_env())?;
+    let file = env::with(&file, &staged).map_err(|e| Refused::from(anyhow!("{e}")))?;
     if json {
-        out::json(&json!(keys));
-    } else {
-        for key in keys {
-            out::line(&format!("{key}=***"));
-        }
+        out::json(&json!(file.keys()));
+        return Ok(0);
+    }
+    for key in file.keys() {
+        let note = if staged.get(&key).is_some() { "   (with the next deploy)" } else { "" };
+        out::line(&format!("{key}=***{note}"));
     }
     Ok(0)
 }
@@ -58,12 +63,15 @@ async fn set(key: &EnvKey) -> Result<u8, Refused> {
     )
     .await?;
     let files = Files::new(Path::new("/"));
-    let path = config.app.name.env_file();
-    let mut file = read(&files, &path)?;
+    let (current, path) = (read(&files, &config.app.name.env_file())?, config.app.name.staged_env());
+    let mut staged = read(&files, &path)?;
     let secret = Secret::new(value);
-    file.set(key.as_str(), &secret)
-        .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("setting {key}: {e}") })?;
-    files.write_atomic(&path, &file.render(), 0o600)?;
+    // What astra.env cannot take is refused now, not in the deploy.
+    for file in [&mut staged, &mut current.clone()] {
+        file.set(key.as_str(), &secret)
+            .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("setting {key}: {e}") })?;
+    }
+    files.write_atomic(&path, &staged.render(), 0o600)?;
     drop(lock);
     out::line(&format!("{key} is set; the next `astra-agent deploy` brings it into service"));
     Ok(0)

@@ -110,7 +110,7 @@ impl Host {
 
     fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
-        paths.insert(config.app.name.env_file());
+        paths.extend([config.app.name.env_file(), config.app.name.staged_env()]);
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
         if config.verify.require_signature {
             paths.insert(config.verify.policy.clone());
@@ -127,12 +127,12 @@ impl Host {
                 paths.extend(self.files.list(&dir)?.into_iter().map(|file| dir.join(file)));
             }
         }
-        let truth = config.app.name.env_file();
+        let truth = [config.app.name.env_file(), config.app.name.staged_env()];
         for path in paths {
             match self.files.read(&path) {
                 Ok(Some(seen)) => _ = observed.files.insert(path, seen),
                 Ok(None) => {}
-                Err(error) if path == truth => return Err(error),
+                Err(error) if truth.contains(&path) => return Err(error),
                 // A symlink or a directory in the place of one of our files: a write takes its place, or says why not.
                 Err(error) => observed.odd.push(format!("{error:#}")),
             }

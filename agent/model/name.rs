@@ -190,6 +190,11 @@ impl AppName {
     pub fn env_file(&self) -> PathBuf {
         PathBuf::from(format!("{ETC}/{self}.env"))
     }
+
+    /// `/etc/astra/astra.staged.env`: what `env set` has set, until a deploy commits it.
+    pub fn staged_env(&self) -> PathBuf {
+        PathBuf::from(format!("{ETC}/{self}.staged.env"))
+    }
 }
 
 impl CronName {

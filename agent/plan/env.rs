@@ -17,17 +17,19 @@ pub enum BadEnv {
     NoValue { key: EnvKey },
 }
 
-/// The env file that the app should have: what `[env]` names is set, all else stays as `current` has it.
+/// The env file that the app should have: what was `staged` (`env set`) and what `[env]` names is set, all else stays
+/// as `current` has it.
 /// `generated` holds the values of the `generate` and `file` sources; a generated value is only taken while
 /// the file has none, because the old one may already protect data.
 pub fn desired(
     config: &Config,
     current: &EnvFile,
+    staged: &EnvFile,
     generated: &BTreeMap<EnvKey, Secret>,
 ) -> Result<EnvFile, BadEnv> {
-    let mut wanted = current.clone();
+    let mut wanted = with(current, staged)?;
     for (key, source) in &config.env {
-        let has = current.get(key.as_str());
+        let has = wanted.get(key.as_str());
         let value = match source {
             EnvSource::Literal(value) => value,
             EnvSource::Generate { .. } if has.as_ref().is_some_and(|v| !is_placeholder(v.reveal())) => {
@@ -40,6 +42,20 @@ pub fn desired(
         if has.as_ref() != Some(value) {
             wanted.set(key.as_str(), value).map_err(|error| BadEnv::Value { key: key.clone(), error })?;
         }
+    }
+    Ok(wanted)
+}
+
+/// `current` with the values of `staged`.
+pub fn with(current: &EnvFile, staged: &EnvFile) -> Result<EnvFile, BadEnv> {
+    let mut wanted = current.clone();
+    for key in staged.keys().iter().filter_map(|key| key.parse::<EnvKey>().ok()) {
+        let Some(value) =
+            staged.get(key.as_str()).filter(|value| current.get(key.as_str()).as_ref() != Some(value))
+        else {
+            continue;
+        };
+        wanted.set(key.as_str(), &value).map_err(|error| BadEnv::Value { key, error })?;
     }
     Ok(wanted)
 }
@@ -75,6 +91,10 @@ mod tests {
         pairs.iter().map(|(k, v)| (k.parse().unwrap(), Secret::new(*v))).collect()
     }
 
+    fn none() -> EnvFile {
+        EnvFile::default()
+    }
+
     fn names(keys: &[EnvKey]) -> Vec<&str> {
         keys.iter().map(EnvKey::as_str).collect()
     }
@@ -83,10 +103,10 @@ mod tests {
     fn literals_and_files_are_set_and_the_rest_is_kept() {
         let config = config("A = \"new\"\nF = { file = \"/x\" }\n");
         let old = EnvFile::parse("# c\nA=old\nF=same\nOTHER='as it is'\n");
-        let new = desired(&config, &old, &values(&[("F", "same")])).unwrap();
+        let new = desired(&config, &old, &none(), &values(&[("F", "same")])).unwrap();
         assert_eq!(new.render(), b"# c\nA=new\nF=same\nOTHER='as it is'\n");
         assert_eq!(names(&changed(&old, &new)), ["A"]);
-        assert_eq!(desired(&config, &new, &values(&[("F", "same")])).unwrap(), new, "it converges");
+        assert_eq!(desired(&config, &new, &none(), &values(&[("F", "same")])).unwrap(), new, "it converges");
     }
 
     #[test]
@@ -96,18 +116,28 @@ mod tests {
         for (before, after) in
             [("", "S=made\n"), ("S=\n", "S=made\n"), ("S=...\n", "S=made\n"), ("S=kept\n", "S=kept\n")]
         {
-            let env = desired(&config, &EnvFile::parse(before), &made).unwrap();
+            let env = desired(&config, &EnvFile::parse(before), &none(), &made).unwrap();
             assert_eq!(String::from_utf8(env.render()).unwrap(), after, "{before:?}");
         }
-        assert!(desired(&config, &EnvFile::parse("S=kept"), &BTreeMap::new()).is_ok());
-        let error = desired(&config, &EnvFile::default(), &BTreeMap::new()).unwrap_err();
+        assert!(desired(&config, &EnvFile::parse("S=kept"), &none(), &BTreeMap::new()).is_ok());
+        let error = desired(&config, &EnvFile::default(), &none(), &BTreeMap::new()).unwrap_err();
         assert_eq!(error, BadEnv::NoValue { key: "S".parse().unwrap() });
+    }
+
+    #[test]
+    fn what_was_set_comes_before_what_is_there_and_after_what_the_config_says() {
+        let config = config("A = \"config\"\nS = { generate = 32 }\n");
+        let (old, staged) =
+            (EnvFile::parse("A=1\nS=old\nP=1\nE=1\n"), EnvFile::parse("A=2\nS=mine\nP=2\nN=2\n"));
+        let new = desired(&config, &old, &staged, &values(&[("S", "made")])).unwrap();
+        assert_eq!(new.render(), b"A=config\nS=mine\nP=2\nE=1\nN=2\n");
     }
 
     #[test]
     fn a_value_that_cannot_be_written_is_refused_unseen() {
         let config = config("F = { file = \"/x\" }\n");
-        let error = desired(&config, &EnvFile::default(), &values(&[("F", "'hunter2'")])).unwrap_err();
+        let error =
+            desired(&config, &EnvFile::default(), &none(), &values(&[("F", "'hunter2'")])).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
         assert!(error.to_string().starts_with("setting F in the env file: "));
     }

@@ -72,13 +72,20 @@ pub(super) fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
     ready && !inputs.observed.markers.contains(&id)
 }
 
-/// Trial files, and temporary files of atomic writes that never got their rename.
+/// Trial files, values set that are committed, and temporary files of atomic writes that never got their rename.
 fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     let observed = inputs.observed;
     let mut steps: Vec<Step> =
         observed.trials.iter().map(|id| Step::RemoveFile { path: id.trial_file() }).collect();
     if observed.trial_env {
         steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
+    }
+    let (staged, path) = (inputs.staged(), inputs.config.app.name.staged_env());
+    let kept = inputs.env_file();
+    if observed.files.contains_key(&path) && staged.keys().iter().all(|key| kept.get(key) == staged.get(key))
+    {
+        // A run was cut off between its commit and this: set again later by hand, they must not come back.
+        steps.push(Step::RemoveFile { path });
     }
     steps.extend(observed.leftovers.iter().map(|path| Step::RemoveFile { path: path.clone() }));
     steps

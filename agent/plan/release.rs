@@ -51,7 +51,9 @@ fn list(problems: &[Problem]) -> String {
 /// The plan that brings `request.image` into service; empty when it is what serves.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let current = inputs.env_file();
-    let wanted = env::desired(inputs.config, &current, &inputs.observed.env_values)
+    // The way back leaves what was set since alone: it may be why somebody goes back.
+    let staged = if request.lenient { EnvFile::default() } else { inputs.staged() };
+    let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values)
         .map_err(|e| Refusal::Env(e.to_string()))?;
     let candidate = candidate(inputs, request, &wanted)?;
     let problems = preflight::problems(inputs, &wanted, &request.image);
@@ -118,7 +120,8 @@ fn fingerprint(
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let Some(committed) = inputs.committed() else { return Vec::new() };
     let current = inputs.env_file();
-    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.observed.env_values) else {
+    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.staged(), &inputs.observed.env_values)
+    else {
         return Vec::new();
     };
     let changed: Vec<_> = env::changed(&current, &wanted).iter().map(ToString::to_string).collect();
@@ -210,7 +213,7 @@ fn build(
     }
     let commit = steps.len();
     steps.push(commit_step(inputs, current, wanted, &candidate));
-    steps.extend(after(inputs));
+    steps.extend(after(inputs, request));
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
 }
 
@@ -234,7 +237,11 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
     let probe = inputs.probe();
     let mut order: Vec<InstanceId> =
         inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
-    order.sort_by_key(|id| instances::serves(inputs, *id));
+    // One that is only slow to answer may still be the one that all rely on.
+    let observed = inputs.observed;
+    let up = |id: &InstanceId| observed.instances.get(id).is_some_and(|seen| seen.unit.is_active());
+    let in_rotation = |id: &InstanceId| up(id) && !observed.markers.contains(id);
+    order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(id)));
     let mut steps = Vec::new();
     for (nth, id) in order.iter().enumerate() {
         let instance = inputs.target(*id);
@@ -289,8 +296,12 @@ fn commit_step(inputs: &Inputs<'_>, current: &EnvFile, wanted: &EnvFile, candida
 }
 
 /// Past the commit point: the trial's traces go, the spare, and what comes up at boot.
-fn after(inputs: &Inputs<'_>) -> Vec<Step> {
+fn after(inputs: &Inputs<'_>, request: &Request) -> Vec<Step> {
     let mut steps = Vec::new();
+    let staged = inputs.config.app.name.staged_env();
+    if !request.lenient && inputs.observed.files.contains_key(&staged) {
+        steps.push(Step::RemoveFile { path: staged });
+    }
     let ids = || inputs.config.instances().chain(inputs.config.spare());
     steps.extend(ids().map(|id| Step::RemoveFile { path: id.trial_file() }));
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });

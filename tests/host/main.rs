@@ -4,6 +4,7 @@
 // In a test a panic is the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod auto;
 mod broken;
 mod cron;
 mod deploy;

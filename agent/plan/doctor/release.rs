@@ -64,7 +64,8 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
         };
         found.push(Finding::problem("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
     }
-    let wanted = crate::plan::env::desired(inputs.config, &file, &inputs.observed.env_values);
+    let wanted =
+        crate::plan::env::desired(inputs.config, &file, &inputs.staged(), &inputs.observed.env_values);
     let missing = crate::plan::env::missing(inputs.config, wanted.as_ref().unwrap_or(&file));
     for key in missing {
         let what = format!("{key} is required, and is missing, empty or `...` in {path}");

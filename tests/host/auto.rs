@@ -1,0 +1,149 @@
+//! `auto = true`: what the timer does by itself, and what it leaves to a person.
+
+use std::time::Duration;
+
+use crate::harness::Host;
+use crate::site::{ENV_FILE, PASSWORD, config_with, installed_with};
+
+/// One tick of the timer: its exit code, and what it said.
+fn tick(host: &Host) -> (i32, String) {
+    let unit = "astra-agent-reconcile.service";
+    let start = format!("systemctl start {unit}; systemctl show -P ExecMainStatus {unit}");
+    let code = host.sh(&start).ok().stdout.trim().parse().unwrap();
+    let said = format!("journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})");
+    (code, host.sh(&said).ok().stdout)
+}
+
+fn auto(name: &str) -> Host {
+    let config =
+        [("soak = \"1s\"", "soak = \"0s\"\nauto = true"), ("timeout = \"60s\"", "timeout = \"20s\"")];
+    let host = installed_with(name, &config_with(config));
+    host.sh("systemctl stop astra-agent-reconcile.timer").ok();
+    host
+}
+
+#[test]
+fn the_timer_follows_the_tag_and_tries_nothing_twice() {
+    let host = auto("auto");
+    host.tag("latest", "v2");
+    assert_eq!(tick(&host).0, 0);
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+
+    host.tag("latest", "exits");
+    assert_eq!(tick(&host).0, 3);
+    let before = (host.invocations(), host.history().len());
+    let (code, said) = tick(&host);
+    assert_eq!((code, said.contains("held")), (0, false), "{said}");
+    assert_eq!((host.invocations(), host.history().len()), before, "a held release is no news");
+
+    // What else stands in the way is told each time.
+    host.tag("latest", "v3");
+    host.write("/etc/astra/agent.d/disk.toml", "[deploy]\nmin_free = \"900T\"\n");
+    let (code, said) = tick(&host);
+    assert!(code == 1 && said.contains("free") && said.contains("hint:"), "{code} {said}");
+    host.sh("rm /etc/astra/agent.d/disk.toml").ok();
+    assert_eq!(tick(&host).0, 0);
+    assert_eq!(host.versions([1, 2]), ["v3", "v3"]);
+}
+
+#[test]
+fn an_environment_that_does_not_work_is_tried_once() {
+    let host = auto("autoenv");
+    host.sh_with("astra-agent env set DATABASE_PASSWORD", "wrong").ok();
+    let (code, said) = tick(&host);
+    assert_eq!(code, 3, "{said}");
+    // Whatever restarts meanwhile runs with what worked.
+    host.sh("systemctl restart astra-app@1").ok();
+    host.wait("curl -sSf localhost:8001/readyz", Duration::from_secs(60));
+    let before = (host.invocations(), host.history().len());
+    assert_eq!(tick(&host).0, 0);
+    assert_eq!((host.invocations(), host.history().len()), before);
+    let again = host.agent(["deploy"]);
+    assert!(again.code() == 1 && again.stderr.contains("is held"), "{}", again.stderr);
+    assert_eq!(host.status()["held"].as_array().unwrap().len(), 1);
+    // Neither is a rollback kept from working.
+    assert!(
+        host.agent(["env", "list"]).ok().stdout.contains("DATABASE_PASSWORD=***   (with the next deploy)")
+    );
+    host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
+    host.agent(["deploy"]).ok();
+    // What served all the time is still a way back.
+    host.deploy("v2").ok();
+    host.agent(["rollback"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+}
+
+#[test]
+fn what_a_person_chose_stays() {
+    let host = auto("autopin");
+    host.deploy("v2").ok();
+    host.agent(["deploy-sha", &host.digest("v2")]).ok();
+    assert_eq!(host.status()["pinned"], true, "what serves is to stay");
+    host.tag("latest", "v3");
+    assert_eq!(tick(&host).0, 0);
+    host.agent(["install"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    host.agent(["deploy"]).ok();
+    assert_eq!(
+        (host.versions([1, 2]), &host.status()["pinned"]),
+        (["v3".into(), "v3".into()], &false.into())
+    );
+
+    // By hand, as operations.md has it.
+    let (old, number) =
+        (host.image("v1"), host.history().iter().map(|r| r["release"].clone()).min_by_key(|r| r.as_u64()));
+    assert!(number.is_some());
+    host.sh(&format!(
+        "sed -i 's|^APP_IMAGE=.*|APP_IMAGE={old}|; s|^ASTRA_RELEASE=.*|ASTRA_RELEASE=1|' {ENV_FILE}"
+    ))
+    .ok();
+    for _ in 0..2 {
+        assert_eq!(tick(&host).0, 0);
+        assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+    }
+}
+
+#[test]
+fn an_env_file_that_lost_its_release_stops_nothing() {
+    let host = auto("nameless");
+    let before = host.invocations();
+    host.sh(&format!(
+        "cp {ENV_FILE} /root/astra.env; sed -i '/^APP_IMAGE=/d; /^ASTRA_RELEASE=/d' {ENV_FILE}"
+    ))
+    .ok();
+    let lines = format!("`APP_IMAGE={}` and `ASTRA_RELEASE=1`", host.image("v1"));
+    host.tag("latest", "v2");
+    let (code, said) = tick(&host);
+    assert!(code == 2 && said.contains(&lines), "{code} {said}");
+    for words in [["deploy"].as_slice(), &["rollback"], &["reconcile"], &["recover"], &["install"]] {
+        let refused = host.sh(&format!("astra-agent {}", words.join(" ")));
+        assert!(refused.code() == 2 && refused.stderr.contains(&lines), "{words:?}: {}", refused.stderr);
+    }
+    assert!(host.agent(["doctor"]).stdout.contains(&lines));
+    assert_eq!(host.agent(["status"]).code(), 4);
+    assert_eq!((host.invocations(), host.versions([1, 2])), (before.clone(), ["v1".into(), "v1".into()]));
+    host.sh(&format!(
+        "echo 'APP_IMAGE={}' >>{ENV_FILE}; echo ASTRA_RELEASE=1 >>{ENV_FILE}",
+        host.image("v1")
+    ))
+    .ok();
+    host.agent(["reconcile"]).ok();
+    assert_eq!(host.invocations(), before);
+    assert_eq!(host.agent(["status"]).code(), 0);
+}
+
+#[test]
+fn a_deploy_begins_where_nothing_serves() {
+    let host = auto("order");
+    for (before, version, code) in [
+        ("systemctl stop astra-app@2", "v2", 0),
+        ("systemctl stop astra-app@2; install -m 0644 /dev/null /run/astra/drain/2", "exits", 3),
+    ] {
+        host.sh(before).ok();
+        let load = host.load(30).websockets(0).start();
+        let deploy = host.deploy(version);
+        let report = load.stop();
+        assert_eq!((deploy.code(), report.failed), (code, 0), "{}{report:#?}", deploy.stdout);
+    }
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+}
