@@ -1,91 +1,30 @@
 //! SIGKILL of a run at any moment, and nobody touches the host: it comes back by
 //! itself. `blind` kills by the clock, `steps` before and after every step and within
-//! them. With ASTRA_KILLS=200
-//! it is a campaign (tests/campaign), which goes on where it was when it is called again.
+//! them. With ASTRA_KILLS=200 it is a campaign (tests/campaign), which goes on where it
+//! was when it is called again.
+
+mod tally;
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, iter};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::harness::{Host, Output};
 use crate::recovery::{QUICK, Restored};
 use crate::site::{config_with, installed_with};
+use tally::{Cut, Tally, commit};
 
-/// The promise: so many seconds, and the time that the app needs to start.
-const PROMISE: f64 = 15.0;
+/// So many cuts by the clock under the same traffic: what it got is known at its end, and must not be lost with a
+/// campaign that is interrupted.
+const SEGMENT: usize = 20;
 
-/// A run that was cut off, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Cut {
-    run: String,
-    at: String,
-    from: String,
-    to: String,
-    seconds: f64,
-}
-
-/// What a campaign of cuts found. One that goes on later keeps its cuts in a file.
-#[derive(Default)]
-struct Tally {
-    cuts: Vec<Cut>,
-    file: Option<PathBuf>,
-}
-
-impl Tally {
-    fn kept_in(file: PathBuf) -> Self {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        let cuts = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        Self { cuts, file: Some(file) }
-    }
-
-    /// Counts it, after holding it against the promise.
-    fn add(&mut self, cut: Cut, start: f64) {
-        let Cut { run, at, from, to, seconds } = &cut;
-        println!(
-            "{:>4}  {run}, killed {at}: {from} -> {to}, whole after {seconds:.1} s",
-            self.cuts.len() + 1
-        );
-        assert!(*seconds < PROMISE + start, "{seconds} s");
-        if let Some(path) = &self.file {
-            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-            writeln!(file, "{}", serde_json::to_string(&cut).unwrap()).unwrap();
-        }
-        self.cuts.push(cut);
-    }
-
-    /// Rows of a table: all cuts, then those at each crash point.
-    fn rows(&self, what: &str) -> String {
-        let mut points: BTreeMap<u32, Vec<&Cut>> = BTreeMap::new();
-        for cut in &self.cuts {
-            let point = cut.at.strip_prefix("at C").and_then(|at| at.split(',').next()?.parse().ok());
-            point.into_iter().for_each(|point| points.entry(point).or_default().push(cut));
-        }
-        let all = iter::once(row(what, &self.cuts.iter().collect::<Vec<_>>()));
-        let each = points.iter().map(|(point, cuts)| row(&format!("C{point}"), cuts));
-        all.chain(each).collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// One row of the table; a violation would have ended the test.
-fn row(what: &str, cuts: &[&Cut]) -> String {
-    let undone = cuts.iter().filter(|cut| cut.from == cut.to).count();
-    let (kills, committed) = (cuts.len(), cuts.len() - undone);
-    let slowest = cuts.iter().map(|cut| cut.seconds).fold(0.0, f64::max);
-    format!(
-        "| {what} | {kills} kills: {undone} undone, {committed} committed | 0 violations | whole after {slowest:.1} s at most |"
-    )
-}
-
-/// Starts a verb, kills its main process after `moment`, and tells when; `None`: it had ended before.
-fn kill(host: &Host, words: &str, moment: Duration) -> Option<SystemTime> {
+/// Starts a verb, kills its main process after `moment`, and tells when; `None`: it had ended before, and well.
+fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>, String> {
     let verb = words.split(' ').next().unwrap();
     let output = host
         .sh(&format!(
@@ -104,16 +43,26 @@ fn kill(host: &Host, words: &str, moment: Duration) -> Option<SystemTime> {
         .ok()
         .stdout;
     let (first, rest) = output.split_once('\n').unwrap();
-    let Ok(at) = first.parse() else {
-        assert!(first == "code 0", "{words} was not killed, and failed: {output}");
-        return None;
-    };
     // The end of the run and the kill may have met.
-    if rest.starts_with("code 0") {
-        return None;
+    if first == "code 0" || rest.starts_with("code 0") {
+        return Ok(None);
     }
-    assert!(rest.starts_with("code 4\n") && rest.contains("was killed (signal 9)"), "{output}");
-    Some(UNIX_EPOCH + Duration::from_micros(at))
+    match first.parse() {
+        Ok(at) if rest.starts_with("code 4\n") && rest.contains("was killed (signal 9)") => {
+            Ok(Some(UNIX_EPOCH + Duration::from_micros(at)))
+        }
+        Ok(_) => Err(format!("was killed, and says: {output}")),
+        Err(_) => Err(format!("was not killed, and failed: {output}")),
+    }
+}
+
+/// A run that nobody disturbs ends well.
+fn undisturbed(host: &Host, words: &str) -> Result<(), String> {
+    let output = host.sh(&format!("astra-agent {words} 2>&1"));
+    if output.code() == 0 {
+        return Ok(());
+    }
+    Err(format!("`{words}`, undisturbed, ends with {}: {}", output.code(), output.stdout))
 }
 
 /// Seconds that a verb takes when nobody disturbs it.
@@ -142,82 +91,129 @@ fn fractions(seed: u64) -> impl Iterator<Item = f64> {
     iter::successors(Some(start), |last| Some((last + 0.618_033_988_75).fract()))
 }
 
+/// Each tenth cut of these verbs, all others of a deploy. The number is that of the first one.
+const VERBS: [(&str, usize); 4] = [("deploy", 0), ("install", 7), ("reconcile", 8), ("rollback", 9)];
+
+/// A host whose runs are killed by the clock.
+struct Blind {
+    host: Host,
+    version: String,
+    start: f64,
+    /// How long each verb takes when nobody disturbs it.
+    length: BTreeMap<&'static str, Duration>,
+}
+
+impl Blind {
+    fn new() -> Self {
+        let host = installed_with("blind", &config_with([QUICK]));
+        host.tag("latest", "v2");
+        let start = start_seconds(&host.agent(["deploy", "--migrate", "--json"]).ok());
+        host.tag("latest", "v1");
+        let mut length = BTreeMap::new();
+        length.insert("deploy", measured(&host, "deploy --force --migrate"));
+        // It finds the tag moved: a deploy.
+        host.tag("latest", "v2");
+        length.insert("install", measured(&host, "install"));
+        length.insert("rollback", measured(&host, "rollback"));
+        plant_drift(&host);
+        length.insert("reconcile", measured(&host, "reconcile"));
+        let version = host.missing().unwrap();
+        println!("undisturbed: {length:.1?}; start of both instances {start:.1} s");
+        Self { host, version, start, length }
+    }
+
+    /// Makes the host one on which the verb has something to do.
+    fn prepare(&mut self, verb: &str, number: usize) -> Result<(), String> {
+        let host = &self.host;
+        match verb {
+            "reconcile" => plant_drift(host),
+            // Always away from v3, so that neither of the others is ever held.
+            "rollback" => {
+                host.tag("latest", "v3");
+                undisturbed(host, "deploy --force")?;
+                self.version = "v3".to_owned();
+            }
+            _ => host.tag("latest", other(&self.version)),
+        }
+        if verb == "deploy" && number.is_multiple_of(4) {
+            // The pull is a part of a deploy too.
+            host.sh(&format!("podman image rm --force {}", host.image(other(&self.version)))).ok();
+        }
+        Ok(())
+    }
+
+    /// Kills a verb at this fraction of its time, and sees what comes of it; `None`: it had ended before.
+    fn cut(&mut self, verb: &str, number: usize, fraction: f64) -> Option<Cut> {
+        let words = if verb == "deploy" { "deploy --force --migrate" } else { verb };
+        let moment = self.length[verb].mul_f64(fraction);
+        let begun = SystemTime::now();
+        let ready = self.prepare(verb, number);
+        let from = self.version.clone();
+        let (killed, back) = match ready.and_then(|()| kill(&self.host, words, moment)) {
+            Ok(Some(killed)) => (killed, self.host.await_restored(killed)),
+            Ok(None) => match self.host.missing() {
+                Ok(version) => {
+                    println!("      {words} had ended before {moment:.2?}");
+                    self.version = version;
+                    return None;
+                }
+                Err(missing) => (begun, Err(format!("had ended before, and left: {}", missing.join("\n")))),
+            },
+            Err(broken) => (begun, Err(broken)),
+        };
+        let back = back.and_then(|restored| {
+            self.version.clone_from(&restored.version);
+            // What was mended by half is mended by the next one.
+            if verb == "reconcile" { undisturbed(&self.host, verb).map(|()| restored) } else { Ok(restored) }
+        });
+        Some(Cut::judge((words, format!("after {moment:.2?}"), &from), killed, back, self.start))
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
     // A campaign says how many, and goes on where it was.
     let campaign: Option<usize> = env::var("ASTRA_KILLS").ok().map(|n| n.parse().unwrap());
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("kills-blind.jsonl");
-    let mut tally = if campaign.is_some() { Tally::kept_in(kept) } else { Tally::default() };
-    let wanted = campaign.unwrap_or(20);
+    let seed = env::var("ASTRA_SEED").ok().map(|seed| seed.parse().unwrap());
+    let mut tally = match campaign {
+        Some(_) => {
+            Tally::kept_in("blind", &kept, commit(), seed).unwrap_or_else(|refused| panic!("{refused}"))
+        }
+        None => Tally::new("blind", seed),
+    };
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let seed = env::var("ASTRA_SEED").map_or(clock, |s| s.parse().unwrap());
-    let host = installed_with("blind", &config_with([QUICK]));
-
-    host.tag("latest", "v2");
-    let deploy = host.agent(["deploy", "--migrate", "--json"]).ok();
-    let start = start_seconds(&deploy);
-    host.tag("latest", "v1");
-    let mut length = BTreeMap::new();
-    length.insert("deploy", measured(&host, "deploy --force --migrate"));
-    let install = "install"; // finds the tag moved: a deploy
-    host.tag("latest", "v2");
-    length.insert("install", measured(&host, install));
-    length.insert("rollback", measured(&host, "rollback"));
-    plant_drift(&host);
-    length.insert("reconcile", measured(&host, "reconcile"));
-    println!("seed {seed}; undisturbed: {length:.1?}; start of both instances {start:.1} s");
-
-    let load = host.load(50).websockets(0).start();
-    let mut moments = BTreeMap::new();
-    let mut version = host.missing().unwrap();
-    while tally.cuts.len() < wanted {
-        let number = tally.cuts.len();
-        let verb = match number % 10 {
-            7 => "install",
-            8 => "reconcile",
-            9 => "rollback",
-            _ => "deploy",
-        };
-        let words = match verb {
-            "deploy" => "deploy --force --migrate",
-            verb => verb,
-        };
-        match verb {
-            "deploy" | "install" => host.tag("latest", other(&version)),
-            "reconcile" => plant_drift(&host),
-            // Always away from v3, so that neither of the others is ever held.
-            _ => {
-                host.tag("latest", "v3");
-                host.agent(["deploy", "--force"]).ok();
-                version = "v3".to_owned();
-            }
-        }
-        if number % 4 == 0 && verb == "deploy" {
-            // The pull is a part of a deploy too.
-            host.sh(&format!("podman image rm --force {}", host.image(other(&version)))).ok();
-        }
-        let fraction = moments.entry(verb).or_insert_with(|| fractions(seed + number as u64)).next().unwrap();
-        let moment = length[verb].mul_f64(fraction);
-        let Some(killed) = kill(&host, words, moment) else {
-            version = host.missing().unwrap_or_else(|missing| panic!("{words}: {missing:#?}"));
-            println!("     {words} had ended before {moment:.2?}");
-            continue;
-        };
-        let restored = host.await_restored(killed);
-        let (at, to) = (format!("after {moment:.2?}"), restored.version.clone());
-        let cut = Cut { run: words.into(), at, from: version, to, seconds: restored.seconds };
-        tally.add(cut, start);
-        version = restored.version;
-        if verb == "reconcile" {
-            host.agent(["reconcile"]).ok();
-        }
+    let seed = *tally.seed.get_or_insert(clock);
+    println!("seed {seed}");
+    let wanted = campaign.unwrap_or(20);
+    if tally.cuts().count() < wanted {
+        kill_blindly(&mut tally, seed, wanted);
     }
-    // Nobody may have noticed any of it.
-    let report = load.stop();
-    println!("{}", tally.rows(&format!("blind, seed {seed}")));
-    println!("| traffic meanwhile | {} requests | {} failed | |", report.total, report.failed);
-    assert_eq!(report.failed, 0, "{report:#?}");
-    host.sh("flock --nonblock /run/astra/run.lock true").ok();
+    tally.conclude();
+}
+
+/// Kills until there are as many cuts, or one of them breaks a promise.
+fn kill_blindly(tally: &mut Tally, seed: u64, wanted: usize) {
+    let mut blind = Blind::new();
+    // The same moments again for the same seed, interrupted or not.
+    let mut moments: BTreeMap<_, _> =
+        VERBS.map(|(verb, first)| (verb, fractions(seed + first as u64).skip(tally.cuts_of(verb)))).into();
+    let mut kept = true;
+    while kept && tally.cuts().count() < wanted {
+        let begun = tally.cuts().count();
+        let load = blind.host.load(50).websockets(0).start();
+        while kept && tally.cuts().count() < wanted.min(begun + SEGMENT) {
+            let number = tally.cuts().count();
+            let verb = VERBS.into_iter().find(|(_, first)| number % 10 == *first).map_or("deploy", |v| v.0);
+            let fraction = moments.get_mut(verb).unwrap().next().unwrap();
+            kept = blind.cut(verb, number, fraction).is_none_or(|cut| tally.add(cut));
+        }
+        // Nobody may have noticed any of it.
+        kept &= tally.add_traffic(tally.cuts().count() - begun, &load.stop());
+    }
+    if kept {
+        blind.host.sh("flock --nonblock /run/astra/run.lock true").ok();
+    }
 }
 
 /// What a reconcile has to mend: a stopped instance, an edited unit, a lost file.
@@ -255,14 +251,14 @@ struct Dying {
 }
 
 impl Dying {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, what: &'static str) -> Self {
         let host = installed_with(name, &config_with([QUICK]));
         host.put(failing_agent(), "/usr/local/bin/astra-agent");
         host.tag("latest", "v3");
         let start = start_seconds(&host.agent(["deploy", "--json"]).ok());
         host.tag("latest", "v1");
         host.agent(["deploy", "--force"]).ok();
-        Self { host, tally: Tally::default(), start, version: "v1".to_owned() }
+        Self { host, tally: Tally::new(what, None), start, version: "v1".to_owned() }
     }
 
     /// Runs `words`, dies at `point`, comes back; then `version` must be what serves.
@@ -270,16 +266,30 @@ impl Dying {
         let output = self.host.sh(&format!("ASTRA_FAILPOINT='{point}' astra-agent {words} 2>&1"));
         let cut = SystemTime::now();
         let died = output.code() == 4 && output.stdout.contains("was killed (signal 9)");
-        assert!(died, "{words} did not die at {point}:\n{}", output.stdout);
-        let restored = self.host.await_restored(cut);
-        assert_eq!(restored.version, version, "{name} {point}");
-        self.count(words, format!("at {name}, {point}"), restored);
+        let at = format!("at {name}, {point}");
+        if died {
+            self.comes_back(words, at, cut, version);
+        } else {
+            self.count(words, at, cut, Err(format!("did not die there:\n{}", output.stdout)));
+        }
     }
 
-    fn count(&mut self, words: &str, at: String, restored: Restored) {
-        let Restored { seconds, version } = restored;
-        let from = std::mem::replace(&mut self.version, version.clone());
-        self.tally.add(Cut { run: words.into(), at, from, to: version, seconds }, self.start);
+    fn comes_back(&mut self, words: &str, at: String, cut: SystemTime, version: &str) {
+        let back = self.host.await_restored(cut).and_then(|restored| match restored.version == version {
+            true => Ok(restored),
+            false => Err(format!("{} serves, and not {version}", restored.version)),
+        });
+        self.count(words, at, cut, back);
+    }
+
+    fn count(&mut self, words: &str, at: String, cut: SystemTime, back: Result<Restored, String>) {
+        let from = self.version.clone();
+        if let Ok(restored) = &back {
+            self.version.clone_from(&restored.version);
+        }
+        if !self.tally.add(Cut::judge((words, at, &from), cut, back, self.start)) {
+            self.tally.conclude();
+        }
     }
 
     /// The lines of the next deploy.
@@ -312,7 +322,7 @@ fn crash_point(line: &str, before: bool) -> &'static str {
 
 #[test]
 fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
-    let mut dying = Dying::new("steps");
+    let mut dying = Dying::new("steps", "every step, before and after");
     dying.host.tag("latest", "v2");
     let plan = dying.plan();
     let at = |word| plan.iter().position(|line| line.starts_with(word)).unwrap();
@@ -342,12 +352,12 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         let point = if line.starts_with("commit") { "commit" } else { line.as_str() };
         dying.dies("C16", "deploy --force --no-migrate", &format!("{moment}:{point}"), next);
     }
-    println!("{}", dying.tally.rows("every step, before and after"));
+    dying.tally.conclude();
 }
 
 #[test]
 fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
-    let mut dying = Dying::new("within");
+    let mut dying = Dying::new("within", "within steps, on the way back, in recover");
     dying.host.tag("latest", "v2");
     let deploy = "deploy --force --no-migrate";
     for (name, point) in [
@@ -410,10 +420,8 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
             sleep {moment}; kill -KILL $main 2>/dev/null && echo killed || echo had ended"
         ));
         let cut = SystemTime::now();
-        let restored = dying.host.await_restored(cut);
-        assert_eq!(restored.version, serves);
         let told = killed.stdout.trim();
-        dying.count("recover", format!("at C18, after {moment} s ({told})"), restored);
+        dying.comes_back("recover", format!("at C18, after {moment} s ({told})"), cut, &serves);
     }
 
     // While podman makes the container of the release on trial, and is not yet the one to ask for its end.
@@ -426,9 +434,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
             kill -KILL $(systemctl show -P MainPID 'astra-agent-deploy-*')"
         ));
         killed.ok();
-        let restored = dying.host.await_restored(SystemTime::now());
-        assert_eq!(restored.version, serves);
-        dying.count(deploy, format!("at C10, {moment} s into the start"), restored);
+        dying.comes_back(deploy, format!("at C10, {moment} s into the start"), SystemTime::now(), &serves);
     }
-    println!("{}", dying.tally.rows("within steps, on the way back, in recover"));
+    dying.tally.conclude();
 }
