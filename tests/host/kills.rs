@@ -65,6 +65,34 @@ fn undisturbed(host: &Host, words: &str) -> Result<(), String> {
     Err(format!("`{words}`, undisturbed, ends with {}: {}", output.code(), output.stdout))
 }
 
+fn database(host: &Host, sql: &str) -> String {
+    host.sh(&format!("runuser -u postgres -- psql -qAt astra -c \"{sql}\"")).ok().stdout
+}
+
+fn migrations(host: &Host) -> String {
+    database(host, "select name from django_migrations where app = 'notes' order by name")
+}
+
+/// Takes the database back to the schema of v1, which must be what serves: the next release really has to migrate.
+fn unmigrate(host: &Host) {
+    database(
+        host,
+        "delete from django_migrations where app = 'notes' and name in ('0002_mood', '0003_place'); \
+         alter table notes_note drop column if exists mood, drop column if exists place",
+    );
+    assert_eq!(migrations(host), "0001_initial\n");
+}
+
+/// What somebody does who brings a known release by `install`, which migrates only for a new one.
+fn migrate_by_hand(host: &Host) {
+    database(
+        host,
+        "alter table notes_note add column if not exists mood text; \
+         insert into django_migrations (app, name, applied) select 'notes', '0002_mood', now() \
+         where not exists (select from django_migrations where app = 'notes' and name = '0002_mood')",
+    );
+}
+
 /// Seconds that a verb takes when nobody disturbs it.
 fn measured(host: &Host, words: &str) -> Duration {
     let begun = SystemTime::now();
@@ -130,10 +158,16 @@ impl Blind {
             // Always away from v3, so that neither of the others is ever held.
             "rollback" => {
                 host.tag("latest", "v3");
-                undisturbed(host, "deploy --force")?;
+                undisturbed(host, "deploy --force --migrate")?;
                 self.version = "v3".to_owned();
             }
             _ => host.tag("latest", other(&self.version)),
+        }
+        match (verb, self.version.as_str()) {
+            // Until a deploy has come as far as to migrate.
+            ("deploy", "v1") if number.is_multiple_of(2) => unmigrate(host),
+            ("install", "v1") => migrate_by_hand(host),
+            _ => {}
         }
         if verb == "deploy" && number.is_multiple_of(4) {
             // The pull is a part of a deploy too.
@@ -251,6 +285,7 @@ struct Dying {
 }
 
 impl Dying {
+    /// It serves v1, on v1's schema.
     fn new(name: &str, what: &'static str) -> Self {
         let host = installed_with(name, &config_with([QUICK]));
         host.put(failing_agent(), "/usr/local/bin/astra-agent");
@@ -258,6 +293,7 @@ impl Dying {
         let start = start_seconds(&host.agent(["deploy", "--json"]).ok());
         host.tag("latest", "v1");
         host.agent(["deploy", "--force"]).ok();
+        unmigrate(&host);
         Self { host, tally: Tally::new(what, None), start, version: "v1".to_owned() }
     }
 
@@ -339,18 +375,26 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         let image = dying.host.image("v2");
         dying.host.sh(&format!("! podman image exists {image} || podman image rm --force {image}")).ok();
         let line = dying.plan().remove(step);
+        if step <= migrate {
+            unmigrate(&dying.host);
+        }
         // A migration that is no longer looked at only takes time.
-        let words = if step <= migrate { "deploy" } else { "deploy --no-migrate" };
+        let migrated = migrations(&dying.host).contains("0002_mood");
+        let words = if migrated { "deploy --no-migrate" } else { "deploy" };
         dying.dies(crash_point(&line, moment == "before"), words, &format!("{moment}:{line}"), "v1");
+        // Whatever comes behind the migration has found a database that has it.
+        let due = step > migrate || (step == migrate && moment == "after");
+        assert_eq!(migrations(&dying.host).contains("0002_mood"), due, "{moment} {line}");
     }
-    // From there on everything is kept.
+    // From there on everything is kept. So many attempts do not make it a release that has migrated.
+    unmigrate(&dying.host);
     let lines: Vec<String> = dying.plan().split_off(commit);
     let behind = lines[1..].iter().flat_map(|line| [("before", line), ("after", line)]);
     for (moment, line) in iter::once(("after", &lines[0])).chain(behind) {
         let next = other(&dying.version);
         dying.host.tag("latest", next);
         let point = if line.starts_with("commit") { "commit" } else { line.as_str() };
-        dying.dies("C16", "deploy --force --no-migrate", &format!("{moment}:{point}"), next);
+        dying.dies("C16", "deploy --force", &format!("{moment}:{point}"), next);
     }
     dying.tally.conclude();
 }
@@ -359,7 +403,8 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
 fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
     let mut dying = Dying::new("within", "within steps, on the way back, in recover");
     dying.host.tag("latest", "v2");
-    let deploy = "deploy --force --no-migrate";
+    // It migrates until v2 is committed.
+    let deploy = "deploy --force";
     for (name, point) in [
         ("C1", "locked:deploy"),
         ("C2", "before:open"),
@@ -374,6 +419,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
     ] {
         dying.dies(name, deploy, point, "v1");
     }
+    unmigrate(&dying.host);
     for (name, point) in [
         ("C16", "before:close"),
         ("C16", "after:close"),

@@ -28,7 +28,17 @@ part; curl -s -m 5 localhost:8001/; curl -s -m 5 localhost:8002/; curl -s -m 5 l
 part; cat /etc/astra/last_app_image 2>/dev/null
 part; systemctl --failed --plain --no-legend; systemctl list-units --plain --no-legend 'astra-agent-*' |
     grep -v 'timer\|inactive'
+part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrations where app = 'notes'"
 "#;
+
+/// What the database must have had before a version may serve.
+fn migrations_of(version: &str) -> &'static [&'static str] {
+    match version {
+        "v2" => &["0002_mood"],
+        "v3" => &["0002_mood", "0003_place"],
+        _ => &[],
+    }
+}
 
 /// How a host that was let alone came back.
 #[derive(Debug)]
@@ -62,11 +72,12 @@ impl Host {
     }
 
     /// What keeps the host from being whole: both instances serve the release that
-    /// astra.env names, nothing of a run is left, the record is complete.
+    /// astra.env names, on a database that it can work with, nothing of a run is left, the record is complete.
     pub fn missing(&self) -> Result<String, Vec<String>> {
         let look = self.sh(LOOK).stdout;
         let parts: Vec<&str> = look.split('\x1e').collect();
-        let [status, code, history, env, containers, traces, answers, pointer, units] = parts[..] else {
+        let [status, code, history, env, containers, traces, answers, pointer, units, migrations] = parts[..]
+        else {
             return Err(vec![format!("a look that was cut off: {look}")]);
         };
         let mut missing = Vec::new();
@@ -99,6 +110,12 @@ impl Host {
         check(
             !version.is_empty() && answers == [version; 3],
             format!("astra.env names {version} ({named}), answers: {answers:?}"),
+        );
+        let migrated = |wanted: &&str| migrations.lines().any(|m| m == *wanted);
+        let lacking: Vec<_> = migrations_of(version).iter().filter(|m| !migrated(m)).collect();
+        check(
+            lacking.is_empty(),
+            format!("new code, database not migrated: {version} serves without {lacking:?}"),
         );
         let back = status["rollback_to"].as_str().unwrap_or_default();
         check(pointer.trim() == back, format!("last_app_image {pointer}, but a rollback leads to {back}"));
