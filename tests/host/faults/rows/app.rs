@@ -40,6 +40,32 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F41",
+        what: "the app leaves children and zombies behind, and is deployed away",
+        before: "config 's/^instances/command = [\"sh\", \"-c\", \"(sleep 4242 \\\\\\&); (true \\\\\\&); python3 serve.py\"]\\ninstances/'",
+        run: "astra-agent deploy --force --wait 60s && cp /root/agent.toml /etc/astra/agent.toml && astra-agent deploy",
+        then: "! pgrep -f 'sleep 4242'",
+        commits: true,
+        seconds: 180,
+        ..ROW
+    },
+    Row {
+        id: "F42",
+        what: "the readiness path takes 20 s to answer",
+        before: "config 's|path = \"/readyz\"|path = \"/slow?s=20\"|'",
+        says: &["not ready within", "/slow?s=20"],
+        ..BAD
+    },
+    Row {
+        id: "F43",
+        what: "READY comes from a child of process 1",
+        before: "config 's/^instances/command = [\"sh\", \"-c\", \"python3 serve.py; true\"]\\ninstances/'",
+        run: "astra-agent deploy --force --wait 60s && cp /root/agent.toml /etc/astra/agent.toml && astra-agent deploy",
+        commits: true,
+        seconds: 180,
+        ..ROW
+    },
+    Row {
         id: "F44",
         what: "a squatter on the port of instance 2",
         short: true,
@@ -60,12 +86,34 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F45b",
+        what: "a leftover container that has ended has the name of instance 1",
+        before: "systemctl stop astra-app@1; podman run -q --name astra-app-1 --entrypoint true $(image)",
+        commits: true,
+        ..ROW
+    },
+    Row {
+        id: "F45c",
+        what: "a leftover container that is paused has the name of instance 1",
+        before: "systemctl stop astra-app@1; podman run -q -d --name astra-app-1 --entrypoint sleep $(image) 600 && kill -STOP $(podman inspect -f '{{.State.Pid}}' astra-app-1)",
+        commits: true,
+        ..ROW
+    },
+    Row {
         id: "F46",
         what: "a leftover migration container runs",
         before: "podman run -q -d --name astra-migrate --entrypoint sleep $(image) 600",
         run: MIGRATE,
         commits: true,
         ..ROW
+    },
+    Row {
+        id: "F47",
+        what: "the new release needs more memory than there is (OOM killer)",
+        short: true,
+        beside: "group=$(limit memory memory.limit_in_bytes 24M); apps >/root/apps; trying 1; newborn >$group/cgroup.procs",
+        says: &["137", "out of memory"],
+        ..BAD
     },
     Row {
         id: "F64",
@@ -93,6 +141,15 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F65",
+        what: "Caddy's admin socket answers 403",
+        before: "caddy_says '.' '403 Forbidden'",
+        cure: "caddy_again",
+        code: &[1],
+        says: &["Caddy", "403"],
+        ..ROW
+    },
+    Row {
         id: "F66",
         what: "Caddy hung (SIGSTOP) while the first instance is tried",
         beside: "trying 1; kill -STOP $(caddy_pid)",
@@ -116,8 +173,16 @@ pub const ROWS: &[Row] = &[
         id: "F67",
         what: "Caddy refuses the Caddyfile ([caddy] extra)",
         before: "config 's/^tls = \"off\"/tls = \"off\"\\nextra = \"no_such_directive\"/'",
-        code: &[1, 2, 4],
+        code: &[2],
         says: &["no_such_directive"],
+        ..ROW
+    },
+    Row {
+        id: "F68",
+        what: "Caddy takes a config, and goes on with the old one",
+        before: "config 's/^tls = \"off\"/tls = \"off\"\nblock = [\"\\/secret\"]/'; caddy_says '^POST /load' '200 OK'",
+        cure: "caddy_again",
+        code: &[0, 1, 4],
         ..ROW
     },
     Row {
@@ -179,6 +244,24 @@ pub const ROWS: &[Row] = &[
         says: &["SIGINT"],
         code: &[1],
         ..ROW
+    },
+    Row {
+        id: "F74",
+        what: "a migration that hangs by itself",
+        before: "config 's|\"./migrate.sh\"|\"sleep\", \"300\"|'",
+        run: MIGRATE,
+        then: "! podman ps -a --format '{{.Names}}' | grep astra-migrate",
+        says: &["migration"],
+        ..BAD
+    },
+    Row {
+        id: "F75b",
+        what: "migrations are applied, and the command fails all the same: old code on a new schema",
+        before: "config 's|\"./migrate.sh\"|\"sh\", \"-c\", \"./migrate.sh; exit 5\"|'",
+        push: "v3",
+        run: MIGRATE,
+        says: &["the migration ended with code 5"],
+        ..BAD
     },
     Row {
         id: "F75",

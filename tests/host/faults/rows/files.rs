@@ -82,6 +82,22 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F79j",
+        what: "journal: a line of an agent from the future",
+        before: "journal >/root/run.name; cp -a $(journal) /root/run.jsonl
+            printf '{\"at\":1,\"entry\":\"teleported\",\"to\":\"mars\"}\n' >>$(journal)",
+        says: &["journal is damaged", "moved away"],
+        ..JOURNAL
+    },
+    Row {
+        id: "F79k",
+        what: "journal: a run that belongs to uid 1000",
+        before: "chown 1000 $(journal)",
+        cure: "chown 0 /var/lib/astra-agent/journal/*.jsonl",
+        code: &[0, 1, 4],
+        ..ROW
+    },
+    Row {
         id: "F80",
         what: "astra.env: a symlink",
         short: true,

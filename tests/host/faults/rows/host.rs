@@ -136,6 +136,15 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F28c",
+        what: "podman's socket may not be opened (mode 0)",
+        before: "systemctl start podman.socket; chmod 0 /run/podman/podman.sock",
+        cure: "chmod 0660 /run/podman/podman.sock",
+        code: &[0, 1],
+        push: "v3",
+        ..ROW
+    },
+    Row {
         id: "F29",
         what: "kill -9 of the podman that starts the first instance",
         beside: "trying 1; until_ 'pkill -9 -f \"podman run .*astra-app-1\"'",
@@ -153,6 +162,14 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F31",
+        what: "kill -9 of the crun that makes the first container",
+        beside: "trying 1; timeout 10 sh -c 'until pkill -9 -x crun; do :; done'",
+        code: &[0, 1],
+        then: "[ $(image | wc -l) = 1 ]",
+        ..ROW
+    },
+    Row {
         id: "F32",
         what: "another process holds podman's storage lock for 5 s",
         beside: "trying 1; perl -MFcntl -e 'open(my $f, q(+<), $ARGV[0]) or die $!;
@@ -167,6 +184,41 @@ pub const ROWS: &[Row] = &[
         code: &[1],
         says: &["astra-app@1"],
         ..ROW
+    },
+    Row {
+        id: "F34",
+        what: "podman's database damaged, and a deploy",
+        before: "systemctl stop podman.socket podman.service; cd /var/lib/containers/storage; cp -a db.sql /root/db.sql
+            dd if=/dev/urandom of=db.sql bs=4k count=4 conv=notrunc status=none; systemctl start podman.socket",
+        cure: "systemctl stop podman.socket podman.service; rm -f /var/lib/containers/storage/db.sql-*
+            cp -a /root/db.sql /var/lib/containers/storage/db.sql; systemctl start podman.socket",
+        code: &[1],
+        says: &["engine"],
+        push: "v3",
+        ..ROW
+    },
+    Row {
+        id: "F48",
+        what: "the agent killed for want of memory (OOM) while the first instance is tried",
+        short: true,
+        beside: "group=$(limit memory memory.limit_in_bytes 1M); trying 1; echo $(main) >$group/cgroup.procs",
+        code: &[4],
+        says: &["was killed (signal 9)"],
+        then: "until_ 'astra-agent status >/dev/null'",
+        ..ROW
+    },
+    Row {
+        id: "F49",
+        what: "the agent may start no thread or process from the first instance on",
+        beside: "group=$(limit pids pids.max 1); trying 1; echo $(main) >$group/cgroup.procs",
+        ..GOES_ON
+    },
+    Row {
+        id: "F51",
+        what: "the agent gets 1% of a processor from the first instance on",
+        beside: "group=$(limit cpu cpu.cfs_quota_us 1000); trying 1; echo $(main) >$group/cgroup.procs",
+        seconds: 240,
+        ..GOES_ON
     },
     Row {
         id: "F50",
@@ -215,8 +267,8 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F60",
-        what: "the agent stopped for 10 s (SIGSTOP) while the first instance is tried",
-        beside: "trying 1; systemctl kill -s STOP 'astra-agent-deploy-*'; sleep 10
+        what: "the agent stopped for 60 s (SIGSTOP) while the first instance is tried",
+        beside: "trying 1; systemctl kill -s STOP 'astra-agent-deploy-*'; sleep 60
             systemctl kill -s CONT 'astra-agent-deploy-*'",
         ..GOES_ON
     },
@@ -235,6 +287,14 @@ pub const ROWS: &[Row] = &[
         short: true,
         beside: "trying 1; pkill -9 -f '^astra-agent deploy'",
         code: &[137],
+        then: "until_ 'flock -n /run/astra/run.lock true'",
+        ..GOES_ON
+    },
+    Row {
+        id: "F61c",
+        what: "SIGHUP to the process in front, as a dropped SSH session sends it: the run goes on",
+        beside: "trying 1; pkill -HUP -f '^astra-agent deploy'",
+        code: &[129],
         then: "until_ 'flock -n /run/astra/run.lock true'",
         ..GOES_ON
     },

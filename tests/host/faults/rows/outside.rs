@@ -36,6 +36,7 @@ pub const ROWS: &[Row] = &[
         short: true,
         registry: "truncated",
         says: &["pulling"],
+        then: "! podman image exists $(pushed)",
         ..REFUSED
     },
     Row {
@@ -43,6 +44,7 @@ pub const ROWS: &[Row] = &[
         what: "registry: a flipped bit in every blob",
         registry: "flipped",
         says: &["pulling"],
+        then: "! podman image exists $(pushed)",
         ..REFUSED
     },
     Row {
@@ -50,6 +52,7 @@ pub const ROWS: &[Row] = &[
         what: "registry: a flipped bit in every manifest",
         registry: "wrong",
         says: &["pulling"],
+        then: "! podman image exists $(pushed)",
         ..REFUSED
     },
     Row {
@@ -84,6 +87,7 @@ pub const ROWS: &[Row] = &[
         what: "registry: hangs up in the middle of every blob",
         registry: "reset",
         says: &["pulling"],
+        then: "! podman image exists $(pushed)",
         ..REFUSED
     },
     Row {
@@ -195,6 +199,21 @@ pub const ROWS: &[Row] = &[
         cure: "mount -o remount,rw /etc/astra",
         code: &[1],
         says: &["Read-only file system"],
+        ..ROW
+    },
+    Row {
+        id: "F19",
+        what: "the disk below /etc/astra fails (I/O errors) from the first instance on",
+        before: "ls /dev/loop-control >/dev/null 2>&1 || mknod /dev/loop-control c 10 237
+            truncate -s 8M /root/disk; mkfs.ext4 -q /root/disk; n=$(losetup -f | tr -dc 0-9); [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n
+            losetup /dev/loop$n /root/disk; echo $n >/root/loop; mkdir -p /root/on; mount /dev/loop$n /root/on
+            cp -a /etc/astra/. /root/on; chmod 0700 /root/on; rmdir /root/on/lost+found; mount --move /root/on /etc/astra 2>/dev/null || mount --bind /root/on /etc/astra
+            systemctl restart astra-caddy; sleep 2; sync",
+        beside: "trying 1; truncate -s 64K /root/disk",
+        cure: "umount -l /etc/astra; umount -l /root/on; losetup -d /dev/loop$(cat /root/loop); systemctl restart astra-caddy; sleep 2",
+        code: &[1, 4],
+        says: &["/etc/astra"],
+        may_lose: "Caddy is restarted to see the other disk",
         ..ROW
     },
     Row {
