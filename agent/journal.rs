@@ -28,6 +28,8 @@ pub struct Journal {
 pub struct RunFile {
     pub id: RunId,
     file: File,
+    /// Where a part of a line begins that could not be taken away yet.
+    torn: Option<u64>,
 }
 
 impl Journal {
@@ -72,7 +74,7 @@ impl Journal {
             .open(&path)
             .with_context(|| format!("creating {}", path.display()))?;
         sync_dir(&self.dir)?;
-        Ok(RunFile { id, file })
+        Ok(RunFile { id, file, torn: None })
     }
 
     /// Append to a run that was cut off.
@@ -85,7 +87,7 @@ impl Journal {
             .with_context(|| format!("opening {}", path.display()))?;
         // What a crash left of a last line would glue itself to the next one.
         file.set_len(whole).with_context(|| format!("cutting the torn line of {}", path.display()))?;
-        Ok(RunFile { id, file })
+        Ok(RunFile { id, file, torn: None })
     }
 
     fn path(&self, id: RunId) -> PathBuf {
@@ -133,17 +135,31 @@ impl Journal {
 }
 
 impl RunFile {
-    /// Append an entry; with `durable` it is on the disk when this returns.
+    /// Append an entry; with `durable` it is on the disk when this returns. One that does not fit leaves no part of
+    /// itself, to which the next one would be glued.
     pub fn append(&mut self, entry: &Entry, durable: bool) -> Result<()> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), entry: entry.clone() };
         let mut line = serde_json::to_vec(&stamped).context("encoding a journal entry")?;
         line.push(b'\n');
-        self.file.write_all(&line).with_context(|| format!("writing journal of run {}", self.id))?;
+        self.write(&line).with_context(|| format!("writing journal of run {}", self.id))?;
         if durable {
             self.file.sync_data().with_context(|| format!("flushing journal of run {}", self.id))?;
         }
         Ok(())
+    }
+
+    fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if let Some(whole) = self.torn {
+            self.file.set_len(whole)?;
+            self.torn = None;
+        }
+        let whole = self.file.metadata()?.len();
+        let written = self.file.write_all(line);
+        if written.is_err() && self.file.set_len(whole).is_err() {
+            self.torn = Some(whole);
+        }
+        written
     }
 }
 
@@ -186,3 +202,6 @@ fn read_capped(path: &Path) -> Result<Vec<u8>> {
 fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).with_context(|| format!("flushing {}", dir.display()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,6 +171,17 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        id: "F16d",
+        what: "journal's disk: room for a part of a line, and space again when the run is undone",
+        beside: "trying 1; f=$(journal); head -c $((4086 - $(stat -c %s $f) % 4096)) /dev/zero | tr '\\0' '\\n' >>$f
+            dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null
+            until_ '[ ! -e /run/astra/trial-1.env ]'; rm -f /var/lib/astra-agent/fill",
+        code: &[1],
+        says: &["No space left"],
+        then: "astra-agent history",
+        ..ROW
+    },
+    Row {
         id: "F17",
         what: "/etc/astra: no inodes from the first instance on",
         beside: "trying 1; cd /etc/astra; mkdir fill; n=0; while : 2>/dev/null >fill/$((n += 1)); do :; done; true",
