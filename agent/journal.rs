@@ -9,11 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+mod forget;
+
 use crate::model::entry::{Entry, RunId, Stamped};
 use crate::model::history::{History, RunRecord};
 
 /// Runs that are kept; older files go at the next opening.
 const KEPT_RUNS: usize = 500;
+/// Of these the newest, which stay whatever they say: people ask for them.
+const RECENT_RUNS: usize = 100;
 /// A file larger than this is no journal of ours: a run has some hundred entries.
 const LARGEST_FILE: u64 = 4 << 20;
 
@@ -111,16 +115,16 @@ impl Journal {
         Ok(ids)
     }
 
-    /// Runs that say nothing about today go, oldest first; a commit that a rollback could reach stays.
+    /// Runs that say nothing about today go, oldest first. The others stay, however many they are.
     fn forget(&self, ids: &[RunId]) -> Result<()> {
         let Some(surplus) = ids.len().checked_sub(KEPT_RUNS).filter(|n| *n > 0) else { return Ok(()) };
         let history = self.history()?;
-        let wanted = |run: &RunRecord| {
-            run.committed().is_some_and(|r| history.commits.contains(r))
-                || history.held.iter().any(|h| h.run == run.id)
-        };
-        for run in history.runs.iter().filter(|r| !wanted(r)).take(surplus) {
-            let path = self.path(run.id);
+        // What a damaged file says is not known, nor what it says with the others.
+        if history.damaged.is_some() {
+            return Ok(());
+        }
+        for id in forget::forgettable(&history.runs, surplus, RECENT_RUNS) {
+            let path = self.path(id);
             fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         }
         Ok(())

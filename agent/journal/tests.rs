@@ -2,7 +2,9 @@ use std::process::Command;
 
 use super::*;
 use crate::model::entry::Verb;
+use crate::model::fingerprint::HostKey;
 use crate::model::outcome::{Blame, Outcome};
+use crate::model::release::Release;
 
 /// A directory of this test's own, empty.
 fn place(name: &str) -> PathBuf {
@@ -49,4 +51,39 @@ fn fill(journal: &Journal) {
     assert_eq!(read.damaged, None);
     assert_eq!(read.runs[0].entries.len(), 2 + written);
     assert_eq!(read.runs[0].entries.last().unwrap().entry, CLOSED);
+}
+
+#[test]
+fn old_runs_go_but_not_what_they_teach() {
+    let dir = place("forget");
+    let journal = Journal::at(&dir);
+    let image = |of: &str| format!("ghcr.io/a/b@sha256:{}", of.repeat(32)).parse().unwrap();
+    let fingerprint = HostKey::new([0; 32]).fingerprint([b"env".as_slice()]);
+    let good = Release { number: 1, image: image("01"), fingerprint: fingerprint.clone() };
+    let bad = Release { number: 2, image: image("02"), fingerprint };
+    let write = |verb, new: Option<&Release>, pins| {
+        let mut run = journal.open().unwrap();
+        let (actor, agent) = ("test".to_owned(), "0".to_owned());
+        let new = new.cloned();
+        run.append(
+            &Entry::Opened { verb, actor, agent, plan: vec![], old: None, new: new.clone(), pins },
+            false,
+        )
+        .unwrap();
+        if let Some(release) = new {
+            run.append(&Entry::Committed { release }, false).unwrap();
+        }
+        run.append(&CLOSED, false).unwrap();
+    };
+    write(Verb::Deploy, Some(&good), false);
+    write(Verb::Deploy, Some(&bad), false);
+    write(Verb::Rollback, Some(&good), true);
+    for _ in 0..KEPT_RUNS + 20 {
+        write(Verb::Reconcile, None, false);
+    }
+    let history = journal.history().unwrap();
+    assert_eq!(history.runs.len(), KEPT_RUNS + 1, "as many as are kept, and the new one");
+    assert!(history.held_digest(&bad.image.digest).is_some() && history.pinned);
+    assert_eq!((history.current(), history.rollback_target()), (Some(&good), None));
+    fs::remove_dir_all(&dir).unwrap();
 }

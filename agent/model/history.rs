@@ -113,11 +113,16 @@ pub struct Opened<'a> {
 impl History {
     /// Fold `runs`, oldest first.
     pub fn of(runs: Vec<RunRecord>) -> Self {
+        let history = Self::fold(&runs);
+        Self { runs, ..history }
+    }
+
+    /// What `runs` teach, oldest first, without the runs themselves.
+    pub fn fold<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Self {
         let mut history = Self::default();
-        for run in &runs {
+        for run in runs {
             history.add(run);
         }
-        history.runs = runs;
         history
     }
 
