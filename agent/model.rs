@@ -5,6 +5,7 @@ pub mod cron;
 pub mod digest;
 pub mod entry;
 pub mod envfile;
+pub mod exit;
 pub mod fingerprint;
 pub mod history;
 pub mod image;

@@ -13,6 +13,7 @@ use super::probe::probe;
 use super::systemd::{JobError, JobResult};
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::exit::ExitCode;
 use crate::model::name::TRIAL_ENV;
 use crate::model::observed::UnitSeen;
 use crate::model::step::{Probe, Target};
@@ -32,8 +33,6 @@ const STOP_MARGIN: Duration = Duration::from_secs(60);
 const SOAK_ASKS: usize = 3;
 /// How often a stop is asked for that others cancel.
 const STOP_TRIES: usize = 3;
-/// podman-run(1) and docker run: the failure is the engine's, not the app's.
-const ENGINE_FAILED: i32 = 125;
 
 fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(HttpError::Late { .. }))
@@ -152,8 +151,8 @@ impl Host {
                 let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
                 let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
                 let explained = self.explain(instance, anyhow::Error::new(error)).await;
-                if unit.exit_code == Some(ENGINE_FAILED) {
-                    return Err(explained.context(HostFault("the engine itself failed (exit code 125)")));
+                if unit.exit_code.map(ExitCode) == Some(ExitCode::ENGINE) {
+                    return Err(explained.context(HostFault("the engine itself failed")));
                 }
                 Err(if others {
                     explained.context(HostFault("somebody else's job came between"))
@@ -310,7 +309,9 @@ impl Host {
 
 fn died(unit: &UnitSeen) -> String {
     match unit.exit_code {
-        Some(code) if unit.result == "exit-code" || code != 0 => format!("the app exited with code {code}"),
+        Some(code) if unit.result == "exit-code" || code != 0 => {
+            format!("the app exited with code {}", ExitCode(code))
+        }
         _ if unit.result != "success" && !unit.result.is_empty() => {
             format!("the app ended ({})", unit.result)
         }

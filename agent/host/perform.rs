@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::Host;
 use crate::model::envfile::EnvFile;
+use crate::model::exit::ExitCode;
 use crate::model::name::{CADDY_UNIT, EnvKey, MIGRATE_UNIT};
 use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
@@ -136,7 +137,7 @@ impl Host {
                 let said = self.last_words(MIGRATE_UNIT, None).await.join("\n    ");
                 // What still runs would meet the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
-                let code = unit.exit_code.map(|c| format!(" with code {c}")).unwrap_or_default();
+                let code = unit.exit_code.map(|c| format!(" with code {}", ExitCode(c))).unwrap_or_default();
                 let error = anyhow::Error::new(error);
                 bail!("migrating: the migration ended{code}: {error:#}\n  its last log lines:\n    {said}")
             }

@@ -7,6 +7,7 @@ use zbus::OwnedObjectPath;
 
 use super::jobs::{Calling, JobError, JobResult, Jobs, Verb};
 use super::{Systemd, UNIT, again, get, is, unit_path};
+use crate::model::exit::ExitCode;
 use crate::model::observed::UnitSeen;
 
 /// How often a unit is looked at when its job can no longer be heard.
@@ -92,7 +93,7 @@ impl Systemd {
         match self.unit(unit).await {
             Ok(seen) if seen.load != "loaded" => format!("the unit is {}", seen.load),
             Ok(UnitSeen { exit_code: Some(code), result, .. }) if result == "exit-code" => {
-                format!("exit code {code}")
+                format!("exit code {}", ExitCode(code))
             }
             Ok(seen) if matches!(seen.result.as_str(), "" | "success") => {
                 format!("the unit is {} ({})", seen.active, seen.sub)

@@ -1,0 +1,67 @@
+//! What an exit code of a container means to a person.
+
+use std::fmt;
+
+/// Exit code of podman-run(1), `docker run` or conmon: the container's own, or the engine's word that there was none.
+/// Shown as `3`, or with what it stands for: `137 (SIGKILL; out of memory?)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitCode(pub i32);
+
+impl ExitCode {
+    /// The failure is the engine's, not the app's.
+    pub const ENGINE: Self = Self(125);
+
+    fn meaning(self) -> Option<&'static str> {
+        // 128 and a number of signal(7), which is the same on all our machines.
+        Some(match self.0 {
+            125 => "the engine could not start it",
+            126 => "its command cannot be executed",
+            127 => "its command was not found",
+            129 => "SIGHUP",
+            130 => "SIGINT",
+            131 => "SIGQUIT",
+            132 => "SIGILL",
+            133 => "SIGTRAP",
+            134 => "SIGABRT",
+            135 => "SIGBUS",
+            136 => "SIGFPE",
+            // Whoever kills it by hand knows.
+            137 => "SIGKILL; out of memory?",
+            138 => "SIGUSR1",
+            139 => "SIGSEGV",
+            140 => "SIGUSR2",
+            141 => "SIGPIPE",
+            142 => "SIGALRM",
+            143 => "SIGTERM",
+            152 => "SIGXCPU",
+            153 => "SIGXFSZ",
+            159 => "SIGSYS",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ExitCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.meaning() {
+            Some(meaning) => write!(f, "{} ({meaning})", self.0),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_its_name_and_the_engine_its_words() {
+        let told = |code| ExitCode(code).to_string();
+        assert_eq!([0, 3, 128, 255].map(told), ["0", "3", "128", "255"]);
+        assert_eq!(told(137), "137 (SIGKILL; out of memory?)");
+        assert_eq!([134, 139, 143].map(told), ["134 (SIGABRT)", "139 (SIGSEGV)", "143 (SIGTERM)"]);
+        assert_eq!(told(125), "125 (the engine could not start it)");
+        assert_eq!(told(126), "126 (its command cannot be executed)");
+        assert_eq!(told(127), "127 (its command was not found)");
+    }
+}
