@@ -203,12 +203,22 @@ impl Host {
 
     /// Wait until the unit is active and the readiness path answers 2xx.
     pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
-        let begun = Instant::now();
         let first = self.systemd.unit(&instance.unit).await?;
+        self.await_ready_since(instance, ask, first.restarts).await
+    }
+
+    /// Of a unit that systemd had restarted so often when all was well, and that somebody may be restarting by hand.
+    async fn await_ready_since(
+        &self,
+        instance: &Target,
+        ask: &Probe,
+        restarts: u32,
+    ) -> Result<Option<String>> {
+        let begun = Instant::now();
         let mut last;
         loop {
             let unit = self.systemd.unit(&instance.unit).await?;
-            if unit.restarts > first.restarts || matches!(unit.active.as_str(), "failed" | "inactive") {
+            if unit.restarts > restarts || unit.has_ended() {
                 let error = anyhow!("{instance}: {} before it was ready", died(&unit));
                 return Err(self.explain(instance, error).await);
             }
@@ -286,13 +296,13 @@ impl Host {
         let Some(was) = self.ready.borrow().get(&instance.id).cloned() else {
             bail!("watching {instance}: it was never ready in this run");
         };
-        if now.restarts > was.restarts || !now.is_active() {
+        if now.restarts > was.restarts || now.has_ended() {
             let error = anyhow!("{instance}: {} while it was watched", died(&now));
             return Err(self.explain(instance, error).await);
         }
-        if now.invocation != was.invocation {
-            // Somebody restarted it by hand: it is as good as ever once it is ready again.
-            self.await_ready(instance, ask).await?;
+        if now.invocation != was.invocation || !now.is_active() {
+            // Somebody restarts it by hand: it is as good as ever once it is ready again.
+            self.await_ready_since(instance, ask, was.restarts).await?;
         }
         Ok(())
     }

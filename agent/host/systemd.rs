@@ -73,6 +73,7 @@ impl Systemd {
             }
         })?;
         let invocation: Vec<u8> = get(&unit, "InvocationID").unwrap_or_default();
+        let (job, _): (u32, OwnedObjectPath) = get(&unit, "Job").unwrap_or_default();
         // waitid(2): 1 is CLD_EXITED, only then is the status an exit code.
         let exited = get::<i32>(&service, "ExecMainCode") == Some(1);
         Ok(UnitSeen {
@@ -86,6 +87,7 @@ impl Systemd {
             main_pid: get(&service, "MainPID").unwrap_or_default(),
             need_reload: get(&unit, "NeedDaemonReload").unwrap_or_default(),
             exit_code: exited.then(|| get(&service, "ExecMainStatus")).flatten(),
+            job: job != 0,
         })
     }
 

@@ -77,11 +77,19 @@ pub struct UnitSeen {
     pub exit_code: Option<i32>,
     /// systemd read an older file than the one on disk.
     pub need_reload: bool,
+    /// Somebody asked systemd to start, stop or restart it, and that is not done yet.
+    pub job: bool,
 }
 
 impl UnitSeen {
     pub fn is_active(&self) -> bool {
         self.active == "active"
+    }
+
+    /// It ended by itself: nobody asks for its stop or its start, or systemd means to restart it.
+    pub fn has_ended(&self) -> bool {
+        self.sub.starts_with("auto-restart")
+            || (!self.job && matches!(self.active.as_str(), "deactivating" | "inactive" | "failed"))
     }
 
     /// Something of it may run: it starts, runs or stops.

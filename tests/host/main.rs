@@ -23,5 +23,6 @@ mod rollback;
 mod security;
 mod site;
 mod smoke;
+mod soak;
 mod terminal;
 mod verify;

@@ -1,0 +1,30 @@
+//! What may happen to an instance while it is watched, and who is to blame.
+
+use std::thread;
+
+use crate::harness::{Host, Output};
+use crate::site::{config_with, installed_with};
+
+const LONG: [(&str, &str); 1] = [("soak = \"1s\"", "soak = \"4s\"")];
+
+/// Deploys `version`, and does `act` to the first instance one second after the new release answers there.
+fn deploy_and(host: &Host, version: &str, act: &str) -> Output {
+    let moment = format!(
+        "for _ in $(seq 600); do curl -s -m 1 localhost:8001/ | grep -q '^{version} ' && break; sleep 0.1; done"
+    );
+    thread::scope(|scope| {
+        let acts = scope.spawn(|| host.sh(&format!("{moment}; sleep 1; {act}")));
+        let deploy = host.deploy(version);
+        acts.join().unwrap().ok();
+        deploy
+    })
+}
+
+#[test]
+fn a_restart_by_hand_in_a_soak_is_waited_for() {
+    let host = installed_with("soak", &config_with(LONG));
+    let deploy = deploy_and(&host, "v2", "systemctl restart astra-app@1").ok();
+    assert!(deploy.stdout.contains("converged"), "{}", deploy.stdout);
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    host.assert_tidy();
+}
