@@ -15,7 +15,7 @@ use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::exit::ExitCode;
 use crate::model::name::TRIAL_ENV;
-use crate::model::observed::UnitSeen;
+use crate::model::observed::{Engine, UnitSeen};
 use crate::model::step::{Probe, Target};
 
 /// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
@@ -150,6 +150,9 @@ impl Host {
             Err(error) => {
                 let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
                 let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
+                if let (false, Some(signal)) = (others, unit.killed_by()) {
+                    return Err(self.killed(instance, signal, "started").await);
+                }
                 let explained = self.explain(instance, anyhow::Error::new(error)).await;
                 if unit.exit_code.map(ExitCode) == Some(ExitCode::ENGINE) {
                     return Err(explained.context(HostFault("the engine itself failed")));
@@ -219,8 +222,7 @@ impl Host {
         loop {
             let unit = self.systemd.unit(&instance.unit).await?;
             if unit.restarts > restarts || unit.has_ended() {
-                let error = anyhow!("{instance}: {} before it was ready", died(&unit));
-                return Err(self.explain(instance, error).await);
+                return Err(self.ended(instance, &unit, "before it was ready").await);
             }
             last = match self.ask(instance, ask).await {
                 Ok(()) if unit.is_active() => {
@@ -297,14 +299,33 @@ impl Host {
             bail!("watching {instance}: it was never ready in this run");
         };
         if now.restarts > was.restarts || now.has_ended() {
-            let error = anyhow!("{instance}: {} while it was watched", died(&now));
-            return Err(self.explain(instance, error).await);
+            return Err(self.ended(instance, &now, "while it was watched").await);
         }
         if now.invocation != was.invocation || !now.is_active() {
             // Somebody restarts it by hand: it is as good as ever once it is ready again.
             self.await_ready_since(instance, ask, was.restarts).await?;
         }
         Ok(())
+    }
+
+    /// An instance that runs no more, and why.
+    async fn ended(&self, instance: &Target, unit: &UnitSeen, when: &str) -> anyhow::Error {
+        match unit.killed_by() {
+            Some(signal) => self.killed(instance, signal, "ran").await,
+            None => self.explain(instance, anyhow!("{instance}: {} {when}", died(unit))).await,
+        }
+    }
+
+    /// The release had no chance: what held its container was killed.
+    async fn killed(&self, instance: &Target, signal: i32, did: &str) -> anyhow::Error {
+        let engine = match self.engine.as_ref().map(|engine| engine.kind()) {
+            Some(Engine::Docker) => "docker",
+            _ => "podman",
+        };
+        let error = anyhow!(
+            "{engine} was killed (signal {signal}) while it {did} {instance}: journalctl -u {instance}"
+        );
+        self.explain(instance, error).await.context(HostFault("the engine failed"))
     }
 
     /// The error with the container's last words.

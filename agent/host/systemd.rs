@@ -74,8 +74,13 @@ impl Systemd {
         })?;
         let invocation: Vec<u8> = get(&unit, "InvocationID").unwrap_or_default();
         let (job, _): (u32, OwnedObjectPath) = get(&unit, "Job").unwrap_or_default();
-        // waitid(2): 1 is CLD_EXITED, only then is the status an exit code.
-        let exited = get::<i32>(&service, "ExecMainCode") == Some(1);
+        let status: Option<i32> = get(&service, "ExecMainStatus");
+        // waitid(2): CLD_EXITED; CLD_KILLED and CLD_DUMPED.
+        let (exit_code, signal) = match get::<i32>(&service, "ExecMainCode") {
+            Some(1) => (status, None),
+            Some(2 | 3) => (None, status),
+            _ => (None, None),
+        };
         Ok(UnitSeen {
             load: get(&unit, "LoadState").unwrap_or_default(),
             active: get(&unit, "ActiveState").unwrap_or_default(),
@@ -86,7 +91,8 @@ impl Systemd {
             invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
             main_pid: get(&service, "MainPID").unwrap_or_default(),
             need_reload: get(&unit, "NeedDaemonReload").unwrap_or_default(),
-            exit_code: exited.then(|| get(&service, "ExecMainStatus")).flatten(),
+            exit_code,
+            signal,
             job: job != 0,
         })
     }

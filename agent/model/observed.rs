@@ -75,6 +75,8 @@ pub struct UnitSeen {
     pub main_pid: u32,
     /// Exit code of the last main process, when it exited by itself.
     pub exit_code: Option<i32>,
+    /// The signal that ended the last main process, where one did.
+    pub signal: Option<i32>,
     /// systemd read an older file than the one on disk.
     pub need_reload: bool,
     /// Somebody asked systemd to start, stop or restart it, and that is not done yet.
@@ -84,6 +86,12 @@ pub struct UnitSeen {
 impl UnitSeen {
     pub fn is_active(&self) -> bool {
         self.active == "active"
+    }
+
+    /// The signal that killed the main process: podman, conmon or docker. An app that dies of one gives them an exit
+    /// code; a stop that took too long has another result.
+    pub fn killed_by(&self) -> Option<i32> {
+        self.signal.filter(|_| matches!(self.result.as_str(), "signal" | "core-dump" | "protocol"))
     }
 
     /// It ended by itself: nobody asks for its stop or its start, or systemd means to restart it.
@@ -195,3 +203,43 @@ pub fn service_section(unit: &str) -> String {
 
 /// The release that astra.env names.
 pub type Committed = Release;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_killed_is_not_who_died() {
+        let unit = |result: &str, signal, exit_code| UnitSeen {
+            result: result.into(),
+            signal,
+            exit_code,
+            ..UnitSeen::default()
+        };
+        assert_eq!(unit("signal", Some(9), None).killed_by(), Some(9));
+        assert_eq!(unit("core-dump", Some(11), None).killed_by(), Some(11));
+        // SIGTERM is a clean end to systemd; before READY it is none.
+        assert_eq!(unit("protocol", Some(15), None).killed_by(), Some(15));
+        assert_eq!(unit("exit-code", None, Some(137)).killed_by(), None);
+        assert_eq!(unit("timeout", Some(9), None).killed_by(), None);
+        assert_eq!(unit("success", Some(15), None).killed_by(), None);
+    }
+
+    #[test]
+    fn what_somebody_restarts_has_not_ended() {
+        let unit = |active: &str, sub: &str, job| UnitSeen {
+            active: active.into(),
+            sub: sub.into(),
+            job,
+            ..UnitSeen::default()
+        };
+        for (active, sub) in [("deactivating", "stop-sigterm"), ("inactive", "dead"), ("failed", "failed")] {
+            assert!(unit(active, sub, false).has_ended(), "{active}");
+            assert!(!unit(active, sub, true).has_ended(), "{active}, and a job");
+        }
+        assert!(unit("activating", "auto-restart", false).has_ended());
+        assert!(unit("activating", "auto-restart-queued", true).has_ended());
+        assert!(!unit("activating", "start", true).has_ended());
+        assert!(!unit("active", "running", false).has_ended());
+    }
+}
