@@ -104,7 +104,8 @@ impl Registry {
                 Err(Miss::Again(why, wait)) => (why, wait),
             };
             let wait = wait.unwrap_or_else(|| jittered(pause));
-            if attempts > retries || Instant::now() + wait >= until {
+            // A registry may ask for more time than a clock can count.
+            if attempts > retries || Instant::now().checked_add(wait).is_none_or(|then| then >= until) {
                 return Err(RegistryError::Unavailable { image: name, attempts, why });
             }
             tokio::time::sleep(wait).await;
