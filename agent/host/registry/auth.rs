@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
+use crate::host::files::Files;
 use crate::host::http::sensitive;
 use crate::model::image::Repository;
 use crate::model::secret::Secret;
@@ -50,12 +51,11 @@ struct Entry {
 /// `registry`. `None` where the file, or such a key, is missing.
 pub(super) fn credentials(file: &Path, repository: &Repository) -> Result<Option<Credentials>> {
     let doing = || format!("reading the logins in {}", file.display());
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(doing),
-    };
-    credentials_in(&bytes, repository).with_context(doing)
+    // At most 1 MiB, no symlink, and no FIFO that would be waited for: everybody's rule for files.
+    match Files::new("/").read(file)? {
+        Some(seen) => credentials_in(&seen.bytes, repository).with_context(doing),
+        None => Ok(None),
+    }
 }
 
 /// The same in the bytes of an auth file.
@@ -261,6 +261,27 @@ mod tests {
 
     fn file(json: &str) -> AuthFile {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn only_a_plain_file_holds_logins() {
+        let dir = std::env::temp_dir().join(format!("astra-auth-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (path, repository) = (dir.join("auth.json"), "a.b/c".parse().unwrap());
+        let read = || credentials(&path, &repository).map_err(|error| format!("{error:#}"));
+        assert_eq!(read(), Ok(None));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(read().unwrap_err().contains("not a regular file"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(dir.join("other"), r#"{"auths": {"a.b": {"auth": "bTpw"}}}"#).unwrap();
+        std::os::unix::fs::symlink(dir.join("other"), &path).unwrap();
+        assert!(read().unwrap_err().contains("symlink"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, vec![b' '; (1 << 20) + 1]).unwrap();
+        assert!(read().unwrap_err().contains("larger than 1 MiB"));
+        std::fs::rename(dir.join("other"), &path).unwrap();
+        assert_eq!(read().unwrap().unwrap().username, "m");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
