@@ -17,4 +17,5 @@ pub mod policy;
 pub mod release;
 pub mod secret;
 pub mod step;
+pub mod text;
 pub mod token;

@@ -17,6 +17,7 @@ use crate::model::exit::ExitCode;
 use crate::model::name::TRIAL_ENV;
 use crate::model::observed::{Engine, UnitSeen};
 use crate::model::step::{Probe, Target};
+use crate::model::text::clean;
 
 /// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
 const CADDY_SEES: Duration = Duration::from_secs(8);
@@ -26,6 +27,8 @@ const GLANCE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(100);
 /// One answer of the readiness path.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest part of its body that is told on.
+const BODY: usize = 500;
 /// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
 /// tidies up.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
@@ -248,7 +251,7 @@ impl Host {
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
-        bail!("{} answered {}: {}", ask.path, answer.status, answer.body_start.trim())
+        bail!("{} answered {}: {}", ask.path, answer.status, clean(&answer.body_start, BODY))
     }
 
     /// Watch `instances` for `time`: none may restart, and all must be ready at the end.

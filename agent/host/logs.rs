@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::Host;
 use super::transient::{Transient, run_transient};
+use crate::model::text::clean;
 
 const LINES: usize = 8;
 const LONGEST_LINE: usize = 300;
@@ -72,10 +73,5 @@ fn read_all(read: PipeReader) -> Result<String> {
 fn tail(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     let first = lines.len().saturating_sub(LINES);
-    lines.get(first..).unwrap_or_default().iter().map(|l| clean(l)).collect()
-}
-
-/// No control character of a container reaches a terminal or a journal line.
-fn clean(line: &str) -> String {
-    line.chars().take(LONGEST_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    lines.get(first..).unwrap_or_default().iter().map(|l| clean(l, LONGEST_LINE)).collect()
 }

@@ -6,6 +6,10 @@ use serde_json::Value;
 
 use crate::host::http::Answer;
 use crate::model::image::PinnedImage;
+use crate::model::text::clean;
+
+/// Longest text of the engine that is told on, in characters: the cause stands at its end.
+pub(super) const WORDS: usize = 2000;
 
 pub(super) fn url(path: &str, query: &[(&str, &str)]) -> Result<Url> {
     if path.contains("/../") || path.contains(['?', '#', ' ']) {
@@ -43,7 +47,7 @@ pub(super) fn found(sent: Result<Answer>) -> Result<Option<Value>> {
 pub(super) fn refusal(answer: &Answer) -> anyhow::Error {
     let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
-    anyhow!("the engine answered {}: {}", answer.status, message.trim())
+    anyhow!("the engine answered {}: {}", answer.status, clean(message, WORDS))
 }
 
 /// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.
