@@ -22,6 +22,7 @@ use super::http::{Answer, Ask, Http};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
+pub use pull::may_pass;
 
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";

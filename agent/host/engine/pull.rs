@@ -8,10 +8,12 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::answers::WORDS;
 use super::{EngineClient, LOOK, refusal, url};
 use crate::host::http::{Answer, Ask, sensitive};
 use crate::host::registry::Credentials;
 use crate::model::image::PinnedImage;
+use crate::model::text::clean;
 
 /// Longest line of the stream, in bytes.
 const LINE: usize = 1 << 20;
@@ -40,10 +42,42 @@ struct ErrorDetail {
     message: String,
 }
 
+/// What the engine says of a pull that failed: its own words, or the registry's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Told(String);
+
+/// In what the engine says: another attempt would fare no better.
+const FOR_GOOD: &[&str] = &[
+    "unauthorized",
+    "authentication required",
+    "denied",
+    "forbidden",
+    "not found",
+    "unknown",
+    "no such image",
+    "signature",
+    "rejected",
+    "no space left",
+    "quota exceeded",
+    "read-only file system",
+    "invalid status code from registry 4",
+];
+
+/// Whether another attempt at a pull may fare better: podman asks for a manifest once, whatever comes, and gives up
+/// a blob that breaks off twice. Waits of our own that are over were long enough.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    let told = error.chain().find_map(|cause| cause.downcast_ref::<Told>());
+    told.is_some_and(|Told(said)| {
+        let said = said.to_ascii_lowercase();
+        !FOR_GOOD.iter().any(|words| said.contains(words))
+    })
+}
+
 impl EngineClient {
     /// Pulls `image` by its digest, with a login where there is one. Fails with the registry's or the engine's
-    /// words, when nothing moves for `stall`, and after `total`; what was fetched is then left to the engine,
-    /// which stops when we hang up. `progress` gets a short text for every change that a person could follow.
+    /// words, when nothing moves for `stall` although a layer is still to come, and after `total`; what was fetched is
+    /// then left to the engine, which stops when we hang up. `progress` gets a short text for every change that a person could follow.
     pub async fn pull(
         &self,
         image: &PinnedImage,
@@ -90,13 +124,15 @@ impl EngineClient {
                 }
             }
             let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-            return Err(refusal(&Answer { status, headers, body }));
+            return Err(Told(refusal(&Answer { status, headers, body }).to_string()).into());
         }
         let mut watch = Watch::default();
         let mut line = Vec::new();
         let mut moved = Instant::now();
         loop {
-            let chunk = match timeout_at((moved + stall).min(end), response.chunk()).await {
+            // Unpacking a large layer takes its time, and neither engine says a word meanwhile.
+            let until = if watch.has_all() { end } else { (moved + stall).min(end) };
+            let chunk = match timeout_at(until, response.chunk()).await {
                 Ok(chunk) => chunk.map_err(|error| anyhow!("the engine hung up: {error}"))?,
                 Err(_) if Instant::now() >= end => bail!("not done after {} s", total.as_secs()),
                 Err(_) => bail!("nothing moved for {} s{}", stall.as_secs(), watch.last()),
@@ -129,7 +165,7 @@ impl Watch {
         let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
         let told = [message.error, message.error_detail.unwrap_or_default().message];
         if let Some(error) = told.iter().find(|error| !error.is_empty()) {
-            bail!("{}", error.trim());
+            return Err(Told(clean(error, WORDS)).into());
         }
         let now = (message.status, message.progress_detail);
         if self.layers.get(&message.id) == Some(&now) {
@@ -141,13 +177,23 @@ impl Watch {
             }
             (status, _) => format!("{} {status}", message.id),
         };
-        let text = text.trim().to_owned();
+        let text = clean(&text, WORDS);
         if !text.is_empty() && text != self.last {
             progress(text.clone());
             self.last = text;
         }
         self.layers.insert(message.id, now);
         Ok(true)
+    }
+
+    /// Something was downloaded, and nothing that was announced is still to come. (Lines about the whole pull have no
+    /// layer, or a tag in its place.)
+    fn has_all(&self) -> bool {
+        let is = |words: &[&str]| {
+            self.layers.values().filter(|(status, _)| words.contains(&status.as_str())).count()
+        };
+        is(&["Download complete", "Extracting", "Pull complete"]) > 0
+            && is(&["Pulling fs layer", "Waiting", "Downloading", "Retrying", "Verifying Checksum"]) == 0
     }
 
     fn last(&self) -> String {

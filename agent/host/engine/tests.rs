@@ -112,6 +112,36 @@ async fn a_pull_tells_of_its_progress() {
     assert!(head.contains(&format!("x-registry-auth: {value}\r\n")), "{head}");
 }
 
+/// A stream that ends in silence, with a layer in each of the states.
+fn held(layers: &[&str]) -> String {
+    let layers = layers.iter().enumerate();
+    let lines: String =
+        layers.map(|(id, status)| format!("{{\"status\":\"{status}\",\"id\":\"l{id}\"}}\n")).collect();
+    format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{{\"status\":\"Trying to pull\"}}\n{lines}\0HOLD")
+}
+
+#[tokio::test]
+async fn only_what_the_engine_says_may_pass() {
+    for (answer, again) in [
+        (json(200, "", "{\"error\":\"reading blob: unexpected EOF\"}"), true),
+        (json(200, "", "{\"error\":\"reading manifest: received unexpected HTTP status: 500\"}"), true),
+        (json(500, "", "{\"message\":\"pinging registry: 503 (Service Unavailable)\"}"), true),
+        (json(500, "", "{\"message\":\"reading manifest: unauthorized: authentication required\"}"), false),
+        (json(500, "", "{\"message\":\"requested access to the resource is denied\"}"), false),
+        (json(500, "", "{\"message\":\"invalid status code from registry 403 (Forbidden)\"}"), false),
+        (json(404, "", "{\"message\":\"manifest unknown\"}"), false),
+        (json(500, "", "{\"message\":\"Source image rejected: A signature was required\"}"), false),
+        (json(200, "", "{\"error\":\"writing blob: No space left on device\"}"), false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"x\"}\n\0HOLD".to_owned(), false),
+        ("\0HOLD".to_owned(), false),
+    ] {
+        let said = answer.clone();
+        let (_server, client) = engine(move |_| answer.clone()).await;
+        let error = pull(&client, 300, 2000).await.0.unwrap_err();
+        assert_eq!(may_pass(&error), again, "{said}: {error:#}");
+    }
+}
+
 #[tokio::test]
 async fn a_pull_fails_in_many_ways() {
     for (answer, stall, total, part) in [
@@ -119,6 +149,15 @@ async fn a_pull_fails_in_many_ways() {
         (json(200, "", "{\"error\":\"manifest unknown\"}\n"), 2000, 2000, "manifest unknown"),
         (json(200, "", "{\"errorDetail\":{\"message\":\"denied\"}}"), 2000, 2000, "denied"),
         (json(500, "", "{\"message\":\"toomanyrequests\"}"), 2000, 2000, "500: toomanyrequests"),
+        // Of a registry, whose words no terminal should obey.
+        (json(200, "", "{\"error\":\"a\\u001b[2J\\nconverged\"}\n"), 2000, 2000, "a [2J converged"),
+        (json(500, "", "{\"message\":\"a\\u001b[2J\\nconverged\"}"), 2000, 2000, "500: a [2J converged"),
+        // One layer waits, though another one came.
+        (held(&["Download complete", "Downloading"]), 300, 2000, "nothing moved"),
+        // All came: a large one is unpacked without a word.
+        (held(&["Already exists", "Download complete"]), 300, 900, "not done after"),
+        // What was there already is no reason to wait for what never comes.
+        (held(&["Already exists"]), 300, 900, "nothing moved"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"Downloading\",\"id\":\"a\"}\n\0HOLD"
                 .to_owned(),
