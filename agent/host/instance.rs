@@ -251,7 +251,7 @@ impl Host {
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
-        bail!("{} answered {}: {}", ask.path, answer.status, clean(&answer.body_start, BODY))
+        bail!("{} answered {}: {}", ask.path, answer.status, clean(answer.body_start.trim(), BODY))
     }
 
     /// Watch `instances` for `time`: none may restart, and all must be ready at the end.

@@ -4,7 +4,7 @@
 /// `text` without control characters, `longest` characters of it at most: what others wrote moves no cursor, and makes
 /// no line that looks like one of ours.
 pub fn clean(text: &str, longest: usize) -> String {
-    text.trim().chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -13,7 +13,7 @@ mod tests {
 
     #[test]
     fn no_control_character_is_left() {
-        assert_eq!(clean(" \u{1b}[2Jdown\nconverged\u{9b}\t\n", 300), "[2Jdown converged");
+        assert_eq!(clean("  \u{1b}[2Jdown\nconverged\u{9b}\t", 300), "   [2Jdown converged  ");
         assert_eq!(clean("a\rb\u{7}c", 300), "a b c");
         assert_eq!(clean("é".repeat(9).as_str(), 4), "éééé");
     }

@@ -47,7 +47,7 @@ pub(super) fn found(sent: Result<Answer>) -> Result<Option<Value>> {
 pub(super) fn refusal(answer: &Answer) -> anyhow::Error {
     let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
-    anyhow!("the engine answered {}: {}", answer.status, clean(message, WORDS))
+    anyhow!("the engine answered {}: {}", answer.status, clean(message.trim(), WORDS))
 }
 
 /// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.

@@ -165,7 +165,7 @@ impl Watch {
         let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
         let told = [message.error, message.error_detail.unwrap_or_default().message];
         if let Some(error) = told.iter().find(|error| !error.is_empty()) {
-            return Err(Told(clean(error, WORDS)).into());
+            return Err(Told(clean(error.trim(), WORDS)).into());
         }
         let now = (message.status, message.progress_detail);
         if self.layers.get(&message.id) == Some(&now) {
@@ -177,7 +177,7 @@ impl Watch {
             }
             (status, _) => format!("{} {status}", message.id),
         };
-        let text = clean(&text, WORDS);
+        let text = clean(text.trim(), WORDS);
         if !text.is_empty() && text != self.last {
             progress(text.clone());
             self.last = text;
