@@ -2,15 +2,19 @@
 //! layers that podman takes for whole: files of no length under the right names, which the next pull would use
 //! again. So a file tells from before a pull until the disk has it, and its twin in /run that the power never went.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use zbus::Connection;
 
 use super::Host;
+use super::engine::may_pass;
+use super::systemd::{BUS, MANAGER, PATH};
 use super::transient::{Transient, run_transient};
 use crate::model::image::PinnedImage;
 use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW};
@@ -18,39 +22,78 @@ use crate::model::observed::Engine;
 
 /// A pull in which nothing moves for that long is stuck.
 const PULL_STALLS: Duration = Duration::from_secs(60);
+/// All attempts together.
 const PULL_TOTAL: Duration = Duration::from_secs(30 * 60);
+const PULL_TRIES: u32 = 3;
+/// Before the second attempt; before the third twice as long.
+const PULL_PAUSE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(300);
 /// Every file of every layer is read.
 const CHECK: Duration = Duration::from_secs(15 * 60);
 const CHECK_STOPS: Duration = Duration::from_secs(60);
 const CHECK_UNIT: &str = "astra-store-check.service";
+/// The first podman, by major and minor number, that can check its store.
+const CAN_CHECK: (u32, u32) = (5, 3);
 
 impl Host {
     /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
         let mended = if self.store_is_suspect()? { Some(self.mend_store(image).await?) } else { None };
+        let mut pulled = if mended.is_some() { BTreeSet::new() } else { self.unflushed()? };
+        pulled.insert(image.clone());
+        let lines: String = pulled.iter().map(|image| format!("{image}\n")).collect();
         for twin in [UNFLUSHED_NOW, UNFLUSHED] {
-            self.files.write_atomic(Path::new(twin), b"", 0o600)?;
+            self.files.write_atomic(Path::new(twin), lines.as_bytes(), 0o600)?;
         }
-        if let Err(error) = self.fetch(image).await {
-            // Some layers may have come; where they cannot be flushed, the mark stays.
-            let _ = self.flush_images().await;
-            return Err(error);
-        }
+        let again = match self.fetch(image).await {
+            Ok(again) => again,
+            Err(error) => {
+                // Some layers may have come; where they cannot be flushed, the mark stays.
+                let _ = self.flush_images().await;
+                return Err(error);
+            }
+        };
         let flush = self.begin_flush().await?;
         self.flush.replace(Some(flush));
-        Ok(mended)
+        let notes: Vec<String> = mended.into_iter().chain(again).collect();
+        Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
-    async fn fetch(&self, image: &PinnedImage) -> Result<()> {
+    /// Tells of attempts that failed before the one that did not.
+    async fn fetch(&self, image: &PinnedImage) -> Result<Option<String>> {
         let engine = self.engine()?;
         let login = self.registry.credentials_for(&image.repository)?;
-        let tell = |what: String| (self.detail)(&what);
-        engine.pull(image, login.as_ref(), PULL_STALLS, PULL_TOTAL, tell).await?;
+        let begun = Instant::now();
+        let mut missed = None;
+        let mut tries = 1;
+        loop {
+            let left = PULL_TOTAL.saturating_sub(begun.elapsed());
+            let tell = |what: String| (self.detail)(&what);
+            let Err(error) = engine.pull(image, login.as_ref(), PULL_STALLS, left, tell).await else { break };
+            let pause = PULL_PAUSE * tries;
+            if tries >= PULL_TRIES || !may_pass(&error) || begun.elapsed() + pause >= PULL_TOTAL {
+                return Err(match tries {
+                    1 => error,
+                    _ => error.context(format!("given up after {tries} attempts")),
+                });
+            }
+            let why = error.root_cause().to_string();
+            (self.detail)(&format!("trying again in {} s: {why}", pause.as_secs()));
+            sleep(pause).await;
+            missed = Some(why);
+            tries += 1;
+        }
         if !engine.has_image(image).await? {
             bail!("verifying {image}: the engine pulled something, but does not know it by this digest");
         }
-        Ok(())
+        Ok(missed.map(|why| format!("pulled at attempt {tries}, after: {why}")))
+    }
+
+    /// The images that the mark names: begun to be pulled, and perhaps not on the disk.
+    fn unflushed(&self) -> Result<BTreeSet<PinnedImage>> {
+        let seen = self.files.read(Path::new(UNFLUSHED))?;
+        let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// The power went before what was pulled was on the disk.
@@ -63,24 +106,37 @@ impl Host {
     async fn mend_store(&self, image: &PinnedImage) -> Result<String> {
         (self.detail)("checking the image store: the power went during a pull");
         let engine = self.engine()?;
-        // Its layers go with it. One that is damaged may not even be removable; podman's check sees to that.
-        let _ = engine.remove_image(&image.to_string()).await;
+        // Their layers go with them. One that is damaged may not even be removable; podman's check sees to that. One
+        // that a container uses stays.
+        let mut suspects = self.unflushed()?;
+        suspects.insert(image.clone());
+        for suspect in suspects {
+            let _ = engine.remove_image(&suspect.to_string()).await;
+        }
         let done = match engine.kind() {
-            Engine::Podman => self.check_store().await.context("checking the image store")?,
+            Engine::Podman => {
+                let version = engine.version().await?;
+                self.check_store(&version).await.context("checking the image store")?
+            }
             Engine::Docker => "what it had left was fetched again".to_owned(),
         };
         Ok(format!("the power had gone in an earlier pull: {done}"))
     }
 
-    /// podman-system-check(1): reads every layer, and removes what is damaged and whatever is made of it.
-    async fn check_store(&self) -> Result<String> {
+    /// podman-system-check(1): reads every layer, and removes what is damaged and whatever is made of it. Fails, and
+    /// so leaves the mark, where damage is left: its exit code is 0 when a second look finds none.
+    async fn check_store(&self, version: &str) -> Result<String> {
+        if !can_check(version) {
+            return Ok(format!("podman {version} cannot check its image store; the image was fetched again"));
+        }
         let argv = [Engine::Podman.client(), "system", "check", "--repair"].map(str::to_owned);
         let nowhere = File::options().write(true).open("/dev/null").context("opening /dev/null")?;
+        let limit = format!("RuntimeMaxSec={}", (CHECK + CHECK_STOPS).as_secs());
         let check = Transient {
             name: CHECK_UNIT,
             description: "check of podman's image store, after a power cut",
             argv: &argv,
-            properties: "",
+            properties: &limit,
             env: &[],
             stdout: nowhere.as_fd(),
             stderr: nowhere.as_fd(),
@@ -88,17 +144,25 @@ impl Host {
             success_exit: &[],
             stop_timeout: CHECK_STOPS,
         };
+        // One that a killed run has left.
+        self.systemd.stop(CHECK_UNIT, CHECK_STOPS).await?;
+        let mut stop = StopCheck(Some(self.systemd.connection().await?));
         let run = run_transient(&self.systemd, check).await?;
         let ended = timeout(CHECK, run.wait()).await;
         let exit = ended.with_context(|| format!("{CHECK_UNIT}: not done within {CHECK:?}"))??;
-        Ok(match exit.code {
-            Some(0) => "the image store was checked and mended".to_owned(),
-            // podman before 5.3 has no such command.
-            Some(code) => {
-                format!("the image store could not be checked (podman system check: exit code {code})")
-            }
-            None => bail!("{CHECK_UNIT} was killed"),
-        })
+        stop.0 = None;
+        match exit.code {
+            Some(0) => Ok("the image store was checked and mended".to_owned()),
+            Some(code) => bail!(
+                "damage is left (podman system check --repair: exit code {code})\n  hint: `podman system check` names it; \
+                 remove those images and what uses them, and deploy again. The last resort is `podman system reset`: it \
+                 removes every container, image and volume of this host, with the data in them; then `astra-agent \
+                 reconcile`"
+            ),
+            None => bail!(
+                "{CHECK_UNIT} was killed\n  hint: `journalctl -u {CHECK_UNIT}` may say by whom; deploy again"
+            ),
+        }
     }
 
     async fn begin_flush(&self) -> Result<tokio::task::JoinHandle<Result<()>>> {
@@ -122,5 +186,40 @@ impl Host {
             self.files.remove(Path::new(twin))?;
         }
         Ok(())
+    }
+}
+
+/// Stops the check when nobody waits for it any more: at its time-out, and at Ctrl-C, which drops whoever waits.
+struct StopCheck(Option<Connection>);
+
+impl Drop for StopCheck {
+    fn drop(&mut self) {
+        let (Some(bus), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            let body = (CHECK_UNIT, "replace");
+            // A run that ends before this is sent leaves it to the next check, and to RuntimeMaxSec.
+            let _ = bus.call_method(Some(BUS), PATH, Some(MANAGER), "StopUnit", &body).await;
+        });
+    }
+}
+
+/// Whether podman of this version knows the command; one that does not say its version is taken for a new one.
+fn can_check(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= CAN_CHECK,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podman_checks_its_store_from_5_3_on() {
+        let able = |version| can_check(version);
+        assert!(able("5.3.0") && able("5.4.2") && able("6.0.0-dev") && able("10.0.0") && able("unknown"));
+        assert!(!able("5.2.5") && !able("4.3.1") && !able("3.4.4"));
     }
 }

@@ -24,5 +24,6 @@ mod security;
 mod site;
 mod smoke;
 mod soak;
+mod store;
 mod terminal;
 mod verify;

@@ -107,6 +107,8 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     };
     let mine = match mode.as_str() {
         "500" | "503" | "429" | "wrong" | "slow" => manifest,
+        // podman's own question: the agent asks with HEAD.
+        "get-500" => manifest && request.starts_with("GET"),
         "truncated" | "flipped" | "stalled" | "reset" => blob,
         "pass" | "down" => false,
         _ => true,
@@ -128,7 +130,7 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
         )
     };
     match mode.as_str() {
-        "500" => status(&mut client, "500 Internal Server Error", "", ""),
+        "500" | "get-500" => status(&mut client, "500 Internal Server Error", "", ""),
         "503" => status(&mut client, "503 Service Unavailable", "", ""),
         "429" => status(&mut client, "429 Too Many Requests", "Retry-After: 1\r\n", ""),
         "401" => {

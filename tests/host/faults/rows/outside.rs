@@ -17,6 +17,15 @@ pub const ROWS: &[Row] = &[
         ..REFUSED
     },
     Row {
+        id: "F01c",
+        what: "registry: 500 on podman's own question for the manifest, once",
+        short: true,
+        registry: "get-500 1",
+        says: &["pulled at attempt 2", "500"],
+        commits: true,
+        ..PULL
+    },
+    Row {
         id: "F02",
         what: "registry: 429 with Retry-After, twice",
         registry: "429 2",
@@ -89,6 +98,13 @@ pub const ROWS: &[Row] = &[
         says: &["pulling"],
         then: "! podman image exists $(pushed)",
         ..REFUSED
+    },
+    Row {
+        id: "F11b",
+        what: "registry: hangs up in the middle of a blob, once",
+        registry: "reset 1",
+        commits: true,
+        ..PULL
     },
     Row {
         id: "F12",
