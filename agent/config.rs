@@ -150,8 +150,6 @@ pub enum Tls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub require_signature: bool,
-    /// The containers-policy.json(5) that podman reads.
-    pub policy: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq)]

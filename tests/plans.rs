@@ -7,12 +7,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use astra_agent::config::{self, Config};
+use astra_agent::model::checkup::{Kind, Owner};
 use astra_agent::model::entry::{Entry, Stamped, Verb};
 use astra_agent::model::envfile::{EnvFile, ManagedLines};
 use astra_agent::model::fingerprint::HostKey;
 use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
-use astra_agent::model::name::InstanceId;
+use astra_agent::model::name::{InstanceId, POLICY};
 use astra_agent::model::observed::{
     CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
 };
@@ -377,6 +378,31 @@ fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
     assert_eq!(fetches(&world, 1).0, None);
     world.observed.images.clear();
     assert_eq!(fetches(&world, 1), (Some(0), true));
+}
+
+#[test]
+fn only_what_serves_needs_no_signature() {
+    let mut world = World::serving("");
+    world.commit(Verb::Deploy, 2);
+    world.config = config("[verify]\nrequire_signature = true\n[env]\nWORKERS = \"4\"\n");
+    let policy = format!(
+        r#"{{"default": [{{"type": "reject"}}],
+             "transports": {{"docker": {{"{}": [{{"type": "sigstoreSigned", "keyData": "AAAA"}}]}}}}}}"#,
+        image(1).repository
+    );
+    let seen = |mode, kind| Ok(Owner { uid: 0, mode, kind, links: 1 });
+    world.observed.files.insert(POLICY.into(), FileSeen { bytes: policy.into_bytes(), mode: 0o644 });
+    world.observed.trust.insert(POLICY.into(), seen(0o644, Kind::File));
+    world.observed.trust.insert("/etc/containers".into(), seen(0o755, Kind::Dir));
+    let pulls = |lenient, number| {
+        let migrate = Wish::Auto;
+        let plan =
+            world.plan_as(Request { image: image(number), migrate, force: true, automatic: false, lenient });
+        plan.unwrap().steps.iter().any(|step| matches!(step, Step::Pull { .. }))
+    };
+    assert!(!pulls(false, 2), "what serves, with another environment");
+    assert!(pulls(false, 1), "a tag that was moved back");
+    assert!(!pulls(true, 1), "a rollback");
 }
 
 #[test]

@@ -161,8 +161,7 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
 pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Verify> {
     let mut r = Reader { table: &tree.table("verify"), problems };
     let require_signature = r.boolean("require_signature");
-    let policy = r.text("policy", value::absolute);
-    Some(Verify { require_signature: require_signature?, policy: policy?.into() })
+    Some(Verify { require_signature: require_signature? })
 }
 
 fn optional<'r, 'a, 's, T>(

@@ -55,9 +55,11 @@ pub(super) const TABLES: &[Section] = &[
     Section { path: "caddy", doc: "The proxy in front of the instances." },
     Section {
         path: "verify",
-        doc: "Signatures of the application's image. podman checks them itself whenever it pulls, by the host's policy \
-              (containers-policy.json(5)); the agent sees to it that this policy lets in nothing unsigned. By key: \
-              `sigstoreSigned` or `signedBy` with a key file. docker checks no signatures, and is refused.",
+        doc: "Signatures of the application's image. podman checks them itself whenever it pulls, by \
+              `/etc/containers/policy.json` (containers-policy.json(5)); the agent sees to it that this policy lets in \
+              nothing unsigned, and that only root can write it and its keys. By key: `sigstoreSigned` or `signedBy` with \
+              a key file. Scopes without a tag count: images are pulled by digest. docker checks no signatures, and is \
+              refused.",
     },
     Section {
         path: JOBS,
@@ -154,9 +156,7 @@ pub(super) const KEYS: &[Key] = &[
         "Caddyfile lines for the site block."),
 
     key("verify", "require_signature", "true or false", Value("false"), "true",
-        "true: a deploy is refused while the policy would take any image of the app's repository, or none. An image that this host has never served is pulled again, even when it is there, so that its signature is checked."),
-    key("verify", "policy", "absolute path", Value(r#""/etc/containers/policy.json""#), r#""/etc/containers/policy.json""#,
-        "The policy that podman reads. Scopes without a tag count: images are pulled by digest."),
+        "true: a deploy is refused while the policy would take any image of the app's repository, or none. Any other image than the committed one is pulled again, even when it is there, so that its signature is checked; only a `rollback` goes back unchecked."),
 
     key(JOBS, "name", "name", Required, r#""operations-daily""#,
         "Names `astra-cron-NAME.timer` and `.service`. Lower-case letters, digits and `-`, at most 64."),

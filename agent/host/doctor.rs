@@ -26,12 +26,12 @@ impl Host {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut checkup = Checkup { now, ..Checkup::default() };
         for path in watched {
-            checkup.owners.extend(self.owner_of(path).map(|owner| (path.clone(), owner)));
+            checkup.owners.extend(self.owner_of(path).ok().map(|owner| (path.clone(), owner)));
         }
         if let Some(engine) = &self.engine
             && let Ok(store) = engine.image_store_path().await
         {
-            checkup.owners.extend(self.owner_of(&store).map(|owner| (store.clone(), owner)));
+            checkup.owners.extend(self.owner_of(&store).ok().map(|owner| (store.clone(), owner)));
             checkup.store = Some(store);
         }
         checkup.state_free = self.files.free_bytes(Path::new(STATE)).ok();
@@ -43,15 +43,15 @@ impl Host {
         checkup
     }
 
-    fn owner_of(&self, path: &Path) -> Option<Owner> {
-        let meta = std::fs::symlink_metadata(self.files.below(path)).ok()?;
+    pub(super) fn owner_of(&self, path: &Path) -> std::io::Result<Owner> {
+        let meta = std::fs::symlink_metadata(self.files.below(path))?;
         let kind = match meta.file_type() {
             kind if kind.is_file() => Kind::File,
             kind if kind.is_dir() => Kind::Dir,
             kind if kind.is_symlink() => Kind::Symlink,
             _ => Kind::Other,
         };
-        Some(Owner { uid: meta.uid(), mode: meta.permissions().mode() & 0o7777, kind, links: meta.nlink() })
+        Ok(Owner { uid: meta.uid(), mode: meta.permissions().mode() & 0o7777, kind, links: meta.nlink() })
     }
 
     async fn look_at_systemd(&self, units: &[String], checkup: &mut Checkup) {

@@ -15,12 +15,13 @@ use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, EnvSource};
 use crate::model::name::{
-    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, EnvKey, InstanceId, MIGRATE_UNIT, ROOTS_OWN_POLICY, RUN,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, InstanceId, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
     STATE, TRIAL_ENV, UNIT_DIR,
 };
 use crate::model::observed::{
     CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
 };
+use crate::model::policy::Policy;
 use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
@@ -54,8 +55,12 @@ struct Seen {
 impl Host {
     /// Look at everything in `scope`.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
-        let mut observed = Observed { env_values: self.env_values(config)?, ..Observed::default() };
+        let mut observed = Observed::default();
+        self.see_env_values(config, &mut observed)?;
         self.see_files(config, scope, &mut observed)?;
+        if config.verify.require_signature {
+            self.see_policy(&mut observed);
+        }
         let busy = scope
             .ports
             .iter()
@@ -112,10 +117,6 @@ impl Host {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
         paths.extend([config.app.name.env_file(), config.app.name.staged_env()]);
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
-        if config.verify.require_signature {
-            paths.insert(config.verify.policy.clone());
-            paths.insert(ROOTS_OWN_POLICY.into());
-        }
         let drop_ins = format!("{}-app@", config.app.name);
         for name in self.files.list(Path::new(UNIT_DIR))? {
             let job =
@@ -155,8 +156,7 @@ impl Host {
     }
 
     /// Values of `[env]` that come from this host. A generated one is only used where none is kept yet.
-    fn env_values(&self, config: &Config) -> Result<BTreeMap<EnvKey, Secret>> {
-        let mut values = BTreeMap::new();
+    fn see_env_values(&self, config: &Config, observed: &mut Observed) -> Result<()> {
         for (key, source) in &config.env {
             let value = match source {
                 EnvSource::Literal(_) => continue,
@@ -164,12 +164,36 @@ impl Host {
                 // What cannot be read is missing; only a deploy needs it, and refuses.
                 EnvSource::File(path) => match super::facts::first_line(path) {
                     Ok(line) => Secret::new(line),
-                    Err(_) => continue,
+                    Err(error) => {
+                        observed.env_unread.insert(key.clone(), format!("{error:#}"));
+                        continue;
+                    }
                 },
             };
-            values.insert(key.clone(), value);
+            observed.env_values.insert(key.clone(), value);
         }
-        Ok(values)
+        Ok(())
+    }
+
+    /// What decides which images podman takes. What cannot be looked at is no less there for podman.
+    fn see_policy(&self, observed: &mut Observed) {
+        let mut paths = vec![PathBuf::from(ROOTS_OWN_POLICY), POLICY.into()];
+        match self.files.read(Path::new(POLICY)) {
+            Ok(Some(seen)) => {
+                paths.extend(Policy::parse(&seen.bytes).map(|policy| policy.keys()).unwrap_or_default());
+                observed.files.insert(POLICY.into(), seen);
+            }
+            Ok(None) => {}
+            Err(error) => observed.odd.push(format!("{error:#}")),
+        }
+        let dirs: Vec<PathBuf> = paths.iter().skip(1).filter_map(|p| Some(p.parent()?.to_owned())).collect();
+        for path in paths.into_iter().chain(dirs) {
+            match self.owner_of(&path) {
+                Ok(owner) => _ = observed.trust.insert(path, Ok(owner)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => _ = observed.trust.insert(path, Err(error.to_string())),
+            }
+        }
     }
 
     /// 2xx on the readiness path, now.

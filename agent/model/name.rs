@@ -22,6 +22,8 @@ pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
+/// What podman's service reads before it takes an image; no option of its API names another one.
+pub const POLICY: &str = "/etc/containers/policy.json";
 /// podman takes a policy of its user's before the host's (containers-policy.json(5)).
 pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::checkup::Owner;
 use super::image::PinnedImage;
 use super::name::InstanceId;
 use super::release::Release;
@@ -46,6 +47,11 @@ pub struct Observed {
     pub free_bytes: Option<u64>,
     /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
     pub env_values: BTreeMap<super::name::EnvKey, super::secret::Secret>,
+    /// Why a `{ file = … }` source gave no value.
+    pub env_unread: BTreeMap<super::name::EnvKey, String>,
+    /// With `[verify]`: who may write podman's policy, its keys and their directories, and a policy that would outrank
+    /// it. What is certainly not there is not in it.
+    pub trust: BTreeMap<PathBuf, Result<Owner, String>>,
 }
 
 /// A file as it is.

@@ -129,6 +129,12 @@ impl Policy {
         Ok(())
     }
 
+    /// Every file that the policy takes keys from, for whoever looks at them.
+    pub fn keys(&self) -> Vec<PathBuf> {
+        let lists = self.transports.values().flat_map(BTreeMap::values).chain([&self.default]);
+        lists.flatten().flat_map(Requirement::keys).map(PathBuf::from).collect()
+    }
+
     /// What holds for `image`, which podman is asked for by its digest: the most specific scope that covers it
     /// (containers/image docker/policyconfiguration/naming.go). A scope with a tag never does.
     pub fn verdict(&self, image: &PinnedImage) -> Verdict {
@@ -229,7 +235,7 @@ impl Requirement {
         }
     }
 
-    /// Files with keys.
+    /// Files with keys, and with the roots of certificates.
     fn keys(&self) -> Vec<&str> {
         let (one, many) = match self {
             Self::SignedBy { key_path, key_paths, .. } | Self::SigstoreSigned { key_path, key_paths, .. } => {
@@ -237,7 +243,15 @@ impl Requirement {
             }
             _ => return Vec::new(),
         };
-        one.iter().chain(many.iter().flatten()).map(String::as_str).collect()
+        let mut keys: Vec<&str> = one.iter().chain(many.iter().flatten()).map(String::as_str).collect();
+        if let Self::SigstoreSigned { fulcio, pki, rekor_public_key_path, rekor_public_key_paths, .. } = self
+        {
+            let rekor = rekor_public_key_path.iter().chain(rekor_public_key_paths.iter().flatten());
+            keys.extend(rekor.map(String::as_str));
+            let roots = fulcio.iter().chain(pki).flatten().filter(|(key, _)| key.ends_with("Path"));
+            keys.extend(roots.filter_map(|(_, path)| path.as_str()));
+        }
+        keys
     }
 }
 

@@ -17,6 +17,20 @@ pub enum BadEnv {
     NoValue { key: EnvKey },
 }
 
+impl BadEnv {
+    /// The whole story, where the host knows why a source is mute.
+    pub fn told(&self, unread: &BTreeMap<EnvKey, String>) -> String {
+        match self {
+            Self::NoValue { key } if unread.contains_key(key) => format!(
+                "{self}: {}\n  hint: the file must be root's, and so must the directories on the way: the agent has no \
+                 right to look into those of others",
+                unread.get(key).map(String::as_str).unwrap_or_default()
+            ),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// The env file that the app should have: what was `staged` (`env set`) and what `[env]` names is set, all else stays
 /// as `current` has it.
 /// `generated` holds the values of the `generate` and `file` sources; a generated value is only taken while
@@ -122,6 +136,13 @@ mod tests {
         assert!(desired(&config, &EnvFile::parse("S=kept"), &none(), &BTreeMap::new()).is_ok());
         let error = desired(&config, &EnvFile::default(), &none(), &BTreeMap::new()).unwrap_err();
         assert_eq!(error, BadEnv::NoValue { key: "S".parse().unwrap() });
+        let unread = [("S".parse().unwrap(), "reading /root/s: Permission denied".to_owned())].into();
+        assert!(
+            error
+                .told(&unread)
+                .contains("its source gave no value: reading /root/s: Permission denied\n  hint: ")
+        );
+        assert!(error.told(&BTreeMap::new()).ends_with("its source gave no value"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     // The way back leaves what was set since alone: it may be why somebody goes back.
     let staged = if request.lenient { EnvFile::default() } else { inputs.staged() };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values)
-        .map_err(|e| Refusal::Env(e.to_string()))?;
+        .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
     let candidate = candidate(inputs, request, &wanted)?;
     let problems = preflight::problems(inputs, &wanted, &request.image);
     // A config that asks for what is not there is not met, although the release it names serves.
@@ -217,10 +217,11 @@ fn build(
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
 }
 
-/// The image may have come before signatures were asked for: podman checks them at a pull, and only there.
+/// The image may have come before signatures were asked for: podman checks them at a pull, and only there. What serves
+/// needs none; any other release does, or a tag that was moved back would bring an unsigned one into service.
 fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
-    let known = inputs.history.ever_committed.contains(&request.image.digest);
-    inputs.config.verify.require_signature && !request.lenient && !known
+    let serves = inputs.committed().is_some_and(|c| c.image.digest == request.image.digest);
+    inputs.config.verify.require_signature && !request.lenient && !serves
 }
 
 /// What astra.env becomes at the commit, under the name that the release on trial reads.

@@ -1,66 +1,185 @@
 //! `[verify]`: whether podman's policy lets in only signed images of the app. podman itself checks them when it
-//! pulls; this refuses a deploy that nothing would check. Called by preflight.rs and doctor.rs.
+//! pulls; this refuses a deploy that nothing would check, or by files that others than root may write. Called by
+//! preflight.rs and doctor.rs.
 
 use std::path::Path;
 
 use super::Inputs;
 use super::preflight::Problem;
+use crate::model::checkup::{Kind, Owner};
 use crate::model::image::PinnedImage;
-use crate::model::name::ROOTS_OWN_POLICY;
-use crate::model::observed::Engine;
+use crate::model::name::{POLICY, ROOTS_OWN_POLICY};
+use crate::model::observed::{Engine, Observed};
 use crate::model::policy::{Policy, Verdict};
 
 /// What speaks against a deploy of `image`, when signatures are required.
 pub fn problem(inputs: &Inputs<'_>, image: &PinnedImage) -> Option<Problem> {
-    let verify = &inputs.config.verify;
-    if !verify.require_signature {
+    if !inputs.config.verify.require_signature {
         return None;
     }
-    let refuse = |what: String, hint: String| Some(Problem { what, hint, config: false });
     if inputs.engine == Engine::Docker {
         return refuse(
             "[verify] require_signature is set, and docker checks no signatures".into(),
             "use podman ([app] engine = \"podman\"), or take [verify] out of agent.toml".into(),
         );
     }
-    let path = verify.policy.display();
-    if inputs.observed.files.contains_key(Path::new(ROOTS_OWN_POLICY)) {
-        return refuse(
-            format!("{ROOTS_OWN_POLICY} is there: podman reads it instead of {path}"),
-            format!("move what it says into {path}, and remove it"),
-        );
+    judge(inputs.observed, image)
+}
+
+fn refuse(what: String, hint: String) -> Option<Problem> {
+    Some(Problem { what, hint, config: false })
+}
+
+fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
+    match observed.trust.get(Path::new(ROOTS_OWN_POLICY)) {
+        None => {}
+        Some(Ok(_)) => {
+            return refuse(
+                format!("{ROOTS_OWN_POLICY} is there: podman reads it instead of {POLICY}"),
+                format!("move what it says into {POLICY}, and remove it"),
+            );
+        }
+        Some(Err(why)) => {
+            return refuse(
+                format!("nobody can say whether {ROOTS_OWN_POLICY} is there, which podman would read: {why}"),
+                "look at `ls -ld /root /root/.config /root/.config/containers`: each must be root's, or not there"
+                    .into(),
+            );
+        }
     }
     let repository = &image.repository;
     let hint = format!(
-        "write into `transports.docker` of {path}: \"{repository}\": [{{\"type\": \"sigstoreSigned\", \"keyPath\": \
+        "write into `transports.docker` of {POLICY}: \"{repository}\": [{{\"type\": \"sigstoreSigned\", \"keyPath\": \
          \"/etc/containers/KEY.pub\", \"signedIdentity\": {{\"type\": \"matchRepository\"}}}}]"
     );
-    let Some(seen) = inputs.observed.files.get(&verify.policy) else {
+    let Some(seen) = observed.files.get(Path::new(POLICY)) else {
         return refuse(
-            format!("[verify] requires signatures, and there is no {path} that can be read"),
+            format!("[verify] requires signatures, and there is no {POLICY} that can be read"),
             hint,
         );
     };
-    if seen.mode & 0o022 != 0 {
-        let fix = format!("`chown root:root {path} && chmod 0644 {path}`, and look at what it says");
-        return refuse(
-            format!("{path} has mode {:04o}: others than root may have written it", seen.mode),
-            fix,
-        );
+    if let Some(problem) = open_to_others(observed, Path::new(POLICY)) {
+        return Some(problem);
     }
     let policy = match Policy::parse(&seen.bytes) {
         Ok(policy) => policy,
         Err(error) => {
-            return refuse(format!("reading {path}: {error}"), "mend it: podman refuses it as well".into());
+            return refuse(format!("reading {POLICY}: {error}"), "mend it: podman refuses it as well".into());
         }
     };
     match policy.verdict(image) {
-        Verdict::Signed { .. } => None,
+        Verdict::Signed { keys, .. } => keys.iter().find_map(|key| open_to_others(observed, key)),
         Verdict::Anything { scope } => {
-            refuse(format!("{path} accepts any image of {repository}, signed or not ({scope})"), hint)
+            refuse(format!("{POLICY} accepts any image of {repository}, signed or not ({scope})"), hint)
         }
         Verdict::Nothing { scope, why } => {
-            refuse(format!("{path} lets in no image of {repository} ({scope}: {why})"), hint)
+            refuse(format!("{POLICY} lets in no image of {repository} ({scope}: {why})"), hint)
+        }
+    }
+}
+
+/// Whoever writes the policy, a key, or the directory of one decides what is signed.
+fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
+    let dir = file.parent().map(|dir| (dir, Kind::Dir));
+    dir.into_iter().chain([(file, Kind::File)]).find_map(|(path, kind)| {
+        let shown = path.display();
+        let Owner { uid, mode, kind: found, .. } = match observed.trust.get(path) {
+            Some(Ok(owner)) => *owner,
+            Some(Err(why)) => {
+                let fix = format!("look at it with `ls -ld {shown}`: it must be root's");
+                return refuse(format!("nobody can say who may write {shown}: {why}"), fix);
+            }
+            None => {
+                let fix = "put it back, or name another file in the policy".to_owned();
+                return refuse(format!("{shown} is not there, and {POLICY} needs it"), fix);
+            }
+        };
+        let fix = format!("`chown root:root {shown} && chmod go-w {shown}`, and look at what is in it");
+        if found != kind {
+            let fix = "name the file itself in the policy; a symlink is another way in".to_owned();
+            return refuse(format!("{shown} is no plain {}", kind_name(kind)), fix);
+        }
+        if uid != 0 {
+            return refuse(format!("{shown} belongs to user {uid}, who decides by it what is signed"), fix);
+        }
+        (mode & 0o022 != 0)
+            .then(|| refuse(format!("{shown} has mode {mode:04o}: others than root may write it"), fix))?
+    })
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    if kind == Kind::Dir { "directory" } else { "file" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observed::FileSeen;
+
+    const KEY: &str = "/etc/keys/a.pub";
+
+    fn owner(uid: u32, mode: u32, kind: Kind) -> Result<Owner, String> {
+        Ok(Owner { uid, mode, kind, links: 1 })
+    }
+
+    /// A host on which nothing is wrong.
+    fn well() -> Observed {
+        let bytes =
+            format!(r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{KEY}"}}]}}"#).into_bytes();
+        let mut observed = Observed::default();
+        observed.files.insert(POLICY.into(), FileSeen { bytes, mode: 0o644 });
+        for file in [POLICY, KEY] {
+            observed.trust.insert(file.into(), owner(0, 0o644, Kind::File));
+        }
+        for dir in ["/etc/containers", "/etc/keys"] {
+            observed.trust.insert(dir.into(), owner(0, 0o755, Kind::Dir));
+        }
+        observed
+    }
+
+    fn said(observed: &Observed) -> Option<String> {
+        let image = format!("ghcr.io/a/b@sha256:{}", "0".repeat(64)).parse().unwrap();
+        judge(observed, &image).map(|problem| {
+            assert!(!problem.hint.is_empty());
+            problem.what
+        })
+    }
+
+    #[test]
+    fn only_root_decides_what_is_signed() {
+        assert_eq!(said(&well()), None);
+        for (path, seen, part) in [
+            (POLICY, owner(1000, 0o644, Kind::File), "belongs to user 1000"),
+            (POLICY, owner(0, 0o664, Kind::File), "has mode 0664"),
+            ("/etc/containers", owner(0, 0o777, Kind::Dir), "has mode 0777"),
+            ("/etc/containers", owner(7, 0o755, Kind::Dir), "belongs to user 7"),
+            (KEY, owner(0, 0o646, Kind::File), "/etc/keys/a.pub has mode 0646"),
+            (KEY, owner(1000, 0o644, Kind::File), "belongs to user 1000"),
+            (KEY, owner(0, 0o777, Kind::Symlink), "is no plain file"),
+            (KEY, Err("Permission denied".into()), "nobody can say who may write /etc/keys/a.pub"),
+            ("/etc/keys", owner(0, 0o775, Kind::Dir), "/etc/keys has mode 0775"),
+        ] {
+            let mut observed = well();
+            observed.trust.insert(path.into(), seen);
+            let said = said(&observed).unwrap_or_default();
+            assert!(said.contains(part), "{path}: {said:?}");
+        }
+        let mut observed = well();
+        observed.trust.remove(Path::new(KEY));
+        assert!(said(&observed).unwrap().contains("is not there"));
+    }
+
+    #[test]
+    fn a_policy_of_roots_own_is_certainly_absent_or_a_problem() {
+        for (seen, part) in [
+            (owner(0, 0o644, Kind::File), "is there"),
+            (owner(0, 0o777, Kind::Symlink), "is there"),
+            (owner(0, 0o644, Kind::Other), "is there"),
+            (Err("Permission denied".into()), "nobody can say whether"),
+        ] {
+            let mut observed = well();
+            observed.trust.insert(ROOTS_OWN_POLICY.into(), seen);
+            assert!(said(&observed).unwrap().contains(part), "{part}");
         }
     }
 }

@@ -48,6 +48,35 @@ fn only_what_a_key_has_signed_is_deployed() {
     host.sh(&format!("rm {POLICY}")).ok();
     refused(&host, "there is no /etc/containers/policy.json", &before);
 
+    // podman's service would take this one, whatever the host's says; the run sees it from inside its sandbox.
+    policy(&host, r#"{"type": "reject"}"#);
+    for own in ["echo '{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}' >", "ln -s /nowhere "] {
+        host.sh(&format!("mkdir -p /root/.config/containers && {own}/root/.config/containers/policy.json"))
+            .ok();
+        refused(&host, "/root/.config/containers/policy.json is there", &before);
+        host.sh("rm -r /root/.config").ok();
+    }
+    // A policy or a key that others may write says nothing.
+    host.sh("echo key >/etc/containers/astra.pub").ok();
+    policy(&host, r#"{"type": "sigstoreSigned", "keyPath": "/etc/containers/astra.pub"}"#);
+    for (spoil, cure, part) in [
+        ("chmod g+w /etc/containers", "chmod g-w /etc/containers", "/etc/containers has mode 0775"),
+        (
+            "chown daemon /etc/containers/policy.json",
+            "chown root /etc/containers/policy.json",
+            "belongs to user",
+        ),
+        (
+            "chmod 0666 /etc/containers/astra.pub",
+            "chmod 0644 /etc/containers/astra.pub",
+            "astra.pub has mode 0666",
+        ),
+    ] {
+        host.sh(spoil).ok();
+        refused(&host, part, &before);
+        host.sh(cure).ok();
+    }
+
     // A sigstore key: podman itself finds no signature.
     host.sh(
         "openssl ecparam -name prime256v1 -genkey -noout | openssl ec -pubout -out /etc/containers/astra.pub 2>/dev/null",
@@ -81,6 +110,10 @@ fn only_what_a_key_has_signed_is_deployed() {
         .ok();
     host.agent(["deploy"]).ok();
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    // A tag that somebody moved back to a release that served, and has no signature.
+    host.tag("latest", "v1");
+    let signed = untouched(&host);
+    refused(&host, "ignature", &signed);
     host.agent(["rollback"]).ok();
     assert_eq!(
         host.versions([1, 2]),
