@@ -258,6 +258,7 @@ impl Foreman<'_> {
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),
             plan => plan?,
         };
+        report.first = look.history.current().is_none();
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
         if plan.is_empty() && look.history.pinned == ask.want.by_hand() {
@@ -314,15 +315,25 @@ impl Foreman<'_> {
             self.tell(&performed, elapsed);
             performed
         };
-        let (outcome, entries) =
-            run::run(plan, perform, |entry, durable| file.append(entry, durable)).await?;
+        let mut untold = None;
+        let (outcome, entries) = run::run(plan, perform, |entry, durable| {
+            file.append(entry, durable).inspect_err(|_| {
+                untold =
+                    Some(entry.clone()).filter(|e| matches!(e, Entry::Committed { .. })).or(untold.take());
+            })
+        })
+        .await?;
         (self.watch)(&Event::Ended);
         book.into_report(report);
         let reason = report::reason(&entries);
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         failpoint::reach("before", 0, "close");
-        if let Err(error) = file.append(&closed, true) {
-            report.warn(&format!("{error:#}"));
+        // A run without its commit must not be closed: recover finds it open, and the release in astra.env.
+        for entry in untold.iter().chain([&closed]) {
+            if let Err(error) = file.append(entry, true) {
+                report.warn(&format!("{error:#}"));
+                break;
+            }
         }
         failpoint::reach("after", 0, "close");
         report.outcome = outcome;

@@ -12,12 +12,13 @@ use crate::model::plan::Plan;
 use crate::model::step::{Content, Step};
 use crate::plan::migrations::Wish;
 
-/// Exit code 0, whatever the plan says: a plan is no judgement.
+/// Exit code 0, whatever the plan says: a plan is no judgement. What a run would refuse is refused.
 pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(true);
     let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(true).await?;
+    foreman.refuse_env(&look)?;
     let mut parts = vec![("host", foreman.keep_plan(&look, Verb::Reconcile))];
     if !what.reconcile {
         let ask = ask(what);

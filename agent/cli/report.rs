@@ -64,6 +64,9 @@ fn headline(report: &Report) -> String {
     match report.outcome {
         Outcome::Converged if report.nothing_to_do => format!("nothing to do: {release} serves"),
         Outcome::Converged => format!("converged: {release} serves"),
+        Outcome::Undone { .. } if report.first => {
+            format!("undone: {release} was taken back, and nothing serves")
+        }
         Outcome::Undone { .. } => format!("undone: {release} was taken back, what served before it serves"),
         Outcome::Failed { .. } => {
             format!("failed: {release} was not started, nothing that serves was touched")
@@ -76,6 +79,9 @@ fn headline(report: &Report) -> String {
 fn next(report: &Report) -> Option<&'static str> {
     Some(match report.outcome {
         Outcome::Converged => return None,
+        Outcome::Undone { .. } | Outcome::Failed { .. } if report.first => {
+            "mend the cause and run it again: the first release of a host is never held"
+        }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
             "mend the image and deploy again. A release that failed is held: the same one needs `--force`"
         }

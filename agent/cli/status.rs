@@ -59,7 +59,7 @@ struct Run {
     reason: Option<String>,
 }
 
-/// Exit code 0 when every instance serves the committed release, 4 when a person should look.
+/// Exit code 0 when every instance serves the committed release and Caddy answers, 4 when a person should look.
 pub async fn run(json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(true);
     let session = Session::open(detail, Signals::none()).await?;
@@ -73,7 +73,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     }
     let serves = status.instances.iter().filter(|i| i.instance <= session.config.app.instances);
     let well = serves.clone().count() > 0 && serves.clone().all(|i| i.ready && i.release == status.release);
-    Ok(if well && status.journal_damaged.is_none() { 0 } else { 4 })
+    Ok(if well && status.caddy.is_some() && status.journal_damaged.is_none() { 0 } else { 4 })
 }
 
 fn status(foreman: &Foreman<'_>, look: &Look) -> Status {

@@ -17,6 +17,9 @@ pub struct Report {
     pub verb: Verb,
     /// Nothing differed from what was wanted.
     pub nothing_to_do: bool,
+    /// Nothing was ever committed here before.
+    #[serde(skip)]
+    pub first: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +91,7 @@ impl Report {
             exit_code: 0,
             verb,
             nothing_to_do: true,
+            first: false,
             release: None,
             image: None,
             error: None,

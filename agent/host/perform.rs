@@ -138,8 +138,16 @@ impl Host {
                 // What still runs would meet the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
                 let code = unit.exit_code.map(|c| format!(" with code {}", ExitCode(c))).unwrap_or_default();
+                let killed =
+                    unit.killed_by().map(|signal| format!(": its engine was killed (signal {signal})"));
                 let error = anyhow::Error::new(error);
-                bail!("migrating: the migration ended{code}: {error:#}\n  its last log lines:\n    {said}")
+                let ended = killed.clone().unwrap_or(code);
+                let error = anyhow!(
+                    "migrating: the migration ended{ended}: {error:#}\n  its last log lines:\n    {said}"
+                );
+                // What never ran, or was not given the time to, is not to blame.
+                let engine = killed.is_some() || unit.exit_code.map(ExitCode) == Some(ExitCode::ENGINE);
+                Err(if engine { error.context(HostFault("the engine itself failed")) } else { error })
             }
         }
     }

@@ -52,14 +52,15 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
     if inputs.observed.engine.is_none() {
         problems.push(Problem {
             what: "the container engine does not answer".into(),
-            hint: "start it: `systemctl start podman.socket` (or docker)".into(),
+            hint: "start it: `systemctl start podman.socket` (or docker); `journalctl -u podman` says why it fails".into(),
             config: false,
         });
     }
     if inputs.observed.caddy.is_none() && inputs.committed().is_some() {
         problems.push(Problem {
             what: "Caddy does not answer on its admin socket".into(),
-            hint: "look at `systemctl status astra-caddy`, start it, or `astra-agent reconcile`".into(),
+            hint: "`systemctl restart astra-caddy` ends a hang; `journalctl -u astra-caddy` says why it does not run"
+                .into(),
             config: false,
         });
     }

@@ -168,7 +168,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F31",
         what: "kill -9 of the crun that makes the first container",
-        beside: "trying 1; timeout 10 sh -c 'until pkill -9 -x crun; do :; done'",
+        beside: "trying 1; timeout 10 sh -c 'until pkill -9 -f \"^/usr/bin/crun .*create\"; do :; done'",
         code: &[0, 1],
         then: "[ $(image | wc -l) = 1 ]",
         ..ROW
@@ -195,9 +195,10 @@ pub const ROWS: &[Row] = &[
         before: "systemctl stop podman.socket podman.service; cd /var/lib/containers/storage; cp -a db.sql /root/db.sql
             dd if=/dev/urandom of=db.sql bs=4k count=4 conv=notrunc status=none; systemctl start podman.socket",
         cure: "systemctl stop podman.socket podman.service; rm -f /var/lib/containers/storage/db.sql-*
-            cp -a /root/db.sql /var/lib/containers/storage/db.sql; systemctl start podman.socket",
+            cp -a /root/db.sql /var/lib/containers/storage/db.sql
+            systemctl reset-failed podman.socket podman.service; systemctl start podman.socket",
         code: &[1],
-        says: &["engine"],
+        says: &["engine", "journalctl -u podman"],
         push: "v3",
         ..ROW
     },

@@ -230,16 +230,19 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F19",
-        what: "the disk below /etc/astra fails (I/O errors) from the first instance on",
+        what: "the disk below /etc/astra fails (no blocks left, I/O errors) from the first instance on",
+        // A loop device over a sparse file whose own file system is full: each new block is an error.
         before: "ls /dev/loop-control >/dev/null 2>&1 || mknod /dev/loop-control c 10 237
-            truncate -s 8M /root/disk; mkfs.ext4 -q /root/disk; n=$(losetup -f | tr -dc 0-9); [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n
-            losetup /dev/loop$n /root/disk; echo $n >/root/loop; mkdir -p /root/on; mount /dev/loop$n /root/on
-            cp -a /etc/astra/. /root/on; chmod 0700 /root/on; rmdir /root/on/lost+found; mount --move /root/on /etc/astra 2>/dev/null || mount --bind /root/on /etc/astra
-            systemctl restart astra-caddy; sleep 2; sync",
-        beside: "trying 1; truncate -s 64K /root/disk",
-        cure: "umount -l /etc/astra; umount -l /root/on; losetup -d /dev/loop$(cat /root/loop); systemctl restart astra-caddy; sleep 2",
-        code: &[1, 4],
-        says: &["/etc/astra"],
+            mkdir -p /root/thin /root/on; mount -t tmpfs -o size=3M tmpfs /root/thin; truncate -s 16M /root/thin/disk
+            mkfs.ext4 -q -O ^has_journal -E nodiscard /root/thin/disk; n=$(losetup -f | tr -dc 0-9)
+            [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n; losetup /dev/loop$n /root/thin/disk; echo $n >/root/loop
+            mount /dev/loop$n /root/on; cp -a /etc/astra/. /root/on; chmod 0700 /root/on; rmdir /root/on/lost+found
+            sync; mount --bind /root/on /etc/astra; systemctl restart astra-caddy; sleep 2",
+        beside: "trying 1; dd if=/dev/zero of=/root/thin/fill bs=4k 2>/dev/null; true",
+        cure: "umount -l /etc/astra; umount -l /root/on; losetup -d /dev/loop$(cat /root/loop); umount -l /root/thin
+            systemctl restart astra-caddy; sleep 2",
+        code: &[1],
+        says: &["/etc/astra/astra.env", "Input/output error"],
         may_lose: "Caddy is restarted to see the other disk",
         ..ROW
     },
