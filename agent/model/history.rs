@@ -137,7 +137,8 @@ impl History {
             self.pinned = opened.pins;
             return;
         }
-        if run.is_empty() && matches!(run.closed(), Some((Outcome::Converged, ..))) {
+        let chooses = matches!(opened.verb, Verb::Deploy | Verb::DeploySha | Verb::Rollback);
+        if chooses && run.is_empty() && matches!(run.closed(), Some((Outcome::Converged, ..))) {
             self.pinned = opened.pins;
         }
         // The very first release is never held: there is nothing to go back to, and install tries again.

@@ -50,13 +50,6 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        id: "F42",
-        what: "the readiness path takes 20 s to answer",
-        before: "config 's|path = \"/readyz\"|path = \"/slow?s=20\"|'",
-        says: &["not ready within", "/slow?s=20"],
-        ..BAD
-    },
-    Row {
         id: "F43",
         what: "READY comes from a child of process 1",
         before: "config 's/^instances/command = [\"sh\", \"-c\", \"python3 serve.py; true\"]\\ninstances/'",

@@ -166,14 +166,6 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        id: "F31",
-        what: "kill -9 of the crun that makes the first container",
-        beside: "trying 1; timeout 10 sh -c 'until pkill -9 -f \"^/usr/bin/crun .*create\"; do :; done'",
-        code: &[0, 1],
-        then: "[ $(image | wc -l) = 1 ]",
-        ..ROW
-    },
-    Row {
         id: "F32",
         what: "another process holds podman's storage lock for 5 s",
         beside: "trying 1; perl -MFcntl -e 'open(my $f, q(+<), $ARGV[0]) or die $!;
