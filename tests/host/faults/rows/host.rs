@@ -291,7 +291,7 @@ pub const ROWS: &[Row] = &[
         id: "F61c",
         what: "SIGHUP to the process in front, as a dropped SSH session sends it: the run goes on",
         beside: "trying 1; pkill -HUP -f '^astra-agent deploy'",
-        code: &[129],
+        code: &[0],
         then: "until_ 'flock -n /run/astra/run.lock true'",
         ..GOES_ON
     },
