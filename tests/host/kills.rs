@@ -161,6 +161,12 @@ impl Blind {
                 undisturbed(host, "deploy --force --migrate")?;
                 self.version = "v3".to_owned();
             }
+            // Where a person chose what runs, an install leaves it alone: this host follows its tag.
+            "install" => {
+                host.tag("latest", &self.version);
+                undisturbed(host, "deploy")?;
+                host.tag("latest", other(&self.version));
+            }
             _ => host.tag("latest", other(&self.version)),
         }
         match (verb, self.version.as_str()) {
