@@ -261,8 +261,16 @@ impl Foreman<'_> {
         report.first = look.history.current().is_none();
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
-        if plan.is_empty() && look.history.pinned == ask.want.by_hand() {
-            return Ok(());
+        if plan.is_empty() {
+            let by_hand = ask.want.by_hand();
+            if look.history.pinned == by_hand {
+                return Ok(());
+            }
+            (self.watch)(&Event::Note(if by_hand {
+                "it serves already; from now on it stays, until a plain `deploy`"
+            } else {
+                "it serves already; from now on the tag is followed again"
+            }));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
         self.carry_out(ask, &look, &plan, report).await?;

@@ -83,7 +83,7 @@ fn next(report: &Report) -> Option<&'static str> {
             "mend the cause and run it again: the first release of a host is never held"
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            "mend the image and deploy again. A release that failed is held: the same one needs `--force`"
+            "mend the image, or the environment, and deploy again. A release that failed is held: the same one needs `--force`"
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
             "nothing is held; the same command can be tried again"

@@ -47,6 +47,8 @@ struct Instance {
 struct Held {
     release: u64,
     digest: String,
+    /// The image itself served; what it was tried with is held.
+    only_environment: bool,
     reason: String,
 }
 
@@ -111,6 +113,7 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
             .map(|h| Held {
                 release: h.release.number,
                 digest: h.release.image.digest.to_string(),
+                only_environment: h.exactly,
                 reason: out::first_line(&h.reason).to_owned(),
             })
             .collect(),
@@ -160,7 +163,8 @@ fn text(status: &Status) -> String {
     }
     row("caddy", &status.caddy.as_ref().map_or("does not answer".to_owned(), |v| format!("answers ({v})")));
     for held in &status.held {
-        row("held", &format!("release {} ({}): {}", held.release, held.digest, held.reason));
+        let only = if held.only_environment { ", with the environment of that time" } else { "" };
+        row("held", &format!("release {} ({}{only}): {}", held.release, held.digest, held.reason));
     }
     for drift in &status.drift {
         row("drift", &format!("reconcile would: {drift}"));
