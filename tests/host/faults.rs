@@ -5,9 +5,10 @@
 //!
 //! ASTRA_FAULTS=short (the default), full, or the ids of rows: F27,F86.
 
-use std::env;
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use crate::harness::{Host, Load, Output};
 use crate::report::Report;
@@ -151,6 +152,20 @@ struct Site {
     files: String,
 }
 
+/// An empty file system of 16 MiB, in a file: each of its blocks is a page of the file system that holds it.
+fn small_disk() -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disk.ext4");
+    let _ = fs::remove_file(&file);
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-b", "4096", "-O", "^has_journal", "-E", "nodiscard"])
+        .args([file.to_str().unwrap(), "16M"])
+        .stdout(Stdio::null())
+        .status()
+        .expect("mkfs.ext4 of e2fsprogs");
+    assert!(made.success(), "making {}", file.display());
+    file
+}
+
 impl Site {
     fn new(number: usize) -> Self {
         let config = config_with([
@@ -165,6 +180,7 @@ impl Site {
         host.write(CONFIG_FILE, &config);
         host.sh(&format!("echo {PASSWORD} | astra-agent env set DATABASE_PASSWORD")).ok();
         host.write("/root/words.sh", WORDS);
+        host.put(&small_disk(), "/root/disk.ext4");
         let proxy = Proxy::start(&host.leader());
         host.agent(["install"]).ok();
         // Both known from here on: there is a way back, and a change needs neither pull nor migration.

@@ -230,11 +230,11 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F19",
-        what: "the disk below /etc/astra fails (no blocks left, I/O errors) from the first instance on",
-        // A loop device over a sparse file whose own file system is full: each new block is an error.
+        what: "the disk below /etc/astra runs out of blocks (thin): only a flush finds out",
+        // A loop device over a sparse file whose own file system gets full: then each new block is an error.
         before: "ls /dev/loop-control >/dev/null 2>&1 || mknod /dev/loop-control c 10 237
-            mkdir -p /root/thin /root/on; mount -t tmpfs -o size=3M tmpfs /root/thin; truncate -s 16M /root/thin/disk
-            mkfs.ext4 -q -O ^has_journal -E nodiscard /root/thin/disk; n=$(losetup -f | tr -dc 0-9)
+            mkdir -p /root/thin /root/on; mount -t tmpfs -o size=3M tmpfs /root/thin; cp --sparse=always /root/disk.ext4 /root/thin/disk
+            n=$(losetup -f | tr -dc 0-9)
             [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n; losetup /dev/loop$n /root/thin/disk; echo $n >/root/loop
             mount /dev/loop$n /root/on; cp -a /etc/astra/. /root/on; chmod 0700 /root/on; rmdir /root/on/lost+found
             sync; mount --bind /root/on /etc/astra; systemctl restart astra-caddy; sleep 2",
@@ -242,7 +242,7 @@ pub const ROWS: &[Row] = &[
         cure: "umount -l /etc/astra; umount -l /root/on; losetup -d /dev/loop$(cat /root/loop); umount -l /root/thin
             systemctl restart astra-caddy; sleep 2",
         code: &[1],
-        says: &["/etc/astra/astra.env", "Input/output error"],
+        says: &["/etc/astra/astra.env", "No space left"],
         may_lose: "Caddy is restarted to see the other disk",
         ..ROW
     },
