@@ -127,6 +127,8 @@ impl Host {
             ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
             signal = self.signals.wait() => {
                 self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await?;
+                // One that had to be killed would leave the host degraded.
+                let _ = self.systemd.reset_failed(MIGRATE_UNIT).await;
                 bail!("migrating: stopped by {signal}");
             }
         };
