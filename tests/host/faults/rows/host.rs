@@ -198,7 +198,7 @@ pub const ROWS: &[Row] = &[
         id: "F48",
         what: "the agent killed for want of memory (OOM) while the first instance is tried",
         short: true,
-        beside: "group=$(limit memory memory.limit_in_bytes 1M); trying 1; echo $(main) >$group/cgroup.procs",
+        beside: "group=$(limit memory memory.limit_in_bytes 16K); trying 1; echo $(main) >$group/cgroup.procs",
         code: &[4],
         says: &["was killed (signal 9)"],
         then: "until_ 'astra-agent status >/dev/null'",
