@@ -14,7 +14,7 @@ use crate::journal::Journal;
 use crate::model::entry::{Entry, Verb};
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
-use crate::model::image::PinnedImage;
+use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
@@ -30,6 +30,7 @@ mod refuse;
 mod report;
 mod resolve;
 
+use refuse::Committed;
 use report::Book;
 pub use report::{Report, Requests};
 pub use resolve::{Back, Want};
@@ -148,7 +149,7 @@ impl Foreman<'_> {
             Ok(false) => return Ok(self.close_report(report, begun).await),
             Err(refused) => return Err(refused),
         }
-        if let Some(want) = self.wanted(ask, committed)? {
+        if let Some(want) = self.wanted(ask, committed.as_ref()) {
             self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
         }
         // A killed run may have been killed at tidying up.
@@ -168,20 +169,20 @@ impl Foreman<'_> {
 
     /// The release that this run is to bring into service, if any: with `auto` the timer follows the tag too,
     /// unless a person chose what runs, be it in astra.env; and an install that is run again keeps that choice.
-    fn wanted(&self, ask: &Ask, committed: Option<PinnedImage>) -> Result<Option<Want>, Refused> {
-        let history = self.journal.history()?;
-        let chosen = history.pinned || committed.as_ref() != history.current().map(|c| &c.image);
-        if ask.verb == Verb::Install && chosen && committed.is_some() {
+    fn wanted(&self, ask: &Ask, committed: Option<&Committed>) -> Option<Want> {
+        let chosen = committed.filter(|c| c.chosen).map(|c| &c.image);
+        let ours = |image: &&PinnedImage| image.repository == self.config.app.image.repository;
+        if let (Verb::Install, Some(image)) = (ask.verb, chosen.filter(ours)) {
             (self.watch)(&Event::Note(
                 "a person chose what runs here: it stays (`astra-agent deploy` follows the tag)",
             ));
-            return Ok(None);
+            return Some(Want::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
         }
         if ask.want != Want::Keep {
-            return Ok(Some(ask.want.clone()));
+            return Some(ask.want.clone());
         }
         let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();
-        Ok((follows && !chosen && committed.is_some()).then_some(Want::Tracked))
+        (follows && committed.is_some() && chosen.is_none()).then_some(Want::Tracked)
     }
 
     /// Everything but the release: files, units, Caddy, and the committed release in every instance.
@@ -263,7 +264,7 @@ impl Foreman<'_> {
         report.image = Some(request.image.clone());
         if plan.is_empty() {
             let by_hand = ask.want.by_hand();
-            if look.history.pinned == by_hand {
+            if self.inputs(&look).is_chosen() == by_hand {
                 return Ok(());
             }
             (self.watch)(&Event::Note(if by_hand {
@@ -323,6 +324,13 @@ impl Foreman<'_> {
             self.tell(&performed, elapsed);
             performed
         };
+        if let (true, Some(candidate)) = (plan.is_empty(), &plan.candidate) {
+            // It serves already: a person wrote it into astra.env, or the record of its commit was lost.
+            let release = candidate.release.clone();
+            if look.history.current() != Some(&release) {
+                file.append(&Entry::Committed { release }, true)?;
+            }
+        }
         let mut untold = None;
         let (outcome, entries) = run::run(plan, perform, |entry, durable| {
             file.append(entry, durable).inspect_err(|_| {

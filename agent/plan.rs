@@ -78,6 +78,13 @@ impl Inputs<'_> {
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
+    /// A person chose what is committed, by a command or in astra.env: nothing automatic follows the tag.
+    pub fn is_chosen(&self) -> bool {
+        let committed = self.committed().map(|lines| lines.image);
+        let recorded = self.history.current().map(|release| &release.image);
+        self.history.pinned || committed.is_some() && committed.as_ref() != recorded
+    }
+
     /// astra.env names no release, although one was committed: its lines, or all of it, were lost.
     pub fn is_nameless(&self) -> bool {
         matches!(self.env_file().managed(), Ok(None)) && self.history.current().is_some()

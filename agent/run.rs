@@ -4,7 +4,7 @@
 use crate::model::entry::Entry;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
-use crate::model::step::Step;
+use crate::model::step::{Fallback, Step, Target};
 
 /// What the loop does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,15 @@ fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
 fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
     let mut order = started.to_vec();
     order.sort_unstable();
-    order.iter().rev().filter_map(|i| plan.steps.get(*i)).flat_map(Step::undo).collect()
+    let begun: Vec<&Step> = order.iter().rev().filter_map(|i| plan.steps.get(*i)).collect();
+    // What the way back stops cannot rejoin: its marker goes with it.
+    let stops = |drained: &Target| {
+        begun.iter().any(
+            |s| matches!(s, Step::Try { instance, fallback: Fallback::Stopped, .. } if instance == drained),
+        )
+    };
+    let lasts = |step: &&&Step| !matches!(step, Step::Drain { instance, .. } if stops(instance));
+    begun.iter().filter(lasts).flat_map(|step| step.undo()).collect()
 }
 
 #[derive(Default)]
@@ -243,6 +251,22 @@ mod tests {
         steps.push(Step::Commit { file: "/e".into(), old: None, candidate: candidate.clone(), env });
         steps.push(Step::RemoveFile { path: "/run/astra/trial.env".into() });
         Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings: vec![] }
+    }
+
+    #[test]
+    fn a_spare_that_is_stopped_again_does_not_rejoin() {
+        let mut plan = deploy();
+        for step in &mut plan.steps {
+            if let Step::Try { instance, fallback, .. } = step
+                && instance.id.get() == 1
+            {
+                *fallback = Fallback::Stopped;
+            }
+        }
+        let way: Vec<String> = way_back(&plan, &[1, 2, 3, 4, 7, 8]).iter().map(ToString::to_string).collect();
+        assert!(way.iter().any(|s| s.starts_with("stop astra-app@1")), "{way:?}");
+        assert!(!way.iter().any(|s| s.starts_with("put astra-app@1")), "{way:?}");
+        assert!(way.iter().any(|s| s.starts_with("put astra-app@2")), "{way:?}");
     }
 
     /// What a host would be after a run in which the step number `fails` does not work.

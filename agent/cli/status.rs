@@ -91,7 +91,7 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
         release: committed.as_ref().map(|c| c.release),
         image: committed.as_ref().map(|c| c.image.to_string()),
         rollback_to: history.rollback_target().map(|r| r.image.to_string()),
-        pinned: history.pinned,
+        pinned: inputs.is_chosen(),
         instances: instances
             .map(|(id, seen)| Instance {
                 instance: id.get(),

@@ -7,6 +7,12 @@ use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
 use crate::plan::release::Refusal;
 
+/// The committed image, and whether a person chose it.
+pub(super) struct Committed {
+    pub image: PinnedImage,
+    pub chosen: bool,
+}
+
 impl Refused {
     /// Nothing is wrong: this release failed before.
     pub(super) fn is_held(&self) -> bool {
@@ -30,20 +36,23 @@ impl Foreman<'_> {
         Err(Refused::of(4, error))
     }
 
-    /// The image that astra.env names, read before anything else is looked at.
+    /// What astra.env names, read before anything else is looked at.
     ///
     /// # Errors
     /// It names none although one was committed: whatever began now would stop what serves.
-    pub(super) fn committed(&self) -> Result<Option<PinnedImage>, Refused> {
+    pub(super) fn committed(&self) -> Result<Option<Committed>, Refused> {
         let path = self.config.app.name.env_file();
         let mut observed = Observed::default();
-        // What is not a file is told by the look at the host.
-        if let Ok(Some(seen)) = self.host.files.read(&path) {
-            observed.files.insert(path, seen);
+        match self.host.files.read(&path) {
+            Ok(Some(seen)) => _ = observed.files.insert(path, seen),
+            Ok(None) => {}
+            // What is not a file is told by the look at the host.
+            Err(_) => return Ok(None),
         }
         let look = Look { observed, history: self.journal.history()?, caddy_image: None };
         self.refuse_nameless_env(&look)?;
-        Ok(self.inputs(&look).committed().map(|c| c.image))
+        let inputs = self.inputs(&look);
+        Ok(inputs.committed().map(|lines| Committed { image: lines.image, chosen: inputs.is_chosen() }))
     }
 
     /// # Errors

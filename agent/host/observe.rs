@@ -186,7 +186,8 @@ impl Host {
             Ok(None) => {}
             Err(error) => observed.odd.push(format!("{error:#}")),
         }
-        let dirs: Vec<PathBuf> = paths.iter().skip(1).filter_map(|p| Some(p.parent()?.to_owned())).collect();
+        let dirs: BTreeSet<PathBuf> =
+            paths.iter().skip(1).flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned).collect();
         for path in paths.into_iter().chain(dirs) {
             match self.owner_of(&path) {
                 Ok(owner) => _ = observed.trust.insert(path, Ok(owner)),

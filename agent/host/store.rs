@@ -38,9 +38,12 @@ const CAN_CHECK: (u32, u32) = (5, 3);
 impl Host {
     /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
-        let mended = if self.store_is_suspect()? { Some(self.mend_store(image).await?) } else { None };
+        let mended = if self.store_is_suspect()? { Some(self.mend_store().await?) } else { None };
         let mut pulled = if mended.is_some() { BTreeSet::new() } else { self.unflushed()? };
-        pulled.insert(image.clone());
+        // What is pulled only to have its signature checked is whole, and may be the way back.
+        if !self.engine()?.has_image(image).await? {
+            pulled.insert(image.clone());
+        }
         let lines: String = pulled.iter().map(|image| format!("{image}\n")).collect();
         for twin in [UNFLUSHED_NOW, UNFLUSHED] {
             self.files.write_atomic(Path::new(twin), lines.as_bytes(), 0o600)?;
@@ -103,14 +106,12 @@ impl Host {
     }
 
     /// Nothing in the store is used again that a power cut has damaged; tells what was done.
-    async fn mend_store(&self, image: &PinnedImage) -> Result<String> {
+    async fn mend_store(&self) -> Result<String> {
         (self.detail)("checking the image store: the power went during a pull");
         let engine = self.engine()?;
         // Their layers go with them. One that is damaged may not even be removable; podman's check sees to that. One
         // that a container uses stays.
-        let mut suspects = self.unflushed()?;
-        suspects.insert(image.clone());
-        for suspect in suspects {
+        for suspect in self.unflushed()? {
             let _ = engine.remove_image(&suspect.to_string()).await;
         }
         let done = match engine.kind() {

@@ -1,7 +1,8 @@
 //! Keep the committed release running in every instance: what recover does after a cut-off run, and
 //! reconcile every few minutes. astra.env is the truth, the containers' labels say which instance differs.
 
-use crate::model::name::{InstanceId, TRIAL_ENV};
+use crate::config::EnvSource;
+use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 
@@ -82,8 +83,12 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     }
     let (staged, path) = (inputs.staged(), inputs.config.app.name.staged_env());
     let kept = inputs.env_file();
-    if observed.files.contains_key(&path) && staged.keys().iter().all(|key| kept.get(key) == staged.get(key))
-    {
+    let fixed = |key: &str| {
+        let source = key.parse().ok().and_then(|key: EnvKey| inputs.config.env.get(&key));
+        matches!(source, Some(EnvSource::Literal(_) | EnvSource::File(_)))
+    };
+    let done = |key: &String| kept.get(key) == staged.get(key) || fixed(key);
+    if observed.files.contains_key(&path) && staged.keys().iter().all(done) {
         // A run was cut off between its commit and this: set again later by hand, they must not come back.
         steps.push(Step::RemoveFile { path });
     }

@@ -83,12 +83,13 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         let runs = up(inputs, id);
         if runs && drains {
             let timeout = config.deploy.drain_timeout;
-            instances::after_another(
-                inputs,
-                &mut moves.steps,
-                id,
-                vec![Step::Drain { instance: from, timeout }],
-            );
+            let drain = vec![Step::Drain { instance: from, timeout }];
+            // Nobody starts one that is down: waiting for it would keep the deploy that is its cure away.
+            if config.instances().any(|other| other != id && up(inputs, other)) {
+                instances::after_another(inputs, &mut moves.steps, id, drain);
+            } else {
+                moves.steps.extend(drain);
+            }
         }
         moves.settle(id);
         if runs {

@@ -62,7 +62,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     // A migration that a person asks for is something to do.
     let migrates = request.migrate == Wish::Always && inputs.config.migrate.is_some();
     if serves(inputs, &candidate) && !unmet && !migrates {
-        return Ok(Plan::default());
+        return Ok(Plan { candidate: Some(candidate), ..Plan::default() });
     }
     refuse_held(inputs, request, &candidate.release)?;
     let mut warnings = Vec::new();

@@ -78,10 +78,10 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
     }
 }
 
-/// Whoever writes the policy, a key, or the directory of one decides what is signed.
+/// Whoever writes the policy, a key, or a directory on the way to one decides what is signed.
 fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
-    let dir = file.parent().map(|dir| (dir, Kind::Dir));
-    dir.into_iter().chain([(file, Kind::File)]).find_map(|(path, kind)| {
+    let dirs = file.ancestors().skip(1).map(|dir| (dir, Kind::Dir));
+    dirs.chain([(file, Kind::File)]).find_map(|(path, kind)| {
         let shown = path.display();
         let Owner { uid, mode, kind: found, .. } = match observed.trust.get(path) {
             Some(Ok(owner)) => *owner,
@@ -131,7 +131,7 @@ mod tests {
         for file in [POLICY, KEY] {
             observed.trust.insert(file.into(), owner(0, 0o644, Kind::File));
         }
-        for dir in ["/etc/containers", "/etc/keys"] {
+        for dir in ["/", "/etc", "/etc/containers", "/etc/keys"] {
             observed.trust.insert(dir.into(), owner(0, 0o755, Kind::Dir));
         }
         observed

@@ -161,11 +161,13 @@ impl Blind {
                 undisturbed(host, "deploy --force --migrate")?;
                 self.version = "v3".to_owned();
             }
-            // Where a person chose what runs, an install leaves it alone: this host follows its tag.
+            // It leaves alone what a person chose, and what was rolled back from: neither may be what it meets.
             "install" => {
-                host.tag("latest", &self.version);
-                undisturbed(host, "deploy")?;
-                host.tag("latest", other(&self.version));
+                let next = other(&self.version);
+                host.tag("latest", next);
+                undisturbed(host, "deploy --force --migrate")?;
+                self.version = next.to_owned();
+                host.tag("latest", other(next));
             }
             _ => host.tag("latest", other(&self.version)),
         }

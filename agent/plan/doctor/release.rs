@@ -159,7 +159,7 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Finding> {
 
 fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = Vec::new();
-    if inputs.history.pinned {
+    if inputs.is_chosen() {
         let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.app.image);
         found.push(Finding::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }

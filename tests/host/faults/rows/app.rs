@@ -29,6 +29,7 @@ pub const ROWS: &[Row] = &[
         push: "flaps",
         before: "config 's/soak = .*/soak = \"4s\"/'",
         says: &["exited with code 4"],
+        repair: "the row's soak is in the time-outs of the units",
         ..BAD
     },
     Row {
@@ -67,6 +68,7 @@ pub const ROWS: &[Row] = &[
                 '$s = IO::Socket::INET->new(Listen => 1, LocalAddr => \"127.0.0.1:8002\", ReuseAddr => 1) or die; sleep 600'
             until_ 'ss -tln 2>/dev/null | grep -q 127.0.0.1:8002 || curl -s -m 1 127.0.0.1:8002; [ $? != 7 ]'",
         cure: "systemctl stop squatter",
+        repair: "the row stops an instance",
         code: &[1],
         says: &["8002"],
         ..ROW
@@ -197,7 +199,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F72",
         what: "PostgreSQL dies in mid-migration",
-        before: "sql 'DROP TABLE IF EXISTS hold'; systemd-run -q --unit=holder bash -c '. /root/words.sh
+        before: "sql 'DROP TABLE IF EXISTS hold'; systemd-run -q --collect --unit=holder bash -c '. /root/words.sh
             sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(60)\"'; locked",
         beside: "migrating; sleep 1; pg_ctlcluster 17 main stop -m immediate",
         run: MIGRATE,
@@ -209,7 +211,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F73",
         what: "a migration waits for a LOCK TABLE that never ends",
-        before: "systemd-run -q --unit=holder bash -c '. /root/words.sh
+        before: "systemd-run -q --collect --unit=holder bash -c '. /root/words.sh
             sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; locked",
         run: MIGRATE,
         cure: "systemctl stop holder; sql 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ $$^BEGIN; LOCK$$'",
@@ -220,7 +222,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F73b",
         what: "a migration that hangs, and Ctrl-C",
-        before: "systemd-run -q --unit=holder bash -c '. /root/words.sh
+        before: "systemd-run -q --collect --unit=holder bash -c '. /root/words.sh
             sql \"BEGIN; LOCK TABLE django_migrations; SELECT pg_sleep(300)\"'; locked",
         beside: "migrating; sleep 1; systemctl kill --kill-whom=main -s INT 'astra-agent-deploy-*'",
         run: MIGRATE,
