@@ -239,6 +239,7 @@ pub const ROWS: &[Row] = &[
         run: MIGRATE,
         then: "! podman ps -a --format '{{.Names}}' | grep astra-migrate",
         says: &["migration"],
+        repair: "the unit of the migration follows agent.toml, which the row changes",
         ..BAD
     },
     Row {
@@ -248,6 +249,7 @@ pub const ROWS: &[Row] = &[
         push: "v3",
         run: MIGRATE,
         says: &["the migration ended with code 5"],
+        repair: "the unit of the migration follows agent.toml, which the row changes",
         ..BAD
     },
     Row {
