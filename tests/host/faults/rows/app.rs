@@ -284,16 +284,16 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F90",
         what: "the rollback image pruned",
-        before: "podman rmi -f $(cat /etc/astra/last_app_image)",
+        before: "astra-agent deploy --force; podman rmi -f $(cat /etc/astra/last_app_image)",
         run: "astra-agent rollback",
-        commits: true,
         ..ROW
     },
     Row {
         id: "F90b",
         what: "the rollback image pruned, and the registry down",
-        before: "podman rmi -f $(cat /etc/astra/last_app_image)",
+        before: "astra-agent deploy --force; podman rmi -f $(cat /etc/astra/last_app_image)",
         registry: "down",
+        commits: true,
         run: "astra-agent rollback",
         code: &[1],
         says: &["pulling"],
