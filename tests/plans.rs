@@ -393,7 +393,9 @@ fn only_what_serves_needs_no_signature() {
     let seen = |mode, kind| Ok(Owner { uid: 0, mode, kind, links: 1 });
     world.observed.files.insert(POLICY.into(), FileSeen { bytes: policy.into_bytes(), mode: 0o644 });
     world.observed.trust.insert(POLICY.into(), seen(0o644, Kind::File));
-    world.observed.trust.insert("/etc/containers".into(), seen(0o755, Kind::Dir));
+    for dir in ["/", "/etc", "/etc/containers"] {
+        world.observed.trust.insert(dir.into(), seen(0o755, Kind::Dir));
+    }
     let pulls = |lenient, number| {
         let migrate = Wish::Auto;
         let plan =
