@@ -211,7 +211,8 @@ pub const ROWS: &[Row] = &[
         id: "F82",
         what: "Caddyfile and a symlink to /etc/shadow exchanged in a loop, under eight reconciles",
         before: "ln -s /etc/shadow /etc/astra/trap
-            systemd-run -q --unit=swapper perl -e 'for (;;) { syscall(316, -100, \"/etc/astra/Caddyfile\", -100, \"/etc/astra/trap\", 2); select(undef, undef, undef, 0.001) }'
+            systemd-run -q --expand-environment=no --unit=swapper perl -e 'my ($one, $two) = (q(/etc/astra/Caddyfile), q(/etc/astra/trap));
+                for (;;) { syscall(316, -100, $one, -100, $two, 2); select(undef, undef, undef, 0.001) }'
             until_ '[ -L /etc/astra/Caddyfile ]'",
         run: "for _ in 1 2 3 4 5 6 7 8; do astra-agent reconcile --wait 60s; done",
         cure: "systemctl stop swapper; rm -f /etc/astra/trap /etc/astra/Caddyfile",
