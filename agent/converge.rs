@@ -132,8 +132,9 @@ impl Foreman<'_> {
         if ask.verb == Verb::Recover {
             self.forget_killed_units().await?;
         }
-        self.refuse_in_safe_mode(ask)?;
-        let committed = self.committed()?;
+        let history = self.journal.history()?;
+        self.refuse_in_safe_mode(ask, &history)?;
+        let committed = self.committed(history)?;
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
         }
@@ -333,10 +334,11 @@ impl Foreman<'_> {
         }
         let mut untold = None;
         let (outcome, entries) = run::run(plan, perform, |entry, durable| {
-            file.append(entry, durable).inspect_err(|_| {
-                untold =
-                    Some(entry.clone()).filter(|e| matches!(e, Entry::Committed { .. })).or(untold.take());
-            })
+            let written = file.append(entry, durable);
+            if written.is_err() && matches!(entry, Entry::Committed { .. }) {
+                untold = Some(entry.clone());
+            }
+            written
         })
         .await?;
         (self.watch)(&Event::Ended);

@@ -124,6 +124,14 @@ impl World {
         self.observed.instances.insert(id, seen);
     }
 
+    /// It answers nobody: what the instances run is not known.
+    fn silence_engine(&mut self) {
+        self.observed.engine = None;
+        for seen in self.observed.instances.values_mut() {
+            seen.runs = None;
+        }
+    }
+
     fn record(&mut self, verb: Verb, release: &Release, outcome: Outcome) {
         let opened = Entry::Opened {
             verb,
@@ -240,10 +248,7 @@ fn recover_returns_what_differs_and_leaves_what_serves_for_last() {
 #[test]
 fn a_silent_engine_makes_nobody_restart_what_serves() {
     let mut world = World::serving("");
-    world.observed.engine = None;
-    for seen in world.observed.instances.values_mut() {
-        seen.runs = None;
-    }
+    world.silence_engine();
     let history = world.history();
     assert!(instances::steps(&world.inputs(&history), Reach::All).is_empty());
 }
@@ -320,10 +325,7 @@ fn a_migration_that_is_asked_for_is_something_to_do() {
 #[test]
 fn a_trial_is_taken_back_although_the_engine_is_silent() {
     let mut world = World::serving("");
-    world.observed.engine = None;
-    for seen in world.observed.instances.values_mut() {
-        seen.runs = None;
-    }
+    world.silence_engine();
     let id = world.config.instances().next().unwrap();
     world.observed.trials.insert(id);
     world.observed.markers.insert(id);

@@ -1,24 +1,16 @@
 //! `check`: agent.toml, its fragments and the env file, without touching or asking anything else.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{out, session};
 use crate::converge::Refused;
-use crate::host::files::Files;
-use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
 use crate::plan::env;
 
 pub fn run(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
     let path = config.app.name.env_file();
-    let files = Files::new(Path::new("/"));
-    let read = |path: &Path| {
-        Ok::<_, Refused>(files.read(path)?.map(|s| EnvFile::parse(&s.bytes)).unwrap_or_default())
-    };
-    let (file, staged) = (read(&path)?, read(&config.app.name.staged_env())?);
+    let (file, staged) = session::env_files(&config)?;
     let lines = file.check().into_iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason));
     let wanted = env::with(&file, &staged).unwrap_or_else(|_| file.clone());
     let missing = env::missing(&config, &wanted).into_iter().filter(|key| !config.env.contains_key(key));

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::{Env, check, out, session, turn, unit};
 use crate::converge::Refused;
 use crate::host::files::Files;
-use crate::model::envfile::EnvFile;
 use crate::model::name::EnvKey;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::secret::Secret;
@@ -30,9 +29,7 @@ pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
 
 fn list(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
-    let files = Files::new(Path::new("/"));
-    let file = read(&files, &config.app.name.env_file())?;
-    let staged = read(&files, &config.app.name.staged_env())?;
+    let (file, staged) = session::env_files(&config)?;
     let file = env::with(&file, &staged).map_err(|e| Refused::from(anyhow!("{e}")))?;
     if json {
         out::json(&json!(file.keys()));
@@ -62,21 +59,15 @@ async fn set(key: &EnvKey) -> Result<u8, Refused> {
         out::warning,
     )
     .await?;
-    let files = Files::new(Path::new("/"));
-    let (current, path) = (read(&files, &config.app.name.env_file())?, config.app.name.staged_env());
-    let mut staged = read(&files, &path)?;
+    let (mut current, mut staged) = session::env_files(&config)?;
     let secret = Secret::new(value);
     // What astra.env cannot take is refused now, not in the deploy.
-    for file in [&mut staged, &mut current.clone()] {
+    for file in [&mut staged, &mut current] {
         file.set(key.as_str(), &secret)
             .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("setting {key}: {e}") })?;
     }
-    files.write_atomic(&path, &staged.render(), 0o600)?;
+    Files::new(Path::new("/")).write_atomic(&config.app.name.staged_env(), &staged.render(), 0o600)?;
     drop(lock);
     out::line(&format!("{key} is set; the next `astra-agent deploy` brings it into service"));
     Ok(0)
-}
-
-fn read(files: &Files, path: &Path) -> Result<EnvFile, Refused> {
-    Ok(files.read(path)?.map(|seen| EnvFile::parse(&seen.bytes)).unwrap_or_default())
 }

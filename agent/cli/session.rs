@@ -1,6 +1,6 @@
 //! What every verb begins with: the config, the journal, the host's key, the foreman.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow};
@@ -12,6 +12,7 @@ use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::host::{Endpoints, Host, facts};
 use crate::journal::Journal;
+use crate::model::envfile::EnvFile;
 use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE};
 use crate::model::observed::Engine;
@@ -30,6 +31,15 @@ pub struct Session {
 pub fn config() -> Result<Config, Refused> {
     config::load(Path::new("/"))
         .map_err(|errors| Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") })
+}
+
+/// astra.env, and what `env set` has set since; empty where there is none.
+pub fn env_files(config: &Config) -> Result<(EnvFile, EnvFile), Refused> {
+    let files = Files::new(Path::new("/"));
+    let read = |path: PathBuf| {
+        anyhow::Ok(files.read(&path)?.map(|seen| EnvFile::parse(&seen.bytes)).unwrap_or_default())
+    };
+    Ok((read(config.app.name.env_file())?, read(config.app.name.staged_env())?))
 }
 
 /// Only root may see the env file, the engine's socket and systemd's jobs.

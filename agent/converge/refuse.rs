@@ -3,6 +3,7 @@
 use anyhow::{Context, anyhow};
 
 use super::{Ask, Event, Foreman, Look, Refused, Want};
+use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
 use crate::plan::release::Refusal;
@@ -21,8 +22,8 @@ impl Refused {
 }
 
 impl Foreman<'_> {
-    pub(super) fn refuse_in_safe_mode(&self, ask: &Ask) -> Result<(), Refused> {
-        let Some(damage) = self.journal.history()?.damaged else { return Ok(()) };
+    pub(super) fn refuse_in_safe_mode(&self, ask: &Ask, history: &History) -> Result<(), Refused> {
+        let Some(damage) = &history.damaged else { return Ok(()) };
         if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
             (self.watch)(&Event::Warning(&format!(
                 "the journal is damaged ({damage}); going on because a person asks"
@@ -40,7 +41,7 @@ impl Foreman<'_> {
     ///
     /// # Errors
     /// It names none although one was committed: whatever began now would stop what serves.
-    pub(super) fn committed(&self) -> Result<Option<Committed>, Refused> {
+    pub(super) fn committed(&self, history: History) -> Result<Option<Committed>, Refused> {
         let path = self.config.app.name.env_file();
         let mut observed = Observed::default();
         match self.host.files.read(&path) {
@@ -49,7 +50,7 @@ impl Foreman<'_> {
             // What is not a file is told by the look at the host.
             Err(_) => return Ok(None),
         }
-        let look = Look { observed, history: self.journal.history()?, caddy_image: None };
+        let look = Look { observed, history, caddy_image: None };
         self.refuse_nameless_env(&look)?;
         let inputs = self.inputs(&look);
         Ok(inputs.committed().map(|lines| Committed { image: lines.image, chosen: inputs.is_chosen() }))

@@ -102,8 +102,10 @@ fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
         if uid != 0 {
             return refuse(format!("{shown} belongs to user {uid}, who decides by it what is signed"), fix);
         }
-        (mode & 0o022 != 0)
-            .then(|| refuse(format!("{shown} has mode {mode:04o}: others than root may write it"), fix))?
+        if mode & 0o022 != 0 {
+            return refuse(format!("{shown} has mode {mode:04o}: others than root may write it"), fix);
+        }
+        None
     })
 }
 

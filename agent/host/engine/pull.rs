@@ -77,7 +77,8 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
 impl EngineClient {
     /// Pulls `image` by its digest, with a login where there is one. Fails with the registry's or the engine's
     /// words, when nothing moves for `stall` although a layer is still to come, and after `total`; what was fetched is
-    /// then left to the engine, which stops when we hang up. `progress` gets a short text for every change that a person could follow.
+    /// then left to the engine, which stops when we hang up. `progress` gets a short text for every change that a person
+    /// could follow.
     pub async fn pull(
         &self,
         image: &PinnedImage,
