@@ -20,6 +20,9 @@ struct Status {
     image: Option<String>,
     rollback_to: Option<String>,
     pinned: bool,
+    /// Why nobody can tell from astra.env what is committed, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost_release: Option<String>,
     instances: Vec<Instance>,
     caddy: Option<String>,
     held: Vec<Held>,
@@ -92,6 +95,15 @@ fn status(foreman: &Foreman<'_>, look: &Look) -> Status {
         image: committed.as_ref().map(|c| c.image.to_string()),
         rollback_to: history.rollback_target().map(|r| r.image.to_string()),
         pinned: inputs.is_chosen(),
+        lost_release: match inputs.env_file().managed() {
+            Ok(None) if inputs.is_nameless() => {
+                Some(format!("astra.env names none: {}", inputs.name_again()))
+            }
+            Ok(_) => None,
+            Err(error) => {
+                Some(format!("astra.env cannot be read: {error}; `astra-agent doctor` says what to do"))
+            }
+        },
         instances: instances
             .map(|(id, seen)| Instance {
                 instance: id.get(),
@@ -147,7 +159,10 @@ fn text(status: &Status) -> String {
             let pin = if status.pinned { ", pinned: `deploy` follows the tag again" } else { "" };
             row("release", &format!("{release} ({image}){pin}"));
         }
-        _ => row("release", "none is committed; `astra-agent install` begins"),
+        _ => row(
+            "release",
+            status.lost_release.as_deref().unwrap_or("none is committed; `astra-agent install` begins"),
+        ),
     }
     row("rollback", status.rollback_to.as_deref().unwrap_or("nothing to go back to"));
     for i in &status.instances {

@@ -1,6 +1,6 @@
 //! What no run begins with: a journal or an astra.env that nobody can trust.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::{Ask, Event, Foreman, Look, Refused, Want};
 use crate::model::history::History;
@@ -59,9 +59,11 @@ impl Foreman<'_> {
     /// # Errors
     /// Nobody can tell from astra.env what should run.
     pub fn refuse_env(&self, look: &Look) -> Result<(), Refused> {
-        let read = self.inputs(look).env_file().managed();
-        read.with_context(|| format!("reading {}", self.config.app.name.env_file().display()))
-            .map_err(|error| Refused::of(2, error))?;
+        if let Err(error) = self.inputs(look).env_file().managed() {
+            let file = self.config.app.name.env_file();
+            let hint = "`astra-agent doctor` says what to write";
+            return Err(Refused::of(2, anyhow!("reading {}: {error}\n  hint: {hint}", file.display())));
+        }
         self.refuse_nameless_env(look)
     }
 
