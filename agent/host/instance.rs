@@ -37,6 +37,14 @@ const SOAK_ASKS: usize = 3;
 /// How often a stop is asked for that others cancel.
 const STOP_TRIES: usize = 3;
 
+/// Caddy's checks of one instance's health route.
+struct Checks {
+    /// So many with the code that was asked for.
+    answered: u64,
+    /// Some are under way.
+    pending: bool,
+}
+
 fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(HttpError::Late { .. }))
 }
@@ -44,12 +52,19 @@ fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
 impl Host {
     /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
     pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Option<String>> {
-        let before = self.caddy_saw(instance, "503").await?;
+        let before = self.checks(instance, "503").await?;
         self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
         let Some(before) = before else {
             return Ok(Some("Caddy is down: nothing to drain".to_owned()));
         };
-        self.wait_for_caddy(instance, "503", before).await?;
+        let asked = self.checks(instance, "503").await?.is_some_and(|now| now.pending);
+        self.wait_for_caddy(instance, "503", before.answered).await?;
+        if asked {
+            // A check that was asked before the marker was there, of an app that is slow to answer, has told Caddy since
+            // that all is well: until the next one.
+            let settled = self.wait_for_answers(instance, "503").await?;
+            self.wait_for_caddy(instance, "503", settled).await?;
+        }
         (self.detail)("waiting for requests in flight");
         let deadline = Instant::now() + timeout;
         loop {
@@ -67,19 +82,23 @@ impl Host {
 
     /// Let Caddy send requests again; returns when its own health check has seen the instance ready.
     pub(super) async fn rejoin(&self, instance: &Target) -> Result<Option<String>> {
-        let before = self.caddy_saw(instance, "200").await;
+        let before = self.checks(instance, "200").await;
         self.files.remove(&instance.id.marker())?;
         match before? {
-            Some(before) => self.wait_for_caddy(instance, "200", before).await.map(|()| None),
+            Some(before) => self.wait_for_caddy(instance, "200", before.answered).await.map(|()| None),
             None => Ok(Some("Caddy is down: in rotation when it comes back".to_owned())),
         }
     }
 
-    /// How often Caddy's health route of `instance` has answered with `code`; `None`: Caddy is down. One that
-    /// hangs still holds requests, and may go on with them: an error.
-    async fn caddy_saw(&self, instance: &Target, code: &str) -> Result<Option<u64>> {
+    /// Caddy's checks of `instance`; `None`: Caddy is down. One that hangs still holds requests, and may go on with
+    /// them: an error.
+    async fn checks(&self, instance: &Target, code: &str) -> Result<Option<Checks>> {
+        let server = format!("health-{}", instance.id);
         match self.caddy.metrics().await {
-            Ok(metrics) => Ok(Some(metrics.health_seen(&format!("health-{}", instance.id), code))),
+            Ok(metrics) => Ok(Some(Checks {
+                answered: metrics.health_seen(&server, code),
+                pending: metrics.is_answering(&server),
+            })),
             Err(error) if error.chain().any(is_late) => Err(error.context(CaddyHangs)),
             Err(_) => Ok(None),
         }
@@ -90,7 +109,7 @@ impl Host {
         (self.detail)("waiting until Caddy has seen it");
         let deadline = Instant::now() + CADDY_SEES;
         while Instant::now() < deadline {
-            if matches!(self.caddy_saw(instance, code).await, Ok(Some(now)) if now > before) {
+            if matches!(self.checks(instance, code).await, Ok(Some(now)) if now.answered > before) {
                 // The count rises when the answer is sent; the check that asked still has to read it.
                 sleep(GLANCE).await;
                 return Ok(());
@@ -101,6 +120,19 @@ impl Host {
             "waiting until Caddy sees {code} on the health route {} of {instance}: not within {CADDY_SEES:?}",
             instance.health_route()
         )
+    }
+
+    /// Returns, when no check waits for its answer, how many were answered with `code`.
+    async fn wait_for_answers(&self, instance: &Target, code: &str) -> Result<u64> {
+        (self.detail)("waiting for health checks that were under way");
+        let deadline = Instant::now() + CADDY_SEES;
+        while Instant::now() < deadline {
+            if let Some(Checks { answered, pending: false }) = self.checks(instance, code).await? {
+                return Ok(answered);
+            }
+            sleep(GLANCE).await;
+        }
+        bail!("waiting for Caddy's health checks of {instance}: still under way after {CADDY_SEES:?}")
     }
 
     async fn in_flight(&self, instance: &Target) -> Result<u64> {

@@ -160,7 +160,7 @@ impl Host {
 
     /// Traffic for this host: `host.load(500).start()`, and later `.stop()`.
     pub fn load(&self, rate: u32) -> LoadBuilder<'_> {
-        LoadBuilder { host: self, rate, websockets: 10 }
+        LoadBuilder { host: self, rate, websockets: 10, quick: false }
     }
 }
 
@@ -188,11 +188,17 @@ pub struct LoadBuilder<'a> {
     host: &'a Host,
     rate: u32,
     websockets: usize,
+    quick: bool,
 }
 
 impl LoadBuilder<'_> {
     pub fn websockets(self, websockets: usize) -> Self {
         Self { websockets, ..self }
+    }
+
+    /// Quick POSTs alone: a drained instance is without requests at once, and none is tried again.
+    pub fn quick(self) -> Self {
+        Self { quick: true, websockets: 0, ..self }
     }
 
     pub fn start(self) -> Load {
@@ -206,6 +212,7 @@ impl LoadBuilder<'_> {
             .arg(load)
             .args(["--rate", &self.rate.to_string()])
             .args(["--websockets", &self.websockets.to_string()])
+            .args(self.quick.then_some("--quick"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("starting the load generator");

@@ -43,6 +43,9 @@ struct Args {
     /// WebSockets to keep open, each with an echo every 250 ms.
     #[arg(long, default_value_t = 10)]
     websockets: usize,
+    /// Nothing but quick POSTs: an instance is soon without any, and a proxy must not send one twice.
+    #[arg(long)]
+    quick: bool,
 }
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -65,8 +68,9 @@ impl Kind {
     const ALL: [Kind; 5] = [Kind::Get, Kind::Post, Kind::SlowGet, Kind::SlowPost, Kind::Sse];
 
     /// Of 500 requests 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
-    fn of(number: u64) -> Kind {
+    fn of(number: u64, quick: bool) -> Kind {
         match number % 500 {
+            _ if quick => Kind::Post,
             0 | 250 => Kind::Sse,
             n if n % 100 == 33 => Kind::SlowGet,
             n if n % 100 == 66 => Kind::SlowPost,
@@ -150,7 +154,7 @@ impl Generator {
 
     /// Timed from when it was due: a generator that is starved sends late, and must not hide it.
     async fn request(self: Arc<Self>, number: u64, due: Instant) {
-        let kind = Kind::of(number);
+        let kind = Kind::of(number, self.args.quick);
         let late = due.elapsed();
         let result = match timeout(LIMIT, self.exchange(kind, number)).await {
             Ok(result) => result,
@@ -351,7 +355,7 @@ async fn main() -> Fallible<()> {
             requests.spawn(Arc::clone(&generator).request(number, due));
         } else {
             let error = format!("{MOST_UNDER_WAY} requests are under way");
-            generator.count(Kind::of(number), due, due.elapsed(), Err(error.into()));
+            generator.count(Kind::of(number, generator.args.quick), due, due.elapsed(), Err(error.into()));
         }
     }
     let seconds = generator.at();

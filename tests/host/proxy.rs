@@ -54,6 +54,20 @@ fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_s
 }
 
 #[test]
+fn a_readiness_path_that_takes_two_seconds_costs_no_request() {
+    // Caddy asks it every 250 ms, so checks from before a drain are answered in the midst of it.
+    let slow = ("path = \"/readyz\"", "path = \"/slow\"");
+    let host = installed_with("slow-ready", &config_with([QUICK, slow]));
+    let load = host.load(600).quick().start();
+    for version in ["v2", "v1"] {
+        host.tag("latest", version);
+        host.agent(["deploy"]).ok();
+    }
+    let report = load.stop();
+    assert_eq!(report.failed, 0, "{report:#?}");
+}
+
+#[test]
 fn a_site_has_the_names_and_the_certificate_that_the_config_gives_it() {
     let host = installed_with("names", &config_with([QUICK]));
     let running = host.invocations();

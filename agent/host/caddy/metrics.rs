@@ -10,6 +10,7 @@ const ENDED: &str = "caddy_http_request_duration_seconds_count";
 const ANSWERED: &str = "caddy_http_response_duration_seconds";
 /// Requests that failed in a handler; without a code.
 const FAILED: &str = "caddy_http_request_errors_total";
+const ANSWERING: &str = "caddy_http_requests_in_flight";
 const BEGUN: &str = "caddy_http_requests_total";
 /// The servers of Caddy's own health routes are named `health-i`: they serve nobody.
 const HEALTH: &str = "health-";
@@ -60,6 +61,11 @@ impl Metrics {
             .filter(|s| s.has("server", server) && s.has("code", code) && s.label("handler") == outer)
             .map(|s| whole(s.value))
             .sum()
+    }
+
+    /// Whether the site `server` is answering somebody right now.
+    pub fn is_answering(&self, server: &str) -> bool {
+        self.sum(ANSWERING, &[("server", server)]) > 0.0
     }
 
     /// Requests that Caddy took, health routes left out.
@@ -208,6 +214,8 @@ caddy_http_response_duration_seconds_bucket{code="200",handler="subroute",server
 caddy_http_response_duration_seconds_bucket{code="503",handler="subroute",server="srv0",le="+Inf"} 1
 caddy_http_response_duration_seconds_count{code="503",handler="subroute",method="GET",server="health-1"} 4
 caddy_http_request_duration_seconds_count{code="503",handler="subroute",method="GET",server="health-1"} 4
+caddy_http_requests_in_flight{handler="reverse_proxy",server="srv0"} 0
+caddy_http_requests_in_flight{handler="subroute",server="health-1"} 8
 "#;
 
     #[test]
@@ -215,6 +223,7 @@ caddy_http_request_duration_seconds_count{code="503",handler="subroute",method="
         let seen = Metrics::parse(NEW);
         assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 8));
         assert_eq!((seen.health_seen("health-1", "503"), seen.health_seen("health-1", "200")), (4, 0));
+        assert_eq!((seen.is_answering("health-1"), seen.is_answering("srv0")), (true, false));
         assert_eq!(seen.durations(), [(0.005, 4), (f64::INFINITY, 6)]);
         assert_eq!(seen.without(&["srv0"]).requests_total(), 0);
     }
