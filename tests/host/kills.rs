@@ -137,6 +137,8 @@ impl Blind {
         host.tag("latest", "v2");
         let start = start_seconds(&host.agent(["deploy", "--migrate", "--json"]).ok());
         host.tag("latest", "v1");
+        // As long as it will take: a drain waits for requests.
+        let load = host.load(50).websockets(0).start();
         let mut length = BTreeMap::new();
         length.insert("deploy", measured(&host, "deploy --force --migrate"));
         // It finds the tag moved: a deploy.
@@ -145,6 +147,7 @@ impl Blind {
         length.insert("rollback", measured(&host, "rollback"));
         plant_drift(&host);
         length.insert("reconcile", measured(&host, "reconcile"));
+        assert_eq!(load.stop().failed, 0);
         let version = host.missing().unwrap();
         println!("undisturbed: {length:.1?}; start of both instances {start:.1} s");
         Self { host, version, start, length }
@@ -261,7 +264,14 @@ fn kill_blindly(tally: &mut Tally, seed: u64, wanted: usize) {
             kept = blind.cut(verb, number, fraction).is_none_or(|cut| tally.add(cut));
         }
         // Nobody may have noticed any of it.
-        kept &= tally.add_traffic(tally.cuts().count() - begun, &load.stop());
+        let report = load.stop();
+        kept &= tally.add_traffic(tally.cuts().count() - begun, &report);
+        if report.failed > 0 {
+            let said =
+                blind.host.sh("journalctl -q -o short-precise CONTAINER_NAME=astra-caddy | grep error");
+            println!("the load began at {}; Caddy said:\n{}", report.began, said.stdout);
+            println!("{}", blind.host.sh("astra-agent history -n 100").stdout);
+        }
     }
     if kept {
         blind.host.sh("flock --nonblock /run/astra/run.lock true").ok();
