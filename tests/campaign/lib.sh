@@ -107,10 +107,10 @@ push() { # TAG: what a build pipeline does at its end: astra:latest stands for T
 		curl -sSf -X PUT -H 'Content-Type: $manifest' --data-binary @- $registry/latest"
 }
 
-start_load() { # FILE
+start_load() { # FILE OPTIONS...
 	# Only the network is the host's. It dies with this script.
 	setpriv --pdeathsig KILL nsenter --net --target "$("$host" leader "$name")" -- \
-		"$campaign/load" --rate "$rate" --websockets "$websockets" --seconds 86400 >"$1" &
+		"$campaign/load" --rate "$rate" --websockets "$websockets" --seconds 86400 "${@:2}" >"$1" &
 	load_pid=$!
 }
 stop_load() {
