@@ -108,9 +108,10 @@ main() { systemctl show -P MainPID 'astra-agent-deploy-*'; }
 # limit CONTROLLER FILE VALUE: prints a control group with that limit, for this machine's v1 hierarchies
 limit() { mkdir -p /mnt/$1; mountpoint -q /mnt/$1 || mount -t cgroup -o $1 $1 /mnt/$1 || exit 9
     mkdir -p /mnt/$1/few$$; echo $3 >/mnt/$1/few$$/$2 || exit 9; echo /mnt/$1/few$$; }
-# newborn: the pid of an app that started after `apps >/root/apps`
-apps() { pgrep -f 'python3 serve.py' || true; }
-newborn() { until_ 'pid=$(apps | grep -vxFf /root/apps | tail -n 1); [ "$pid" ]'; echo $pid; }
+# newborn GROUP: the next app starts in that control group, for its runtime puts it there (oci-hooks(5)); once
+newborn() { local hooks=/usr/share/containers/oci/hooks.d; mkdir -p $hooks
+    printf '#!/bin/sh\nrm %s/newborn.json; jq .pid >%s/cgroup.procs\n' $hooks $1 >/root/newborn; chmod 755 /root/newborn
+    echo '{"version": "1.0.0", "hook": {"path": "/root/newborn"}, "when": {"commands": ["python3$"]}, "stages": ["createRuntime"]}' >$hooks/newborn.json; }
 # caddy_says PERL-CONDITION STATUS: a server on Caddy's admin socket that answers so where the request line fits
 caddy_says() { mv /run/astra/caddy/admin.sock /run/astra/caddy/real.sock
     systemd-run -q --expand-environment=no --unit=impostor perl -MIO::Socket::UNIX -e '$SIG{CHLD} = q(IGNORE);
@@ -285,12 +286,7 @@ impl Site {
         }
         // Code 4 says that a person has to repair; what systemd does by itself may still be under way.
         if row.repair.is_empty() && code != 4 {
-            let end = Instant::now() + ITSELF;
-            let mut missing = self.missing();
-            while !missing.is_empty() && Instant::now() < end {
-                thread::sleep(Duration::from_millis(500));
-                missing = self.missing();
-            }
+            let missing = self.missing_at_last();
             faults.extend(missing.into_iter().map(|what| format!("before any repair: {what}")));
         }
         for verb in ["recover", "reconcile"] {
@@ -309,7 +305,8 @@ impl Site {
             if history.code() != 0 {
                 faults.push(format!("history afterwards: {}", history.stderr));
             }
-            faults.extend(self.missing());
+            // The timer's own run may have begun.
+            faults.extend(self.missing_at_last());
             load.join().unwrap()
         })
     }
@@ -338,6 +335,18 @@ impl Site {
         missing.extend(self.files.lines().filter(lost).map(|line| format!("was: {line}")));
         missing.extend(host.sh(TRACES).stdout.lines().map(|line| format!("left behind: {line}")));
         missing
+    }
+
+    /// The same, when it has had its time to come back.
+    fn missing_at_last(&self) -> Vec<String> {
+        let end = Instant::now() + ITSELF;
+        loop {
+            let missing = self.missing();
+            if missing.is_empty() || Instant::now() >= end {
+                return missing;
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// One row; what is wrong about it.

@@ -106,7 +106,7 @@ pub const ROWS: &[Row] = &[
         id: "F47",
         what: "the new release needs more memory than there is (OOM killer)",
         short: true,
-        beside: "group=$(limit memory memory.limit_in_bytes 24M); apps >/root/apps; trying 1; newborn >$group/cgroup.procs",
+        before: "newborn $(limit memory memory.limit_in_bytes 24M)",
         says: &["137", "out of memory"],
         ..BAD
     },
