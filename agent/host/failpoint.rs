@@ -1,4 +1,4 @@
-//! Where a run can be made to die, for the crash campaign (tests/host/kills.rs). Only a build with the feature
+//! Where a run can be made to die, for the crash campaign (tests/host/kills/points.rs). Only a build with the feature
 //! `failpoints` dies of this; in every other one nothing of it is left.
 
 /// Die without a last word, if `ASTRA_FAILPOINT` names this moment. `before:7` and `after:7` stand around the
