@@ -50,7 +50,7 @@ else
 host-test:
 	tests/host/build
 	cargo build --example load
-	cargo $(run) --test host
+	cargo $(run) --no-fail-fast --test host
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 tests/campaign/cuts
 endif
