@@ -4,26 +4,25 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::config::Config;
+use crate::host::Host;
 use crate::host::lock::Lock;
-use crate::host::observe::Scope;
-use crate::host::{Host, failpoint, perform};
 use crate::journal::Journal;
-use crate::model::entry::{Entry, Verb};
+use crate::model::entry::Verb;
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
 use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
-use crate::model::step::Step;
 use crate::plan::instances::{self, Reach};
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{Inputs, files, moves, prune, release, units};
-use crate::run::{self, Failure, Performed};
+use crate::plan::{files, moves, release};
 
+mod execute;
+mod look;
 mod proxy;
 mod recover;
 mod refuse;
@@ -31,7 +30,6 @@ mod report;
 mod resolve;
 
 use refuse::Committed;
-use report::Book;
 pub use report::{Report, Requests};
 pub use resolve::{Back, Want};
 
@@ -290,198 +288,5 @@ impl Foreman<'_> {
             };
             Refused::of(if config { 2 } else { 1 }, anyhow::Error::new(refusal))
         })
-    }
-
-    /// Journal, perform, journal: one run of `plan`.
-    async fn carry_out(
-        &self,
-        ask: &Ask,
-        look: &Look,
-        plan: &Plan,
-        report: &mut Report,
-    ) -> Result<Outcome, Refused> {
-        let mut file = self.journal.open()?;
-        failpoint::reach("before", 0, "open");
-        file.append(&self.opening(ask, look, plan), true)?;
-        failpoint::reach("after", 0, "open");
-        for warning in &plan.warnings {
-            report.warn(warning);
-        }
-        let book = Book::default();
-        let mut committed = false;
-        let mut number = 0;
-        let perform = async |step: &Step, undoing: bool| {
-            number += 1;
-            let text = step.to_string();
-            let of = plan.steps.len();
-            (self.watch)(&Event::Step { number, of, text: &text, undoing });
-            failpoint::reach("before", number, &text);
-            let begun = Instant::now();
-            let performed = self.perform(ask.verb, step, undoing || committed).await;
-            failpoint::reach("after", number, &text);
-            committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
-            let elapsed = begun.elapsed();
-            book.add(if undoing { "undo" } else { step.phase() }, elapsed);
-            self.tell(&performed, elapsed);
-            performed
-        };
-        if let (true, Some(candidate)) = (plan.is_empty(), &plan.candidate) {
-            // It serves already: a person wrote it into astra.env, or the record of its commit was lost.
-            let release = candidate.release.clone();
-            if look.history.current() != Some(&release) {
-                file.append(&Entry::Committed { release }, true)?;
-            }
-        }
-        let mut untold = None;
-        let (outcome, entries) = run::run(plan, perform, |entry, durable| {
-            let written = file.append(entry, durable);
-            if written.is_err() && matches!(entry, Entry::Committed { .. }) {
-                untold = Some(entry.clone());
-            }
-            written
-        })
-        .await?;
-        (self.watch)(&Event::Ended);
-        book.into_report(report);
-        let reason = report::reason(&entries);
-        let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
-        failpoint::reach("before", 0, "close");
-        // A run without its commit must not be closed: recover finds it open, and the release in astra.env.
-        for entry in untold.iter().chain([&closed]) {
-            if let Err(error) = file.append(entry, true) {
-                report.warn(&format!("{error:#}"));
-                break;
-            }
-        }
-        failpoint::reach("after", 0, "close");
-        report.outcome = outcome;
-        report.error = reason;
-        report.nothing_to_do = false;
-        Ok(outcome)
-    }
-
-    /// One step. A signal is obeyed where the step can be left: before the commit point and not on the way back.
-    async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
-        let signals = &self.host.signals;
-        let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
-        let done = if forward_only || own_handling {
-            self.host.perform(step).await
-        } else {
-            tokio::select! {
-                done = self.host.perform(step) => done,
-                signal = signals.wait() => return Performed::Interrupted(signal.to_owned()),
-            }
-        };
-        match done {
-            Ok(note) => Performed::Done(note),
-            // Nobody is served by it, and it must not keep what worked before from coming back.
-            Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
-                Performed::Done(Some(format!("{error:#}: going on")))
-            }
-            Err(error) => match signals.asked() {
-                Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
-                _ => Performed::Failed(Failure { blame: perform::blame(step, &error), error }),
-            },
-        }
-    }
-
-    fn tell(&self, performed: &Performed, elapsed: Duration) {
-        match performed {
-            Performed::Done(note) => (self.watch)(&Event::Done { note: note.as_deref(), elapsed }),
-            Performed::Failed(failure) => {
-                (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
-            }
-            Performed::Interrupted(signal) => {
-                (self.watch)(&Event::Failed { error: &format!("{signal}: taking it back"), elapsed });
-            }
-        }
-    }
-
-    fn opening(&self, ask: &Ask, look: &Look, plan: &Plan) -> Entry {
-        Entry::Opened {
-            verb: ask.verb,
-            actor: ask.actor.clone(),
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
-            plan: plan.steps.iter().map(ToString::to_string).collect(),
-            old: look.history.current().cloned(),
-            new: plan.candidate.as_ref().map(|c| c.release.clone()),
-            pins: ask.want.by_hand(),
-        }
-    }
-
-    /// Look at the host; `images` as well when a release is to be planned.
-    pub async fn look(&self, images: bool) -> Result<Look> {
-        let history = self.journal.history()?;
-        let scope = self.scope(images).await?;
-        let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
-        let env = observed.files.get(std::path::Path::new(crate::model::name::CADDY_ENV));
-        let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
-        Ok(Look { observed, history, caddy_image })
-    }
-
-    async fn scope(&self, images: bool) -> Result<Scope> {
-        let mut nothing =
-            Look { observed: Observed::default(), history: History::default(), caddy_image: None };
-        let app = &self.config.app.name;
-        let mut ids: std::collections::BTreeSet<_> =
-            self.config.instances().chain(self.config.spare()).collect();
-        let jobs = format!("{}*", crate::model::name::CRON_PREFIX);
-        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service"), &jobs]).await?;
-        let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
-        ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
-        for path in ids.iter().map(|id| units::drop_in(self.config, *id)) {
-            if let Ok(Some(seen)) = self.host.files.read(&path) {
-                nothing.observed.files.insert(path, seen);
-            }
-        }
-        let inputs = self.inputs(&nothing);
-        let wanted = ids.iter().map(|id| inputs.target_at(*id, self.config.app.port_of(*id)));
-        let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
-        let mut names = units::enabled(self.config);
-        names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
-        let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
-        names.extend(loaded.into_iter().filter(|unit| !wanted(unit)));
-        names.sort();
-        names.dedup();
-        names.retain(|n| !n.starts_with(&format!("{app}-app@")));
-        let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
-        files.push(crate::model::name::CADDY_ENV.into());
-        Ok(Scope {
-            files,
-            units: names,
-            instances: ids.into_iter().map(|id| inputs.target(id)).collect(),
-            ports,
-            probe: Some(inputs.probe()),
-            images,
-        })
-    }
-
-    pub fn inputs<'b>(&'b self, look: &'b Look) -> Inputs<'b> {
-        Inputs {
-            config: self.config,
-            observed: &look.observed,
-            history: &look.history,
-            key: &self.key,
-            engine: self.engine,
-            agent: &self.agent,
-            caddy_image: look.caddy_image.as_ref(),
-        }
-    }
-
-    /// The pointer back and superfluous images; a failure is a warning, and the next run tries again.
-    async fn housekeeping(&self, report: &mut Report) {
-        let done = async {
-            let look = self.look(true).await?;
-            for step in prune::housekeeping(&self.inputs(&look)) {
-                let text = step.to_string();
-                failpoint::reach("before", 0, &text);
-                self.host.perform(&step).await.with_context(|| text.clone())?;
-                failpoint::reach("after", 0, &text);
-            }
-            anyhow::Ok(())
-        };
-        if let Err(error) = done.await {
-            report.warn(&format!("tidying up: {error:#}"));
-        }
     }
 }

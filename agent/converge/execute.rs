@@ -1,0 +1,152 @@
+//! Carrying out a plan: each step is written into the journal, performed, and written again. What follows every
+//! run, whatever became of it, is here as well.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::report::{self, Book};
+use super::{Ask, Event, Foreman, Look, Refused, Report};
+use crate::host::{failpoint, perform};
+use crate::model::entry::{Entry, Verb};
+use crate::model::outcome::Outcome;
+use crate::model::plan::Plan;
+use crate::model::step::Step;
+use crate::plan::prune;
+use crate::run::{self, Failure, Performed};
+
+impl Foreman<'_> {
+    /// Journal, perform, journal: one run of `plan`.
+    pub(super) async fn carry_out(
+        &self,
+        ask: &Ask,
+        look: &Look,
+        plan: &Plan,
+        report: &mut Report,
+    ) -> Result<Outcome, Refused> {
+        let mut file = self.journal.open()?;
+        failpoint::reach("before", 0, "open");
+        file.append(&self.opening(ask, look, plan), true)?;
+        failpoint::reach("after", 0, "open");
+        for warning in &plan.warnings {
+            report.warn(warning);
+        }
+        let book = Book::default();
+        let mut committed = false;
+        let mut number = 0;
+        let perform = async |step: &Step, undoing: bool| {
+            number += 1;
+            let text = step.to_string();
+            let of = plan.steps.len();
+            (self.watch)(&Event::Step { number, of, text: &text, undoing });
+            failpoint::reach("before", number, &text);
+            let begun = Instant::now();
+            let performed = self.perform(ask.verb, step, undoing || committed).await;
+            failpoint::reach("after", number, &text);
+            committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
+            let elapsed = begun.elapsed();
+            book.add(if undoing { "undo" } else { step.phase() }, elapsed);
+            self.tell(&performed, elapsed);
+            performed
+        };
+        if let (true, Some(candidate)) = (plan.is_empty(), &plan.candidate) {
+            // It serves already: a person wrote it into astra.env, or the record of its commit was lost.
+            let release = candidate.release.clone();
+            if look.history.current() != Some(&release) {
+                file.append(&Entry::Committed { release }, true)?;
+            }
+        }
+        let mut untold = None;
+        let (outcome, entries) = run::run(plan, perform, |entry, durable| {
+            let written = file.append(entry, durable);
+            if written.is_err() && matches!(entry, Entry::Committed { .. }) {
+                untold = Some(entry.clone());
+            }
+            written
+        })
+        .await?;
+        (self.watch)(&Event::Ended);
+        book.into_report(report);
+        let reason = report::reason(&entries);
+        let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
+        failpoint::reach("before", 0, "close");
+        // A run without its commit must not be closed: recover finds it open, and the release in astra.env.
+        for entry in untold.iter().chain([&closed]) {
+            if let Err(error) = file.append(entry, true) {
+                report.warn(&format!("{error:#}"));
+                break;
+            }
+        }
+        failpoint::reach("after", 0, "close");
+        report.outcome = outcome;
+        report.error = reason;
+        report.nothing_to_do = false;
+        Ok(outcome)
+    }
+
+    /// One step. A signal is obeyed where the step can be left: before the commit point and not on the way back.
+    async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
+        let signals = &self.host.signals;
+        let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
+        let done = if forward_only || own_handling {
+            self.host.perform(step).await
+        } else {
+            tokio::select! {
+                done = self.host.perform(step) => done,
+                signal = signals.wait() => return Performed::Interrupted(signal.to_owned()),
+            }
+        };
+        match done {
+            Ok(note) => Performed::Done(note),
+            // Nobody is served by it, and it must not keep what worked before from coming back.
+            Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
+                Performed::Done(Some(format!("{error:#}: going on")))
+            }
+            Err(error) => match signals.asked() {
+                Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
+                _ => Performed::Failed(Failure { blame: perform::blame(step, &error), error }),
+            },
+        }
+    }
+
+    fn tell(&self, performed: &Performed, elapsed: Duration) {
+        match performed {
+            Performed::Done(note) => (self.watch)(&Event::Done { note: note.as_deref(), elapsed }),
+            Performed::Failed(failure) => {
+                (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
+            }
+            Performed::Interrupted(signal) => {
+                (self.watch)(&Event::Failed { error: &format!("{signal}: taking it back"), elapsed });
+            }
+        }
+    }
+
+    fn opening(&self, ask: &Ask, look: &Look, plan: &Plan) -> Entry {
+        Entry::Opened {
+            verb: ask.verb,
+            actor: ask.actor.clone(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            plan: plan.steps.iter().map(ToString::to_string).collect(),
+            old: look.history.current().cloned(),
+            new: plan.candidate.as_ref().map(|c| c.release.clone()),
+            pins: ask.want.by_hand(),
+        }
+    }
+
+    /// The pointer back and superfluous images; a failure is a warning, and the next run tries again.
+    pub(super) async fn housekeeping(&self, report: &mut Report) {
+        let done = async {
+            let look = self.look(true).await?;
+            for step in prune::housekeeping(&self.inputs(&look)) {
+                let text = step.to_string();
+                failpoint::reach("before", 0, &text);
+                self.host.perform(&step).await.with_context(|| text.clone())?;
+                failpoint::reach("after", 0, &text);
+            }
+            anyhow::Ok(())
+        };
+        if let Err(error) = done.await {
+            report.warn(&format!("tidying up: {error:#}"));
+        }
+    }
+}

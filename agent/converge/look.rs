@@ -1,0 +1,70 @@
+//! Looking at the host: which files, units and instances a plan may depend on.
+
+use anyhow::{Context, Result};
+
+use super::{Foreman, Look};
+use crate::host::observe::Scope;
+use crate::model::history::History;
+use crate::model::observed::Observed;
+use crate::plan::{Inputs, files, units};
+
+impl Foreman<'_> {
+    /// Look at the host; `images` as well when a release is to be planned.
+    pub async fn look(&self, images: bool) -> Result<Look> {
+        let history = self.journal.history()?;
+        let scope = self.scope(images).await?;
+        let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
+        let env = observed.files.get(std::path::Path::new(crate::model::name::CADDY_ENV));
+        let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
+        Ok(Look { observed, history, caddy_image })
+    }
+
+    async fn scope(&self, images: bool) -> Result<Scope> {
+        let mut nothing =
+            Look { observed: Observed::default(), history: History::default(), caddy_image: None };
+        let app = &self.config.app.name;
+        let mut ids: std::collections::BTreeSet<_> =
+            self.config.instances().chain(self.config.spare()).collect();
+        let jobs = format!("{}*", crate::model::name::CRON_PREFIX);
+        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service"), &jobs]).await?;
+        let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
+        ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
+        for path in ids.iter().map(|id| units::drop_in(self.config, *id)) {
+            if let Ok(Some(seen)) = self.host.files.read(&path) {
+                nothing.observed.files.insert(path, seen);
+            }
+        }
+        let inputs = self.inputs(&nothing);
+        let wanted = ids.iter().map(|id| inputs.target_at(*id, self.config.app.port_of(*id)));
+        let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
+        let mut names = units::enabled(self.config);
+        names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
+        let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
+        names.extend(loaded.into_iter().filter(|unit| !wanted(unit)));
+        names.sort();
+        names.dedup();
+        names.retain(|n| !n.starts_with(&format!("{app}-app@")));
+        let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
+        files.push(crate::model::name::CADDY_ENV.into());
+        Ok(Scope {
+            files,
+            units: names,
+            instances: ids.into_iter().map(|id| inputs.target(id)).collect(),
+            ports,
+            probe: Some(inputs.probe()),
+            images,
+        })
+    }
+
+    pub fn inputs<'b>(&'b self, look: &'b Look) -> Inputs<'b> {
+        Inputs {
+            config: self.config,
+            observed: &look.observed,
+            history: &look.history,
+            key: &self.key,
+            engine: self.engine,
+            agent: &self.agent,
+            caddy_image: look.caddy_image.as_ref(),
+        }
+    }
+}
