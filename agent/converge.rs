@@ -17,6 +17,7 @@ use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
+use crate::model::told::Told;
 use crate::plan::instances::{self, Reach};
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{files, moves, release};
@@ -47,7 +48,7 @@ pub enum Event<'a> {
     /// What the step waits for right now.
     Detail(&'a str),
     Done {
-        note: Option<&'a str>,
+        told: &'a Told,
         elapsed: Duration,
     },
     Failed {

@@ -19,3 +19,4 @@ pub mod secret;
 pub mod step;
 pub mod text;
 pub mod token;
+pub mod told;

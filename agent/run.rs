@@ -5,6 +5,7 @@ use crate::model::entry::Entry;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
+use crate::model::told::Told;
 
 /// What the loop does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +27,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub enum Performed {
     /// Done, perhaps with something worth telling.
-    Done(Option<String>),
+    Done(Told),
     Failed(Failure),
     /// A signal came while the step could still be left; the step was left.
     Interrupted(String),
@@ -167,7 +168,7 @@ pub async fn run(
                     }
                 }
                 let entry = match perform(&act, false).await {
-                    Performed::Done(told) => Entry::Done { step, note: told },
+                    Performed::Done(told) => Entry::Done { step, told },
                     Performed::Failed(Failure { blame, error }) => {
                         Entry::Failed { step, blame, error: format!("{error:#}") }
                     }
@@ -187,7 +188,8 @@ pub async fn run(
             Next::Undo(step, act) => {
                 let _ = note(&mut entries, Entry::UndoStarted { step, what: act.to_string() }, false);
                 let entry = match perform(&act, true).await {
-                    Performed::Done(_) | Performed::Interrupted(_) => Entry::UndoDone { step },
+                    Performed::Done(told) => Entry::UndoDone { step, told },
+                    Performed::Interrupted(_) => Entry::UndoDone { step, told: Told::default() },
                     Performed::Failed(Failure { error, .. }) => {
                         Entry::UndoFailed { step, error: format!("{error:#}") }
                     }
@@ -309,7 +311,7 @@ mod tests {
                 let error = anyhow::anyhow!("planted");
                 return Performed::Failed(Failure { blame: Blame::Release, error });
             }
-            Performed::Done(None)
+            Performed::Done(Told::default())
         };
         let (outcome, entries) = run(plan, perform, |_, _| Ok(())).await.unwrap();
         (outcome, world, entries)
@@ -357,7 +359,7 @@ mod tests {
                 let error = anyhow::anyhow!("planted, undoing: {undoing}");
                 Performed::Failed(Failure { blame: Blame::Release, error })
             }
-            _ => Performed::Done(None),
+            _ => Performed::Done(Told::default()),
         };
         let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await.unwrap();
         assert_eq!(outcome, Outcome::Incomplete);
@@ -373,7 +375,7 @@ mod tests {
         let touched = RefCell::new(0);
         let perform = async |_: &Step, _: bool| {
             *touched.borrow_mut() += 1;
-            Performed::Done(None)
+            Performed::Done(Told::default())
         };
         let (outcome, _) = run(&plan, perform, |_, _| anyhow::bail!("disk full")).await.unwrap();
         assert_eq!((outcome, *touched.borrow()), (Outcome::Failed { blame: Blame::Host }, 0));

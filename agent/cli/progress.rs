@@ -72,13 +72,17 @@ impl Screen {
                 let (text, detail) = (short(text), String::new());
                 self.now = Some(Now { text, number, detail, undoing: *undoing, begun: Instant::now() });
             }
-            Event::Done { note, elapsed } => {
+            Event::Done { told, elapsed } => {
                 let Some(now) = self.now.take() else { return };
-                if !now.undoing && note.is_none() && self.files.add(&now.text, *elapsed) {
+                if !now.undoing && told.text.is_none() && self.files.add(&now.text, *elapsed) {
                     return;
                 }
-                let note = note.map(|n| format!(": {n}")).unwrap_or_default();
-                let (style, mark) = if now.undoing { (YELLOW, "undo") } else { (GREEN, "ok") };
+                let note = told.text.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+                let (style, mark) = match (now.undoing, told.warning) {
+                    (true, _) => (YELLOW, "undo"),
+                    (false, true) => (YELLOW, "warn"),
+                    (false, false) => (GREEN, "ok"),
+                };
                 self.line(style, mark, Some(*elapsed), &format!("{}{note}", done(&now.text)));
             }
             Event::Failed { error, elapsed } => {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use serde_json::json;
 
-use super::out::{self, BOLD, GREEN, RED, paint};
+use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use crate::converge::{Foreman, Look, Refused, Report};
 use crate::model::outcome::{Blame, Outcome};
 
@@ -14,7 +14,7 @@ pub fn show(report: &Report, as_json: bool) {
         return out::json(report);
     }
     let styled = std::io::stdout().is_terminal();
-    for warning in &report.warnings {
+    for warning in report.warnings.iter().filter(|w| !report.shown.contains(w)) {
         out::warning(warning);
     }
     let style = if report.outcome == Outcome::Converged { GREEN } else { RED };
@@ -38,6 +38,10 @@ pub fn show(report: &Report, as_json: bool) {
             "requests",
             &format!("{} served, {} failed (502 to 504 of Caddy){p99}", requests.served, requests.failed),
         );
+    }
+    if report.cut > 0 {
+        let cut = format!("{} connections outlasted the drain and were cut", report.cut);
+        row("cut", &paint(YELLOW, &cut, styled));
     }
     if let Some(error) = &report.error {
         // Its log lines stand below the step that failed.

@@ -12,6 +12,7 @@ use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
+use crate::model::told::Told;
 use crate::plan::prune;
 use crate::run::{self, Failure, Performed};
 
@@ -67,6 +68,7 @@ impl Foreman<'_> {
         .await?;
         (self.watch)(&Event::Ended);
         book.into_report(report);
+        report.note(&entries);
         let reason = report::reason(&entries);
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         failpoint::reach("before", 0, "close");
@@ -97,10 +99,10 @@ impl Foreman<'_> {
             }
         };
         match done {
-            Ok(note) => Performed::Done(note),
+            Ok(told) => Performed::Done(told),
             // Nobody is served by it, and it must not keep what worked before from coming back.
             Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
-                Performed::Done(Some(format!("{error:#}: going on")))
+                Performed::Done(Told::warning(format!("{error:#}: going on")))
             }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
@@ -111,7 +113,7 @@ impl Foreman<'_> {
 
     fn tell(&self, performed: &Performed, elapsed: Duration) {
         match performed {
-            Performed::Done(note) => (self.watch)(&Event::Done { note: note.as_deref(), elapsed }),
+            Performed::Done(told) => (self.watch)(&Event::Done { told, elapsed }),
             Performed::Failed(failure) => {
                 (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
             }

@@ -27,6 +27,11 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub warnings: Vec<String>,
+    /// Those of `warnings` that were shown at their step.
+    #[serde(skip)]
+    pub shown: Vec<String>,
+    /// Connections that were still open when the time-out of a drain was over, and that the stop cut.
+    pub cut: u64,
     /// Seconds per phase, in the order in which they were first met.
     pub phases: Vec<(&'static str, f64)>,
     pub seconds: f64,
@@ -96,9 +101,23 @@ impl Report {
             image: None,
             error: None,
             warnings: Vec::new(),
+            shown: Vec::new(),
+            cut: 0,
             phases: Vec::new(),
             seconds: 0.0,
             requests: None,
+        }
+    }
+
+    /// What the steps of a run told that concerns the end of it.
+    pub(super) fn note(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let (Entry::Done { told, .. } | Entry::UndoDone { told, .. }) = entry else { continue };
+            self.cut += told.cut;
+            if let Some(text) = told.text.as_ref().filter(|_| told.warning) {
+                self.warn(text);
+                self.shown.push(text.clone());
+            }
         }
     }
 
@@ -127,5 +146,26 @@ impl Requests {
             failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
             p99: p99(&before.durations(), &after.durations()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::told::Told;
+
+    #[test]
+    fn connections_cut_on_both_ways_are_counted_and_warned_of_once() {
+        let mut report = Report::new(Verb::Deploy);
+        report.note(&[
+            Entry::Done { step: 0, told: Told::note("ready after 1.2 s") },
+            Entry::Done { step: 1, told: Told::cutting(5, "5 requests are cut") },
+            Entry::UndoDone { step: 0, told: Told::cutting(2, "2 requests are cut") },
+        ]);
+        assert_eq!((report.cut, report.warnings.len()), (7, 2));
+        assert_eq!(report.warnings, report.shown);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["cut"], 7);
+        assert_eq!(json["warnings"][0], "5 requests are cut");
     }
 }

@@ -18,6 +18,7 @@ use crate::model::name::TRIAL_ENV;
 use crate::model::observed::{Engine, UnitSeen};
 use crate::model::step::{Probe, Target};
 use crate::model::text::clean;
+use crate::model::told::Told;
 
 /// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
 const CADDY_SEES: Duration = Duration::from_secs(8);
@@ -51,11 +52,11 @@ fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
 
 impl Host {
     /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
-    pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Option<String>> {
+    pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Told> {
         let before = self.checks(instance, "503").await?;
         self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
         let Some(before) = before else {
-            return Ok(Some("Caddy is down: nothing to drain".to_owned()));
+            return Ok(Told::note("Caddy is down: nothing to drain"));
         };
         let asked = self.checks(instance, "503").await?.is_some_and(|now| now.pending);
         self.wait_for_caddy(instance, "503", before.answered).await?;
@@ -70,10 +71,11 @@ impl Host {
         loop {
             let busy = self.in_flight(instance).await?;
             if busy == 0 {
-                return Ok(None);
+                return Ok(Told::default());
             }
             if Instant::now() >= deadline {
-                return Ok(Some(format!("{busy} requests still in flight after {timeout:?}")));
+                let text = format!("{busy} requests still in flight after {timeout:?}: they are cut");
+                return Ok(Told::cutting(busy, text));
             }
             (self.detail)(&format!("waiting for {busy} requests in flight"));
             sleep(GLANCE * 2).await;

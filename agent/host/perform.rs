@@ -14,17 +14,18 @@ use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::Step;
+use crate::model::told::Told;
 
 /// One act of systemd that waits for nothing of the app's.
 const UNIT_JOB: Duration = Duration::from_secs(120);
 
 impl Host {
-    /// Do `step`. `Ok` may carry something worth telling.
+    /// Do `step`, and tell what it found.
     ///
     /// # Errors
     /// The whole chain, with what was being done.
-    pub async fn perform(&self, step: &Step) -> Result<Option<String>> {
-        match step {
+    pub async fn perform(&self, step: &Step) -> Result<Told> {
+        let done: Result<Option<String>> = match step {
             Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
             Step::WriteFile { path, mode, content } => {
                 if let Some(dir) = path.parent()
@@ -57,7 +58,7 @@ impl Host {
                 let path = Path::new(crate::model::name::TRIAL_ENV);
                 self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
             }
-            Step::Drain { instance, timeout } => self.drain(instance, *timeout).await,
+            Step::Drain { instance, timeout } => return self.drain(instance, *timeout).await,
             Step::Try { instance, candidate, stop, timeout, .. } => {
                 self.try_release(instance, &candidate.lines, *stop, *timeout).await
             }
@@ -76,7 +77,8 @@ impl Host {
             Step::RemoveImage { image } => {
                 self.engine()?.remove_image(&image.to_string()).await.map(|()| None)
             }
-        }
+        };
+        done.map(Told::from)
     }
 
     pub(super) fn engine(&self) -> Result<&super::engine::EngineClient> {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::envfile::ManagedLines;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
+use super::told::Told;
 
 /// Number of a run, counted up per host; its file is `NNNNNN.jsonl`.
 pub type RunId = u64;
@@ -74,9 +75,8 @@ pub enum Entry {
     },
     Done {
         step: usize,
-        /// What the step found worth telling, e.g. `ready after 1.2 s`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        note: Option<String>,
+        #[serde(flatten)]
+        told: Told,
     },
     Failed {
         step: usize,
@@ -93,6 +93,8 @@ pub enum Entry {
     },
     UndoDone {
         step: usize,
+        #[serde(flatten)]
+        told: Told,
     },
     UndoFailed {
         step: usize,
