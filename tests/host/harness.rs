@@ -15,9 +15,27 @@ const COMMAND_LIMIT: &str = "300";
 const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// The container engine of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Podman,
+    Docker,
+}
+
+impl Engine {
+    /// Name of its client.
+    pub fn client(self) -> &'static str {
+        match self {
+            Self::Podman => "podman",
+            Self::Docker => "docker",
+        }
+    }
+}
+
 /// A booted host. It goes when this is dropped, or the test process dies.
 pub struct Host {
     name: String,
+    pub engine: Engine,
     boot: Child,
 }
 
@@ -37,8 +55,12 @@ pub struct Answer {
 }
 
 impl Host {
-    /// Boots a fresh host with the agent of this build in /usr/local/bin.
+    /// Boots a fresh host with podman, and the agent of this build in /usr/local/bin.
     pub fn boot(name: &str) -> Self {
+        Self::boot_with(name, Engine::Podman)
+    }
+
+    pub fn boot_with(name: &str, engine: Engine) -> Self {
         if env::var("ASTRA_SKIP_HOST_TESTS").is_ok_and(|v| v == "1") {
             eprintln!("host tests skipped: ASTRA_SKIP_HOST_TESTS=1");
             exit(0);
@@ -46,7 +68,7 @@ impl Host {
         // The same test may run twice at a time, in two terminals.
         let name = format!("{name}-{}", id());
         let mut boot = cli()
-            .args(["boot", &name, "--bin", env!("CARGO_BIN_EXE_astra-agent")])
+            .args(["boot", &name, "--engine", engine.client(), "--bin", env!("CARGO_BIN_EXE_astra-agent")])
             // The host lives as long as somebody holds the other end.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -55,7 +77,7 @@ impl Host {
         let mut leader = String::new();
         BufReader::new(boot.stdout.take().unwrap()).read_line(&mut leader).unwrap();
         assert!(!leader.is_empty(), "no test host: tests/host/host says why, one line above");
-        Self { name, boot }
+        Self { name, engine, boot }
     }
 
     /// Runs a shell command in the host.

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Output};
+use crate::harness::{Engine, Host, Output};
 use crate::report::Report;
 
 pub const CONFIG: &str = include_str!("agent.toml");
@@ -16,8 +16,19 @@ pub const UNITS: [&str; 3] = ["astra-app@1", "astra-app@2", "astra-caddy"];
 
 /// A host with `config` and all that `install` needs.
 pub fn fresh_with(name: &str, config: &str) -> Host {
-    let host = Host::boot(name);
-    host.write(CONFIG_FILE, config);
+    fresh_on(Engine::Podman, name, config)
+}
+
+/// The same with another engine. docker has no name for its host: the app gets an address.
+pub fn fresh_on(engine: Engine, name: &str, config: &str) -> Host {
+    let host = Host::boot_with(name, engine);
+    host.write(
+        CONFIG_FILE,
+        &match engine {
+            Engine::Podman => config.to_owned(),
+            Engine::Docker => config.replace("host.containers.internal", "172.17.0.1"),
+        },
+    );
     host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
     host
 }
@@ -28,7 +39,11 @@ pub fn installed(name: &str) -> Host {
 }
 
 pub fn installed_with(name: &str, config: &str) -> Host {
-    let host = fresh_with(name, config);
+    installed_on(Engine::Podman, name, config)
+}
+
+pub fn installed_on(engine: Engine, name: &str, config: &str) -> Host {
+    let host = fresh_on(engine, name, config);
     host.agent(["install"]).ok();
     host
 }
@@ -107,7 +122,8 @@ impl Host {
         let traces = "find /run/astra -name 'trial*' -o -path '*/drain/*'; \
                       find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'";
         assert_eq!(self.sh(traces).ok().stdout, "", "traces of a run");
-        let containers = self.sh("podman ps -a --format '{{.Names}} {{.State}}' | sort").ok().stdout;
+        let list = format!("{} ps -a --format '{{{{.Names}}}} {{{{.State}}}}' | sort", self.engine.client());
+        let containers = self.sh(&list).ok().stdout;
         assert!(containers.lines().all(|c| c.ends_with(" running")), "{containers}");
         let wanted = self.status()["instances"].as_array().unwrap().len() + 1;
         assert_eq!(containers.lines().count(), wanted, "{containers}");

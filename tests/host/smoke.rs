@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::harness::{Answer, Host};
+use crate::harness::{Answer, Engine, Host};
 
 const ENV: &str = "\
 DATABASE_HOST=host.containers.internal
@@ -49,6 +49,14 @@ fn a_host_boots_with_a_filled_registry_and_an_empty_image_store() {
     assert_eq!(host.digest("latest"), host.digest("v1"));
     host.tag("latest", "v2");
     assert_eq!(host.digest("latest"), host.digest("v2"));
+}
+
+#[test]
+fn a_host_with_docker_has_no_podman_socket_and_an_empty_image_store() {
+    let host = Host::boot_with("docker-smoke", Engine::Docker);
+    assert_eq!(host.sh("systemctl is-system-running").ok().stdout, "running\n");
+    assert_eq!(host.sh("docker image ls -q").ok().stdout, "");
+    assert_ne!(host.sh("test -e /run/podman/podman.sock").code(), 0);
 }
 
 #[test]
