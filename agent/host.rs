@@ -1,7 +1,7 @@
 //! Floor 3: all effects. [`Host`] observes and performs; nothing here decides. Adapters are concrete structs
 //! built from an endpoint (a bus, a socket path, a root directory), so that a test hands them another one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -52,8 +52,8 @@ pub struct Host {
     pub detail: Detail,
     /// Each instance's unit as it was when it became ready: what soak compares with.
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
-    /// When the start or the migration under way began: log lines before it are another's.
-    since: Cell<tokio::time::Instant>,
+    /// The start or the migration under way: log lines before it are another's.
+    start: RefCell<logs::Start>,
     /// The flush of the image store that a pull began.
     flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
 }
@@ -75,7 +75,7 @@ impl Host {
             signals,
             detail,
             ready: RefCell::default(),
-            since: Cell::new(tokio::time::Instant::now()),
+            start: RefCell::new(logs::Start::now("")),
             flush: RefCell::default(),
         })
     }

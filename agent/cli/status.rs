@@ -178,7 +178,11 @@ fn text(status: &Status) -> String {
     }
     row("caddy", &status.caddy.as_ref().map_or("does not answer".to_owned(), |v| format!("answers ({v})")));
     for held in &status.held {
-        let only = if held.only_environment { ", with the environment of that time" } else { "" };
+        let only = if held.only_environment {
+            ", with the environment and container arguments of that time"
+        } else {
+            ""
+        };
         row("held", &format!("release {} ({}{only}): {}", held.release, held.digest, held.reason));
     }
     for drift in &status.drift {

@@ -8,17 +8,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
 use super::http::HttpError;
+use super::logs::Start;
 use super::perform::{CaddyHangs, HostFault};
 use super::probe::probe;
 use super::systemd::{JobError, JobResult};
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
-use crate::model::exit::ExitCode;
 use crate::model::name::TRIAL_ENV;
-use crate::model::observed::{Engine, UnitSeen};
+
 use crate::model::step::{Probe, Target};
 use crate::model::text::clean;
 use crate::model::told::Told;
+
+mod failed;
 
 /// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
 const CADDY_SEES: Duration = Duration::from_secs(8);
@@ -173,33 +175,19 @@ impl Host {
     async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<Option<String>> {
         self.ready.borrow_mut().remove(&instance.id);
         (self.detail)("stopping");
+        let before = self.systemd.unit(&instance.unit).await.unwrap_or_default().invocation;
         // What runs there now is another release: its stop says nothing about the one to come.
         let stopped = self.stop_unit(&instance.unit, stop + STOP_MARGIN).await;
         stopped.context(HostFault("stopping what ran before"))?;
         failpoint::reach("stopped", 0, &instance.unit);
         (self.detail)("starting");
-        self.since.set(Instant::now());
+        self.start.replace(Start::now(&before));
         match self.systemd.start(&instance.unit, start).await {
             Ok(()) => Ok(None),
             Err(late) if late.result == JobResult::Deadline => {
                 Err(self.explain(instance, anyhow!("{instance}: not READY within {start:?}")).await)
             }
-            Err(error) => {
-                let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
-                let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
-                if let (false, Some(signal)) = (others, unit.killed_by()) {
-                    return Err(self.killed(instance, signal, "started").await);
-                }
-                let explained = self.explain(instance, anyhow::Error::new(error)).await;
-                if unit.exit_code.map(ExitCode) == Some(ExitCode::ENGINE) {
-                    return Err(explained.context(HostFault("the engine itself failed")));
-                }
-                Err(if others {
-                    explained.context(HostFault("somebody else's job came between"))
-                } else {
-                    explained
-                })
-            }
+            Err(error) => Err(self.start_failed(instance, error).await),
         }
     }
 
@@ -343,46 +331,5 @@ impl Host {
             self.await_ready_since(instance, ask, was.restarts).await?;
         }
         Ok(())
-    }
-
-    /// An instance that runs no more, and why.
-    async fn ended(&self, instance: &Target, unit: &UnitSeen, when: &str) -> anyhow::Error {
-        match unit.killed_by() {
-            Some(signal) => self.killed(instance, signal, "ran").await,
-            None => self.explain(instance, anyhow!("{instance}: {} {when}", died(unit))).await,
-        }
-    }
-
-    /// The release had no chance: what held its container was killed.
-    async fn killed(&self, instance: &Target, signal: i32, did: &str) -> anyhow::Error {
-        let engine = match self.engine.as_ref().map(|engine| engine.kind()) {
-            Some(Engine::Docker) => "docker",
-            _ => "podman",
-        };
-        let error = anyhow!(
-            "{engine} was killed (signal {signal}) while it {did} {instance}: journalctl -u {instance}"
-        );
-        self.explain(instance, error).await.context(HostFault("the engine failed"))
-    }
-
-    /// The error with the container's last words.
-    async fn explain(&self, instance: &Target, error: anyhow::Error) -> anyhow::Error {
-        let said = self.last_words(&instance.unit, Some(&instance.container)).await;
-        if said.is_empty() {
-            return error;
-        }
-        anyhow!("{error:#}\n  its last log lines:\n    {}", said.join("\n    "))
-    }
-}
-
-fn died(unit: &UnitSeen) -> String {
-    match unit.exit_code {
-        Some(code) if unit.result == "exit-code" || code != 0 => {
-            format!("the app exited with code {}", ExitCode(code))
-        }
-        _ if unit.result != "success" && !unit.result.is_empty() => {
-            format!("the app ended ({})", unit.result)
-        }
-        _ => "the app exited".to_owned(),
     }
 }

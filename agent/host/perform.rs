@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Host;
+use super::logs::Start;
 use crate::model::envfile::EnvFile;
 use crate::model::exit::ExitCode;
 use crate::model::name::{CADDY_UNIT, EnvKey, MIGRATE_UNIT};
@@ -87,16 +88,14 @@ impl Host {
 
     /// Of Caddy, its own words when it does not start: mostly the Caddyfile is what it does not like.
     async fn start_unit(&self, unit: &str) -> Result<()> {
-        self.since.set(tokio::time::Instant::now());
+        self.start.replace(Start::now(""));
         let Err(error) = self.systemd.start(unit, UNIT_JOB).await else { return Ok(()) };
         let error = anyhow::Error::new(error);
         if unit != CADDY_UNIT {
             return Err(error);
         }
-        let said = self.last_words(unit, Some("astra-caddy")).await.join("\n    ");
-        Err(anyhow!(
-            "{error:#}\n  its last log lines:\n    {said}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"
-        ))
+        let error = self.last_words(unit, Some("astra-caddy")).await.explain(error);
+        Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
     }
 
     /// The first copy is the hand-made one; a later one would only be ours.
@@ -124,7 +123,7 @@ impl Host {
             (self.detail)("waiting for an earlier migration to end");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        self.since.set(tokio::time::Instant::now());
+        self.start.replace(Start::now(""));
         let ended = tokio::select! {
             ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
             signal = self.signals.wait() => {
@@ -138,20 +137,28 @@ impl Host {
             Ok(()) => Ok(None),
             Err(error) => {
                 let unit = self.systemd.unit(MIGRATE_UNIT).await.unwrap_or_default();
-                let said = self.last_words(MIGRATE_UNIT, None).await.join("\n    ");
+                let said = self.last_words(MIGRATE_UNIT, None).await;
                 // What still runs would meet the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
-                let code = unit.exit_code.map(|c| format!(" with code {}", ExitCode(c))).unwrap_or_default();
-                let killed =
-                    unit.killed_by().map(|signal| format!(": its engine was killed (signal {signal})"));
-                let error = anyhow::Error::new(error);
-                let ended = killed.clone().unwrap_or(code);
-                let error = anyhow!(
-                    "migrating: the migration ended{ended}: {error:#}\n  its last log lines:\n    {said}"
-                );
-                // What never ran, or was not given the time to, is not to blame.
-                let engine = killed.is_some() || unit.exit_code.map(ExitCode) == Some(ExitCode::ENGINE);
-                Err(if engine { error.context(HostFault("the engine itself failed")) } else { error })
+                let code = unit.exit_code.map(ExitCode);
+                let ended = match (code, unit.killed_by()) {
+                    // The unit's result says the same again.
+                    (Some(code), None) => format!("the migration ended with code {code}"),
+                    (_, Some(signal)) => format!("its engine was killed (signal {signal})"),
+                    (None, None) => format!("the migration ended: {:#}", anyhow::Error::new(error)),
+                };
+                let fault = match code {
+                    // What never ran, or was not given the time to, is not to blame.
+                    _ if unit.killed_by().is_some() => Some(HostFault("the engine itself failed")),
+                    Some(ExitCode::ENGINE) => Some(HostFault("the engine itself failed")),
+                    Some(code) if code.is_limit(&said.engine) => Some(NO_LIMIT),
+                    _ => None,
+                };
+                let error = said.explain(anyhow!("migrating: {ended}"));
+                Err(match fault {
+                    Some(fault) => error.context(fault),
+                    None => error,
+                })
             }
         }
     }
@@ -192,6 +199,10 @@ pub struct CaddyHangs;
 /// Context of an error that is no fault of the release, although it met the release's step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostFault(pub &'static str);
+
+/// The kernel of this host has no such control group controller, or does not hand it on.
+pub(super) const NO_LIMIT: HostFault =
+    HostFault("this host cannot set a limit that the config asks for ([app] memory, cpus)");
 
 impl std::fmt::Display for HostFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,12 +11,23 @@ impl ExitCode {
     /// The failure is the engine's, not the app's.
     pub const ENGINE: Self = Self(125);
 
+    /// Whether the engine's words say that it could not set a limit (memory, processors, open files) on this host:
+    /// podman takes that for a command that was not found, because a file of the kernel's was not there.
+    pub fn is_limit(self, engine: &[String]) -> bool {
+        const WORDS: [&str; 5] = ["cgroup", "memory.", "cpu.max", "pids.max", "rlimit"];
+        let says = |line: &String| {
+            let line = line.to_ascii_lowercase();
+            !line.contains("executable file") && WORDS.iter().any(|word| line.contains(word))
+        };
+        matches!(self.0, 125..=127) && engine.iter().any(says)
+    }
+
     fn meaning(self) -> Option<&'static str> {
         // 128 and a number of signal(7), which is the same on all our machines.
         Some(match self.0 {
             125 => "the engine could not start it",
-            126 => "its command cannot be executed",
-            127 => "its command was not found",
+            126 => "a command could not be executed, or the container not be set up",
+            127 => "a command was not found, or the container could not be set up",
             129 => "SIGHUP",
             130 => "SIGINT",
             131 => "SIGQUIT",
@@ -61,7 +72,7 @@ mod tests {
         assert_eq!(told(137), "137 (SIGKILL; out of memory?)");
         assert_eq!([134, 139, 143].map(told), ["134 (SIGABRT)", "139 (SIGSEGV)", "143 (SIGTERM)"]);
         assert_eq!(told(125), "125 (the engine could not start it)");
-        assert_eq!(told(126), "126 (its command cannot be executed)");
-        assert_eq!(told(127), "127 (its command was not found)");
+        assert_eq!(told(126), "126 (a command could not be executed, or the container not be set up)");
+        assert_eq!(told(127), "127 (a command was not found, or the container could not be set up)");
     }
 }

@@ -204,6 +204,11 @@ impl Output {
     pub fn code(&self) -> i32 {
         self.code
     }
+
+    /// Answer and progress, as a terminal shows them, but for their order.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
 }
 
 pub struct LoadBuilder<'a> {

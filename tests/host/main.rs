@@ -20,6 +20,7 @@ mod proxy;
 mod recovery;
 mod report;
 mod rollback;
+mod runs;
 mod security;
 mod site;
 mod smoke;
