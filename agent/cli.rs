@@ -20,8 +20,10 @@ mod report;
 mod session;
 mod status;
 mod step_line;
+mod terminal;
 mod turn;
 mod unit;
+mod waiting;
 
 /// How long a reader of a run may keep its end waiting.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -59,7 +61,7 @@ enum Verb {
     /// Show what a verb would do, and change nothing
     Plan(Plan),
     /// What runs, what is held, what differs
-    Status,
+    Status(Status),
     /// The runs of this host, newest first
     History(History),
     /// Check agent.toml and the env file
@@ -138,9 +140,16 @@ struct Plan {
 }
 
 #[derive(Args)]
+struct Status {
+    /// Follow the run that is under way to its end; without one, refresh every 2 s
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Args)]
 struct History {
-    /// So many runs
-    #[arg(short = 'n', long, default_value_t = 20)]
+    /// Number of runs to show, the newest first; 0 shows all
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 20)]
     lines: usize,
 }
 
@@ -173,7 +182,7 @@ pub async fn run() -> u8 {
     };
     let done = match cli.verb {
         Verb::Plan(what) => plan::run(&what, cli.json).await,
-        Verb::Status => status::run(cli.json).await,
+        Verb::Status(what) => status::run(what.watch, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
         Verb::Check => check::run(cli.json),
         Verb::Doctor => doctor::run(cli.json).await,

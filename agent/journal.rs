@@ -55,6 +55,11 @@ impl Journal {
         Ok(History { damaged, ..History::of(runs) })
     }
 
+    /// The runs from number `first` on, oldest first: for who follows one that is under way.
+    pub fn runs_from(&self, first: RunId) -> Result<Vec<RunRecord>> {
+        self.ids()?.into_iter().filter(|id| *id >= first).map(|id| self.read(id)).collect()
+    }
+
     /// Open the file of a new run, after making room for it.
     pub fn open(&self) -> Result<RunFile> {
         fs::DirBuilder::new()

@@ -32,7 +32,7 @@ fn list(json: bool) -> Result<u8, Refused> {
     let (file, staged) = session::env_files(&config)?;
     let file = env::with(&file, &staged).map_err(|e| Refused::from(anyhow!("{e}")))?;
     if json {
-        out::json(&json!(file.keys()));
+        out::json(&json!({ "variables": file.keys() }));
         return Ok(0);
     }
     for key in file.keys() {

@@ -1,18 +1,28 @@
 //! `history`: the runs of this host, newest first.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 
-use super::out::{self, GREEN, RED, paint};
-use super::session;
+use super::out::{self, BOLD, GREEN, RED, paint};
+use super::{session, terminal};
 use crate::converge::Refused;
+use crate::host::facts::millis_of;
 use crate::journal::Journal;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::release::Release;
+
+/// Blanks between two columns.
+const GAP: &str = "  ";
+/// Blanks before the reason of a run.
+const INDENT: usize = 6;
+/// The one column that a narrow terminal does without: the ages say it, too.
+const STARTED: usize = 2;
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -30,38 +40,22 @@ struct Row {
     plan: Vec<String>,
 }
 
+/// `lines`: how many runs, 0 for all.
 pub fn run(lines: usize, json: bool) -> Result<u8, Refused> {
     session::root()?;
     let history = Journal::at(JOURNAL_DIR).history()?;
     if let Some(damage) = &history.damaged {
         out::warning(&format!("the journal is damaged, some runs are missing: {damage}"));
     }
+    let lines = if lines == 0 { usize::MAX } else { lines };
     let rows: Vec<Row> = history.runs.iter().rev().take(lines).filter_map(row).collect();
     if json {
-        out::json(&rows);
+        out::json(&json!({ "runs": rows }));
     } else if rows.is_empty() {
         out::line("no run yet");
-    }
-    let styled = std::io::stdout().is_terminal();
-    for row in rows.iter().filter(|_| !json) {
-        let release =
-            row.release.as_ref().map(|r| format!(" release {} ({})", r.number, r.image.digest.short()));
-        let word = row.outcome.map_or("not ended", word);
-        let style = if row.outcome == Some(Outcome::Converged) { GREEN } else { RED };
-        let seconds = row.seconds.map(|s| format!(" {s:.1} s")).unwrap_or_default();
-        let by = if row.recovered { ", closed by recover" } else { "" };
-        out::line(&format!(
-            "{:>5}  {}  {:<10} {}{}{seconds}  by {}{by}",
-            row.run,
-            row.at,
-            row.verb.as_str(),
-            paint(style, word, styled),
-            release.unwrap_or_default(),
-            row.actor,
-        ));
-        if let Some(reason) = &row.reason {
-            out::line(&format!("         {}", out::first_line(reason)));
-        }
+    } else {
+        let styled = std::io::stdout().is_terminal();
+        out::line(&table(&rows, terminal::now(), terminal::columns(), styled));
     }
     Ok(0)
 }
@@ -81,21 +75,84 @@ fn row(run: &RunRecord) -> Option<Row> {
         release: opened.new.cloned(),
         outcome: closed.map(|(outcome, _, _)| outcome),
         reason: closed.and_then(|(_, reason, _)| reason.map(str::to_owned)),
-        seconds: closed
-            .map(|(_, _, at)| std::time::Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
+        seconds: closed.map(|(_, _, at)| Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
         recovered: run.entries.iter().any(|s| matches!(s.entry, Entry::Closed { recovered: true, .. })),
         plan: plan.unwrap_or_default(),
     })
+}
+
+const HEADER: [&str; 9] = ["RUN", "AGE", "STARTED", "VERB", "RELEASE", "DIGEST", "OUTCOME", "TOOK", "BY"];
+
+/// Columns as wide as what stands in them; `columns` is the width of the terminal.
+fn table(rows: &[Row], now: u64, columns: Option<usize>, styled: bool) -> String {
+    let cells: Vec<[String; 9]> = rows.iter().map(|row| cells(row, now, styled)).collect();
+    let width = |column: usize| {
+        let header = HEADER.get(column).map_or(0, |name| name.len());
+        cells
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| terminal::shown(cell))
+            .fold(header, usize::max)
+    };
+    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let whole: usize = widths.iter().sum::<usize>() + GAP.len() * (HEADER.len() - 1);
+    let narrow = columns.is_some_and(|columns| columns < whole);
+    let line = |row: &[String]| {
+        let kept = row.iter().zip(&widths).enumerate().filter(|(n, _)| !narrow || *n != STARTED);
+        let padded =
+            kept.map(|(_, (cell, width))| format!("{cell}{}", " ".repeat(width - terminal::shown(cell))));
+        padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    };
+    let mut lines = vec![paint(BOLD, &line(&HEADER.map(str::to_owned)), styled)];
+    for (row, cells) in rows.iter().zip(&cells) {
+        lines.push(line(cells));
+        let by_recover = row.recovered.then(|| "closed by recover".to_owned());
+        let reason = row.reason.as_deref().map(|r| super::step_line::short(out::first_line(r)));
+        for remark in by_recover.into_iter().chain(reason) {
+            let remark = terminal::wrap(&remark, INDENT, columns);
+            lines.push(format!("{}{remark}", " ".repeat(INDENT)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
+    let age = millis_of(&row.at).map(|at| terminal::ago(now, at)).unwrap_or_default();
+    // To the second: `2026-11-21 04:23:42Z`.
+    let started = row.at.get(..19).map(|at| format!("{}Z", at.replace('T', " "))).unwrap_or_default();
+    let release = row.release.as_ref();
+    let digest = release.and_then(|r| r.image.digest.hex().get(..12)).unwrap_or("-");
+    [
+        row.run.to_string(),
+        age,
+        started,
+        row.verb.as_str().to_owned(),
+        release.map_or("-".to_owned(), |r| r.number.to_string()),
+        digest.to_owned(),
+        painted(row.outcome, styled),
+        row.seconds.map_or("-".to_owned(), |s| format!("{s:.1} s")),
+        row.actor.clone(),
+    ]
+}
+
+/// An outcome in its colour; a run without one has not ended.
+pub fn painted(outcome: Option<Outcome>, styled: bool) -> String {
+    let style = if outcome == Some(Outcome::Converged) { GREEN } else { RED };
+    paint(style, outcome.map_or("not ended", word), styled)
 }
 
 /// An outcome in words.
 pub fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converged => "converged",
-        Outcome::Undone { blame: Blame::Release } => "undone, the release failed",
+        Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
+            "release failed"
+        }
         Outcome::Undone { blame: Blame::Host } => "undone",
-        Outcome::Failed { blame: Blame::Release } => "the release failed",
         Outcome::Failed { blame: Blame::Host } => "failed",
         Outcome::Incomplete => "incomplete",
     }
 }
+
+#[cfg(test)]
+mod tests;

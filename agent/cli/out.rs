@@ -54,6 +54,11 @@ pub fn raw(text: String) {
     order(Order::Out(text));
 }
 
+/// Text on standard error, as it is.
+pub fn raw_error(text: String) {
+    order(Order::Err(text));
+}
+
 /// A line on standard output.
 pub fn line(text: &str) {
     raw(format!("{text}\n"));
@@ -74,9 +79,20 @@ fn beside(style: &str, mark: &str, text: &str) {
     order(Order::Err(format!("{mark} {text}\n")));
 }
 
-/// A value as JSON, on standard output.
+/// The version of every answer: another number when a field goes or changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// An answer: the fields of `value`, and `schema`.
+#[derive(serde::Serialize)]
+struct Answer<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// A value with fields as JSON, on standard output.
 pub fn json(value: &impl serde::Serialize) {
-    match serde_json::to_string_pretty(value) {
+    match serde_json::to_string_pretty(&Answer { schema: SCHEMA, value }) {
         Ok(text) => line(&text),
         Err(e) => error(&format!("encoding the answer: {e}")),
     }
@@ -97,10 +113,9 @@ pub fn paint(style: &str, text: &str, styled: bool) -> String {
     }
 }
 
-/// `2026-11-21 04:05:06Z` of milliseconds since 1970.
+/// `2026-11-21T04:05:06.007Z` of milliseconds since 1970.
 pub fn time(millis: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(millis);
-    crate::host::facts::rfc3339(at).replace('T', " ")
+    crate::host::facts::rfc3339(std::time::UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// What a long error is about; the rest of it is for the journal.

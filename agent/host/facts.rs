@@ -101,6 +101,22 @@ pub fn rfc3339(time: SystemTime) -> String {
     )
 }
 
+/// Milliseconds since 1970 of a time that [`rfc3339`] wrote; `None` for any other text.
+pub fn millis_of(time: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
+    let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z")];
+    if time.len() != 24 || !marks.iter().all(|(at, mark)| time.get(*at..at + 1) == Some(mark)) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    // Civil date to days, the inverse of the above.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + (153 * month + 2) / 5 + day - 1;
+    let days = (year / 400 * 146_097 + of_era).checked_sub(719_468)?;
+    let seconds = days * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    Some(seconds * 1000 + number(20, 23)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +133,9 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(millis_of(text), Some(seconds * 1000));
         }
+        assert_eq!(millis_of("an unknown time"), None);
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_millis(1007)), "1970-01-01T00:00:01.007Z");
     }
 

@@ -51,8 +51,8 @@ for unit in astra-app@1 astra-app@2 astra-caddy; do check "$unit is not enabled"
 astra-agent status || broken "status says $?"
 astra-agent history | head -n 4
 history=$(astra-agent history -n 1000 --json) || broken 'the journal cannot be read'
-jq -e 'any(.[]; .verb == "install" and .outcome == "converged")' <<<"$history" >/dev/null || broken 'the journal has lost a run: the install'
-jq -e 'all(.[]; .outcome != null and .outcome != "open")' <<<"$history" >/dev/null || broken 'a run is still open'
+jq -e 'any(.runs[]; .verb == "install" and .outcome == "converged")' <<<"$history" >/dev/null || broken 'the journal has lost a run: the install'
+jq -e 'all(.runs[]; .outcome != null and .outcome != "open")' <<<"$history" >/dev/null || broken 'a run is still open'
 echo "serves: $one"
 # And the next command works.
 astra-agent deploy || broken "the next deploy ends with $?"

@@ -25,6 +25,7 @@ mod security;
 mod site;
 mod smoke;
 mod soak;
+mod status;
 mod store;
 mod terminal;
 mod verify;

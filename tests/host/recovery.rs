@@ -120,7 +120,8 @@ impl Host {
         let back = status["rollback_to"].as_str().unwrap_or_default();
         check(pointer.trim() == back, format!("last_app_image {pointer}, but a rollback leads to {back}"));
         check(units.is_empty(), format!("units: {units}"));
-        let history: Vec<Value> = serde_json::from_str(history).unwrap_or_default();
+        let history: Value = serde_json::from_str(history).unwrap_or_default();
+        let history = history["runs"].as_array().cloned().unwrap_or_default();
         check(!history.is_empty(), "no history".into());
         for run in history.iter().filter(|run| run["outcome"].is_null()) {
             check(false, format!("not closed: {run}"));

@@ -1,0 +1,238 @@
+//! The answer of `status` as data, made from one look at the host, its history and the lock.
+
+use serde::Serialize;
+
+use super::under_way::{UnderWay, under_way};
+use crate::cli::out;
+use crate::cli::session::Session;
+use crate::config::{Config, Tls};
+use crate::converge::{Foreman, Look};
+use crate::host::lock::Held as Holder;
+use crate::host::timer::JobSeen;
+use crate::model::entry::Verb;
+use crate::model::history::{History, RunRecord};
+use crate::model::outcome::Outcome;
+
+/// The answer of `status --json`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    pub release: Option<u64>,
+    pub image: Option<String>,
+    /// When this release was committed.
+    pub live_since: Option<String>,
+    pub rollback_to: Option<String>,
+    pub rollback_release: Option<u64>,
+    pub pinned: bool,
+    /// Why astra.env does not tell what is committed, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_release: Option<String>,
+    pub urls: Vec<String>,
+    pub instances: Vec<Instance>,
+    pub caddy: Option<String>,
+    pub held: Vec<Held>,
+    /// What `reconcile` would do; empty while a run is under way, whose trial is no drift.
+    pub drift: Vec<String>,
+    /// What only `deploy` would change; empty while a run is under way.
+    pub pending: Vec<String>,
+    pub cron_jobs: Vec<Job>,
+    pub under_way: Option<UnderWay>,
+    /// A run that has no end, and that no process carries on.
+    pub cut_off_run: Option<u64>,
+    pub journal_damaged: Option<String>,
+    pub last_run: Option<Run>,
+    /// The last run that was to bring a release into service.
+    pub last_deploy: Option<Run>,
+    /// How many instances agent.toml asks for.
+    #[serde(skip)]
+    pub wanted: u16,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Instance {
+    pub instance: u16,
+    pub unit: String,
+    pub port: u16,
+    pub state: String,
+    pub release: Option<u64>,
+    pub ready: bool,
+    pub drained: bool,
+    pub restarts: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Held {
+    pub release: u64,
+    pub digest: String,
+    /// The image itself served; what it was tried with is held.
+    pub only_environment: bool,
+    pub run: u64,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Job {
+    pub name: String,
+    pub running: bool,
+    pub last: Option<String>,
+    /// How the last run ended: `success`, `exit-code`, `timeout`, …
+    pub result: Option<String>,
+    pub next: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub run: u64,
+    pub verb: Verb,
+    pub actor: String,
+    pub at: String,
+    pub release: Option<u64>,
+    pub outcome: Option<Outcome>,
+    pub reason: Option<String>,
+    pub seconds: Option<f64>,
+}
+
+impl Job {
+    pub fn failed(&self) -> bool {
+        self.result.as_deref().is_some_and(|result| result != "success")
+    }
+}
+
+impl Status {
+    /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else 4. While a
+    /// run is under way, which takes one instance after another out of rotation, one that serves is enough.
+    pub fn exit_code(&self) -> u8 {
+        let mut wanted = self.instances.iter().filter(|i| i.instance <= self.wanted).peekable();
+        let ready = match self.under_way {
+            Some(_) => self.instances.iter().any(|i| i.ready && !i.drained),
+            None => wanted.peek().is_some() && wanted.all(|i| i.ready && i.release == self.release),
+        };
+        let well = ready && self.caddy.is_some() && self.journal_damaged.is_none();
+        if well { 0 } else { Outcome::Incomplete.exit_code() }
+    }
+}
+
+/// The cron jobs as systemd sees them. One that it cannot tell of is left out: `cron list` says why.
+pub async fn jobs(session: &Session) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for job in &session.config.cron_jobs {
+        let Ok(JobSeen { running, last, result, next, .. }) = session.host.systemd.job_seen(&job.name).await
+        else {
+            continue;
+        };
+        let (last, next) = (last.map(out::time), next.map(out::time));
+        jobs.push(Job { name: job.name.to_string(), running, last, result, next });
+    }
+    jobs
+}
+
+pub fn status(foreman: &Foreman<'_>, look: &Look, holder: Option<Holder>, cron_jobs: Vec<Job>) -> Status {
+    let inputs = foreman.inputs(look);
+    let committed = inputs.committed();
+    let history = &look.history;
+    let open = history.open_runs().last();
+    let under_way = holder.map(|holder| under_way(&holder, open));
+    let quiet = under_way.is_none();
+    let drift = || foreman.keep_plan(look, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
+    let lost_release = match inputs.env_file().managed() {
+        Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
+        Ok(_) => None,
+        Err(error) => {
+            Some(format!("astra.env cannot be read: {error}; `astra-agent doctor` says what to do"))
+        }
+    };
+    let target = history.rollback_target();
+    // The one under way has a row of its own.
+    let ended = || history.runs.iter().rev().filter(|r| quiet || r.closed().is_some());
+    let deploys = |r: &&RunRecord| {
+        r.opened().is_some_and(|o| o.new.is_some() && (o.verb.is_new() || o.verb == Verb::Rollback))
+    };
+    Status {
+        release: committed.as_ref().map(|c| c.release),
+        image: committed.as_ref().map(|c| c.image.to_string()),
+        live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
+        rollback_to: target.map(|r| r.image.to_string()),
+        rollback_release: target.map(|r| r.number),
+        pinned: inputs.is_chosen(),
+        lost_release,
+        urls: urls(foreman.config),
+        instances: instances(foreman, look),
+        caddy: look
+            .observed
+            .caddy
+            .as_ref()
+            .map(|c| c.version.map_or("no version".to_owned(), |(major, minor)| format!("{major}.{minor}"))),
+        held: history.held.iter().map(held).collect(),
+        drift: if quiet { drift() } else { Vec::new() },
+        pending: if quiet { crate::plan::release::pending(&inputs) } else { Vec::new() },
+        cron_jobs,
+        cut_off_run: open.filter(|_| quiet).map(|r| r.id),
+        under_way,
+        journal_damaged: history.damaged.clone(),
+        last_run: ended().next().and_then(run),
+        last_deploy: ended().find(deploys).and_then(run),
+        wanted: foreman.config.app.instances,
+    }
+}
+
+/// When the release was committed last, in milliseconds since 1970.
+fn live_since(history: &History, release: u64) -> Option<u64> {
+    let mut commits = history.runs.iter().rev().filter(|r| r.committed().is_some());
+    let newest = commits.next().filter(|r| r.committed().is_some_and(|c| c.number == release))?;
+    newest
+        .entries
+        .iter()
+        .find(|s| matches!(s.entry, crate::model::entry::Entry::Committed { .. }))
+        .map(|s| s.at)
+}
+
+fn urls(config: &Config) -> Vec<String> {
+    let scheme = if config.caddy.tls == Tls::Off { "http" } else { "https" };
+    config.caddy.hosts.iter().map(|host| format!("{scheme}://{host}")).collect()
+}
+
+fn instances(foreman: &Foreman<'_>, look: &Look) -> Vec<Instance> {
+    let inputs = foreman.inputs(look);
+    let observed = &look.observed;
+    let there = observed
+        .instances
+        .iter()
+        .filter(|(id, seen)| foreman.config.instances().any(|i| i == **id) || seen.unit.active != "inactive");
+    there
+        .map(|(id, seen)| Instance {
+            instance: id.get(),
+            unit: foreman.config.app.name.unit(*id),
+            port: inputs.port(*id),
+            state: format!("{} ({})", seen.unit.active, seen.unit.sub),
+            release: seen.runs.as_ref().map(|r| r.release),
+            ready: seen.ready,
+            drained: observed.markers.contains(id),
+            restarts: seen.unit.restarts,
+        })
+        .collect()
+}
+
+fn held(held: &crate::model::history::Held) -> Held {
+    Held {
+        release: held.release.number,
+        digest: held.release.image.digest.to_string(),
+        only_environment: held.exactly,
+        run: held.run,
+        reason: out::first_line(&held.reason).to_owned(),
+    }
+}
+
+fn run(record: &RunRecord) -> Option<Run> {
+    let opened = record.opened()?;
+    let closed = record.closed();
+    Some(Run {
+        run: record.id,
+        verb: opened.verb,
+        actor: opened.actor.to_owned(),
+        at: out::time(opened.at),
+        release: opened.new.map(|r| r.number),
+        outcome: closed.map(|(outcome, ..)| outcome),
+        reason: closed.and_then(|(_, reason, _)| reason.map(out::first_line).map(str::to_owned)),
+        seconds: closed
+            .map(|(.., at)| std::time::Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
+    })
+}

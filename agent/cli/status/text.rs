@@ -1,0 +1,179 @@
+//! `status` for a reader: one row a fact, short digests, ages, and no line longer than the terminal.
+
+use std::fmt::Write;
+
+use super::seen::{Held, Instance, Job, Run, Status};
+use super::under_way::UnderWay;
+use crate::cli::out::{BOLD, GREEN, RED, YELLOW, paint};
+use crate::cli::step_line::{done, short};
+use crate::cli::{history, terminal};
+use crate::host::facts::millis_of;
+
+/// Columns of the names at the left.
+const NAMES: usize = 12;
+/// Of a long list of held releases the newest are of use.
+const HELD_SHOWN: usize = 3;
+
+/// `columns`: the width of the terminal; `now`: milliseconds since 1970.
+pub fn text(status: &Status, now: u64, columns: Option<usize>, styled: bool) -> String {
+    let mut text = String::new();
+    for (name, what) in rows(status, now, styled) {
+        let what = terminal::wrap(&what, NAMES, columns);
+        let _ = writeln!(text, "{}{what}", paint(BOLD, &format!("{name:<NAMES$}"), styled));
+    }
+    text.trim_end().to_owned()
+}
+
+type Row = (String, String);
+
+fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
+    let mut rows = release(status, now);
+    rows.extend(status.instances.iter().map(|i| (format!("instance {}", i.instance), instance(i, styled))));
+    let silent = || paint(RED, "does not answer", styled);
+    row(&mut rows, "caddy", status.caddy.as_ref().map_or_else(silent, |v| format!("answers ({v})")));
+    if let Some(run) = &status.under_way {
+        row(&mut rows, "run", paint(YELLOW, &under_way(run, now), styled));
+    }
+    if let Some(run) = status.cut_off_run {
+        row(&mut rows, "run", format!("{run} was cut off; `astra-agent recover` closes it"));
+    }
+    if let Some(damage) = &status.journal_damaged {
+        row(&mut rows, "journal", paint(RED, &format!("damaged, safe mode: {damage}"), styled));
+    }
+    held(&status.held, &mut rows);
+    for drift in &status.drift {
+        row(&mut rows, "drift", format!("reconcile would: {}", short(drift)));
+    }
+    for pending in &status.pending {
+        row(&mut rows, "pending", short(pending));
+    }
+    cron(&status.cron_jobs, now, styled, &mut rows);
+    last(status, now, styled, &mut rows);
+    rows
+}
+
+fn row(rows: &mut Vec<Row>, name: &str, what: String) {
+    rows.push((name.to_owned(), what));
+}
+
+fn release(status: &Status, now: u64) -> Vec<Row> {
+    let mut rows = Vec::new();
+    match (&status.release, &status.image) {
+        (Some(release), Some(image)) => {
+            let age = since(status.live_since.as_deref(), now);
+            let live = age.map(|age| format!(", live for {age}")).unwrap_or_default();
+            let pin = if status.pinned { ", pinned: `deploy` follows the tag again" } else { "" };
+            row(&mut rows, "release", format!("{release}{live}{pin}"));
+            row(&mut rows, "image", short(image));
+        }
+        _ => {
+            let none = "none is committed; `astra-agent install` begins";
+            row(&mut rows, "release", status.lost_release.as_deref().unwrap_or(none).to_owned());
+        }
+    }
+    let back = match (status.rollback_release, &status.rollback_to) {
+        (Some(number), Some(image)) => {
+            let digest = image.rsplit_once('@').map_or(image.as_str(), |(_, digest)| digest);
+            format!("would go to release {number} ({})", short(digest))
+        }
+        _ => "nothing to go back to".to_owned(),
+    };
+    row(&mut rows, "rollback", back);
+    if !status.urls.is_empty() {
+        row(&mut rows, "url", status.urls.join(" "));
+    }
+    rows
+}
+
+fn instance(i: &Instance, styled: bool) -> String {
+    let ready = if i.ready { paint(GREEN, "ready", styled) } else { paint(RED, "not ready", styled) };
+    let release = i.release.map_or("unknown".to_owned(), |r| r.to_string());
+    let drained = if i.drained { paint(YELLOW, ", drained", styled) } else { String::new() };
+    let restarts = match i.restarts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        many => format!(", restarted {many} times"),
+    };
+    format!("{ready}{drained}, release {release}, port {}, {}{restarts}", i.port, i.state)
+}
+
+/// `deploy (run 13) under way for 7 s by root: step 2 of 15, drain astra-app@1`
+fn under_way(run: &UnderWay, now: u64) -> String {
+    let number = run.run.map(|number| format!(" (run {number})")).unwrap_or_default();
+    let age = since(Some(&run.since), now).map(|age| format!(" for {age}")).unwrap_or_default();
+    let doing = run.doing.as_deref().map(done).unwrap_or_default();
+    let doing = match (run.step, run.of, run.undoing) {
+        (_, _, true) => format!("undoing, {doing}"),
+        (Some(step), Some(of), _) => format!("step {step} of {of}, {doing}"),
+        _ => "preparing".to_owned(),
+    };
+    format!("{}{number} under way{age} by {}: {doing}", run.command, run.actor)
+}
+
+/// The newest first, and how many more there are.
+fn held(held: &[Held], rows: &mut Vec<Row>) {
+    for held in held.iter().rev().take(HELD_SHOWN) {
+        let only = if held.only_environment {
+            ", with the environment and container arguments of that time"
+        } else {
+            ""
+        };
+        let (release, digest, run) = (held.release, short(&held.digest), held.run);
+        let what = format!("release {release} ({digest}{only}) since run {run}: {}", short(&held.reason));
+        row(rows, "held", what);
+    }
+    if let Some(more) = held.len().checked_sub(HELD_SHOWN).filter(|more| *more > 0) {
+        row(rows, "", format!("+{more} more: `astra-agent status --json`"));
+    }
+}
+
+/// Jobs that failed, and the one that is due next.
+fn cron(jobs: &[Job], now: u64, styled: bool, rows: &mut Vec<Row>) {
+    for job in jobs.iter().filter(|job| job.failed()) {
+        let ago = job.last.as_deref().and_then(millis_of).map(|at| format!(" {}", terminal::ago(now, at)));
+        let result = job.result.as_deref().unwrap_or_default();
+        let failed =
+            paint(RED, &format!("{} failed{} ({result})", job.name, ago.unwrap_or_default()), styled);
+        row(rows, "cron", format!("{failed}: `journalctl -u astra-cron-{} -n 50`", job.name));
+    }
+    let due = jobs.iter().filter_map(|job| Some((job.next.as_deref().and_then(millis_of)?, job)));
+    if let Some((at, job)) = due.min_by_key(|(at, _)| *at) {
+        let wait = terminal::span(std::time::Duration::from_millis(at.saturating_sub(now)));
+        row(rows, "cron", format!("next is {} in {wait}", job.name));
+    }
+}
+
+fn last(status: &Status, now: u64, styled: bool, rows: &mut Vec<Row>) {
+    let deploy = status.last_deploy.as_ref();
+    if let Some(run) = deploy {
+        row(rows, "last deploy", ended(run, now, styled));
+    }
+    if let Some(run) =
+        status.last_run.as_ref().filter(|run| deploy.is_none_or(|deploy| deploy.run != run.run))
+    {
+        row(rows, "last run", ended(run, now, styled));
+    }
+}
+
+/// `run 14, rollback to release 5, 2 h ago by root: converged in 15.6 s`
+fn ended(run: &Run, now: u64, styled: bool) -> String {
+    let release = run.release.map(|number| format!(" release {number}")).unwrap_or_default();
+    let ago = since_ago(&run.at, now);
+    let outcome = history::painted(run.outcome, styled);
+    let took = run.seconds.map(|s| format!(" in {s:.1} s")).unwrap_or_default();
+    let reason = run.reason.as_ref().map(|r| format!(": {}", short(r))).unwrap_or_default();
+    let verb = run.verb.as_str();
+    format!("run {}, {verb}{release}, {ago} by {}: {outcome}{took}{reason}", run.run, run.actor)
+}
+
+fn since(at: Option<&str>, now: u64) -> Option<String> {
+    let elapsed = now.saturating_sub(millis_of(at?)?);
+    Some(terminal::span(std::time::Duration::from_millis(elapsed)))
+}
+
+fn since_ago(at: &str, now: u64) -> String {
+    millis_of(at).map_or_else(|| at.to_owned(), |at| terminal::ago(now, at))
+}
+
+#[cfg(test)]
+mod tests;
