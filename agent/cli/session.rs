@@ -98,9 +98,9 @@ pub fn engine_of(config: &Config) -> Option<Engine> {
     let written = || {
         let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
         let text = String::from_utf8_lossy(&seen.bytes).into_owned();
-        [Engine::Podman, Engine::Docker]
-            .into_iter()
-            .find(|e| text.contains(&format!("ExecStart={}", e.client())))
+        [Engine::Podman, Engine::Docker].into_iter().find(|e| {
+            text.lines().any(|l| l.starts_with("ExecStart") && l.contains(&format!("{} run ", e.client())))
+        })
     };
     config.app.engine.or_else(written)
 }

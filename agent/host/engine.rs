@@ -138,6 +138,12 @@ impl EngineClient {
         Ok(listed.into_iter().map(seen).collect())
     }
 
+    /// Stops a container by name: SIGTERM, and SIGKILL after its own stop time-out. One that does not run is fine.
+    pub async fn stop_container(&self, name: &str, deadline: Duration) -> Result<()> {
+        let sent = self.send(Method::POST, &format!("/containers/{name}/stop"), &[], deadline).await;
+        ok(sent, &[304, 404]).with_context(|| format!("stopping the container {name}"))
+    }
+
     /// Removes a container, by id, that does not run. One that is gone already is fine.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let path = format!("/containers/{id}");

@@ -1,6 +1,5 @@
 //! One instance through a release: drain, try, await, soak, rejoin. Called by perform.rs.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,16 +10,18 @@ use super::http::HttpError;
 use super::logs::Start;
 use super::perform::{CaddyHangs, HostFault};
 use super::probe::probe;
-use super::systemd::{JobError, JobResult};
+use super::systemd::JobResult;
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
-
 use crate::model::step::{Probe, Target};
 use crate::model::text::clean;
 use crate::model::told::Told;
 
 mod failed;
+mod stop;
+
+use stop::STOP_MARGIN;
 
 /// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
 const CADDY_SEES: Duration = Duration::from_secs(8);
@@ -32,13 +33,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Longest part of its body that is told on.
 const BODY: usize = 500;
-/// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
-/// tidies up.
-const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// How often an instance is asked at the end of a soak before it counts as broken.
 const SOAK_ASKS: usize = 3;
-/// How often a stop is asked for that others cancel.
-const STOP_TRIES: usize = 3;
 
 /// Caddy's checks of one instance's health route.
 struct Checks {
@@ -177,7 +173,7 @@ impl Host {
         (self.detail)("stopping");
         let before = self.systemd.unit(&instance.unit).await.unwrap_or_default().invocation;
         // What runs there now is another release: its stop says nothing about the one to come.
-        let stopped = self.stop_unit(&instance.unit, stop + STOP_MARGIN).await;
+        let stopped = self.stop_unit(instance, stop + STOP_MARGIN).await;
         stopped.context(HostFault("stopping what ran before"))?;
         failpoint::reach("stopped", 0, &instance.unit);
         (self.detail)("starting");
@@ -188,44 +184,6 @@ impl Host {
                 Err(self.explain(instance, anyhow!("{instance}: not READY within {start:?}")).await)
             }
             Err(error) => Err(self.start_failed(instance, error).await),
-        }
-    }
-
-    /// Stop the instance for good, and forget that it was ever drained or on trial.
-    pub(super) async fn stop_instance(&self, instance: &Target) -> Result<Option<String>> {
-        self.stop_unit(&instance.unit, STOP_MARGIN * 2).await?;
-        self.files.remove(&instance.id.trial_file())?;
-        self.files.remove(&instance.id.marker())?;
-        Ok(None)
-    }
-
-    /// Stop an instance, even one that only starts.
-    async fn stop_unit(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
-        let mut tries = 1..STOP_TRIES;
-        loop {
-            // Both at once, not by turns: one may hold the connection that the other needs.
-            let ended = tokio::select! {
-                ended = self.systemd.stop(unit, deadline) => ended,
-                never = self.insist(unit) => match never {},
-            };
-            match ended {
-                // A Caddy that systemd restarts wants its instances started (Wants=), whoever stops them.
-                Err(error) if error.result == JobResult::Canceled && tries.next().is_some() => {}
-                ended => return ended,
-            }
-        }
-    }
-
-    /// A start that is stopped gets one SIGTERM, which may be lost: the podman in front of it takes it and makes conmon
-    /// the main process all the same, or it comes before the app has a handler, and the first process of a container
-    /// has no other way to hear it (pid_namespaces(7)). Nobody is served by a start: it is told until it ends.
-    async fn insist(&self, unit: &str) -> Infallible {
-        loop {
-            sleep(LOOK * 3).await;
-            // The bus may be away, and the process may have ended by now: then the stop has its deadline all the same.
-            if self.systemd.unit(unit).await.is_ok_and(|seen| seen.sub == "stop-sigterm") {
-                let _ = self.systemd.kill(unit, nix::libc::SIGTERM).await;
-            }
         }
     }
 

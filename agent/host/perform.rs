@@ -89,11 +89,16 @@ impl Host {
     /// Of Caddy, its own words when it does not start: mostly the Caddyfile is what it does not like.
     async fn start_unit(&self, unit: &str) -> Result<()> {
         self.start.replace(Start::now(""));
-        let Err(error) = self.systemd.start(unit, UNIT_JOB).await else { return Ok(()) };
-        let error = anyhow::Error::new(error);
+        let started = self.systemd.start(unit, UNIT_JOB).await.map_err(anyhow::Error::new);
         if unit != CADDY_UNIT {
-            return Err(error);
+            return started;
         }
+        // The next look is for the version that runs: it has to answer by then.
+        let answers = match started {
+            Ok(()) => self.await_caddy().await.with_context(|| format!("starting {unit}")),
+            Err(error) => Err(error),
+        };
+        let Err(error) = answers else { return Ok(()) };
         let error = self.last_words(unit, Some("astra-caddy")).await.explain(error);
         Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
     }

@@ -74,11 +74,12 @@ impl Systemd {
         })?;
         let invocation: Vec<u8> = get(&unit, "InvocationID").unwrap_or_default();
         let (job, _): (u32, OwnedObjectPath) = get(&unit, "Job").unwrap_or_default();
-        let status: Option<i32> = get(&service, "ExecMainStatus");
+        let status = get(&service, "ExecMainStatus").unwrap_or_default();
+        let main = (get(&service, "ExecMainCode").unwrap_or_default(), status);
         // waitid(2): CLD_EXITED; CLD_KILLED and CLD_DUMPED.
-        let (exit_code, signal) = match get::<i32>(&service, "ExecMainCode") {
-            Some(1) => (status, None),
-            Some(2 | 3) => (None, status),
+        let (exit_code, signal) = match failed_before_main(&service).unwrap_or(main) {
+            (1, status) => (Some(status), None),
+            (2 | 3, status) => (None, Some(status)),
             _ => (None, None),
         };
         Ok(UnitSeen {
@@ -282,6 +283,20 @@ impl Systemd {
 /// A property, when it is there and of that type.
 pub(super) fn get<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
     T::try_from(properties.get(name)?.try_clone().ok()?).ok()
+}
+
+/// Of `ExecStartPre=`: path, argv, whether a failure is ignored, start and end (by the clock and monotonic), process
+/// id, and how it ended as waitid(2) says it.
+type ExecStatus = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// How the command ended that kept the last start from its main process: a unit of docker starts its container there.
+fn failed_before_main(service: &Properties) -> Option<(i32, i32)> {
+    let main_began: u64 = get(service, "ExecMainStartTimestampMonotonic").unwrap_or_default();
+    let commands: Vec<ExecStatus> = get(service, "ExecStartPre")?;
+    let failed = |(_, _, ignored, _, _, _, ended, _, code, status): ExecStatus| {
+        (!ignored && ended > main_began && (code, status) != (1, 0)).then_some((code, status))
+    };
+    commands.into_iter().find_map(failed)
 }
 
 /// Whether `error` is systemd's `org.freedesktop.systemd1.NAME` (or the standard error of that name). Names

@@ -206,6 +206,11 @@ async fn watch(systemd: &Systemd, unit: &str, changed: Arc<Notify>) -> Result<Co
     Ok(connection)
 }
 
+/// Words that systemd takes as they are: it puts the value of `$NAME` into an argument, and reads `$$` as `$`.
+fn literal(argv: &[String]) -> Vec<String> {
+    argv.iter().map(|word| word.replace('$', "$$")).collect()
+}
+
 /// The unit's properties in D-Bus' types (org.freedesktop.systemd1(5), "Service Unit Objects").
 fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Variant<'a>)>> {
     let binary = transient.argv.first().context("the command is empty")?;
@@ -215,8 +220,8 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
     let fixed: [(&str, Variant<'a>); 12] = [
         ("Description", transient.description.into()),
         ("Type", "exec".into()),
-        // Without the flag systemd puts the values of `$NAME` into the arguments.
-        ("ExecStartEx", vec![(binary.clone(), transient.argv.to_vec(), vec!["no-env-expand"])].into()),
+        // Not "ExecStartEx": systemd 252 writes that name into the unit's file, and does not read it back at a reload.
+        ("ExecStart", vec![(binary.clone(), literal(transient.argv), false)].into()),
         ("Environment", environment.into()),
         ("StandardInput", "null".into()),
         ("StandardOutputFileDescriptor", Fd::from(transient.stdout).into()),
@@ -233,4 +238,33 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
     }
     all.extend(properties::parse(transient.properties)?);
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_passed_literally_in_a_form_that_systemd_252_reads_back() {
+        let nowhere = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        let argv = ["/bin/echo", "$HOME", "${A}$$"].map(str::to_owned);
+        let transient = Transient {
+            name: "x.service",
+            description: "",
+            argv: &argv,
+            properties: "",
+            env: &[],
+            stdout: std::os::fd::AsFd::as_fd(&nowhere),
+            stderr: std::os::fd::AsFd::as_fd(&nowhere),
+            on_failure: "",
+            success_exit: &[],
+            stop_timeout: START,
+        };
+        let all = bodies(&transient).unwrap();
+        assert!(all.iter().all(|(name, _)| !name.ends_with("Ex")));
+        let (_, command) = all.iter().find(|(name, _)| name == "ExecStart").unwrap();
+        assert_eq!(command.value_signature().to_string(), "a(sasb)");
+        let text = format!("{command:?}");
+        assert!(text.contains("\"$$HOME\"") && text.contains("\"$${A}$$$$\""), "{text}");
+    }
 }

@@ -96,20 +96,23 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
 
 fn app(config: &Config, engine: Engine) -> String {
     let app = &config.app;
-    let template = match engine {
-        Engine::Podman => include_str!("../../units/app-podman.service"),
-        Engine::Docker => include_str!("../../units/app-docker.service"),
-    };
-    filled(
-        template,
-        &[
-            ("app", app.name.as_str()),
-            ("env_file", &app.name.env_file().to_string_lossy()),
-            ("remove", remove(engine)),
-            ("start_timeout", &span(app.readiness.timeout + MARGIN)),
-            ("stop_timeout", &stop_timeout(config)),
-        ],
-    )
+    let env_file = app.name.env_file();
+    let (start_timeout, stop_timeout) = (span(app.readiness.timeout + MARGIN), stop_timeout(config));
+    let common = [
+        ("app", app.name.as_str()),
+        ("env_file", &env_file.to_string_lossy()),
+        ("remove", remove(engine)),
+        ("start_timeout", &start_timeout),
+        ("stop_timeout", &stop_timeout),
+    ];
+    match engine {
+        Engine::Podman => filled(include_str!("../../units/app-podman.service"), &common),
+        Engine::Docker => {
+            let wait = docker_wait(&format!("{}-app-%i", app.name));
+            let values = [&common[..], &[("wait", wait.as_str())]].concat();
+            filled(include_str!("../../units/app-docker.service"), &values)
+        }
+    }
 }
 
 /// Path of the drop-in that tells an instance where to listen.
@@ -157,12 +160,21 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
 }
 
 fn caddy(config: &Config, engine: Engine) -> String {
-    let template = match engine {
-        Engine::Podman => include_str!("../../units/caddy-podman.service"),
-        Engine::Docker => include_str!("../../units/caddy-docker.service"),
-    };
     let instances: Vec<_> = config.instances().map(|id| config.app.name.unit(id)).collect();
-    filled(template, &[("app", config.app.name.as_str()), ("instances", &instances.join(" "))])
+    let instances = instances.join(" ");
+    let common = [("app", config.app.name.as_str()), ("instances", &instances)];
+    match engine {
+        Engine::Podman => filled(include_str!("../../units/caddy-podman.service"), &common),
+        Engine::Docker => {
+            let own = [("remove", remove(engine)), ("wait", &docker_wait("astra-caddy"))];
+            filled(include_str!("../../units/caddy-docker.service"), &[&common[..], &own].concat())
+        }
+    }
+}
+
+/// The main process of a unit whose container is dockerd's child.
+fn docker_wait(container: &str) -> String {
+    filled(include_str!("../../units/docker-wait.conf"), &[("container", container)])
 }
 
 /// How a container is removed, whether or not it is there.

@@ -3,7 +3,7 @@
 use crate::harness::{Host, Output};
 use crate::site::{ENV_FILE, config_with, installed_with, turn};
 
-const SHORT: [(&str, &str); 2] = [
+pub const SHORT: [(&str, &str); 2] = [
     ("timeout = \"60s\"", "timeout = \"10s\""),
     // Longer than `flaps` lives (2 s).
     ("soak = \"1s\"", "soak = \"3s\"\ndrain_timeout = \"6s\""),
@@ -15,7 +15,7 @@ const NASTY: [(&str, &str); 2] = [
 ];
 
 /// Deploys a release that must not come to stay.
-fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
+pub fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     let env = host.read(ENV_FILE);
     let turn = turn();
     let load = host.load(100).websockets(0).start();

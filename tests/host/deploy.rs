@@ -6,14 +6,14 @@ use crate::site::{CONFIG, ENV_FILE, config_with, installed_with, turn};
 
 /// Long enough for an event stream (5 s), so that only WebSockets are still
 /// there when it is over.
-const DRAIN: (&str, &str) = ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\"");
+pub const DRAIN: (&str, &str) = ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\"");
 const SURGE: (&str, &str) = ("[deploy]", "[deploy]\nstrategy = \"surge\"");
 const ALONE: (&str, &str) = ("instances = 2", "instances = 1");
 
-/// Deploys v2 over v1 under 500 requests a second.
-fn deploy_under_load(host: &Host, websockets: usize) -> Report {
+/// Deploys v2 over v1 under so many requests a second.
+pub fn deploy_under_load(host: &Host, rate: u32, websockets: usize) -> Report {
     let turn = turn();
-    let load = host.load(500).websockets(websockets).start();
+    let load = host.load(rate).websockets(websockets).start();
     host.wait("curl -sf --max-time 1 localhost/", std::time::Duration::from_secs(5));
     let deploy = host.deploy("v2");
     println!("{}", deploy.stdout);
@@ -24,7 +24,7 @@ fn deploy_under_load(host: &Host, websockets: usize) -> Report {
 }
 
 #[track_caller]
-fn assert_v2_after_v1(host: &Host) {
+pub fn assert_v2_after_v1(host: &Host) {
     assert_eq!(host.env("APP_IMAGE"), host.image("v2"));
     assert_eq!(host.read("/etc/astra/last_app_image").trim(), host.image("v1"));
     host.assert_tidy();
@@ -33,7 +33,7 @@ fn assert_v2_after_v1(host: &Host) {
 #[test]
 fn a_rolling_deploy_loses_no_request_and_cuts_only_the_websockets_that_it_drains() {
     let host = installed_with("rolling", &config_with([DRAIN]));
-    let report = deploy_under_load(&host, 10);
+    let report = deploy_under_load(&host, 500, 10);
     report.assert_lossless();
     assert_v2_after_v1(&host);
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
@@ -56,7 +56,7 @@ fn first<'a>(cuts: &'a [Cut], who: &str) -> &'a Cut {
 #[test]
 fn a_surge_deploy_loses_no_request_and_leaves_no_spare() {
     let host = installed_with("surge", &config_with([DRAIN, SURGE]));
-    deploy_under_load(&host, 0).assert_lossless();
+    deploy_under_load(&host, 500, 0).assert_lossless();
     assert_v2_after_v1(&host);
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
 }
@@ -64,7 +64,7 @@ fn a_surge_deploy_loses_no_request_and_leaves_no_spare() {
 #[test]
 fn a_single_instance_is_deployed_with_a_spare_and_loses_no_request() {
     let host = installed_with("single", &config_with([DRAIN, ALONE]));
-    deploy_under_load(&host, 0).assert_lossless();
+    deploy_under_load(&host, 500, 0).assert_lossless();
     assert_v2_after_v1(&host);
     assert_eq!(host.versions([1]), ["v2"]);
 }

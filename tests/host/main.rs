@@ -1,4 +1,4 @@
-//! Tests on real hosts: systemd, podman, Caddy, a registry and PostgreSQL, each
+//! Tests on real hosts: systemd, podman or docker, Caddy, a registry and PostgreSQL, each
 //! test on a fresh one. `harness.rs` says what a test can do; `host` boots them.
 //! They fail on a machine that cannot boot a host, unless ASTRA_SKIP_HOST_TESTS=1.
 // In a test a panic is the report.
@@ -9,6 +9,7 @@ mod broken;
 mod cron;
 mod deploy;
 mod digests;
+mod docker;
 mod doctor;
 mod envs;
 mod faults;

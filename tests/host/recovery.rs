@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::harness::Host;
+use crate::harness::{Engine, Host};
 use crate::site::{config_with, installed_with};
 
 /// A quick site: what is looked at here is not how long a soak takes.
@@ -21,7 +21,7 @@ part() { printf '\036'; }
 astra-agent status --json; printf '\036%s' $?
 part; astra-agent history -n 1000 --json
 part; cat /etc/astra/astra.env
-part; podman ps -a --format '{{.Names}} {{.State}} {{index .Labels "astra.release"}}'
+part; CONTAINERS
 part; find /run/astra -name 'trial*' -o -path '*/drain/*'
     find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'
 part; curl -s -m 5 localhost:8001/; curl -s -m 5 localhost:8002/; curl -s -m 5 localhost/
@@ -74,7 +74,13 @@ impl Host {
     /// What keeps the host from being whole: both instances serve the release that
     /// astra.env names, on a database that it can work with, nothing of a run is left, the record is complete.
     pub fn missing(&self) -> Result<String, Vec<String>> {
-        let look = self.sh(LOOK).stdout;
+        let release = match self.engine {
+            Engine::Podman => r#"{{index .Labels "astra.release"}}"#,
+            Engine::Docker => r#"{{.Label "astra.release"}}"#,
+        };
+        let list =
+            format!("{} ps -a --format '{{{{.Names}}}} {{{{.State}}}} {release}'", self.engine.client());
+        let look = self.sh(&LOOK.replace("CONTAINERS", &list)).stdout;
         let parts: Vec<&str> = look.split('\x1e').collect();
         let [status, code, history, env, containers, traces, answers, pointer, units, migrations] = parts[..]
         else {

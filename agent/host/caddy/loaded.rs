@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::is_refusal;
@@ -83,12 +83,22 @@ impl Host {
         // One that cannot run the image tries for ever.
         self.systemd.stop(CADDY_UNIT, START).await.context("restarting Caddy")?;
         self.systemd.start(CADDY_UNIT, START).await.context("restarting Caddy")?;
+        self.await_caddy().await.context("restarting Caddy")
+    }
+
+    /// Returns when the Caddy that was just started answers. Its unit says so itself on podman alone.
+    pub(in crate::host) async fn await_caddy(&self) -> Result<()> {
         (self.detail)("waiting until Caddy answers");
         let begun = tokio::time::Instant::now();
+        let restarts = self.systemd.unit(CADDY_UNIT).await?.restarts;
         loop {
-            let answer = self.caddy.version().await;
-            if answer.is_ok() || begun.elapsed() > START {
-                return answer.map(drop).with_context(|| format!("restarting Caddy: not within {START:?}"));
+            let Err(silent) = self.caddy.version().await else { return Ok(()) };
+            let unit = self.systemd.unit(CADDY_UNIT).await?;
+            if unit.has_ended() || unit.restarts > restarts {
+                bail!("it ended before it answered");
+            }
+            if begun.elapsed() > START {
+                return Err(silent.context(format!("it does not answer within {START:?}")));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -84,9 +84,9 @@ fn what_every_file_keeps_to() {
             for edge in ["Requires=", "BindsTo=", "PartOf="] {
                 assert!(!text.lines().any(|l| l.starts_with(edge)), "{path} has {edge}");
             }
-            let runs = ["podman run ", "docker run "]
-                .iter()
-                .any(|run| text.contains(&format!("ExecStart=/usr/bin/{run}")));
+            let runs = ["podman run ", "docker run "].iter().any(|run| {
+                text.lines().any(|l| l.starts_with("ExecStart") && l.contains(&format!("=/usr/bin/{run}")))
+            });
             assert_eq!(runs, text.contains(" --pull=never"), "{path}");
         }
         for unit in enabled(&config) {

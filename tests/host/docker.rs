@@ -1,0 +1,149 @@
+//! The deploy path on docker: what the other files prove on podman holds there as well, and a restart of dockerd
+//! takes no container with it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::broken::{SHORT, deploy_broken};
+use crate::deploy::{assert_v2_after_v1, deploy_under_load};
+use crate::harness::{Engine, Host};
+use crate::recovery::QUICK;
+use crate::site::{config_with, fresh_on, installed_on, turn};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// docker, which cannot start an instance of release 2 while /root/broken is there: a network is missing.
+const CLIENT: &str = r#"#!/bin/sh
+case "$*" in
+"run --detach"*"astra.release=2 "*) [ ! -e /root/broken ] || { shift; set -- run --network=missing "$@"; } ;;
+esac
+exec /usr/bin/docker.real "$@"
+"#;
+
+/// The settings with which a restart of dockerd is noticed by no visitor; and the image store of docker 29, which
+/// lies elsewhere.
+const DAEMON: &str =
+    r#"{"live-restore": true, "userland-proxy": false, "features": {"containerd-snapshotter": true}}"#;
+
+#[test]
+fn docker_takes_broken_releases_back_and_deploys_without_loss() {
+    let host = installed_on(Engine::Docker, "docker", &config_with(SHORT));
+    assert_settled(&host);
+    let lines = host.sh("journalctl -q -o cat -u astra-app@1").ok().stdout;
+    assert!(lines.contains("serve: listening on 8000"), "{lines}");
+
+    deploy_broken(
+        &host,
+        "migrate-fails",
+        &["the migration ended with code 1", "this migration fails on purpose"],
+    );
+    deploy_broken(&host, "exits", &["exited with code 3", "APP_FAULT=exits: no good reason to live"]);
+    deploy_broken(&host, "never-ready", &["within 10s", "APP_FAULT=never-ready: never listening"]);
+    let told = host.history()[0]["reason"].to_string();
+    assert!(!told.contains("Error response from daemon") && !told.contains("\\n    astra-app-1"), "{told}");
+
+    // docker-proxy costs a processor's time for each request.
+    deploy_under_load(&host, 200, 4).assert_lossless();
+    assert_v2_after_v1(&host);
+    host.sh("systemctl stop docker-registry").ok();
+    host.agent(["rollback"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+    host.assert_tidy();
+    assert_settled(&host);
+}
+
+#[test]
+fn docker_hosts_survive_kills_reboots_and_an_engine_that_fails() {
+    let host = installed_on(Engine::Docker, "docker-cuts", &config_with([QUICK]));
+
+    // The engine's failure is no fault of the release, and docker's own words say what it is.
+    host.write("/root/docker", CLIENT);
+    host.sh("mv /usr/bin/docker /usr/bin/docker.real && install -m 0755 /root/docker /usr/bin/docker").ok();
+    host.sh("touch /root/broken").ok();
+    let deploy = host.deploy("v2");
+    let said = format!("{}{}", deploy.stdout, deploy.stderr);
+    assert_eq!(deploy.code(), 1, "{said}");
+    assert!(said.contains("network missing not found"), "{said}");
+    assert_eq!(host.status()["held"].as_array().unwrap().len(), 0, "{said}");
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+    host.assert_tidy();
+    host.sh("rm /root/broken").ok();
+
+    // A killed run is taken back by recover.
+    let kill = "astra-agent deploy >/dev/null 2>&1 & until [ -e /run/astra/trial-1.env ]; do sleep 0.05; done; \
+                kill -9 $(systemctl show -P MainPID 'astra-agent-deploy-*'); wait";
+    let cut = SystemTime::now();
+    host.sh(kill);
+    let restored = host.await_restored(cut).unwrap_or_else(|missing| panic!("{missing}"));
+    assert_eq!(restored.version, "v1");
+    host.agent(["deploy"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+
+    // The process that asks for the container's end may go; the one that waits for it, and the container, come back.
+    let invocation = "systemctl show -P InvocationID astra-app@1";
+    let before = host.sh(invocation).ok().stdout;
+    host.sh("pkill -x -f '/usr/bin/docker.*wait astra-app-1'").ok();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(host.sh(invocation).ok().stdout, before);
+    for gone in ["systemctl kill --signal=KILL --kill-whom=main astra-app@1", "docker rm -f astra-app-1"] {
+        let before = host.sh(invocation).ok().stdout;
+        let cut = SystemTime::now();
+        host.sh(gone).ok();
+        host.wait(&format!("test $({invocation}) != {}", before.trim()), SOON);
+        host.await_restored(cut).unwrap_or_else(|missing| panic!("after {gone}: {missing}"));
+    }
+
+    host.sh("mv /usr/local/bin/astra-agent /root/").ok();
+    host.reboot();
+    host.wait("curl -sf -m 5 localhost/ && curl -sf localhost:8001/ && curl -sf localhost:8002/", SOON * 2);
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    host.sh("mv /root/astra-agent /usr/local/bin/").ok();
+    host.await_restored(SystemTime::now()).unwrap_or_else(|missing| panic!("{missing}"));
+}
+
+#[test]
+fn a_restart_of_dockerd_loses_no_request() {
+    let host = fresh_on(Engine::Docker, "docker-live", &config_with([QUICK]));
+    host.write("/etc/docker/daemon.json", DAEMON);
+    host.sh("systemctl restart docker").ok();
+    host.agent(["install"]).ok();
+    let containers = "docker ps --no-trunc --format '{{.ID}} {{.Names}}' | sort";
+    let before = host.sh(containers).ok().stdout;
+    let units = host.invocations();
+
+    let _turn = turn();
+    let load = host.load(200).websockets(4).start();
+    std::thread::sleep(Duration::from_secs(1));
+    // docker.service has a start limit: three in a minute.
+    for cut in
+        ["systemctl restart docker", "systemctl reset-failed docker; systemctl kill --signal=KILL docker"]
+    {
+        host.sh(cut).ok();
+        host.wait("docker version", SOON);
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    let report = load.stop();
+    report.assert_lossless();
+    assert!(report.websockets.cuts.is_empty(), "{:#?}", report.websockets.cuts);
+    assert_eq!(host.sh(containers).ok().stdout, before);
+    assert_eq!(host.invocations(), units);
+
+    // The end of a container is noticed as before, also of one that ended while dockerd was away.
+    let pid = host.sh("docker inspect -f '{{.State.Pid}}' astra-app-2").ok().stdout;
+    host.sh(&format!(
+        "systemctl stop docker.socket docker && kill -9 {} && systemctl reset-failed docker; systemctl start docker",
+        pid.trim()
+    ))
+    .ok();
+    host.await_restored(SystemTime::now()).unwrap_or_else(|missing| panic!("{missing}"));
+    host.deploy("v2").ok();
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    host.assert_tidy();
+}
+
+/// Nothing is left to do, and nothing is said to be wrong.
+#[track_caller]
+fn assert_settled(host: &Host) {
+    assert_eq!(host.agent(["plan", "--reconcile"]).ok().stdout, "nothing to do\n");
+    let doctor = host.agent(["doctor"]).ok().stdout;
+    assert!(doctor.ends_with("nothing is unsafe or broken\n"), "{doctor}");
+}
