@@ -64,8 +64,8 @@ enum Verb {
     Status(Status),
     /// The runs of this host, newest first
     History(History),
-    /// Check agent.toml and the env file
-    Check,
+    /// Check agent.toml and the env file; without root, a config that is not this host's
+    Check(Check),
     /// Find what is unsafe or broken on this host, and say the fix for each; changes nothing
     Doctor,
     /// The app's environment
@@ -139,6 +139,16 @@ struct Plan {
     reconcile: bool,
 }
 
+#[derive(Args, Default)]
+pub struct Check {
+    /// Check this file alone, as the whole config: needs neither root nor a host
+    #[arg(value_name = "FILE", conflicts_with = "root")]
+    file: Option<std::path::PathBuf>,
+    /// Check agent.toml and agent.d below DIR/etc/astra: needs neither root nor a host
+    #[arg(long, value_name = "DIR")]
+    root: Option<std::path::PathBuf>,
+}
+
 #[derive(Args)]
 struct Status {
     /// Follow the run that is under way to its end; without one, refresh every 2 s
@@ -184,7 +194,7 @@ pub async fn run() -> u8 {
         Verb::Plan(what) => plan::run(&what, cli.json).await,
         Verb::Status(what) => status::run(what.watch, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
-        Verb::Check => check::run(cli.json),
+        Verb::Check(what) => check::run(&what, cli.json),
         Verb::Doctor => doctor::run(cli.json).await,
         Verb::Env(what) => env::run(&what, cli.json).await,
         Verb::Cron(what) => cron::run(&what, cli.json).await,

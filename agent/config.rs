@@ -2,7 +2,7 @@
 //! above this floor can trust it. Called by cli/, which hands the result to everything else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::image::{PinnedImage, TrackedImage};
@@ -11,6 +11,7 @@ use crate::model::observed::Engine;
 use crate::model::secret::Secret;
 
 mod app;
+mod container;
 mod env;
 mod error;
 mod jobs;
@@ -24,9 +25,9 @@ mod value;
 mod words;
 
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use load::{load, parse};
+pub use load::{load, load_one, parse};
 
-/// A time as the config writes it: `500ms`, `30s`, `10m`, `1h`.
+/// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     value::duration(text)
         .map_err(|fault| std::iter::once(fault.message).chain(fault.help).collect::<Vec<_>>().join("; "))
@@ -42,6 +43,8 @@ pub struct Config {
     pub caddy: Caddy,
     pub verify: Verify,
     pub cron_jobs: Vec<CronJob>,
+    /// What is allowed and probably not meant, for whoever reads the output.
+    pub notices: Vec<ConfigError>,
 }
 
 /// One service. Today there is one, `[app]`; the type knows nothing of that.
@@ -64,12 +67,43 @@ pub struct App {
     pub stop_timeout: Duration,
     pub required_env: Vec<EnvKey>,
     pub readiness: Readiness,
+    pub container: Container,
+    /// Two copies never run at once: the old one is stopped before the new one starts.
+    pub at_most_one: bool,
+}
+
+/// How the engine makes a container of the app, beyond image, command and limits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    /// Empty: the image's own.
+    pub entrypoint: Vec<String>,
+    pub init: bool,
+    pub stop_signal: Option<String>,
+    pub user: Option<String>,
+    /// `SOFT:HARD` by name.
+    pub ulimits: BTreeMap<String, String>,
+    /// Addresses by host name, `host-gateway` among them.
+    pub add_hosts: BTreeMap<String, String>,
+    /// Whether the image's `HEALTHCHECK` runs.
+    pub healthcheck: bool,
+    pub read_only: bool,
+    pub tmpfs: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub cap_add: Vec<String>,
+    /// Bytes.
+    pub shm_size: Option<u64>,
 }
 
 impl App {
     /// The port of instance `id` on this host.
     pub fn port_of(&self, id: InstanceId) -> u16 {
         self.base_port.saturating_add(id.get())
+    }
+
+    /// The files and directories of this host that its volumes mount; a named volume is the engine's.
+    pub fn volume_sources(&self) -> impl Iterator<Item = &Path> {
+        let sources = self.volumes.iter().filter_map(|volume| volume.split(':').next());
+        sources.filter(|source| source.starts_with('/')).map(Path::new)
     }
 }
 
@@ -100,6 +134,8 @@ pub enum EnvSource {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrate {
+    /// Empty: the app's.
+    pub entrypoint: Vec<String>,
     pub command: Vec<String>,
     pub timeout: Duration,
 }
@@ -157,7 +193,7 @@ pub struct CronJob {
     pub name: CronName,
     pub when: When,
     pub what: What,
-    pub timeout: Option<Duration>,
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -171,8 +207,18 @@ pub enum When {
 pub enum What {
     /// The argv itself, run on the host.
     Command(Vec<String>),
-    /// The argv in a one-off container of the committed release.
-    Run(Vec<String>),
+    /// In a one-off container of the committed release.
+    Run(OneOff),
+}
+
+/// What a one-off container runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneOff {
+    pub argv: Vec<String>,
+    /// Empty: the app's.
+    pub entrypoint: Vec<String>,
+    /// On top of the app's environment; none of it is secret.
+    pub env: BTreeMap<EnvKey, String>,
 }
 
 impl Config {

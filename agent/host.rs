@@ -16,6 +16,7 @@ pub mod engine;
 pub mod facts;
 pub mod failpoint;
 pub mod files;
+mod foreign;
 pub mod http;
 pub mod instance;
 pub mod lock;

@@ -1,31 +1,122 @@
-//! `check`: agent.toml, its fragments and the env file, without touching or asking anything else.
+//! `check`: agent.toml, its fragments and the env file, without touching or asking anything else. With a FILE or a
+//! --root it is about a config that is not this host's, and only about that.
+
+use std::path::Path;
 
 use serde_json::json;
 
-use super::{out, session};
+use super::{Check, out, session};
+use crate::config::{self, Config};
 use crate::converge::Refused;
+use crate::host::files::Files;
+use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
 use crate::plan::env;
 
-pub fn run(json: bool) -> Result<u8, Refused> {
+/// What a config alone cannot say.
+const NOT_CHECKED: [&str; 4] =
+    ["the env file and required_env", "the files that volumes mount", "the image", "[caddy] extra"];
+
+/// What was found: reasons for exit code 2, what is probably not meant, and what was not looked at.
+#[derive(Default)]
+struct Found {
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    not_checked: &'static [&'static str],
+}
+
+pub fn run(what: &Check, json: bool) -> Result<u8, Refused> {
+    let found = match (&what.file, &what.root) {
+        (Some(file), _) => config_alone(config::load_one(file)),
+        (None, Some(root)) => config_alone(config::load(root)),
+        (None, None) => this_host(),
+    }?;
+    if json {
+        out::json(&json!({
+            "ok": found.problems.is_empty(), "problems": found.problems, "warnings": found.warnings,
+            "not_checked": found.not_checked,
+        }));
+    } else {
+        show(&found);
+    }
+    Ok(if found.problems.is_empty() { 0 } else { EXIT_USAGE })
+}
+
+fn show(found: &Found) {
+    for warning in &found.warnings {
+        out::warning(warning);
+    }
+    for problem in &found.problems {
+        out::error(problem);
+    }
+    if found.problems.is_empty() {
+        out::line("ok");
+    }
+    if !found.not_checked.is_empty() {
+        out::line(&format!("not checked: {}", found.not_checked.join(", ")));
+    }
+}
+
+fn config_alone(config: Result<Config, config::ConfigErrors>) -> Result<Found, Refused> {
+    let config = config.map_err(session::wrong_config)?;
+    Ok(Found { warnings: notices(&config), not_checked: &NOT_CHECKED, ..Found::default() })
+}
+
+fn notices(config: &Config) -> Vec<String> {
+    config.notices.iter().map(ToString::to_string).collect()
+}
+
+fn this_host() -> Result<Found, Refused> {
+    session::root()?;
     let config = session::config()?;
-    let path = config.app.name.env_file();
     let (file, staged) = session::env_files(&config)?;
-    let lines = file.check().into_iter().map(|p| format!("{}:{}: {}", path.display(), p.line, p.reason));
-    let wanted = env::with(&file, &staged).unwrap_or_else(|_| file.clone());
-    let missing = env::missing(&config, &wanted).into_iter().filter(|key| !config.env.contains_key(key));
+    let mut found = Found { warnings: notices(&config), ..Found::default() };
+    let missing = Files::new(Path::new("/")).missing(config.app.volume_sources());
+    found.warnings.extend(missing.iter().map(|source| {
+        format!("a volume mounts {}, which is not there: a deploy is refused until it is", source.display())
+    }));
+    found.problems.extend(lines(&config, &file, &staged));
+    found.problems.extend(release(&config, &file));
+    found.problems.extend(required(&config, &file, &staged));
+    Ok(found)
+}
+
+/// Lines that a container and systemd read differently; not those that the next deploy writes anew.
+fn lines(config: &Config, file: &EnvFile, staged: &EnvFile) -> Vec<String> {
+    let path = config.app.name.env_file();
+    let replaced =
+        |key: &str| staged.get(key).is_some() || key.parse().is_ok_and(|key| config.env.contains_key(&key));
+    let lasting = file.check().into_iter().filter(|p| !p.key.as_deref().is_some_and(replaced));
+    lasting
+        .map(|problem| {
+            let place = format!("{}:{}", path.display(), problem.line);
+            match problem.key.as_deref() {
+                Some(key) if key.parse::<crate::model::name::EnvKey>().is_ok() => format!(
+                    "{place}: {key}: {}\n  hint: `astra-agent env set {key}` writes it as both read it alike",
+                    problem.reason
+                ),
+                _ => format!("{place}: {}\n  hint: edit that line", problem.reason),
+            }
+        })
+        .collect()
+}
+
+/// The release that the file names must be one that a deploy of this agent wrote.
+fn release(config: &Config, file: &EnvFile) -> Option<String> {
+    let error = file.managed().err()?;
+    let path = config.app.name.env_file();
+    let hint = "before the first deploy of this agent, delete the line APP_IMAGE; after it, `astra-agent doctor` says \
+                what to write";
+    Some(format!("{}: {error}\n  hint: {hint}", path.display()))
+}
+
+fn required(config: &Config, file: &EnvFile, staged: &EnvFile) -> Vec<String> {
+    let path = config.app.name.env_file();
+    let wanted = env::with(file, staged).unwrap_or_else(|_| file.clone());
+    let missing = env::missing(config, &wanted).into_iter().filter(|key| !config.env.contains_key(key));
     let missing = missing.map(|key| {
         let what = format!("{}: {key} is required, but missing, empty or `...`", path.display());
         format!("{what}\n  hint: set it with `astra-agent env set {key}`")
     });
-    let problems: Vec<String> = lines.chain(missing).collect();
-    if json {
-        out::json(&json!({ "ok": problems.is_empty(), "problems": problems }));
-    } else if problems.is_empty() {
-        out::line("ok");
-    }
-    for problem in problems.iter().filter(|_| !json) {
-        out::error(problem);
-    }
-    Ok(if problems.is_empty() { 0 } else { EXIT_USAGE })
+    missing.collect()
 }

@@ -1,41 +1,114 @@
 //! `cron list|run`: the jobs as systemd sees them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::{Cron, out, session};
-use crate::config::{CronJob, What, When};
+use super::session::Session;
+use super::{Cron, out, progress, session};
+use crate::config::{Config, CronJob, What, When};
 use crate::converge::Refused;
 use crate::host::systemd::Systemd;
+use crate::host::timer::JobSeen;
+use crate::model::exit::ExitCode;
+use crate::model::name::CronName;
+use crate::model::observed::UnitSeen;
 use crate::model::outcome::EXIT_USAGE;
 
-/// Without a time-out of its own a job may take that long (units/cron.service).
-const LONGEST: Duration = Duration::from_secs(3600);
+/// What a job's end takes on top of its time-out.
+const MARGIN: Duration = Duration::from_secs(60);
+/// A job that failed is a failed command, whatever its own exit code means elsewhere.
+const FAILED: u8 = 1;
 
 pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
     session::root()?;
-    let config = session::config()?;
-    let systemd = Systemd::connect().await?;
     match what {
-        Cron::List => list(&systemd, &config.cron_jobs, json).await,
-        Cron::Run { name } => {
-            let job = config.cron_jobs.iter().find(|j| j.name == *name).ok_or_else(|| {
-                let known: Vec<_> = config.cron_jobs.iter().map(|j| j.name.as_str()).collect();
-                let error =
-                    anyhow!("there is no cron job {name}\n  hint: agent.toml has {}", known.join(", "));
-                Refused { exit_code: EXIT_USAGE, error }
-            })?;
-            let longest = job.timeout.unwrap_or(LONGEST) + Duration::from_secs(60);
-            let begun = std::time::Instant::now();
-            let service = name.service();
-            systemd.start(&service, longest).await.map_err(|error| {
-                anyhow!("{name} failed: {error}\n  hint: `journalctl -u {service} -n 50` has its output")
-            })?;
-            out::line(&format!("{name} ran, {:.1} s", begun.elapsed().as_secs_f64()));
-            Ok(0)
+        Cron::List => {
+            let config = session::config()?;
+            list(&Systemd::connect().await?, &config.cron_jobs, json).await
         }
+        Cron::Run { name } => run_job(name, json).await,
+    }
+}
+
+/// How a run of a job ended.
+struct Ended {
+    /// It ran already when it was asked for: one run, not two.
+    joined: bool,
+    took: Duration,
+    /// Why it failed.
+    failure: Option<String>,
+    exit_code: Option<i32>,
+    log: Vec<String>,
+}
+
+async fn run_job(name: &CronName, json: bool) -> Result<u8, Refused> {
+    let (_, detail) = progress::watch(true);
+    let session = Session::inspect(detail).await?;
+    let job = find(&session.config, name)?;
+    let systemd = &session.host.systemd;
+    let before = systemd.job_seen(name).await?;
+    let service = name.service();
+    let begun = Instant::now();
+    let waited = systemd.start(&service, job.timeout + MARGIN).await;
+    let took = begun.elapsed();
+    let (after, unit) = (systemd.job_seen(name).await?, systemd.unit(&service).await?);
+    let failure = match waited {
+        Err(error) => Some(failure(&unit, job, &error.to_string())),
+        Ok(()) if !before.running && after.last == before.last => {
+            Some("it did not run: no release is committed yet, or its unit has a condition".to_owned())
+        }
+        Ok(()) => None,
+    };
+    let log = session.host.last_lines(&service).await;
+    let ended = Ended { joined: before.running, took, failure, exit_code: unit.exit_code, log };
+    show(name, &before, &ended, json);
+    Ok(if ended.failure.is_some() { FAILED } else { 0 })
+}
+
+fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused> {
+    config.cron_jobs.iter().find(|job| job.name == *name).ok_or_else(|| {
+        let known: Vec<_> = config.cron_jobs.iter().map(|job| job.name.as_str()).collect();
+        let hint = match known.is_empty() {
+            true => "agent.toml has no [[cron_jobs]]".to_owned(),
+            false => format!("agent.toml has {}", known.join(", ")),
+        };
+        Refused { exit_code: EXIT_USAGE, error: anyhow!("there is no cron job {name}\n  hint: {hint}") }
+    })
+}
+
+/// What systemd knows of the end, else what the wait for it said.
+fn failure(unit: &UnitSeen, job: &CronJob, waited: &str) -> String {
+    match (unit.result.as_str(), unit.exit_code) {
+        ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),
+        (_, Some(code)) if code != 0 => format!("exit code {}", ExitCode(code)),
+        _ => waited.to_owned(),
+    }
+}
+
+fn show(name: &CronName, before: &JobSeen, ended: &Ended, json: bool) {
+    let seconds = ended.took.as_secs_f64();
+    if json {
+        return out::json(&json!({
+            "job": name, "outcome": if ended.failure.is_some() { "failed" } else { "finished" },
+            "joined": ended.joined, "seconds": (seconds * 10.0).round() / 10.0,
+            "error": ended.failure, "exit_code": ended.exit_code, "log": ended.log,
+        }));
+    }
+    if ended.joined {
+        let since = before.last.map_or(String::new(), |at| format!(" since {}", out::time(at)));
+        out::line(&format!("{name} was running already{since}: waited for the end of that run"));
+    }
+    for line in &ended.log {
+        out::line(&format!("  {line}"));
+    }
+    match &ended.failure {
+        None => out::line(&format!("{name} finished in {seconds:.1} s")),
+        Some(why) => out::error(&format!(
+            "{name} failed after {seconds:.1} s: {why}\n  hint: `journalctl -u {} -n 50` has all of its output",
+            name.service()
+        )),
     }
 }
 
@@ -49,7 +122,7 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
         };
         let what = match &job.what {
             What::Command(argv) => argv.join(" "),
-            What::Run(argv) => format!("run: {}", argv.join(" ")),
+            What::Run(job) => format!("run: {}", [&job.entrypoint[..], &job.argv[..]].concat().join(" ")),
         };
         rows.push((job, seen, when, what));
     }
@@ -71,16 +144,25 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
     }
     for (job, seen, when, what) in rows {
         let last = seen.last.map_or("never ran".to_owned(), |at| format!("last {}", out::time(at)));
-        let result = seen.result.map_or(String::new(), |result| format!(" ({result})"));
+        let result = seen.result.as_ref().map_or(String::new(), |result| format!(" ({result})"));
         let next = match (seen.running, seen.active, seen.next) {
             (true, ..) => "runs now".to_owned(),
             (_, false, _) => "its timer is stopped: `astra-agent reconcile` starts it".to_owned(),
-            (.., Some(at)) => format!("next {}", out::time(at)),
-            (.., None) => "next when its time has passed".to_owned(),
+            (.., Some(at)) => format!("next {}", until(&job.when, at)),
+            (.., None) => "next after this run".to_owned(),
         };
         out::line(&format!("{:<24} {when}", job.name.as_str()));
         out::line(&format!("    {last}{result}, {next}"));
         out::line(&format!("    {what}"));
     }
     Ok(0)
+}
+
+/// A moment of the calendar; for a period, how long it still takes.
+fn until(when: &When, at: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    match when {
+        When::Calendar(_) => out::time(at),
+        When::Every(_) => format!("in {} s", Duration::from_millis(at).saturating_sub(now).as_secs()),
+    }
 }

@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 << 10;
 pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
     session::root()?;
     match what {
-        Env::Check => check::run(json),
+        Env::Check => check::run(&super::Check::default(), json),
         Env::List => list(json),
         Env::Set { key } => set(key).await,
     }

@@ -18,7 +18,13 @@ pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
     let session = Session::open(detail, Signals::none()).await?;
     let foreman = session.foreman(watch)?;
     let look = foreman.look(true).await?;
-    foreman.refuse_env(&look)?;
+    match foreman.refuse_env(&look) {
+        // Before the agent's first commit APP_IMAGE is another tool's line: planned as if it were not there.
+        Err(refused) if look.history.commits.is_empty() => {
+            out::warning(&format!("{refused}, and a run is refused"))
+        }
+        refused => refused?,
+    }
     let mut parts = vec![("host", foreman.keep_plan(&look, Verb::Reconcile))];
     if !what.reconcile {
         let ask = ask(what);

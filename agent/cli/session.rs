@@ -29,8 +29,11 @@ pub struct Session {
 
 /// agent.toml and its fragments; every error at once, exit code 2.
 pub fn config() -> Result<Config, Refused> {
-    config::load(Path::new("/"))
-        .map_err(|errors| Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") })
+    config::load(Path::new("/")).map_err(wrong_config)
+}
+
+pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
+    Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") }
 }
 
 /// astra.env, and what `env set` has set since; empty where there is none.

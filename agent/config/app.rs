@@ -1,6 +1,7 @@
 //! `[app]`, `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: each key into its type, then what only shows when several
 //! are seen together. Called by load.rs.
 
+use super::container::{container, entrypoint};
 use super::error::{Fault, Problems};
 use super::read::Reader;
 use super::tree::{Table, Tree};
@@ -27,11 +28,13 @@ pub(super) fn app(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<App> {
     let network = r.choice("network", &[("bridge", Network::Bridge), ("host", Network::Host)]);
     let command = r.list("command", value::argument);
     let volumes = r.distinct("volumes", value::volume);
-    let memory = optional(&mut r, "memory", Reader::size);
-    let cpus = optional(&mut r, "cpus", Reader::number);
+    let memory = r.optional("memory", memory);
+    let cpus = r.optional("cpus", Reader::number);
     let stop_timeout = r.time("stop_timeout");
     let required_env = r.distinct("required_env", str::parse::<EnvKey>);
     no_empty_program(&mut r, "command", command.as_deref());
+    let container = container(&mut r);
+    let at_most_one = at_most(&mut r, instances);
     Some(App {
         name: name?,
         image: image?,
@@ -47,7 +50,32 @@ pub(super) fn app(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<App> {
         stop_timeout: stop_timeout?,
         required_env: required_env?,
         readiness: readiness?,
+        container: container?,
+        at_most_one: at_most_one?,
     })
+}
+
+/// Less than docker's own least, with which nothing starts on either engine.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
+    let bytes = r.size(key)?;
+    if bytes < LEAST_MEMORY {
+        r.fault(key, Fault::new("`memory` must be at least \"6M\": no container starts with less"));
+        return None;
+    }
+    Some(bytes)
+}
+
+/// Whether two copies must never run at once.
+fn at_most(r: &mut Reader<'_, '_, '_>, instances: Option<u16>) -> Option<bool> {
+    let at_most: i64 = r.integer("at_most", 0..=1)?;
+    if let (1, Some(more @ 2..)) = (at_most, instances) {
+        let fault = Fault::new(format!("`at_most = 1` excludes {more} instances"));
+        r.fault("at_most", fault.help("write `instances = 1`"));
+        return None;
+    }
+    Some(at_most == 1)
 }
 
 fn readiness(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Readiness> {
@@ -70,15 +98,16 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
         r.fault("command", Fault::new("`command` is empty").help("without migrations, leave out [migrate]"));
     }
     no_empty_program(&mut r, "command", command.as_deref());
+    let entrypoint = entrypoint(&mut r);
     let timeout = r.time("timeout");
-    Some(Some(Migrate { command: command?, timeout: timeout? }))
+    Some(Some(Migrate { entrypoint: entrypoint?, command: command?, timeout: timeout? }))
 }
 
 /// `instances` decides which strategy is the default.
 pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Deploy> {
     let mut r = Reader { table: &tree.table("deploy"), problems };
     let default = match app {
-        Some(app) if app.instances == 1 => Strategy::Surge,
+        Some(app) if app.instances == 1 && !app.at_most_one => Strategy::Surge,
         _ => Strategy::Rolling,
     };
     let strategies = [("rolling", Strategy::Rolling), ("surge", Strategy::Surge)];
@@ -86,6 +115,13 @@ pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems
         Some(_) => r.choice("strategy", &strategies),
         None => Some(default),
     };
+    if let (Some(Strategy::Surge), Some(true)) = (strategy, app.map(|app| app.at_most_one)) {
+        let fault = Fault::new("`surge` starts a second copy, which `[app] at_most = 1` excludes");
+        r.fault(
+            "strategy",
+            fault.help("leave `strategy` out: the old copy is stopped before the new one starts"),
+        );
+    }
     let soak = r.time("soak");
     let drain_timeout = r.time("drain_timeout");
     let auto = r.boolean("auto");
@@ -164,20 +200,9 @@ pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Ver
     Some(Verify { require_signature: require_signature? })
 }
 
-fn optional<'r, 'a, 's, T>(
-    r: &mut Reader<'r, 'a, 's>,
-    key: &str,
-    read: impl FnOnce(&mut Reader<'r, 'a, 's>, &str) -> Option<T>,
-) -> Option<Option<T>> {
-    match r.node(key) {
-        None => Some(None),
-        Some(_) => read(r, key).map(Some),
-    }
-}
-
 /// An argv may be empty, but its program may not.
 pub(super) fn no_empty_program(r: &mut Reader<'_, '_, '_>, key: &str, argv: Option<&[String]>) {
     if argv.and_then(<[String]>::first).is_some_and(String::is_empty) {
-        r.fault(key, Fault::new(format!("the program in `{key}` is an empty text")));
+        r.fault(key, Fault::new(format!("the program in `{key}` is an empty string")));
     }
 }

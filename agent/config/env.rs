@@ -59,10 +59,10 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
         },
         DeValue::Table(table) => return table_source(node, table, problems),
         DeValue::Array(_) => Fault::new(format!(
-            "`{}` must be a text or one of `{{ generate = … }}`, `{{ file = … }}`",
+            "`{}` must be a string or one of `{{ generate = … }}`, `{{ file = … }}`",
             node.name
         )),
-        other => Fault::new(format!("`{}` must be a text, found {}", node.name, describe(other)))
+        other => Fault::new(format!("`{}` must be a string, found {}", node.name, describe(other)))
             .help("put the value in quotes"),
     };
     problems.add(&node.span, node.show(), fault);
@@ -112,7 +112,7 @@ fn table_source<'a>(
         ("generate", other) => {
             Fault::new(format!("`generate` must be an integer, found {}", describe(other)))
         }
-        (_, other) => Fault::new(format!("`file` must be a text, found {}", describe(other))),
+        (_, other) => Fault::new(format!("`file` must be a string, found {}", describe(other))),
     };
     add(value.span(), fault);
     None

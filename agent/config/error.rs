@@ -127,13 +127,23 @@ impl<E: std::error::Error> From<E> for Fault {
 pub(super) struct Problems<'a> {
     sources: &'a [Source],
     found: Vec<(usize, usize, ConfigError)>,
+    /// Not wrong, but probably not meant.
+    notices: Vec<ConfigError>,
+    /// Known tables that an unknown one was probably meant to be.
+    mistaken: BTreeSet<&'static str>,
     /// Lines that are no TOML, by file.
     broken: BTreeSet<(usize, usize)>,
 }
 
 impl<'a> Problems<'a> {
     pub fn new(sources: &'a [Source]) -> Self {
-        Self { sources, found: Vec::new(), broken: BTreeSet::new() }
+        Self {
+            sources,
+            found: Vec::new(),
+            notices: Vec::new(),
+            mistaken: BTreeSet::new(),
+            broken: BTreeSet::new(),
+        }
     }
 
     /// A value or key that is wrong. What the parser made up to get past a broken line is left out.
@@ -144,6 +154,23 @@ impl<'a> Problems<'a> {
         if !made_up && !self.broken.contains(&(span.file, place.line)) {
             self.push(span, place, fault.into());
         }
+    }
+
+    /// Something that is allowed, and probably not meant.
+    pub fn notice(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
+        let Some(source) = self.sources.get(span.file) else { return };
+        let place = Some(place(&source.text, &span.bytes, show));
+        let Fault { message, help } = fault;
+        self.notices.push(ConfigError { file: source.path.clone(), place, message, help });
+    }
+
+    /// An unknown table was probably meant to be `table`, whose keys are then not missing.
+    pub fn mistake(&mut self, table: &'static str) {
+        self.mistaken.insert(table);
+    }
+
+    pub fn is_mistaken(&self, table: &str) -> bool {
+        self.mistaken.contains(table)
     }
 
     /// A line that is no TOML.
@@ -181,10 +208,11 @@ impl<'a> Problems<'a> {
         format!("{}:{}:{}", source.path.display(), place.line, place.column)
     }
 
-    pub fn finish(mut self) -> Result<(), ConfigErrors> {
+    /// The notices, when nothing is wrong.
+    pub fn finish(mut self) -> Result<Vec<ConfigError>, ConfigErrors> {
         self.found.sort_by_key(|(file, at, _)| (*file, *at));
         let errors: Vec<_> = self.found.into_iter().map(|(_, _, error)| error).collect();
-        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() { Ok(self.notices) } else { Err(ConfigErrors(errors)) }
     }
 }
 
@@ -195,8 +223,11 @@ fn place(text: &str, bytes: &Range<usize>, show: Show<'_>) -> Place {
     let column = before.get(start..).unwrap_or_default().chars().count();
     let marked = text.get(bytes.clone()).unwrap_or_default();
     let width = marked.lines().next().unwrap_or_default().chars().count();
+    // A terminal shows nothing for a control character, or worse.
+    let visible = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let line: String = line.chars().map(visible).collect();
     let (text, marked) = match show {
-        Show::Line => (line.to_owned(), column..column + width),
+        Show::Line => (line, column..column + width),
         Show::UpToMark => {
             let head: String = line.chars().take(column + width).collect();
             let rest = if head.len() < line.len() { " …" } else { "" };

@@ -6,13 +6,15 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::app::no_empty_program;
+use super::container::entrypoint;
 use super::error::{Fault, Problems, Show, Span};
 use super::keys::{self, JOBS};
 use super::read::Reader;
-use super::tree::{Node, Tree};
-use super::{CronJob, What, When, value, words};
+use super::tree::{Node, Tree, describe};
+use super::{CronJob, OneOff, What, When, value, words};
 use crate::model::cron::{CronExpr, Field};
-use crate::model::name::CronName;
+use crate::model::envfile::{MANAGED_KEYS, check_value};
+use crate::model::name::{CronName, EnvKey};
 
 /// More than that is a mistake of whatever wrote the file.
 const MOST: usize = 256;
@@ -30,7 +32,7 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
         if let (Some(name), Some(node)) = (&name, r.node("name")) {
             match seen.get(name) {
                 Some(first) => {
-                    let fault = Fault::new(format!("the cron job `{name}` stands twice"));
+                    let fault = Fault::new(format!("cron job `{name}` is defined twice"));
                     let fault = fault.help(format!("the other one is at {}", r.problems.locate(first)));
                     r.problems.add(&node.span, Show::Line, fault);
                 }
@@ -40,10 +42,13 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
             }
         }
         let when = when(&mut r);
+        if matches!(when, Some(When::Calendar(_))) {
+            notice_midnight(&mut r);
+        }
         let what = what(&mut r);
         let timeout = match r.node("timeout") {
-            Some(_) => r.time("timeout").map(Some),
-            None => Some(None),
+            Some(_) => r.time("timeout"),
+            None => value::duration(keys::default_text(JOBS, "timeout")).ok(),
         };
         if let (Some(name), Some(when), Some(what), Some(timeout)) = (name, when, what, timeout) {
             jobs.push(CronJob { name, when, what, timeout });
@@ -55,6 +60,25 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
 /// A field that says something: an empty text is what the Terraform variable of old gave for "default".
 fn filled<'a>(r: &Reader<'_, 'a, '_>, field: Field) -> Option<Node<'a>> {
     r.node(field.name()).filter(|n| !matches!(n.value, DeValue::String(text) if text.is_empty()))
+}
+
+/// Whoever comes from a crontab, where each field is written, takes an absent `hour` for every hour.
+fn notice_midnight(r: &mut Reader<'_, '_, '_>) {
+    if filled(r, Field::Hour).is_some() {
+        return;
+    }
+    let minute = filled(r, Field::Minute);
+    let text = |node: &Node<'_>| node.value.as_str().unwrap_or_default().to_owned();
+    let often = minute.filter(|node| text(node).contains(['*', '/', ',', '-']));
+    let named = r.node("name").filter(|node| ["hourly", "minutely"].iter().any(|w| text(node).contains(w)));
+    let (node, message) = match (often, named) {
+        (Some(node), _) => (node, "without `hour` this job runs in the hour after midnight alone"),
+        (None, Some(node)) => (node, "without `hour` this job runs once a day, in the hour after midnight"),
+        (None, None) => return,
+    };
+    let fault =
+        Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" when midnight is meant");
+    r.problems.notice(&node.span, Show::Line, fault);
 }
 
 fn when(r: &mut Reader<'_, '_, '_>) -> Option<When> {
@@ -122,6 +146,12 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
                 _ => r.text("command", words::split),
             }?;
             no_empty_program(r, "command", Some(&argv));
+            if let Some(node) = ["entrypoint", "env"].into_iter().find_map(|key| r.node(key)) {
+                let fault = Fault::new(format!("`{}` goes with `run`, not with `command`", node.name));
+                let fault = fault.help("a command on the host takes variables as `env NAME=VALUE PROGRAM …`");
+                r.problems.add(&node.key, Show::Line, fault);
+                return None;
+            }
             match program(&argv) {
                 Ok(()) => Some(What::Command(argv)),
                 Err(fault) => {
@@ -136,9 +166,49 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
                 r.fault("run", Fault::new("`run` is empty"));
             }
             no_empty_program(r, "run", Some(&argv));
-            Some(What::Run(argv))
+            let entrypoint = entrypoint(r);
+            let env = job_env(r);
+            Some(What::Run(OneOff { argv, entrypoint: entrypoint?, env: env? }))
         }
     }
+}
+
+/// Variables of one job. They stand in its unit and in a command line, which every user of the host may read.
+fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
+    if r.node("env").is_none() {
+        return Some(BTreeMap::new());
+    }
+    let entries = r.entries("env")?;
+    let mut env = BTreeMap::new();
+    for node in &entries {
+        let show = Show::OnlyKey(node.name);
+        let key = match node.name.parse::<EnvKey>() {
+            Ok(key) if !MANAGED_KEYS.contains(&key.as_str()) => key,
+            Ok(key) => {
+                let message = format!("`{key}` is the agent's own and cannot be set");
+                r.problems.add(&node.key, Show::UpToMark, Fault::new(message));
+                continue;
+            }
+            Err(error) => {
+                r.problems.add(&node.key, Show::UpToMark, error);
+                continue;
+            }
+        };
+        let DeValue::String(text) = node.value else {
+            let message = format!("`{key}` must be a string, found {}", describe(node.value));
+            let fault = Fault::new(message).help("a secret belongs under [env], which the job gets as well");
+            r.problems.add(&node.span, show, fault);
+            continue;
+        };
+        match check_value(text) {
+            Ok(()) => _ = env.insert(key, text.to_string()),
+            Err(error) => {
+                let message = format!("the value of `{key}` cannot be written: {error}");
+                r.problems.add(&node.span, show, Fault::new(message));
+            }
+        }
+    }
+    (env.len() == entries.len()).then_some(env)
 }
 
 /// What systemd starts: an absolute path, or a bare name that it looks up itself (systemd.service(5),

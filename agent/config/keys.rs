@@ -46,7 +46,7 @@ pub(super) const TABLES: &[Section] = &[
         path: "env",
         doc: "The application's environment, written to `/etc/astra/NAME.env` (0600). Any name is a key here. \
               Other lines of that file are kept byte for byte. A value must reach containers and systemd as the \
-              same text: it may not begin with a quote or a blank, end in a blank, or have a backslash, a line \
+              same text: it may not begin with a quote or a space, end in one, or have a backslash, a line \
               break or a control character. `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND` and \
               `ASTRA_ENV` are the agent's own.",
     },
@@ -54,19 +54,19 @@ pub(super) const TABLES: &[Section] = &[
     Section { path: "deploy", doc: "How releases change." },
     Section { path: "caddy", doc: "The proxy in front of the instances." },
     Section {
+        path: JOBS,
+        doc: "A timed job; one `[[cron_jobs]]` each, at most 256. Jobs of all files add up; each name is used once. \
+              Either the five fields or `every`, and either `command` or `run`. The fields read as in crontab(5): \
+              lists, ranges, steps, names, and either day or weekday when both are restricted; an empty string is \
+              the default.",
+    },
+    Section {
         path: "verify",
         doc: "Signatures of the application's image. podman checks them itself whenever it pulls, by \
               `/etc/containers/policy.json` (containers-policy.json(5)); the agent sees to it that this policy lets in \
               nothing unsigned, and that only root can write it and its keys. By key: `sigstoreSigned` or `signedBy` with \
               a key file. Scopes without a tag count: images are pulled by digest. docker checks no signatures, and is \
               refused.",
-    },
-    Section {
-        path: JOBS,
-        doc: "A timed job; one `[[cron_jobs]]` each, at most 256. Jobs of all files add up; a name stands once. \
-              Either the five fields or `every`, and either `command` or `run`. The fields read as in crontab(5): \
-              lists, ranges, steps, names, and either day or weekday when both are restricted; an empty text is \
-              the default.",
     },
 ];
 
@@ -97,40 +97,68 @@ pub(super) const KEYS: &[Key] = &[
         "Where the application listens in its container. With `network = \"host\"` it listens where `PORT` says instead."),
     key("app", "network", "`bridge` or `host`", Value(r#""bridge""#), r#""bridge""#,
         "`host`: no network of its own; the application gets `PORT` and listens on its own address `127.0.1.i`, or on any."),
-    key("app", "command", "list of texts", Value("[]"), r#"["gunicorn", "config.wsgi"]"#,
+    key("app", "command", "list of strings", Value("[]"), r#"["gunicorn", "config.wsgi"]"#,
         "The container's argv; empty: the image's own."),
     key("app", "volumes", "list of `SOURCE:TARGET[:OPTIONS]`", Value("[]"), r#"["/etc/astra/key.pem:/etc/astra/key.pem:ro"]"#,
-        "Files, directories or named volumes for the container. Both paths are absolute, without `..`."),
+        "Files, directories or named volumes for the container. Both paths are absolute, without `..`; a source path must be there, or the deploy is refused."),
     key("app", "memory", "size", Means("no limit"), r#""768M""#,
-        "The most memory that an instance may use."),
+        "The most memory that an instance may use; at least `\"6M\"`."),
     key("app", "cpus", "number above 0", Means("no limit"), "1.0",
         "The most processor time that an instance may use, in processors."),
     key("app", "stop_timeout", "time", Value(r#""10s""#), r#""10s""#,
         "How long an instance may take to end after SIGTERM, before SIGKILL."),
+    key("app", "entrypoint", "list of strings", Value("[]"), r#"["python3"]"#,
+        "Instead of the image's ENTRYPOINT, before `command`; empty: the image's own. `[migrate]` and cron jobs take it over unless they have one of their own."),
+    key("app", "init", "true or false", Value("false"), "true",
+        "A small process 1 that passes SIGTERM on and reaps, for a program that does neither (a shell as ENTRYPOINT). podman needs the package `catatonit`; docker has its own."),
+    key("app", "stop_signal", "name of a signal", Means("the image's, else SIGTERM"), r#""SIGINT""#,
+        "What asks an instance to end, e.g. `SIGINT` or `SIGQUIT`."),
+    key("app", "user", "`USER` or `USER:GROUP`", Means("the image's"), r#""1000:1000""#,
+        "Who the container's processes run as: names that the image knows, or numbers."),
+    key("app", "ulimits", "table of numbers or `\"SOFT:HARD\"`", Value("{}"), "{ nofile = 65536 }",
+        "Resource limits, by the names of the engines: `nofile`, `nproc`, `memlock` and others."),
+    key("app", "add_hosts", "table of IP addresses", Value("{}"), r#"{ "ipa.example.org" = "10.0.0.9" }"#,
+        "Lines for the container's `/etc/hosts`; `\"host-gateway\"` is the address of this host. podman copies the host's own `/etc/hosts` at each start, docker does not."),
+    key("app", "healthcheck", "true or false", Value("true"), "false",
+        "false: the image's HEALTHCHECK does not run. It decides nothing here (`[app.readiness]` does), and podman makes a timer for each container that has one."),
+    key("app", "read_only", "true or false", Value("false"), "true",
+        "The container's root file system is read-only. podman mounts a tmpfs on `/tmp`, `/var/tmp` and `/run` then; with docker write `tmpfs`."),
+    key("app", "tmpfs", "list of `PATH[:OPTIONS]`", Value("[]"), r#"["/tmp"]"#,
+        "Directories in memory, e.g. `\"/tmp:size=64m,mode=1777\"`."),
+    key("app", "shm_size", "size", Means("64M"), r#""256M""#,
+        "Size of `/dev/shm`."),
+    key("app", "cap_drop", "list of capabilities", Value("[]"), r#"["ALL"]"#,
+        "Capabilities that the container does not get."),
+    key("app", "cap_add", "list of capabilities", Value("[]"), r#"["NET_BIND_SERVICE"]"#,
+        "Capabilities that it gets on top of the engine's own set."),
+    key("app", "at_most", "0 or 1", Value("0"), "0",
+        "1, with `instances = 1`: two copies of the app never run at once, for an app with a scheduler in its process or a database in a file. The old copy is stopped, then the new one starts; the site is down meanwhile, and `surge` is refused. The migration still runs while the old copy serves."),
     key("app", "required_env", "list of names", Value("[]"), r#"["DATABASE_HOST", "SECRET_KEY"]"#,
         "A deploy is refused while one of these is missing, empty or `...`."),
 
     key("app.readiness", "notify", "true or false", Value("false"), "true",
-        "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides."),
+        "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides. It proves what the sender means by it: gunicorn sends READY=1 before it has loaded the app, and so for an app that cannot be imported, too; leave it false there."),
     key("app.readiness", "path", "path of a URL", Value(r#""/readyz""#), r#""/readyz""#,
         "An answer of 2xx means ready. Caddy asks the same path for its health checks."),
     key("app.readiness", "timeout", "time", Value(r#""5m""#), r#""5m""#,
         "From start to ready; past it the release has failed."),
 
-    key("env", "NAME", "text, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
+    key("env", "NAME", "string, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
         "`NAME = { generate = LENGTH }`: a random value of that many characters, made once, then kept."),
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
         "`NAME = { file = PATH }`: the first line of a file that only root may write. Not supported yet, and refused: `secret`, `parameter` and `host`."),
 
-    key("migrate", "command", "list of texts", Required, r#"["migrate.sh"]"#,
+    key("migrate", "command", "list of strings", Required, r#"["migrate.sh"]"#,
         "Run in a one-off container of the new image, with the new environment, before any instance changes. Old code meets the new schema until the deploy is through, and after it is undone: expand first, contract a release later."),
+    key("migrate", "entrypoint", "list of strings", Means("that of `[app]`"), r#"["sh"]"#,
+        "Instead of the image's ENTRYPOINT; `command` follows as its arguments. An image whose ENTRYPOINT starts the server and ignores arguments migrates only with this."),
     key("migrate", "timeout", "time", Value(r#""10m""#), r#""10m""#,
         "Past it the migration has failed."),
 
     key("deploy", "strategy", "`rolling` or `surge`", Means("`\"rolling\"`; with one instance `\"surge\"`"), r#""rolling""#,
-        "`rolling`: one instance after another. `surge`: a spare instance comes up first, so that never fewer than `instances` serve."),
+        "`rolling`: one instance after another. `surge`: a spare instance comes up first, so that never fewer than `instances` serve, and for a moment one more runs; the default with one instance. For an app that must never run twice at once set `[app] at_most = 1`, which restarts it in place."),
     key("deploy", "soak", "time, also `0s`", Value(r#""5s""#), r#""5s""#,
         "How long a new release must stay ready without traffic, and again with it."),
     key("deploy", "drain_timeout", "time", Value(r#""30s""#), r#""30s""#,
@@ -152,26 +180,30 @@ pub(super) const KEYS: &[Key] = &[
         "Paths that Caddy answers with 404 itself; `*` stands for any text."),
     key("caddy", "trusted_proxies", "list of CIDRs", Value("[]"), r#"["10.0.0.0/16"]"#,
         "Networks whose forwarded-for header is believed."),
-    key("caddy", "extra", "text", Value(r#""""#), r#""encode zstd gzip""#,
+    key("caddy", "extra", "string", Value(r#""""#), r#""encode zstd gzip""#,
         "Caddyfile lines for the site block."),
-
-    key("verify", "require_signature", "true or false", Value("false"), "true",
-        "true: a deploy is refused while the policy would take any image of the app's repository, or none. Any other image than the committed one is pulled again, even when it is there, so that its signature is checked; only a `rollback` goes back unchecked."),
 
     key(JOBS, "name", "name", Required, r#""operations-daily""#,
         "Names `astra-cron-NAME.timer` and `.service`. Lower-case letters, digits and `-`, at most 64."),
-    key(JOBS, "minute", "cron field, 0 to 59", Value(r#""0""#), r#""*/15""#, "Minute of the hour, local time."),
-    key(JOBS, "hour", "cron field, 0 to 23", Value(r#""0""#), r#""4""#, "Hour of the day."),
+    key(JOBS, "minute", "cron field, 0 to 59", Value(r#""0""#), r#""*/15""#, "Minute of the hour, local time. `*/15` without `hour` runs from 00:00 to 00:45 alone: write `hour = \"*\"`."),
+    key(JOBS, "hour", "cron field, 0 to 23", Value(r#""0""#), r#""4""#, "Hour of the day; `\"*\"` for every hour. The default is midnight, not every hour as in a crontab."),
     key(JOBS, "day", "cron field, 1 to 31", Value(r#""*""#), r#""1,15""#, "Day of the month."),
     key(JOBS, "month", "cron field, 1 to 12 or `jan` to `dec`", Value(r#""*""#), r#""*""#, "Month."),
     key(JOBS, "weekday", "cron field, 0 to 7 or `sun` to `sat`", Value(r#""*""#), r#""mon-fri""#, "Day of the week; 0 and 7 are Sunday."),
     key(JOBS, "every", "time, from `1s`", Means("the five fields count"), r#""10s""#,
         "Instead of the five fields: that long after the last start, never two at once."),
-    key(JOBS, "command", "text or list of texts", Means("`run` is there"), r#""podman exec astra-app-1 python manage.py operations_daily""#,
-        "Run on the host as it stands: a text is split like a shell would, but no shell runs it. Where one is needed, write `[\"/bin/sh\", \"-c\", \"…\"]`."),
-    key(JOBS, "run", "list of texts", Means("`command` is there"), r#"["python", "manage.py", "send_queued_mail"]"#,
-        "Instead of `command`: the argv of a one-off container of the committed release, which no deploy cuts."),
-    key(JOBS, "timeout", "time", Means("no limit"), r#""5m""#, "Past it the job is ended."),
+    key(JOBS, "command", "string or list of strings", Means("`run` is there"), r#""/usr/local/bin/backup --all""#,
+        "Run on the host as it stands: a string is split like a shell would, but no shell runs it. Where one is needed, write `[\"/bin/sh\", \"-c\", \"…\"]`. Not for the app itself: `podman exec` skips the image's ENTRYPOINT, and a deploy cuts it; that is what `run` is for."),
+    key(JOBS, "run", "list of strings", Means("`command` is there"), r#"["python", "manage.py", "send_queued_mail"]"#,
+        "In a one-off container of the committed release, with the app's environment, volumes and limits: the arguments of the image's ENTRYPOINT. No deploy cuts it."),
+    key(JOBS, "entrypoint", "list of strings", Means("that of `[app]`"), r#"["python"]"#,
+        "With `run`: instead of the image's ENTRYPOINT; `run` follows as its arguments."),
+    key(JOBS, "env", "table of strings", Means("none"), r#"{ TASK_TYPE = "reminders" }"#,
+        "With `run`: variables of this job, on top of the app's environment; also written as `[cron_jobs.env]`. Not for secrets: they stand in the unit, which every user may read."),
+    key(JOBS, "timeout", "time", Value(r#""1h""#), r#""5m""#, "Past it the job is ended: a hung one would keep all later runs from starting."),
+
+    key("verify", "require_signature", "true or false", Value("false"), "true",
+        "true: a deploy is refused while the policy would take any image of the app's repository, or none. Any other image than the committed one is pulled again, even when it is there, so that its signature is checked; only a `rollback` goes back unchecked."),
 ];
 
 /// The key `name` of `table`.

@@ -27,7 +27,18 @@ pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
             Err(error) => errors.push(*error),
         }
     }
-    if errors.is_empty() { parse(&files) } else { Err(ConfigErrors(errors)) }
+    if !errors.is_empty() {
+        return Err(ConfigErrors(errors));
+    }
+    let mut config = parse(&files)?;
+    config.notices.extend(overlooked(&below(CONFIG_DIR)));
+    Ok(config)
+}
+
+/// Reads `path` as the whole config: for who checks a file that is not on its host.
+pub fn load_one(path: &Path) -> Result<Config, ConfigErrors> {
+    let text = read(path).map_err(|error| ConfigErrors(vec![*error]))?;
+    parse(&[(path.to_owned(), text)])
 }
 
 /// One config of several texts: a later one overrides single keys, and adds its cron jobs.
@@ -48,10 +59,10 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let caddy = app::caddy(&tree, &mut problems);
     let verify = app::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
-    problems.finish()?;
+    let notices = problems.finish()?;
     match (app, migrate, deploy, caddy, verify) {
         (Some(app), Some(migrate), Some(deploy), Some(caddy), Some(verify)) => {
-            Ok(Config { app, env, migrate, deploy, caddy, verify, cron_jobs })
+            Ok(Config { app, env, migrate, deploy, caddy, verify, cron_jobs, notices })
         }
         // Whatever is missing has noted why; this is the answer if it ever forgot to.
         _ => {
@@ -84,6 +95,29 @@ fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {
     Ok(paths)
 }
 
+/// Endings of what editors and package managers put beside a file, or a person out of its way.
+const PUT_ASIDE: [&str; 8] = ["rpmsave", "rpmnew", "dpkg-old", "dpkg-dist", "dpkg-new", "bak", "old", "off"];
+
+/// Files in agent.d that are not read, and were perhaps meant to be.
+fn overlooked(dir: &Path) -> Vec<ConfigError> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_overlooked(path)).collect();
+    found.sort();
+    let error = |path: PathBuf| {
+        let mut error = file_error(&path, "this file is not read: its name does not end in .toml".to_owned());
+        error.help.push("rename it, or move it elsewhere".to_owned());
+        *error
+    };
+    found.into_iter().map(error).collect()
+}
+
+fn is_overlooked(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let ending = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+    let aside = name.starts_with('.') || name.ends_with('~') || PUT_ASIDE.contains(&ending.as_str());
+    !aside && ending != "toml" && !ending.is_empty() && path.is_file()
+}
+
 fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -109,7 +143,14 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
-        odd(path, &format!("line {line} is not valid UTF-8"))
+        let bytes = error.as_bytes();
+        let message = match bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            true => "the file is UTF-16".to_owned(),
+            false => format!("line {line} is not valid UTF-8"),
+        };
+        let mut error = file_error(path, message);
+        error.help.push("save it as UTF-8".to_owned());
+        error
     })
 }
 
@@ -123,7 +164,7 @@ fn forbidden(path: &Path, message: &str) -> Box<ConfigError> {
 /// Something stands where the config should.
 fn odd(path: &Path, message: &str) -> Box<ConfigError> {
     let mut error = file_error(path, message.to_owned());
-    error.help.push("it must be a TOML file that root can read: put yours back in its place".to_owned());
+    error.help.push("it must be a TOML file that root can read".to_owned());
     error
 }
 

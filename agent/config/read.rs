@@ -8,6 +8,44 @@ use toml::de::DeValue;
 use super::error::{Fault, Problems, Show};
 use super::tree::{Node, Table, describe};
 
+const STRING: &str = "a string";
+const TIME: &str = "a string such as \"30s\"";
+const SIZE: &str = "a string such as \"512M\"";
+const INTEGER: &str = "an integer";
+const NUMBER: &str = "a number";
+const BOOLEAN: &str = "true or false, without quotes";
+const LIST: &str = "a list of strings";
+
+/// A value of the wrong type, written as it was probably meant.
+fn as_wanted(node: &Node<'_>, wanted: &str) -> Option<String> {
+    if node.secret {
+        return None;
+    }
+    match (node.value, wanted) {
+        (DeValue::Integer(number), TIME) => Some(format!("add a unit, e.g. \"{number}s\"")),
+        (DeValue::Integer(number), SIZE) => Some(format!("add a unit, e.g. \"{number}M\"")),
+        (DeValue::Integer(number), STRING) => Some(format!("put it in quotes: \"{number}\"")),
+        (DeValue::Boolean(value), STRING) => Some(format!("put it in quotes: \"{value}\"")),
+        (DeValue::String(text), INTEGER) => {
+            text.trim().parse::<i64>().ok().map(|n| format!("write {n}, without quotes"))
+        }
+        (DeValue::String(text), NUMBER) => {
+            text.trim().parse::<f64>().ok().map(|n| format!("write {n}, without quotes"))
+        }
+        (DeValue::String(text), BOOLEAN) => match &**text {
+            "true" | "yes" | "on" | "1" => Some("write true".to_owned()),
+            "false" | "no" | "off" | "0" => Some("write false".to_owned()),
+            _ => None,
+        },
+        (DeValue::String(text), LIST) => {
+            let words = super::words::split(text).unwrap_or_else(|_| vec![text.to_string()]);
+            let items: Vec<_> = words.iter().filter_map(|w| serde_json::to_string(w).ok()).collect();
+            Some(format!("write [{}]", items.join(", ")))
+        }
+        _ => None,
+    }
+}
+
 /// A table and where its errors go.
 pub(super) struct Reader<'r, 'a, 's> {
     pub table: &'r Table<'a>,
@@ -19,6 +57,18 @@ impl<'a> Reader<'_, 'a, '_> {
         self.table.nodes.get(key).cloned()
     }
 
+    /// A key that may be absent: the outer `None` is an error.
+    pub fn optional<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.node(key) {
+            None => Some(None),
+            Some(_) => read(self, key).map(Some),
+        }
+    }
+
     /// Notes what is wrong with the value of `key`.
     pub fn fault(&mut self, key: &str, fault: impl Into<Fault>) {
         if let Some(node) = self.node(key) {
@@ -28,10 +78,11 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// Notes that `key`, which has no default, is not there.
     pub fn require(&mut self, key: &str) {
-        if self.table.nodes.contains_key(key) || self.problems.is_broken() {
+        let table = self.table.path;
+        let known = self.table.nodes.contains_key(key);
+        if known || self.problems.is_broken() || self.problems.is_mistaken(table) {
             return;
         }
-        let table = self.table.path;
         let fault = Fault::new(format!("missing key `{key}` in [{table}]"));
         match &self.table.given {
             Some(span) => self.problems.add(span, Show::Line, fault),
@@ -44,15 +95,7 @@ impl<'a> Reader<'_, 'a, '_> {
     fn wrong<T>(&mut self, node: &Node<'_>, wanted: &str) -> Option<T> {
         let mut fault =
             Fault::new(format!("`{}` must be {wanted}, found {}", node.name, describe(node.value)));
-        if let (DeValue::Integer(number), false, true) =
-            (node.value, node.secret, wanted.starts_with("a text"))
-        {
-            fault = match wanted {
-                "a text such as \"30s\"" => fault.help(format!("say of what: \"{number}s\"")),
-                "a text such as \"512M\"" => fault.help(format!("say of what: \"{number}M\"")),
-                _ => fault.help(format!("put it in quotes: \"{number}\"")),
-            };
-        }
+        fault.help.extend(as_wanted(node, wanted));
         self.problems.add(&node.span, node.show(), fault);
         None
     }
@@ -79,11 +122,11 @@ impl<'a> Reader<'_, 'a, '_> {
         key: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        self.text_as(key, "a text", read)
+        self.text_as(key, STRING, read)
     }
 
     pub fn time(&mut self, key: &str) -> Option<std::time::Duration> {
-        let value = self.text_as(key, "a text such as \"30s\"", super::value::duration)?;
+        let value = self.text_as(key, TIME, super::value::duration)?;
         if value.is_zero() && key != "soak" {
             self.fault(key, Fault::new(format!("`{key}` must be more than zero")));
             return None;
@@ -92,7 +135,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     pub fn size(&mut self, key: &str) -> Option<u64> {
-        let value = self.text_as(key, "a text such as \"512M\"", super::value::size)?;
+        let value = self.text_as(key, SIZE, super::value::size)?;
         if value == 0 && key != "min_free" {
             self.fault(key, Fault::new(format!("`{key}` must be more than zero")));
             return None;
@@ -105,14 +148,14 @@ impl<'a> Reader<'_, 'a, '_> {
         let known: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         self.text(key, |text| {
             choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-                Fault::unknown(format!("`{text}` is no value of `{key}`"), text, "values", &known)
+                Fault::unknown(format!("`{text}` is not a valid `{key}`"), text, "values", &known)
             })
         })
     }
 
     pub fn integer<T: TryFrom<i64>>(&mut self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
         let node = self.node(key)?;
-        let DeValue::Integer(number) = node.value else { return self.wrong(&node, "an integer") };
+        let DeValue::Integer(number) = node.value else { return self.wrong(&node, INTEGER) };
         let value = i64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| range.contains(n));
         let value = value.and_then(|n| T::try_from(n).ok());
         if value.is_none() {
@@ -127,7 +170,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let node = self.node(key)?;
         match node.value {
             DeValue::Boolean(value) => Some(*value),
-            _ => self.wrong(&node, "true or false, without quotes"),
+            _ => self.wrong(&node, BOOLEAN),
         }
     }
 
@@ -137,7 +180,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let value = match node.value {
             DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
             DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
-            _ => return self.wrong(&node, "a number"),
+            _ => return self.wrong(&node, NUMBER),
         };
         let value = value.filter(|n| *n >= 0.01 && *n <= 1024.0);
         if value.is_none() {
@@ -146,20 +189,21 @@ impl<'a> Reader<'_, 'a, '_> {
         value
     }
 
-    /// A list of texts; every item that is wrong is an error of its own.
+    /// A list of strings; every item that is wrong is an error of its own.
     pub fn list<T, E: Into<Fault>>(
         &mut self,
         key: &str,
         mut read: impl FnMut(&str) -> Result<T, E>,
     ) -> Option<Vec<T>> {
         let node = self.node(key)?;
-        let DeValue::Array(items) = node.value else { return self.wrong(&node, "a list of texts") };
+        let DeValue::Array(items) = node.value else { return self.wrong(&node, LIST) };
         let mut values = Vec::new();
         for item in items.iter() {
             let span = super::error::Span { file: node.span.file, bytes: item.span() };
             let item = Node { span, value: item.get_ref(), ..node.clone() };
             let DeValue::String(text) = item.value else {
-                let message = format!("each item of `{key}` must be a text, found {}", describe(item.value));
+                let message =
+                    format!("each item of `{key}` must be a string, found {}", describe(item.value));
                 self.problems.add(&item.span, item.show(), Fault::new(message));
                 continue;
             };
@@ -171,6 +215,21 @@ impl<'a> Reader<'_, 'a, '_> {
         (values.len() == items.len()).then_some(values)
     }
 
+    /// The entries of an inline table.
+    pub fn entries(&mut self, key: &str) -> Option<Vec<Node<'a>>> {
+        let node = self.node(key)?;
+        let DeValue::Table(table) = node.value else { return self.wrong(&node, "a table") };
+        let span = |bytes| super::error::Span { file: node.span.file, bytes };
+        let entry = |(key, value): (&'a toml::Spanned<_>, &'a toml::Spanned<_>)| Node {
+            name: std::borrow::Cow::as_ref(key.get_ref()),
+            key: span(key.span()),
+            span: span(value.span()),
+            value: value.get_ref(),
+            secret: node.secret,
+        };
+        Some(table.iter().map(entry).collect())
+    }
+
     /// A list in which nothing stands twice.
     pub fn distinct<T: PartialEq, E: Into<Fault>>(
         &mut self,
@@ -180,7 +239,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let mut seen: Vec<String> = Vec::new();
         self.list(key, |text| {
             if seen.iter().any(|s| s == text) {
-                return Err(Fault::new(format!("`{text}` stands twice in `{key}`")));
+                return Err(Fault::new(format!("`{text}` is listed twice in `{key}`")));
             }
             seen.push(text.to_owned());
             read(text).map_err(Into::into)

@@ -67,7 +67,15 @@ fn the_contract_works_but_for_the_sources_to_come() {
     let argv = ["podman", "exec", "astra-app-1", "python", "manage.py", "operations_daily"];
     assert_eq!(daily.what, What::Command(argv.map(str::to_owned).to_vec()));
     assert_eq!(mail.when, When::Every(Duration::from_secs(10)));
-    assert_eq!(mail.timeout, Some(Duration::from_secs(300)));
+    assert_eq!((mail.timeout, daily.timeout), (Duration::from_secs(300), Duration::from_secs(3600)));
+    let container = &config.app.container;
+    assert_eq!(
+        (container.user.as_deref(), &container.tmpfs[..]),
+        (Some("1000:1000"), &["/tmp".to_owned()][..])
+    );
+    assert_eq!(container.ulimits["nofile"], "65536:65536");
+    assert_eq!(container.add_hosts["ipa.example.org"], "10.0.0.9");
+    assert!(!config.app.at_most_one && container.healthcheck);
 }
 
 #[test]
@@ -76,6 +84,57 @@ fn one_instance_surges() {
     assert_eq!(strategy("instances = 1"), Strategy::Surge);
     assert_eq!(strategy("instances = 1\n[deploy]\nstrategy = \"rolling\""), Strategy::Rolling);
     assert_eq!(strategy("[deploy]\nstrategy = \"surge\""), Strategy::Surge);
+}
+
+#[test]
+fn a_job_that_was_meant_for_every_hour_is_noticed() {
+    let notices = |keys: &str| {
+        let config = good(&[&format!("{MINIMAL}[[cron_jobs]]\nrun = [\"x\"]\n{keys}\n")]);
+        config.notices.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for keys in [
+        "name = \"a\"\nminute = \"*/15\"",
+        "name = \"a\"\nminute = \"0,30\"",
+        "name = \"sync-hourly\"",
+        "name = \"hourly\"\nminute = \"5\"",
+    ] {
+        let found = notices(keys);
+        let [notice] = &found[..] else { panic!("{keys}: {found:?}") };
+        assert!(notice.contains("without `hour`") && notice.contains("write hour = \"*\""), "{notice}");
+    }
+    for keys in [
+        "name = \"a\"\nminute = \"30\"",
+        "name = \"a\"\nminute = \"*/15\"\nhour = \"0\"",
+        "name = \"sync-hourly\"\nhour = \"*\"",
+        "name = \"sync-hourly\"\nevery = \"1h\"",
+        "name = \"nightly\"",
+    ] {
+        assert_eq!(notices(keys), [""; 0], "{keys}");
+    }
+}
+
+#[test]
+fn times_may_have_several_units() {
+    for (text, seconds) in
+        [("1h30m", 5400.0), ("1m30s", 90.0), ("1h1m1s1ms", 3661.001), ("2m", 120.0), ("1s500ms", 1.5)]
+    {
+        assert_eq!(duration(text).unwrap().as_secs_f64(), seconds, "{text}");
+    }
+    for text in ["30m1h", "1h1h", "1h 30m", "1h30", "h", "1.5h", "1hm"] {
+        assert!(duration(text).unwrap_err().contains("is not a time"), "{text}");
+    }
+}
+
+#[test]
+fn two_copies_at_once_are_excluded() {
+    let config = good(&[&format!("{MINIMAL}instances = 1\nat_most = 1")]);
+    assert_eq!(
+        (config.app.at_most_one, config.deploy.strategy, config.spare()),
+        (true, Strategy::Rolling, None)
+    );
+    assert!(errors("at_most = 1")[0].to_string().contains("write `instances = 1`"));
+    let surge = errors("instances = 1\nat_most = 1\n[deploy]\nstrategy = \"surge\"");
+    assert!(surge[0].message.starts_with("`surge` starts a second copy"), "{}", surge[0]);
 }
 
 #[test]
@@ -163,10 +222,20 @@ fn files_below_a_root() {
     }
     let config = load(&root).unwrap();
     assert_eq!((config.app.instances, config.app.port), (5, 9));
+    assert_eq!(config.notices, []);
+    write("agent.d/25.tml", b"app.instances = 9\n");
+    let config = load(&root).unwrap();
+    let [notice] = &config.notices[..] else { panic!("{:?}", config.notices) };
+    assert_eq!(config.app.instances, 5);
+    assert!(notice.to_string().contains("agent.d/25.tml: this file is not read"), "{notice}");
+    assert_eq!(load_one(&root.join("etc/astra/agent.toml")).unwrap(), good(&[MINIMAL]));
     write("agent.d/40.toml", b"# \n# \xff\n");
+    write("agent.d/60.toml", b"\xff\xfe[\0a\0p\0p\0]\0");
     write("agent.d/50.toml", &vec![b'#'; (1 << 20) + 1]);
     let errors = load(&root).unwrap_err().to_string();
     std::fs::remove_dir_all(&root).unwrap();
+    assert!(errors.contains("40.toml: line 2 is not valid UTF-8\n = save it as UTF-8"), "{errors}");
+    assert!(errors.contains("60.toml: the file is UTF-16\n = save it as UTF-8"), "{errors}");
     assert!(
         errors.contains("40.toml: line 2 is not valid UTF-8") && errors.contains("larger than 1 MiB"),
         "{errors}"

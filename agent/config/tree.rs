@@ -147,12 +147,17 @@ fn unknown(path: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
         fault = fault.help(format!("`{}` stands in [{}]", key.name, key.table));
     }
     problems.add(&node.key, Show::UpToMark, fault);
+    if path.is_empty()
+        && let Some(near) = keys::nearest(node.name, &known)
+    {
+        problems.mistake(near);
+    }
 }
 
 /// What a value is, in words.
 pub(super) fn describe(value: &DeValue<'_>) -> &'static str {
     match value {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a decimal number",
         DeValue::Boolean(_) => "true or false",

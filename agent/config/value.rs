@@ -9,15 +9,33 @@ use super::error::Fault;
 /// Longest time that makes sense anywhere: a year.
 const LONGEST: u64 = 366 * 24 * 3600 * 1000;
 
-/// `500ms`, `30s`, `10m`, `1h`.
+/// `500ms`, `30s`, `10m`, `1h30m`: the larger unit first.
 pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
-    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-    let millis = scaled(text, &units).filter(|ms| *ms <= LONGEST);
+    let millis = millis(text).filter(|ms| *ms <= LONGEST);
     millis.map(Duration::from_millis).ok_or_else(|| {
         Fault::new(format!("`{}` is not a time", clip(text))).help(
-            "write a whole number and ms, s, m or h: \"500ms\", \"30s\", \"10m\", \"1h\"; at most a year",
+            "write whole numbers and ms, s, m or h: \"500ms\", \"30s\", \"10m\", \"1h30m\"; at most a year",
         )
     })
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    let (mut rest, mut total, mut larger) = (text, 0_u64, u64::MAX);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let letters = rest.get(digits..)?.find(|c: char| !c.is_ascii_alphabetic());
+        let end = letters.map_or(rest.len(), |n| digits + n);
+        let part = rest.get(..end)?;
+        let (_, factor) = units.iter().find(|(unit, _)| rest.get(digits..end) == Some(unit))?;
+        if *factor >= larger {
+            return None;
+        }
+        larger = *factor;
+        total = total.checked_add(scaled(part, &units)?)?;
+        rest = rest.get(end..)?;
+    }
+    (larger < u64::MAX).then_some(total)
 }
 
 /// `512M`, `2G`: bytes, in powers of 1024 as the engines count.

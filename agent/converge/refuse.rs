@@ -61,7 +61,12 @@ impl Foreman<'_> {
     pub fn refuse_env(&self, look: &Look) -> Result<(), Refused> {
         if let Err(error) = self.inputs(look).env_file().managed() {
             let file = self.config.app.name.env_file();
-            let hint = "`astra-agent doctor` says what to write";
+            let hint = match look.history.commits.is_empty() {
+                true => {
+                    "no deploy of this agent wrote it: delete the line APP_IMAGE, which the first deploy writes anew"
+                }
+                false => "`astra-agent doctor` says what to write",
+            };
             return Err(Refused::of(2, anyhow!("reading {}: {error}\n  hint: {hint}", file.display())));
         }
         self.refuse_nameless_env(look)

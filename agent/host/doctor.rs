@@ -11,6 +11,7 @@ use super::systemd::get;
 use super::{Host, systemd};
 use crate::config::Config;
 use crate::model::checkup::{Checkup, Kind, Owner};
+use crate::model::exit::ExitCode;
 use crate::model::name::{LOCK, STATE};
 use crate::model::token;
 
@@ -38,6 +39,8 @@ impl Host {
         checkup.running = Lock::holder_of(Path::new(LOCK))
             .map(|held| format!("`{}`, process {}, since {}", held.command, held.pid, held.since));
         self.look_at_systemd(units, &mut checkup).await;
+        checkup.foreign_jobs = self.foreign_jobs(config).await;
+        self.look_at_jobs(config, &mut checkup).await;
         checkup.admin_tcp = admin_over_tcp().await;
         self.look_at_registry(config, &mut checkup).await;
         checkup
@@ -71,6 +74,21 @@ impl Host {
             let paths: Vec<PathBuf> = paths.iter().filter(own).map(PathBuf::from).collect();
             if !paths.is_empty() {
                 checkup.drop_ins.insert(name.clone(), paths);
+            }
+        }
+    }
+
+    /// A job fails for nobody's eyes: systemd keeps its unit failed until the next run or a `reset-failed`.
+    async fn look_at_jobs(&self, config: &Config, checkup: &mut Checkup) {
+        for job in &config.cron_jobs {
+            let Ok(unit) = self.systemd.unit(&job.name.service()).await else { continue };
+            if unit.active == "failed" {
+                let how = match (unit.result.as_str(), unit.exit_code) {
+                    ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),
+                    (_, Some(code)) => format!("exit code {}", ExitCode(code)),
+                    (result, None) => result.to_owned(),
+                };
+                checkup.failed_jobs.insert(job.name.clone(), how);
             }
         }
     }

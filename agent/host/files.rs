@@ -5,7 +5,7 @@
 
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -133,6 +133,20 @@ impl Files {
                 false => Ok(fchmod(&dir, bits)?),
             })
             .with_context(|| format!("making the directory {}", path.display()))
+    }
+
+    /// Those of `paths` that are certainly not there; a symlink is followed. A run sees a /tmp, a /dev and a /proc of its
+    /// own: what lies there is not judged.
+    pub fn missing<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> BTreeSet<PathBuf> {
+        let own = |path: &Path| ["/tmp", "/var/tmp", "/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
+        let gone = |path: &&Path| {
+            if own(path) {
+                return false;
+            }
+            let seen = std::fs::metadata(self.below(path));
+            seen.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        paths.filter(gone).map(Path::to_owned).collect()
     }
 
     /// Names in the directory `path`, sorted; empty where it does not exist. Names that are not UTF-8 are

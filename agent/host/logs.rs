@@ -57,6 +57,11 @@ impl LastWords {
 }
 
 impl Host {
+    /// What `unit` has written since this process began.
+    pub async fn last_lines(&self, unit: &str) -> Vec<String> {
+        self.last_words(unit, None).await.lines
+    }
+
     /// What `unit` and its container wrote last, oldest first; empty when the journal says nothing. Only since
     /// the start under way began, and without the remarks of systemd and podman about it.
     pub(super) async fn last_words(&self, unit: &str, container: Option<&str>) -> LastWords {

@@ -150,6 +150,7 @@ impl Host {
             observed.trials.extend(trial.and_then(number));
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
+        observed.missing_sources = self.files.missing(config.app.volume_sources());
         observed.store_suspect = self.store_is_suspect()?;
         observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
         Ok(())

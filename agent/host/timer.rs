@@ -1,6 +1,8 @@
 //! A cron job as systemd shows its timer and its service (org.freedesktop.systemd1(5), "Timer Unit Objects",
 //! "Service Unit Objects"). Called by `cron list`.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, Result};
 
 use super::systemd::{SERVICE, Systemd, get, unit_path};
@@ -18,7 +20,7 @@ pub struct JobSeen {
     pub last: Option<u64>,
     /// How that ended: `success`, `exit-code`, `timeout`, …; `None`: it did not run, or runs still.
     pub result: Option<String>,
-    /// Milliseconds since 1970; `None`: not on the calendar (an interval timer counts from its last run).
+    /// Milliseconds since 1970; `None`: its timer does not run, or waits for the end of the job.
     pub next: Option<u64>,
 }
 
@@ -42,7 +44,18 @@ impl Systemd {
             running,
             last,
             result: last.is_some_and(|_| !running).then_some(service.result),
-            next: moment(&elapses, "NextElapseUSecRealtime"),
+            next: moment(&elapses, "NextElapseUSecRealtime")
+                .or_else(|| by_the_clock(moment(&elapses, "NextElapseUSecMonotonic")?)),
         })
     }
+}
+
+/// Milliseconds since the boot as milliseconds since 1970.
+fn by_the_clock(since_boot: u64) -> Option<u64> {
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let up = Duration::from_secs_f64(seconds);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let booted = now.checked_sub(up)?;
+    u64::try_from(booted.as_millis()).ok()?.checked_add(since_boot)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::digest::Digest;
+use super::name::CronName;
 use super::token::Expiry;
 
 #[derive(Clone, Debug, Default)]
@@ -31,8 +32,21 @@ pub struct Checkup {
     pub login: Option<Expiry>,
     /// Why the login cannot be read.
     pub bad_login: Option<String>,
+    /// Cron jobs whose last run failed, and how.
+    pub failed_jobs: BTreeMap<CronName, String>,
+    /// Jobs of the app that the agent knows nothing of.
+    pub foreign_jobs: Vec<ForeignJob>,
     /// A run is under way: who, and since when. What it leaves on its way is no leftover.
     pub running: Option<String>,
+}
+
+/// A job that something else than the agent starts for the app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForeignJob {
+    /// A line of a crontab that enters a container of the app.
+    Line { file: PathBuf, line: usize },
+    /// A timer with the app's name, or whose service enters a container of the app.
+    Timer { unit: String },
 }
 
 /// Who owns something, without following a symlink.

@@ -43,7 +43,7 @@ pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what}: {reason}")]
+#[error("`{text}` is not a valid {what}: {reason}")]
 pub struct BadName {
     pub text: String,
     pub what: &'static str,

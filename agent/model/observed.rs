@@ -47,6 +47,8 @@ pub struct Observed {
     pub free_bytes: Option<u64>,
     /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
     pub env_values: BTreeMap<super::name::EnvKey, super::secret::Secret>,
+    /// Sources of the app's volumes that are not there.
+    pub missing_sources: BTreeSet<PathBuf>,
     /// Why a `{ file = … }` source gave no value.
     pub env_unread: BTreeMap<super::name::EnvKey, String>,
     /// With `[verify]`: who may write podman's policy, its keys and their directories, and a policy that would outrank

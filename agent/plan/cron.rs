@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::config::{Config, CronJob, What, When};
 use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
 use super::units::text::{filled, quote_exec, span};
-use super::units::{clear, one_off, one_off_stop, remove};
-
-/// A job without a time-out of its own: a hung one must not keep all that follow from running.
-const TIMEOUT: Duration = Duration::from_secs(3600);
+use super::units::{clear, container, one_off, one_off_client, one_off_stop, remove};
 
 /// A timer and a service for every job.
 pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
@@ -40,26 +36,29 @@ fn timer(job: &CronJob) -> String {
 }
 
 fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
-    let timeout = span(job.timeout.unwrap_or(TIMEOUT));
+    let timeout = span(job.timeout);
     let (name, app) = (job.name.as_str(), &config.app.name);
     match &job.what {
         What::Command(argv) => filled(
             include_str!("../../units/cron-command.service"),
             &[("name", name), ("command", &quote_exec(argv)), ("timeout", &timeout)],
         ),
-        What::Run(argv) => filled(
-            include_str!("../../units/cron-run.service"),
-            &[
-                ("name", name),
-                ("env_file", &app.env_file().to_string_lossy()),
-                ("client", engine.client()),
-                ("remove", remove(engine)),
-                ("clear", &clear(engine, &format!("astra-cron-{name}"))),
-                ("one_off", one_off(engine)),
-                ("command", &quote_exec(argv)),
-                ("timeout", &timeout),
-                ("stop_timeout", &one_off_stop(config)),
-            ],
-        ),
+        What::Run(job) => {
+            let entrypoint = container::entrypoint(&job.entrypoint, &config.app);
+            filled(
+                include_str!("../../units/cron-run.service"),
+                &[
+                    ("name", name),
+                    ("env_file", &app.env_file().to_string_lossy()),
+                    ("client", one_off_client(engine)),
+                    ("remove", remove(engine)),
+                    ("clear", &clear(engine, &format!("astra-cron-{name}"))),
+                    ("one_off", &quote_exec(&one_off(engine, entrypoint, &job.env))),
+                    ("command", &quote_exec(&container::argv(entrypoint, &job.argv))),
+                    ("timeout", &timeout),
+                    ("stop_timeout", &one_off_stop(config)),
+                ],
+            )
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::Inputs;
 use crate::model::checkup::Checkup;
 
 mod around;
+mod jobs;
 mod paths;
 mod release;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found.extend(release::findings(inputs, checkup));
     found.extend(units::findings(inputs, checkup));
     found.extend(around::findings(inputs, checkup));
+    found.extend(jobs::findings(inputs, checkup));
     sorted(found)
 }
 

@@ -36,6 +36,13 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
             config: true,
         });
     }
+    for source in &inputs.observed.missing_sources {
+        problems.push(Problem {
+            what: format!("a volume mounts {}, which is not there", source.display()),
+            hint: "put it there, or change [app] volumes".into(),
+            config: false,
+        });
+    }
     let free = inputs.observed.free_bytes;
     let least = inputs.config.deploy.min_free;
     if let Some(free) = free.filter(|free| *free < least) {

@@ -65,7 +65,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         return Ok(Plan { candidate: Some(candidate), ..Plan::default() });
     }
     refuse_held(inputs, request, &candidate.release)?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = inputs.config.notices.iter().map(ToString::to_string).collect();
     if !problems.is_empty() {
         if !request.lenient {
             return Err(Refusal::Preflight(problems));
@@ -81,7 +81,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
 fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {
     let config = inputs.config;
     let args = units::app_args(config, inputs.engine);
-    let (command, port) = (config.app.command.clone(), config.app.port);
+    let (command, port) = (units::app_command(config), config.app.port);
     let fingerprint = fingerprint(inputs, wanted, &args, &command, port);
     let at_least = inputs.committed().map_or(0, |c| c.release);
     let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
@@ -131,7 +131,10 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     }
     let args = units::app_args(inputs.config, inputs.engine);
     let app = &inputs.config.app;
-    if args != committed.args || app.command != committed.command || app.port != committed.port {
+    if args != committed.args
+        || units::app_command(inputs.config) != committed.command
+        || app.port != committed.port
+    {
         pending.push("deploy would change the container's arguments, command or port".to_owned());
     }
     let known = inputs.history.releases.iter().find(|r| r.number == committed.release);

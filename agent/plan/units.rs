@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use crate::config::{Config, Migrate, Network};
 use crate::model::name::{
-    CADDY_UNIT, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, unit_file,
+    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, unit_file,
 };
 use crate::model::observed::Engine;
 
 use super::cron;
 
+pub mod container;
 pub mod text;
 
 use text::{filled, quote_exec, span};
@@ -91,7 +92,13 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
     args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
     args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
     args.extend(app.volumes.iter().map(|volume| format!("--volume={volume}")));
+    args.extend(container::args(&app.container));
     args
+}
+
+/// `APP_COMMAND` of a release: what follows the image. Empty: the image's own.
+pub fn app_command(config: &Config) -> Vec<String> {
+    container::argv(&config.app.container.entrypoint, &config.app.command)
 }
 
 fn app(config: &Config, engine: Engine) -> String {
@@ -138,6 +145,7 @@ pub fn port_in(drop_in: &[u8]) -> Option<u16> {
 
 fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
     let app = &config.app;
+    let entrypoint = container::entrypoint(&job.entrypoint, app);
     let after_engine = match engine {
         Engine::Podman => "",
         Engine::Docker => " docker.service",
@@ -148,11 +156,11 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
             ("app", app.name.as_str()),
             ("env_file", &app.name.env_file().to_string_lossy()),
             ("after_engine", after_engine),
-            ("client", engine.client()),
+            ("client", one_off_client(engine)),
             ("remove", remove(engine)),
             ("clear", &clear(engine, &format!("{}-migrate", app.name))),
-            ("one_off", one_off(engine)),
-            ("command", &quote_exec(&job.command)),
+            ("one_off", &quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()))),
+            ("command", &quote_exec(&container::argv(entrypoint, &job.command))),
             ("timeout", &span(job.timeout)),
             ("stop_timeout", &one_off_stop(config)),
         ],
@@ -189,17 +197,33 @@ pub(super) fn remove(engine: Engine) -> &'static str {
 pub(super) fn clear(engine: Engine, container: &str) -> String {
     match engine {
         Engine::Podman => String::new(),
-        Engine::Docker => format!("ExecStartPre=-{} {container}\n", remove(engine)),
+        Engine::Docker => {
+            format!("ExecStartPre=-/bin/sh -c '{} {container} >/dev/null 2>&1'\n", remove(engine))
+        }
+    }
+}
+
+/// The client of one-off containers. podman's own events would be most of what a job writes to the systemd journal.
+pub(super) fn one_off_client(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Podman => "/usr/bin/podman --events-backend=none",
+        Engine::Docker => engine.client(),
     }
 }
 
 /// What a one-off container gets after `APP_ARGS`: its output goes to the unit's own stdout, once, and nobody
 /// waits for a READY. With `split` the container lies within the unit, so that its end is the container's.
-pub(super) fn one_off(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Podman => "--replace --sdnotify=ignore --cgroups=split --log-driver=passthrough",
-        Engine::Docker => "--log-driver=none",
-    }
+pub(super) fn one_off(engine: Engine, entrypoint: &[String], env: &BTreeMap<EnvKey, String>) -> Vec<String> {
+    let fixed = match engine {
+        Engine::Podman => {
+            &["--replace", "--sdnotify=ignore", "--cgroups=split", "--log-driver=passthrough"][..]
+        }
+        Engine::Docker => &["--log-driver=none"],
+    };
+    let mut args: Vec<String> = fixed.iter().map(|arg| (*arg).to_owned()).collect();
+    args.extend(container::entrypoint_arg(entrypoint));
+    args.extend(env.iter().map(|(key, value)| format!("--env={key}={value}")));
+    args
 }
 
 /// What a one-off container gets to end by itself, its process 1 often ignoring SIGTERM; then it is killed.

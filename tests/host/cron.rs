@@ -40,13 +40,17 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     let host = installed_with("cron", &(config_with([QUICK]) + JOBS));
     let before = host.rows();
     let list = host.agent(["cron", "list"]).ok().stdout;
-    for said in ["minutely", "every 5s", "run: python3 manage.py tick", "next "] {
+    for said in ["minutely", "every 5s", "run: python3 manage.py tick", "next 2", "next in "] {
         assert!(list.contains(said), "no {said:?} in:\n{list}");
     }
 
-    // A job by hand runs now, and says how it went.
+    // A job by hand runs now, shows what it wrote, and says how it went.
     let ran = host.agent(["cron", "run", "minutely"]).ok().stdout;
-    assert!(ran.starts_with("minutely ran, "), "{ran}");
+    assert!(ran.starts_with("  tick ") && ran.contains("\nminutely finished in "), "{ran}");
+    // One that runs already is not started a second time, and that is said.
+    host.wait("systemctl show -P ActiveState astra-cron-slow | grep -q activating", Duration::from_secs(20));
+    let joined = host.agent(["cron", "run", "slow"]).ok().stdout;
+    assert!(joined.contains("slow was running already since "), "{joined}");
     assert!(host.rows() > before);
     let unknown = host.agent(["cron", "run", "minutly"]);
     assert!(unknown.code() == 2 && unknown.stderr.contains("minutely, tick, slow"), "{}", unknown.stderr);
@@ -94,14 +98,59 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     assert!(host.rows() > rows);
     assert!(host.agent(["reconcile"]).ok().stdout.starts_with("nothing to do"));
 
-    // One that fails says so.
+    // One that fails says so: with its last lines, its own exit code, and to `doctor`.
     let config = host.read(CONFIG_FILE);
-    host.write(CONFIG_FILE, &config.replace("\"tick\"]\n", "\"no-such-command\"]\n"));
+    let fails = "run = [\"sh\", \"-c\", \"echo no mail server >&2; exit 7\"]";
+    host.write(
+        CONFIG_FILE,
+        &config.replace("run = [\"python3\", \"manage.py\", \"tick\"]", fails).replace("\"5s\"", "\"10m\""),
+    );
     host.agent(["reconcile"]).ok();
     let failed = host.agent(["cron", "run", "tock"]);
-    assert!(
-        failed.code() == 1 && failed.stderr.contains("journalctl -u astra-cron-tock"),
+    assert_eq!(failed.code(), 1, "{}", failed.stdout);
+    assert!(failed.stdout.ends_with("  no mail server\n"), "{}", failed.stdout);
+    for said in ["tock failed after ", ": exit code 7\n", "journalctl -u astra-cron-tock"] {
+        assert!(failed.stderr.contains(said), "{}", failed.stderr);
+    }
+    let failed = host.agent(["cron", "run", "tock", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&failed.stdout).unwrap();
+    assert_eq!(
+        (failed.code(), answer["exit_code"].as_i64(), answer["outcome"].as_str()),
+        (1, Some(7), Some("failed"))
+    );
+    assert_eq!(answer["log"], serde_json::json!(["no mail server"]));
+    let doctor = host.agent(["doctor"]);
+    assert!(doctor.stdout.contains("the last run of cron job tock failed: exit code 7"), "{}", doctor.stdout);
+
+    // Jobs of old, beside the agent's.
+    host.write(
+        "/etc/systemd/system/astra-send-queued-mail.service",
+        "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    );
+    host.write(
+        "/etc/systemd/system/astra-send-queued-mail.timer",
+        "[Timer]\nOnUnitActiveSec=10s\nOnActiveSec=1h\n",
+    );
+    host.sh("systemctl daemon-reload && systemctl start astra-send-queued-mail.timer").ok();
+    host.write(
+        "/var/spool/cron/crontabs/root",
+        "#Ansible: daily\n0 0 * * * podman exec astra-app-1 python manage.py x\n",
+    );
+    let doctor = host.agent(["doctor"]);
+    for said in [
+        "astra-send-queued-mail.timer runs, and is not the agent's",
+        "/var/spool/cron/crontabs/root:2 enters",
+    ] {
+        assert!(doctor.stdout.contains(said), "no {said:?} in:\n{}", doctor.stdout);
+    }
+    // What a job leaves in the systemd journal is what it wrote, and not a line for each event of its container.
+    let events = host.sh(
+        "journalctl -u astra-cron-tock.service -o cat | grep -cE '(container|image) [a-z]+ [0-9a-f]{64}'",
+    );
+    assert_eq!(
+        events.stdout.trim(),
+        "0",
         "{}",
-        failed.stderr
+        host.sh("journalctl -u astra-cron-tock.service -n 40").stdout
     );
 }

@@ -6,25 +6,8 @@ use std::path::Path;
 use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
 use super::*;
 
-const INTRO: &str = "\
-# Reference of the configuration
-
-<!-- Written by a test from agent/config/keys.rs: change that, then run `UPDATE_DOCS=1 cargo test reference`. -->
-
-`/etc/astra/agent.toml` says what a host should be; only `[app] image` is required. The files
-`/etc/astra/agent.d/*.toml` are read after it, sorted by name: a later file overrides single keys, tables merge,
-lists are replaced, and `[[cron_jobs]]` add up. `packaging/agent.toml` is the same as a commented file.
-
-`astra-agent check` reads all of it and touches nothing. A mistake is refused, with its file, line and column; an
-unknown key is a mistake.
-
-| type | written as |
-|---|---|
-| time | `\"500ms\"`, `\"30s\"`, `\"10m\"`, `\"1h\"`; more than zero, at most a year |
-| size | `\"512M\"`, `\"2G\"`; K, M, G and T count in steps of 1024 |
-| image | `\"registry/repository:tag\"`, the registry always written out |
-| path | absolute, without `.` and `..` |
-";
+/// What stands above the tables.
+const INTRO: &str = include_str!("intro.md");
 
 fn reference() -> String {
     let mut text = INTRO.to_owned();
@@ -53,7 +36,7 @@ fn reference() -> String {
 /// The examples of one table, as they stand below its heading.
 fn examples(table: &str) -> String {
     let keys = KEYS.iter().filter(|k| k.table == table);
-    let exclusive = |key: &&Key| table != JOBS || !matches!(key.name, "every" | "run");
+    let exclusive = |key: &&Key| table != JOBS || !matches!(key.name, "every" | "command");
     keys.filter(exclusive)
         .map(|key| match table {
             "env" => format!(
@@ -84,6 +67,16 @@ fn reference_is_what_the_code_says() {
     );
 }
 
+/// The examples above the tables are configurations as they stand there.
+#[test]
+fn the_least_and_the_typical_example_are_valid() {
+    let blocks: Vec<_> = INTRO.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    let [least, typical] = blocks[..] else { panic!("{} examples", blocks.len()) };
+    assert_eq!(good(&[least]).app.instances, 2);
+    let typical = good(&[typical]);
+    assert_eq!((typical.cron_jobs.len(), typical.notices.len()), (1, 0));
+}
+
 #[test]
 fn every_example_is_valid_alone_and_together() {
     let mut all = String::new();
@@ -93,9 +86,9 @@ fn every_example_is_valid_alone_and_together() {
     }
     let config = good(&[&all]);
     assert_eq!((config.env.len(), config.cron_jobs.len()), (3, 1));
-    for name in ["every", "run"] {
+    for name in ["every", "command"] {
         let key = KEYS.iter().find(|k| k.table == JOBS && k.name == name).unwrap();
-        let other = if name == "run" { "" } else { "run = [\"x\"]" };
+        let other = if name == "command" { "" } else { "run = [\"x\"]" };
         good(&[&format!("{MINIMAL}[[{JOBS}]]\nname = \"a\"\n{name} = {}\n{other}\n", key.example)]);
     }
 }

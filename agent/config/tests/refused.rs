@@ -9,7 +9,7 @@ fn one_mistake_is_one_error_at_its_place() {
         ("instnaces = 2", "3:1", "unknown key `instnaces` in [app]"),
         ("[ap]\nx = 1", "3:2", "unknown key `ap` at the top"),
         ("[app.redyness]\npath = \"/\"", "3:6", "unknown key `redyness` in [app]"),
-        ("instances = \"2\"", "3:13", "`instances` must be an integer, found a text"),
+        ("instances = \"2\"", "3:13", "`instances` must be an integer, found a string"),
         ("instances = 0", "3:13", "`instances` must be from 1 to 254, found 0"),
         ("instances = 255", "3:13", "`instances` must be from 1 to 254"),
         ("instances = 99999999999999999999999", "3:13", "`instances` must be from 1 to 254"),
@@ -22,13 +22,13 @@ fn one_mistake_is_one_error_at_its_place() {
         ("base_port = 441", "3:13", "port 443 of instance 2 is taken"),
         ("base_port = 9079", "3:13", "port 9080 of instance 1 is taken: Caddy's health checks"),
         ("base_port = 9077\n[deploy]\nstrategy = \"surge\"", "3:13", "port 9080 of the spare"),
-        ("name = \"Astra\"", "3:8", "`Astra` is no app name"),
-        ("engine = \"podmann\"", "3:10", "`podmann` is no value of `engine`"),
-        ("network = \"none\"", "3:11", "`none` is no value of `network`"),
-        ("command = \"a b\"", "3:11", "`command` must be a list of texts, found a text"),
-        ("command = [\"\"]", "3:11", "the program in `command` is an empty text"),
+        ("name = \"Astra\"", "3:8", "`Astra` is not a valid app name"),
+        ("engine = \"podmann\"", "3:10", "`podmann` is not a valid `engine`"),
+        ("network = \"none\"", "3:11", "`none` is not a valid `network`"),
+        ("command = \"a b\"", "3:11", "`command` must be a list of strings, found a string"),
+        ("command = [\"\"]", "3:11", "the program in `command` is an empty string"),
         ("command = [\"a\", \"b\\nc\"]", "3:17", "an argument has a line break"),
-        ("command = [\"a\", 1]", "3:17", "each item of `command` must be a text, found an integer"),
+        ("command = [\"a\", 1]", "3:17", "each item of `command` must be a string, found an integer"),
         ("volumes = [\"/a\"]", "3:12", "`/a` is not a volume"),
         ("volumes = [\"a/b:/c\"]", "3:12", "`a/b` must be an absolute path"),
         ("volumes = [\"~/b:/c\"]", "3:12", "`~/b` begins with `~`"),
@@ -36,8 +36,8 @@ fn one_mistake_is_one_error_at_its_place() {
         ("volumes = [\"/a:c\"]", "3:12", "`c` must be an absolute path"),
         ("volumes = [\"/a:/b:rx\"]", "3:12", "`rx` is not a volume option"),
         ("volumes = [\"/a:/b:ro:x\"]", "3:12", "`/a:/b:ro:x` is not a volume"),
-        ("volumes = [\"/a:/b\", \"/a:/b\"]", "3:21", "`/a:/b` stands twice in `volumes`"),
-        ("memory = 512", "3:10", "`memory` must be a text such as \"512M\", found an integer"),
+        ("volumes = [\"/a:/b\", \"/a:/b\"]", "3:21", "`/a:/b` is listed twice in `volumes`"),
+        ("memory = 512", "3:10", "`memory` must be a string such as \"512M\", found an integer"),
         ("memory = \"512\"", "3:10", "`512` is not a size"),
         ("memory = \"512MB\"", "3:10", "`512MB` is not a size"),
         ("memory = \"0M\"", "3:10", "`memory` must be more than zero"),
@@ -45,17 +45,17 @@ fn one_mistake_is_one_error_at_its_place() {
         ("cpus = nan", "3:8", "`cpus` must be from 0.01 to 1024"),
         ("cpus = -1", "3:8", "`cpus` must be from 0.01 to 1024"),
         ("cpus = inf", "3:8", "`cpus` must be from 0.01 to 1024"),
-        ("cpus = \"1\"", "3:8", "`cpus` must be a number, found a text"),
-        ("stop_timeout = 10", "3:16", "`stop_timeout` must be a text such as \"30s\", found an integer"),
-        ("stop_timeout = 1.5", "3:16", "`stop_timeout` must be a text such as \"30s\", found a decimal"),
+        ("cpus = \"1\"", "3:8", "`cpus` must be a number, found a string"),
+        ("stop_timeout = 10", "3:16", "`stop_timeout` must be a string such as \"30s\", found an integer"),
+        ("stop_timeout = 1.5", "3:16", "`stop_timeout` must be a string such as \"30s\", found a decimal"),
         ("stop_timeout = \"0s\"", "3:16", "`stop_timeout` must be more than zero"),
         ("stop_timeout = \"10\"", "3:16", "`10` is not a time"),
         ("stop_timeout = \"1d\"", "3:16", "`1d` is not a time"),
         ("stop_timeout = \"-1s\"", "3:16", "`-1s` is not a time"),
         ("stop_timeout = \"99999999999999999h\"", "3:16", "`99999999999999999h` is not a time"),
         ("stop_timeout = \"\"", "3:16", "`` is not a time"),
-        ("required_env = [\"A-B\"]", "3:17", "`A-B` is no environment variable name"),
-        ("required_env = [\"A\", \"A\"]", "3:22", "`A` stands twice in `required_env`"),
+        ("required_env = [\"A-B\"]", "3:17", "`A-B` is not a valid environment variable name"),
+        ("required_env = [\"A\", \"A\"]", "3:22", "`A` is listed twice in `required_env`"),
         ("readiness = 1", "3:1", "`app.readiness` must be a table, found an integer"),
         ("readiness.notify = \"yes\"", "3:20", "`notify` must be true or false"),
         ("readiness.path = \"readyz\"", "3:18", "`readyz` must begin with `/`"),
@@ -64,7 +64,7 @@ fn one_mistake_is_one_error_at_its_place() {
         ("[migrate]\ntimeout = \"1m\"", "3:2", "missing key `command` in [migrate]"),
         ("[migrate]\ncommand = []", "4:11", "`command` is empty"),
         ("[deploy]\nkeep = 1", "4:8", "`keep` must be from 2 to 100"),
-        ("[deploy]\nstrategy = \"Rolling\"", "4:12", "`Rolling` is no value of `strategy`"),
+        ("[deploy]\nstrategy = \"Rolling\"", "4:12", "`Rolling` is not a valid `strategy`"),
         ("[deploy]\ndrain_timeout = \"0ms\"", "4:17", "`drain_timeout` must be more than zero"),
         ("[caddy]\nimage = \"caddy:2\"", "4:9", "`caddy` is not an image reference"),
         ("[caddy]\nimage = \"docker.io/a/b@sha256:12\"", "4:9", "`sha256:12` is not a digest"),
@@ -86,11 +86,32 @@ fn one_mistake_is_one_error_at_its_place() {
         ),
         ("[caddy]\ntrusted_proxies = [\"fd00::1/8\"]", "4:20", "`fd00::1/8` is not a network in CIDR form"),
         ("[caddy]\nextra = \"a\\u0000\"", "4:9", "`extra` has a control character"),
-        ("[env]\n\"A-B\" = \"x\"", "4:1", "`A-B` is no environment variable name"),
+        (
+            "[ap]\nimage = \"ghcr.io/a/b:c\"\n[app.readiness]\npath = \"/\"",
+            "3:2",
+            "unknown key `ap` at the top",
+        ),
+        ("memory = \"1K\"", "3:10", "`memory` must be at least \"6M\""),
+        ("entrypoint = \"sh\"", "3:14", "`entrypoint` must be a list of strings"),
+        ("init = \"yes\"", "3:8", "`init` must be true or false"),
+        ("stop_signal = \"TERM\"", "3:15", "`TERM` is not a valid `stop_signal`"),
+        ("user = \"a b\"", "3:8", "`a b` is not a user"),
+        ("user = \"1000:\"", "3:8", "`1000:` is not a user"),
+        ("ulimits = 1", "3:11", "`ulimits` must be a table, found an integer"),
+        ("ulimits = { nofiles = 1 }", "3:13", "`nofiles` is not a limit"),
+        ("ulimits = { nofile = \"2:1\" }", "3:22", "the limit `nofile` must be"),
+        ("ulimits = { nofile = -2 }", "3:22", "the limit `nofile` must be"),
+        ("add_hosts = { a = \"b\" }", "3:19", "the address of `a` must be an IP address, found `b`"),
+        ("add_hosts = { \"a:b\" = \"1.1.1.1\" }", "3:15", "`a:b` is not a host name"),
+        ("tmpfs = [\"tmp\"]", "3:10", "`tmp` must be an absolute path"),
+        ("tmpfs = [\"/tmp:size\"]", "3:10", "`size` is not an option of a tmpfs"),
+        ("cap_drop = [\"all\"]", "3:13", "`all` is not a capability"),
+        ("at_most = 2", "3:11", "`at_most` must be from 0 to 1"),
+        ("[env]\n\"A-B\" = \"x\"", "4:1", "`A-B` is not a valid environment variable name"),
         ("[env]\nAPP_IMAGE = \"x\"", "4:1", "`APP_IMAGE` is the agent's own"),
         ("[env]\nASTRA_ENV = \"x\"", "4:1", "`ASTRA_ENV` is the agent's own"),
-        ("[env]\nA = 8000", "4:5", "`A` must be a text, found an integer"),
-        ("[env]\nA = true", "4:5", "`A` must be a text, found true or false"),
+        ("[env]\nA = 8000", "4:5", "`A` must be a string, found an integer"),
+        ("[env]\nA = true", "4:5", "`A` must be a string, found true or false"),
         ("[env]\nA = \"'x'\"", "4:5", "the value of `A` cannot be written: its value begins with a quote"),
         ("[env]\nA = \"x \"", "4:5", "the value of `A` cannot be written: its value ends in a blank"),
         ("[env]\nA = 'x\\y'", "4:5", "the value of `A` cannot be written: its value has a backslash"),
@@ -98,7 +119,7 @@ fn one_mistake_is_one_error_at_its_place() {
         ("[env]\nA = {}", "4:5", "`A` must have exactly one of: generate, file"),
         ("[env]\nA = { generate = 8, file = \"/x\" }", "4:5", "`A` must have exactly one of"),
         ("[env]\nA = { generate = 0 }", "4:18", "`generate` must be a length from 8 to 1024"),
-        ("[env]\nA = { generate = \"64\" }", "4:18", "`generate` must be an integer, found a text"),
+        ("[env]\nA = { generate = \"64\" }", "4:18", "`generate` must be an integer, found a string"),
         ("[env]\nA = { file = \"x\" }", "4:14", "`x` must be an absolute path"),
         ("[env]\nA = { fiel = \"/x\" }", "4:7", "unknown source `fiel` for `A`"),
         ("[env]\nA = { secret = \"a\", key = \"b\", x = 1 }", "4:7", "not supported yet: `secret`"),
@@ -117,7 +138,7 @@ fn one_mistake_is_one_error_at_its_place() {
 fn cron_jobs() {
     for (keys, message) in [
         ("minute = \"60\"\nrun = [\"x\"]", "`60` is not a cron minute"),
-        ("minute = 5\nrun = [\"x\"]", "`minute` must be a text, found an integer"),
+        ("minute = 5\nrun = [\"x\"]", "`minute` must be a string, found an integer"),
         ("hour = \"24\"\nrun = [\"x\"]", "`24` is not a cron hour"),
         (
             "day = \"30\"\nmonth = \"2\"\nrun = [\"x\"]",
@@ -127,14 +148,14 @@ fn cron_jobs() {
         ("minute = \"@reboot\"\nrun = [\"x\"]", "`@reboot` is not a cron minute"),
         ("every = \"0s\"\nrun = [\"x\"]", "`every` must be more than zero"),
         ("every = \"500ms\"\nrun = [\"x\"]", "`every` must be at least \"1s\""),
-        ("every = 10\nrun = [\"x\"]", "`every` must be a text such as \"30s\""),
+        ("every = 10\nrun = [\"x\"]", "`every` must be a string such as \"30s\""),
         ("every = \"1m\"\nhour = \"1\"\nrun = [\"x\"]", "`every` and `hour` exclude each other"),
         ("run = [\"x\"]\ncommand = \"x\"", "`command` and `run` exclude each other"),
         ("hour = \"1\"", "a cron job needs `command`"),
         ("run = []", "`run` is empty"),
-        ("run = \"x y\"", "`run` must be a list of texts"),
+        ("run = \"x y\"", "`run` must be a list of strings"),
         ("command = \"\"", "`command` is empty"),
-        ("command = 1", "`command` must be a text"),
+        ("command = 1", "`command` must be a string"),
         ("command = \"a | b\"", "`|` means something to a shell only"),
         ("command = \"a\\nb\"", "a line break means something to a shell only"),
         ("command = [\"a\", \"b\\nc\"]", "an argument has a line break"),
@@ -144,6 +165,12 @@ fn cron_jobs() {
         ("command = \"@/bin/sh\"", "`@/bin/sh` must be an absolute path"),
         ("command = \"a\"\ntimeout = \"0s\"", "`timeout` must be more than zero"),
         ("command = \"a\"\nuser = \"root\"", "unknown key `user` in [[cron_jobs]]"),
+        ("command = \"a\"\nentrypoint = [\"sh\"]", "`entrypoint` goes with `run`"),
+        ("command = \"a\"\nenv = { A = \"1\" }", "`env` goes with `run`"),
+        ("run = [\"a\"]\nenv = { A = 1 }", "`A` must be a string, found an integer"),
+        ("run = [\"a\"]\nenv = { A = { secret = \"x\" } }", "`A` must be a string, found a table"),
+        ("run = [\"a\"]\nenv = { APP_ARGS = \"1\" }", "`APP_ARGS` is the agent's own"),
+        ("run = [\"a\"]\nenv = { A = \" x\" }", "the value of `A` cannot be written"),
     ] {
         let text = format!("[[cron_jobs]]\nname = \"a\"\n{keys}\n");
         let errors = errors(&text);
@@ -165,12 +192,31 @@ trait Pipe: Sized {
 impl Pipe for String {}
 
 #[test]
+fn a_value_of_the_wrong_type_is_shown_as_it_should_be() {
+    for (text, help) in [
+        ("command = \"./migrate.sh --all\"", "write [\"./migrate.sh\", \"--all\"]"),
+        ("[caddy]\nhosts = \"a.example.org\"", "write [\"a.example.org\"]"),
+        ("instances = \"2\"", "write 2, without quotes"),
+        ("cpus = \"1.5\"", "write 1.5, without quotes"),
+        ("init = \"true\"", "write true"),
+        ("stop_timeout = 10", "add a unit, e.g. \"10s\""),
+        ("memory = 512", "add a unit, e.g. \"512M\""),
+        ("engine = 1", "put it in quotes: \"1\""),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors[0].help, [help], "{text}");
+    }
+    assert!(errors("command = [1]")[0].help.is_empty());
+    assert!(errors("[env]\nA = [\"x\"]")[0].help.is_empty());
+}
+
+#[test]
 fn a_job_that_stands_twice_names_both_places() {
     let job = "\n[[cron_jobs]]\nname = \"a\"\nrun = [\"x\"]\n";
     let errors = parse(&files(&[&format!("{MINIMAL}{job}"), job])).unwrap_err();
     assert_eq!(
         errors.to_string(),
-        "agent.d/1.toml:3:8: the cron job `a` stands twice\n  |\n3 | name = \"a\"\n  |        ^^^\n  = the other one is at agent.toml:5:8"
+        "agent.d/1.toml:3:8: cron job `a` is defined twice\n  |\n3 | name = \"a\"\n  |        ^^^\n  = the other one is at agent.toml:5:8"
     );
 }
 
@@ -191,12 +237,14 @@ fn all_errors_of_all_files_come_at_once() {
 fn an_error_shows_its_line() {
     assert_eq!(
         ConfigErrors(errors("\tinstnaces = 2 # two")).to_string(),
-        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, required_env, readiness"
+        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, entrypoint, init, stop_signal, user, ulimits, add_hosts, healthcheck, read_only, tmpfs, shm_size, cap_drop, cap_add, at_most, required_env, readiness"
     );
     assert_eq!(
         ConfigErrors(errors("# ä\nengine = \"podmna\"")).to_string(),
-        "agent.toml:4:10: `podmna` is no value of `engine`\n  |\n4 | engine = \"podmna\"\n  |          ^^^^^^^^\n  = did you mean `podman`?\n  = known values: auto, podman, docker"
+        "agent.toml:4:10: `podmna` is not a valid `engine`\n  |\n4 | engine = \"podmna\"\n  |          ^^^^^^^^\n  = did you mean `podman`?\n  = known values: auto, podman, docker"
     );
+    let shown = ConfigErrors(errors("engine = \"a\u{0}b\u{1b}[1m\"")).to_string();
+    assert!(shown.contains("a\u{fffd}b\u{fffd}[1m") && !shown.contains(['\u{0}', '\u{1b}']), "{shown:?}");
     let text = parse(&[]).unwrap_err().to_string();
     assert!(text.starts_with("/etc/astra/agent.toml: missing key `image` in [app]"), "{text}");
     assert!(

@@ -18,7 +18,15 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found.extend(proxy(inputs, checkup));
     found.extend(registry(inputs, checkup));
     found.extend(signed(inputs, checkup));
+    found.extend(volumes(inputs));
     found
+}
+
+fn volumes(inputs: &Inputs<'_>) -> impl Iterator<Item = Finding> {
+    inputs.observed.missing_sources.iter().map(|source| {
+        let what = format!("a volume mounts {}, which is not there: no container starts", source.display());
+        Finding::problem("volume", what, "put it there, or change [app] volumes")
+    })
 }
 
 fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Finding> {

@@ -41,6 +41,10 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
                 None => format!("write `APP_IMAGE=REPOSITORY@sha256:…` into {path}"),
             };
             let fix = match &error {
+                EnvError::Image(_) | EnvError::Unnumbered if inputs.history.commits.is_empty() => format!(
+                    "delete the line APP_IMAGE from {path}, which only a deploy of the agent writes, then `astra-agent \
+                     install`"
+                ),
                 EnvError::Image(_) => format!("{pin}, then `astra-agent reconcile`"),
                 EnvError::Hidden(line) => format!("mend line {line}, then `astra-agent reconcile`"),
                 _ => format!("mend the line in {path}, then `astra-agent reconcile`"),

@@ -84,9 +84,9 @@ fn what_every_file_keeps_to() {
             for edge in ["Requires=", "BindsTo=", "PartOf="] {
                 assert!(!text.lines().any(|l| l.starts_with(edge)), "{path} has {edge}");
             }
-            let runs = ["podman run ", "docker run "].iter().any(|run| {
-                text.lines().any(|l| l.starts_with("ExecStart") && l.contains(&format!("=/usr/bin/{run}")))
-            });
+            let runs = text
+                .lines()
+                .any(|l| l.starts_with("ExecStart") && l.contains("=/usr/bin/") && l.contains(" run "));
             assert_eq!(runs, text.contains(" --pull=never"), "{path}");
         }
         for unit in enabled(&config) {
@@ -108,6 +108,90 @@ fn a_release_changes_no_unit() {
             !template.lines().any(|l| !l.starts_with('#') && l.contains(of_the_release)),
             "{of_the_release}"
         );
+    }
+}
+
+/// `text` below a minimal `[app]`.
+fn config_of(text: &str) -> Config {
+    crate::config::parse(&[("agent.toml".into(), format!("[app]\nimage = \"ghcr.io/a/b:c\"\n{text}"))])
+        .unwrap()
+}
+
+const CONTAINER: &str = r#"
+entrypoint = ["sh", "-c"]
+command = ["exec serve --all"]
+init = true
+stop_signal = "SIGINT"
+user = "1000:1000"
+ulimits = { nofile = 65536, nproc = "10:20" }
+add_hosts = { "ipa.example.org" = "10.0.0.9", "host.docker.internal" = "host-gateway" }
+healthcheck = false
+read_only = true
+tmpfs = ["/tmp", "/run:size=1m"]
+shm_size = "256M"
+cap_drop = ["ALL"]
+cap_add = ["NET_BIND_SERVICE"]
+"#;
+
+#[test]
+fn a_container_is_made_as_the_config_says_on_either_engine() {
+    let config = config_of(CONTAINER);
+    let wanted = [
+        "--entrypoint=sh",
+        "--init",
+        "--stop-signal=SIGINT",
+        "--user=1000:1000",
+        "--ulimit=nofile=65536:65536",
+        "--ulimit=nproc=10:20",
+        "--add-host=host.docker.internal:host-gateway",
+        "--add-host=ipa.example.org:10.0.0.9",
+        "--no-healthcheck",
+        "--read-only",
+        "--tmpfs=/tmp",
+        "--tmpfs=/run:size=1m",
+        "--shm-size=268435456b",
+        "--cap-drop=ALL",
+        "--cap-add=NET_BIND_SERVICE",
+    ];
+    for engine in [Engine::Podman, Engine::Docker] {
+        let (args, without) = (app_args(&config, engine), app_args(&config_of(""), engine));
+        // What is not asked for changes no release: an upgrade of the agent leaves the arguments as they were.
+        assert_eq!(args, [&without[..], &wanted.map(str::to_owned)[..]].concat());
+    }
+    assert_eq!(app_command(&config), ["-c", "exec serve --all"]);
+    assert!(app_command(&config_of("")).is_empty());
+}
+
+#[test]
+fn a_one_off_has_the_entry_point_of_its_own_or_of_the_app() {
+    let units = |text: &str, engine| {
+        let config = config_of(text);
+        let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+        let text = |unit: &str| {
+            let text = files.get(&unit_file(unit)).unwrap();
+            let (_, start) = text.split_once("$APP_ARGS ").unwrap();
+            start.split("\n# A stop").next().unwrap().replace(" \\\n   ", "")
+        };
+        (text(MIGRATE_UNIT), text("astra-cron-a.service"))
+    };
+    let own = "[migrate]\nentrypoint = [\"sh\", \"-e\"]\ncommand = [\"./migrate.sh\"]\n[[cron_jobs]]\nname = \"a\"\nentrypoint = [\"python\"]\nrun = [\"-m\", \"mail\"]\nenv = { B = \"100% $x\", A = \"1\" }\n";
+    let plain = "[migrate]\ncommand = [\"./migrate.sh\"]\n[[cron_jobs]]\nname = \"a\"\nrun = [\"mail\"]\n";
+    for (engine, fixed) in [
+        (Engine::Podman, "--replace --sdnotify=ignore --cgroups=split --log-driver=passthrough"),
+        (Engine::Docker, "--log-driver=none"),
+    ] {
+        let (migrate, job) = units(own, engine);
+        assert_eq!(migrate, format!("{fixed} --entrypoint=sh ${{APP_IMAGE}} -e ./migrate.sh"));
+        assert_eq!(
+            job,
+            format!("{fixed} --entrypoint=python --env=A=1 \"--env=B=100%% $$x\" ${{APP_IMAGE}} -m mail")
+        );
+        let (migrate, job) = units(plain, engine);
+        assert_eq!(migrate, format!("{fixed} ${{APP_IMAGE}} ./migrate.sh"));
+        assert_eq!(job, format!("{fixed} ${{APP_IMAGE}} mail"));
+        let (migrate, job) = units(&format!("entrypoint = [\"sh\", \"-c\"]\n{plain}"), engine);
+        assert_eq!(migrate, format!("{fixed} --entrypoint=sh ${{APP_IMAGE}} -c ./migrate.sh"));
+        assert_eq!(job, format!("{fixed} --entrypoint=sh ${{APP_IMAGE}} -c mail"));
     }
 }
 

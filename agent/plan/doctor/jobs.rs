@@ -1,0 +1,41 @@
+//! Cron jobs: those that failed, and those that the agent does not start.
+
+use super::{Finding, Inputs};
+use crate::model::checkup::{Checkup, ForeignJob};
+
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+    let mut found: Vec<_> = checkup
+        .failed_jobs
+        .iter()
+        .map(|(name, how)| {
+            let what = format!("the last run of cron job {name} failed: {how}");
+            let fix = format!(
+                "`journalctl -u {} -n 50` says why; `astra-agent cron run {name}` runs it again",
+                name.service()
+            );
+            Finding::problem("cron_failed", what, fix)
+        })
+        .collect();
+    found.extend(checkup.foreign_jobs.iter().map(|job| foreign(inputs, job)));
+    found
+}
+
+/// Beside [[cron_jobs]] it probably does the same work a second time.
+fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Finding {
+    let (what, fix) = match job {
+        ForeignJob::Line { file, line } => (
+            format!("{}:{line} enters a container of the app", file.display()),
+            "write it as `run` under [[cron_jobs]], which no deploy cuts, and delete the line".to_owned(),
+        ),
+        ForeignJob::Timer { unit } => (
+            format!("{unit} runs, and is not the agent's"),
+            format!("write its job as `run` under [[cron_jobs]]; then `systemctl disable --now {unit}`"),
+        ),
+    };
+    match inputs.config.cron_jobs.is_empty() {
+        true => Finding::note("foreign_job", what, fix),
+        false => {
+            Finding::problem("foreign_job", format!("{what}: beside [[cron_jobs]] it may do work twice"), fix)
+        }
+    }
+}
