@@ -14,6 +14,7 @@ mod docker;
 mod doctor;
 mod envs;
 mod faults;
+mod from_ansible;
 mod harness;
 mod install;
 mod kills;

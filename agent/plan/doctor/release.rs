@@ -2,7 +2,7 @@
 
 use super::{Finding, Inputs};
 use crate::model::checkup::Checkup;
-use crate::model::envfile::EnvError;
+use crate::model::envfile::{EnvError, EnvProblem};
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
 
 pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
@@ -56,7 +56,10 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
             found.push(Finding::problem("app_image", what, fix));
         }
     }
-    for problem in file.check().iter().filter(|p| Some(p.line) != blamed) {
+    let staged = inputs.staged();
+    let replaced = |key: &str| staged.get(key).is_some();
+    let lasting = |p: &&EnvProblem| !p.key.as_deref().is_some_and(replaced) && Some(p.line) != blamed;
+    for problem in file.check().iter().filter(lasting) {
         let fix = match problem.key.as_deref().filter(|key| key.parse::<crate::model::name::EnvKey>().is_ok())
         {
             Some(key) => {
