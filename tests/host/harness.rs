@@ -67,8 +67,10 @@ impl Host {
         }
         // The same test may run twice at a time, in two terminals.
         let name = format!("{name}-{}", id());
+        // Another agent than that of this build, to compare.
+        let agent = env::var("ASTRA_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_astra-agent").into());
         let mut boot = cli()
-            .args(["boot", &name, "--engine", engine.client(), "--bin", env!("CARGO_BIN_EXE_astra-agent")])
+            .args(["boot", &name, "--engine", engine.client(), "--bin", &agent])
             // The host lives as long as somebody holds the other end.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -87,8 +89,13 @@ impl Host {
 
     /// With something to read, which no command line shows.
     pub fn sh_with(&self, command: &str, stdin: &str) -> Output {
+        self.sh_within(COMMAND_LIMIT, command, stdin)
+    }
+
+    /// With a limit of its own, in seconds.
+    pub fn sh_within(&self, limit: &str, command: &str, stdin: &str) -> Output {
         let mut child = Command::new("timeout")
-            .arg(COMMAND_LIMIT)
+            .arg(limit)
             .arg(CLI)
             .args(["sh", &self.name, command])
             .stdin(Stdio::piped())

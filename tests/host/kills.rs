@@ -7,6 +7,8 @@ mod blind;
 mod points;
 mod tally;
 
+pub use tally::commit;
+
 use serde_json::Value;
 
 use crate::harness::{Host, Output};

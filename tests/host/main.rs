@@ -19,6 +19,7 @@ mod harness;
 mod install;
 mod kills;
 mod lock;
+mod operator;
 mod proxy;
 mod recovery;
 mod report;

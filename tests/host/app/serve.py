@@ -2,6 +2,11 @@
 
 APP_FAULT makes it misbehave in one known way, each a way in which a release can be bad:
 exits, never-ready, not-ready (see config/views.py), ignores-term, dies-on-term, flaps.
+
+The rest is for a configuration to choose, whatever the release is: APP_WORKERS (of threads
+and sync), APP_START_DELAY (seconds before it listens), APP_ON_TERM (ignores-term,
+dies-on-term, or slow-term: it goes on for some seconds) and the APP_READY_ ones of
+config/views.py.
 """
 
 import os
@@ -14,6 +19,10 @@ import time
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 FAULT = os.environ.get("APP_FAULT", "")
 SERVER = os.environ.get("APP_SERVER", "asgi")
+WORKERS = int(os.environ.get("APP_WORKERS", "1"))
+START_DELAY = float(os.environ.get("APP_START_DELAY", "0"))
+ON_TERM = os.environ.get("APP_ON_TERM", FAULT)
+TERM_SECONDS = 4
 PORT = int(os.environ.get("PORT", "8000"))
 
 
@@ -49,12 +58,29 @@ def die(code, why):
     os._exit(code)
 
 
-def on_term(otherwise):
+def later(then):
+    """For a handler that only sets a flag."""
+    return lambda *arguments: threading.Timer(TERM_SECONDS, then, arguments).start()
+
+
+def sleeping(then):
+    """For gunicorn's main process: its workers go on meanwhile."""
+
+    def handler(*arguments):
+        time.sleep(TERM_SECONDS)
+        then(*arguments)
+
+    return handler
+
+
+def on_term(otherwise, slowly):
     """The SIGTERM handler of the app: a fault's, or that of the server itself."""
-    if FAULT == "ignores-term":
+    if ON_TERM == "ignores-term":
         return lambda *_: say("APP_FAULT=ignores-term: ignoring SIGTERM")
-    if FAULT == "dies-on-term":
-        return lambda *_: die(1, FAULT)
+    if ON_TERM == "dies-on-term":
+        return lambda *_: die(1, ON_TERM)
+    if ON_TERM == "slow-term":
+        return slowly(otherwise)
     return otherwise
 
 
@@ -63,7 +89,7 @@ def serve_asgi():
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig, frame):
-            on_term(super().handle_exit)(sig, frame)
+            on_term(super().handle_exit, later)(sig, frame)
 
         async def startup(self, sockets=None):
             await super().startup(sockets=sockets)
@@ -84,7 +110,7 @@ def serve_gunicorn(worker, threads):
         def load_config(self):
             self.cfg.set("bind", f"0.0.0.0:{PORT}")
             self.cfg.set("worker_class", worker)
-            self.cfg.set("workers", 1)
+            self.cfg.set("workers", WORKERS)
             self.cfg.set("threads", threads)
             self.cfg.set("preload_app", True)
             self.cfg.set("worker_tmp_dir", "/dev/shm")
@@ -97,7 +123,7 @@ def serve_gunicorn(worker, threads):
             return application
 
     arbiter = Arbiter(App())
-    arbiter.handle_term = on_term(arbiter.handle_term)
+    arbiter.handle_term = on_term(arbiter.handle_term, sleeping)
     arbiter.run()
 
 
@@ -110,6 +136,7 @@ if FAULT == "never-ready":
     say("APP_FAULT=never-ready: never listening")
     while True:
         signal.pause()
+time.sleep(START_DELAY)
 if SERVER == "asgi":
     serve_asgi()
 elif SERVER == "threads":

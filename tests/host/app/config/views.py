@@ -12,6 +12,11 @@ from django.utils.decorators import sync_and_async_middleware
 
 VERSION = environ.get("APP_VERSION", "dev")
 FAULT = environ.get("APP_FAULT", "")
+# Readiness as a configuration chooses it: the status, seconds until it is answered, seconds
+# from the start in which it is 503.
+READY_STATUS = int(environ.get("APP_READY_STATUS", "200"))
+READY_DELAY = float(environ.get("APP_READY_DELAY", "0"))
+READY_AFTER = time.monotonic() + float(environ.get("APP_READY_AFTER", "0"))
 ASGI = environ.get("APP_SERVER", "asgi") == "asgi"
 WHO = f"{VERSION} {socket.gethostname()}"
 
@@ -96,8 +101,14 @@ def ask_database():
 async def readyz(request):
     if FAULT == "not-ready":
         return text("not ready: APP_FAULT=not-ready", status=503)
+    if time.monotonic() < READY_AFTER:
+        return text("not ready: still warming up", status=503)
+    if READY_DELAY:
+        await asyncio.sleep(READY_DELAY)
     try:
         await sync_to_async(ask_database)()
     except Exception as error:
         return text(f"not ready: database: {error}".strip(), status=503)
-    return text("ready")
+    if READY_STATUS == 204:
+        return HttpResponse(status=204)
+    return text("ready", status=READY_STATUS)

@@ -1,0 +1,152 @@
+//! All that can be seen of a host from outside, without its agent and with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::harness::Host;
+
+/// Part after part. Nothing in it changes anything.
+const LOOK: &str = r#"
+part() { printf '\036'; }
+cat /etc/astra/astra.env
+part; for n in 1 2 3 4 5 6; do curl -s -m 10 -w ' %{http_code}\n' localhost/version | tr '\n' ' '; echo; done
+part; astra-agent status --json 2>&1; printf '\036%s' $?
+part; astra-agent history -n 1000 --json
+part; ids=$(ENGINE ps -aq --filter name=^/?astra-app-); [ -z "$ids" ] || ENGINE inspect -f '{{.Name}} {{.State.Status}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
+{{.}}{{end}}
+-' $ids
+part; ENGINE ps -a --format '{{.Names}} {{.State}}' | grep -v '^astra-app-\|^astra-cron-'
+part; find /run/astra -name 'trial*' -o -path '*/drain/*'
+    find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'
+part; cat /etc/astra/last_app_image 2>/dev/null
+part; systemctl list-units --state=failed --plain --no-legend 'astra-*' | grep -v 'astra-cron-\|astra-migrate'
+part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrations where app = 'notes'" \
+    -c "select 'used ' || key from used_key" 2>/dev/null
+part; sed -n 's/^FIELD_KEY=//p' /etc/astra/astra.env | tr -d '\n' | sha256sum | cut -d' ' -f1
+"#;
+
+/// A run of the agent is under way, or will be at once.
+const BUSY: &str = r#"
+! flock --nonblock /run/astra/run.lock true 2>/dev/null ||
+    systemctl list-units --plain --no-legend 'astra-agent-*.service' 'astra-migrate.service' |
+        grep -q ' activating \| running \| start '"#;
+
+/// Where secrets must not be. They may stand in env files, and in what the engine keeps of them.
+const SECRETS: &str = r#"
+umask 077
+sed -nE 's/^(SECRET_KEY|FIELD_KEY|DATABASE_PASSWORD|TOKEN)=//p' /etc/astra/astra.env | grep . >/root/secrets || exit 0
+grep -rlF -f /root/secrets /etc/astra /run/astra /etc/systemd /var/lib/astra-agent 2>/dev/null |
+    grep -v '\.env$\|^/etc/astra/token$' | sed 's/^/file /'
+grep -lF -f /root/secrets /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/argv: /'
+journalctl -q --no-pager -o cat | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemd journal: /'
+systemctl show 'astra-*' | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemctl show: /'
+rm -f /root/secrets
+"#;
+
+#[derive(Clone, Debug, Default)]
+pub struct Container {
+    pub running: bool,
+    pub release: String,
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// astra.env, variable by variable.
+    pub env: BTreeMap<String, String>,
+    /// What a visitor got, several times: the version, or the status that was no 200.
+    pub answers: BTreeSet<String>,
+    pub status_code: i32,
+    pub status: Value,
+    /// Newest first.
+    pub history: Vec<Value>,
+    pub instances: BTreeMap<u16, Container>,
+    pub others: BTreeSet<String>,
+    pub traces: Vec<String>,
+    pub last_image: String,
+    pub failed_units: String,
+    pub migrations: Vec<String>,
+    /// sha256 of each FIELD_KEY that a migration used, and of the one in astra.env.
+    pub used_keys: Vec<String>,
+    pub field_key: String,
+}
+
+impl Look {
+    pub fn at(host: &Host) -> Result<Self, String> {
+        let text = host.sh(&LOOK.replace("ENGINE", host.engine.client())).stdout;
+        let parts: Vec<&str> = text.split('\x1e').collect();
+        let [env, site, status, code, history, apps, others, traces, last, failed, migrations, key] =
+            parts[..]
+        else {
+            return Err(format!("a look that was cut off: {text}"));
+        };
+        let lines = |part: &str| part.lines().map(str::to_owned).collect::<Vec<_>>();
+        let answer = |line: &str| {
+            let (body, code) = line.trim().rsplit_once(' ').unwrap_or(("", line.trim()));
+            if code == "200" { body.trim().to_owned() } else { code.to_owned() }
+        };
+        Ok(Self {
+            env: variables(env),
+            answers: site.lines().map(answer).collect(),
+            status_code: code.trim().parse().unwrap_or(-1),
+            status: serde_json::from_str(status).unwrap_or_else(|_| Value::String(status.to_owned())),
+            history: serde_json::from_str(history).unwrap_or_default(),
+            instances: apps.split("\n-\n").filter_map(container).collect(),
+            others: others.lines().map(|l| l.trim().to_owned()).collect(),
+            traces: lines(traces),
+            last_image: last.trim().to_owned(),
+            failed_units: failed.to_owned(),
+            migrations: lines(migrations),
+            used_keys: migrations
+                .lines()
+                .filter_map(|l| l.strip_prefix("used "))
+                .map(str::to_owned)
+                .collect(),
+            field_key: key.trim().to_owned(),
+        })
+    }
+
+    pub fn image(&self) -> &str {
+        self.env.get("APP_IMAGE").map_or("", String::as_str)
+    }
+
+    pub fn release(&self) -> &str {
+        self.env.get("ASTRA_RELEASE").map_or("", String::as_str)
+    }
+
+    /// Every answer was a whole one.
+    pub fn serves(&self) -> bool {
+        !self.answers.is_empty()
+            && self.answers.iter().all(|answer| !answer.is_empty() && answer.parse::<u16>().is_err())
+    }
+
+    /// Whether a digest is held, whatever it is tried with.
+    pub fn held(&self, digest: &str) -> Option<bool> {
+        let held = self.status["held"].as_array()?;
+        let of: Vec<_> = held.iter().filter(|h| h["digest"] == digest).collect();
+        (!of.is_empty()).then(|| of.iter().any(|h| h["only_environment"] == false))
+    }
+}
+
+fn variables(text: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    text.lines().filter_map(pair).collect()
+}
+
+fn container(text: &str) -> Option<(u16, Container)> {
+    let (head, env) = text.trim_start().split_once('\n')?;
+    let [name, state, release] = head.split(' ').collect::<Vec<_>>()[..] else { return None };
+    let instance = name.trim_start_matches('/').strip_prefix("astra-app-")?.parse().ok()?;
+    Some((instance, Container { running: state == "running", release: release.into(), env: variables(env) }))
+}
+
+/// Whether a run of the agent is under way.
+pub fn busy(host: &Host) -> bool {
+    host.sh(BUSY).code() == 0
+}
+
+/// Places that tell a secret.
+pub fn leaks(host: &Host) -> Vec<String> {
+    host.sh(SECRETS).stdout.lines().map(str::to_owned).collect()
+}

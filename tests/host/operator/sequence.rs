@@ -1,0 +1,209 @@
+//! One sequence: a host of its own, operation after operation, and after each one what holds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::act::{Done, Operator};
+use super::draw::{Draw, Site};
+use super::judge::{self, Lacks};
+use super::look::Look;
+use super::ops::{By, Op};
+use super::whole::{self, Memory};
+use crate::harness::{Engine, Host};
+
+/// A run that goes on for longer than this hangs.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// What a seed draws.
+pub struct Drawn {
+    pub seed: u64,
+    pub site: Site,
+    pub ops: Vec<Op>,
+}
+
+impl Drawn {
+    pub fn new(seed: u64, length: usize) -> Self {
+        let mut draw = Draw::new(seed);
+        let site = Site::draw(&mut draw);
+        let ops = Op::sequence(&mut draw, &site, length);
+        Self { seed, site, ops }
+    }
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// The operation after which it was seen: its place in the whole sequence; none: the first install.
+    pub at: Option<usize>,
+    pub op: String,
+    pub broken: Vec<String>,
+    /// The commands.
+    pub log: String,
+}
+
+impl Failure {
+    /// The same defect says the same, but for figures and names.
+    pub fn kind(&self) -> String {
+        let first = self.broken.first().map_or("", String::as_str);
+        first.chars().filter(|c| !c.is_ascii_digit()).take(45).collect()
+    }
+}
+
+/// How a sequence went.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ended {
+    pub operations: usize,
+    pub requests: usize,
+    pub lost: usize,
+    pub seconds: f64,
+    pub failure: Option<Failure>,
+}
+
+/// Runs the operations of these places, on a fresh host.
+pub fn run(drawn: &Drawn, places: &[usize], engine: Engine) -> Ended {
+    let begun = Instant::now();
+    let mut ended = Ended::default();
+    let mut at = None;
+    let mut operator = None;
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let host = Host::boot_with(&format!("op-{}", drawn.seed % 1_000_000), engine);
+        let operator = operator.insert(Operator::new(host, drawn.site.clone()));
+        let mut memory = Memory::default();
+        let mut broken = first(operator, &mut memory);
+        for &place in places {
+            if !broken.is_empty() {
+                break;
+            }
+            at = Some(place);
+            let op = &drawn.ops[place];
+            operator.log += &format!("  {place}: {op}\n");
+            println!("  {}: {place}: {op}", drawn.seed);
+            broken = step(op, operator, &mut memory, &mut ended);
+            ended.operations += 1;
+        }
+        broken
+    }));
+    let broken = caught.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        vec![format!("the test itself gives up: {}", said.unwrap_or_default())]
+    });
+    if !broken.is_empty() {
+        let op = at.map_or("the first install".into(), |place| drawn.ops[place].to_string());
+        let log = operator.as_ref().map(|o| o.log.clone()).unwrap_or_default();
+        let said = operator.as_ref().map(said).unwrap_or_default();
+        ended.failure = Some(Failure { at, op, broken, log: log + &said });
+    }
+    ended.seconds = begun.elapsed().as_secs_f64();
+    ended
+}
+
+/// What the host has to say of its last minutes.
+fn said(operator: &Operator) -> String {
+    // podman tells each container's life in events of three lines.
+    let look = "astra-agent history -n 6; astra-agent status; journalctl -q --no-pager -o short-precise -n 300 | \
+                grep 'astra\\|caddy' | grep -v ' podman\\[\\| conmon\\[\\|mount: \\|cron-' | tail -n 40 | cut -c1-250";
+    let said = operator.host.sh(look);
+    format!("{}{}", said.stdout, said.stderr).lines().map(|line| format!("    | {line}\n")).collect()
+}
+
+fn first(operator: &mut Operator, memory: &mut Memory) -> Vec<String> {
+    let done = operator.install();
+    if done.codes.iter().any(|(_, code)| *code != 0) {
+        return vec![format!("the first install fails: {}", judge::tail(&done.said))];
+    }
+    settle(operator, memory).map_or_else(|broken| broken, |_| whole::untold(operator, Lacks::of(operator)))
+}
+
+fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended) -> Vec<String> {
+    let Some(before) = operator.seen.take() else { return vec!["nothing was seen before".into()] };
+    let lacks = Lacks::of(operator);
+    // What this network carries ends with it.
+    let goes_down = matches!(op, Op::Reboot | Op::PowerCut | Op::Disturbed { by: By::Cut, .. });
+    let load = (!goes_down && before.serves()).then(|| {
+        let sockets = if operator.site.server == "asgi" && operator.site.instances == 2 { 2 } else { 0 };
+        operator.host.load(25).quick().websockets(sockets).start()
+    });
+    let done = operator.act(op, &before);
+    // What is there to be called by whatever the operation changed is judged by the host as it was then.
+    let during = both(lacks, Lacks::of(operator));
+    let mut broken = quiet(operator).into_iter().collect::<Vec<_>>();
+    let after = match Look::at(&operator.host) {
+        Ok(after) => after,
+        Err(cut) => return vec![cut],
+    };
+    broken.extend(judge::after(op, (&before, &after), &done, during, operator));
+    broken.extend(empty_plan(&done, operator));
+
+    operator.tick();
+    broken.extend(quiet(operator));
+    operator.mend(op);
+    if matches!(op, Op::Hand(_)) {
+        operator.tick();
+    }
+    match settle(operator, memory) {
+        Ok(whole) => {
+            broken.extend(judge::ticked(op, (&after, &whole), operator));
+            if let Some(load) = load {
+                let report = load.stop();
+                ended.requests += report.total;
+                ended.lost += report.failed;
+                broken.extend(judge::lost(op, (&before, &whole), during, operator, &report));
+            }
+            broken.extend(whole::untold(operator, Lacks::of(operator)));
+        }
+        Err(missing) => broken.extend(missing),
+    }
+    broken
+}
+
+/// Whatever was away before or after an operation was away while it lasted.
+fn both(one: Lacks, two: Lacks) -> Lacks {
+    Lacks { registry: one.registry || two.registry, database: one.database || two.database, ..two }
+}
+
+/// After a good deploy there is nothing to do.
+fn empty_plan(done: &Done, operator: &Operator) -> Option<String> {
+    let (words, code) = done.verb.as_ref()?;
+    if !words.starts_with("deploy") || words.starts_with("deploy-sha") || *code != 0 {
+        return None;
+    }
+    let plan = operator.host.sh("astra-agent plan");
+    (plan.stdout.trim() != "nothing to do").then(|| {
+        format!("after a good deploy `plan` ends with {}: {}{}", plan.code(), plan.stdout, plan.stderr)
+    })
+}
+
+/// Waits until no run is under way.
+fn quiet(operator: &Operator) -> Option<String> {
+    let begun = Instant::now();
+    while operator.busy() {
+        if begun.elapsed() > LONGEST {
+            return Some(format!("a run does not end in {LONGEST:?}"));
+        }
+        sleep(Duration::from_millis(300));
+    }
+    None
+}
+
+/// Waits until the host is whole.
+fn settle(operator: &mut Operator, memory: &mut Memory) -> Result<Look, Vec<String>> {
+    let lacks = Lacks::of(operator);
+    let limit = Duration::from_secs_f64(30.0 + operator.site.start() * f64::from(operator.site.instances));
+    let begun = Instant::now();
+    loop {
+        let look = Look::at(&operator.host).map_err(|cut| vec![cut])?;
+        let missing = whole::missing(&look, lacks, operator, memory);
+        if missing.is_empty() {
+            operator.seen = Some(look.clone());
+            return Ok(look);
+        }
+        if begun.elapsed() > limit {
+            return Err(missing);
+        }
+        sleep(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,146 @@
+//! What must hold of a host that was left alone for a while: it is whole, and the agent says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::act::{Known, Operator};
+use super::judge::Lacks;
+use super::look::{Look, leaks};
+
+/// What was seen once and must stay.
+#[derive(Default)]
+pub struct Memory {
+    secret_key: Option<String>,
+    field_key: Option<String>,
+}
+
+/// The agent's own variables, and those that a hand has put into astra.env and no deploy into the containers.
+const NOT_IN_CONTAINERS: [&str; 6] =
+    ["APP_IMAGE", "ASTRA_RELEASE", "APP_ARGS", "APP_COMMAND", "ASTRA_ENV", "BY_HAND"];
+
+/// What keeps the host from being whole.
+pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut check = |holds: bool, what: &dyn Fn() -> String| {
+        if !holds {
+            missing.push(what());
+        }
+    };
+    let (image, release) = (look.image(), look.release());
+    let version = known.version(image).unwrap_or_default();
+    check(!version.is_empty(), &|| format!("astra.env names {image:?}"));
+    kept(look, memory, &mut check);
+    if lacks.database {
+        // It cannot be ready; that it says so is all that can be asked.
+        check(look.status_code != 0 || look.serves(), &|| {
+            format!("status exits with 0, the site gives {:?}", look.answers)
+        });
+        return missing;
+    }
+    check(look.answers == BTreeSet::from([version.to_owned()]), &|| {
+        format!("{version} is committed, the site gives {:?}", look.answers)
+    });
+    for (instance, container) in &look.instances {
+        check(container.running && container.release == release, &|| {
+            format!(
+                "astra-app-{instance}: running {}, release {}, not {release}",
+                container.running, container.release
+            )
+        });
+        let differs = |(key, value): &(&String, &String)| {
+            !NOT_IN_CONTAINERS.contains(&key.as_str()) && container.env.get(*key) != Some(*value)
+        };
+        let differ: Vec<_> = look.env.iter().filter(differs).map(|(key, _)| key).collect();
+        check(differ.is_empty(), &|| {
+            format!("astra-app-{instance} runs with another {differ:?} than astra.env")
+        });
+    }
+    let lacking: Vec<_> =
+        migrations_of(version).iter().filter(|m| !look.migrations.iter().any(|l| l == *m)).collect();
+    check(lacking.is_empty(), &|| format!("{version} serves, the database was not migrated: {lacking:?}"));
+    check(look.traces.is_empty(), &|| format!("left: {:?}", look.traces));
+    let others: BTreeSet<_> = look.others.iter().filter(|o| !o.starts_with("stranger ")).collect();
+    check(others.iter().eq(["astra-caddy running"].iter()), &|| format!("containers: {others:?}"));
+    check(look.failed_units.is_empty(), &|| format!("failed units: {}", look.failed_units));
+    for run in look.history.iter().filter(|run| run["outcome"].is_null()) {
+        check(false, &|| format!("not closed: {run}"));
+    }
+    if lacks.config || lacks.doubtful && look.status_code == 2 {
+        return missing;
+    }
+    let wanted: BTreeSet<u16> = (1..=known.site.instances).collect();
+    check(look.instances.keys().eq(wanted.iter()), &|| {
+        format!("{} instances are wanted, there are {:?}", wanted.len(), look.instances.keys())
+    });
+    check(look.status_code == 0, &|| format!("status exits with {}: {}", look.status_code, look.status));
+    let told = look.status["release"].to_string();
+    check(told == release, &|| format!("status: {}, astra.env: {release}", look.status));
+    for i in look.status["instances"].as_array().map_or(&[][..], Vec::as_slice) {
+        let whole = i["release"] == look.status["release"] && i["ready"] == true && i["drained"] == false;
+        check(whole, &|| format!("status: {i}"));
+    }
+    for key in ["cut_off_run", "journal_damaged"] {
+        check(look.status[key].is_null(), &|| format!("{key}: {}", look.status[key]));
+    }
+    let back = look.status["rollback_to"].as_str().unwrap_or_default();
+    check(look.last_image == back, &|| {
+        format!("last_app_image {}, a rollback leads to {back:?}", look.last_image)
+    });
+    missing
+}
+
+/// What was generated once and used stays what it is.
+fn kept(look: &Look, memory: &mut Memory, check: &mut impl FnMut(bool, &dyn Fn() -> String)) {
+    let keys: [(&str, &mut Option<String>); 2] =
+        [("SECRET_KEY", &mut memory.secret_key), ("FIELD_KEY", &mut memory.field_key)];
+    for (key, first) in keys {
+        let now = look.env.get(key);
+        check(first.is_none() || first.as_ref() == now, &|| {
+            format!("{key} has another value than before, or none")
+        });
+        if first.is_none() {
+            *first = now.cloned();
+        }
+    }
+    let used: BTreeSet<_> = look.used_keys.iter().collect();
+    check(used.len() <= 1, &|| format!("migrations used {} different FIELD_KEYs", used.len()));
+    let committed = look.env.contains_key("FIELD_KEY");
+    check(!committed || used.iter().all(|key| **key == look.field_key), &|| {
+        "a migration used another FIELD_KEY than the one in astra.env".into()
+    });
+}
+
+/// What the agent says of a whole host, and what its runs have told whom.
+pub fn untold(operator: &Operator, lacks: Lacks) -> Vec<String> {
+    let mut broken: Vec<String> =
+        leaks(&operator.host).into_iter().map(|place| format!("a secret stands in {place}")).collect();
+    if lacks.config || lacks.database || lacks.doubtful {
+        return broken;
+    }
+    let answers: BTreeMap<_, _> = ["plan --reconcile", "doctor"]
+        .map(|words| (words, operator.host.sh(&format!("astra-agent {words}"))))
+        .into();
+    let plan = &answers["plan --reconcile"];
+    if plan.code() != 0 || plan.stdout.trim() != "nothing to do" {
+        broken.push(format!(
+            "after a reconcile `plan --reconcile` ends with {}: {}{}",
+            plan.code(),
+            plan.stdout,
+            plan.stderr
+        ));
+    }
+    let doctor = &answers["doctor"];
+    let excused = lacks.source || lacks.environment || lacks.registry;
+    if doctor.code() != 0 && !excused {
+        broken.push(format!("`doctor` ends with {}: {}{}", doctor.code(), doctor.stdout, doctor.stderr));
+    }
+    broken
+}
+
+/// What the database must have had before a version may serve.
+fn migrations_of(version: &str) -> &'static [&'static str] {
+    match version {
+        "v2" => &["0002_mood"],
+        "v3" => &["0002_mood", "0003_place"],
+        _ => &[],
+    }
+}
