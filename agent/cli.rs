@@ -11,6 +11,7 @@ mod check;
 mod cron;
 mod doctor;
 mod env;
+mod fit;
 mod history;
 mod mutate;
 pub mod out;

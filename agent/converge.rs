@@ -22,6 +22,7 @@ use crate::plan::instances::{self, Reach};
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{files, moves, release};
 
+mod entry;
 mod execute;
 mod look;
 mod proxy;
@@ -53,6 +54,11 @@ pub enum Event<'a> {
     },
     Failed {
         error: &'a str,
+        elapsed: Duration,
+    },
+    /// A signal came, and the step was left.
+    Stopped {
+        told: &'a str,
         elapsed: Duration,
     },
     Warning(&'a str),
@@ -137,7 +143,7 @@ impl Foreman<'_> {
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
         }
-        let before = self.host.caddy.metrics().await.ok();
+        let mut before = self.host.caddy.metrics().await.ok();
         let kept = self.keep(ask, &mut report).await;
         match kept {
             Ok(true) => {}
@@ -149,6 +155,10 @@ impl Foreman<'_> {
             Ok(false) => return Ok(self.close_report(report, begun).await),
             Err(refused) => return Err(refused),
         }
+        if !report.nothing_to_do {
+            // Keeping may have loaded Caddy's config, and its counters begin anew then.
+            before = self.host.caddy.metrics().await.ok();
+        }
         if let Some(want) = self.wanted(ask, committed.as_ref()) {
             self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
         }
@@ -157,7 +167,7 @@ impl Foreman<'_> {
             self.housekeeping(&mut report).await;
         }
         let after = self.host.caddy.metrics().await.ok();
-        report.requests = before.zip(after).map(|(b, a)| Requests::between(&b, &a));
+        report.requests = before.zip(after).and_then(|(b, a)| Requests::between(&b, &a));
         Ok(self.close_report(report, begun).await)
     }
 
@@ -260,6 +270,7 @@ impl Foreman<'_> {
             plan => plan?,
         };
         report.first = look.history.current().is_none();
+        report.before = look.history.current().map(|r| r.number);
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
         if plan.is_empty() {

@@ -19,6 +19,7 @@ pub mod files;
 mod foreign;
 pub mod http;
 pub mod instance;
+pub mod journald;
 pub mod lock;
 pub mod logs;
 pub mod observe;
@@ -48,6 +49,7 @@ pub struct Host {
     pub engine: Option<engine::EngineClient>,
     pub caddy: caddy::CaddyAdmin,
     pub registry: registry::Registry,
+    pub journald: journald::Journald,
     pub signals: signals::Signals,
     /// What the current step waits for, for a person who watches.
     pub detail: Detail,
@@ -73,6 +75,7 @@ impl Host {
             engine: engine::EngineClient::detect(endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
             registry: registry::Registry::new(at(crate::model::name::AUTH_FILE)),
+            journald: journald::Journald::at(at(journald::SOCKET)),
             signals,
             detail,
             ready: RefCell::default(),

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::session::{self, Session};
 use super::{How, Mutate, Verb, out, progress, report, turn, unit};
-use crate::converge::{Ask, Back, Event, Refused, Want};
+use crate::converge::{Ask, Back, Event, Refused, Report, Want, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
 use crate::host::signals::Signals;
@@ -50,7 +50,14 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let command = format!("astra-agent {}", ask.verb.as_str());
     let hint = "wait for it with `--wait 60s`";
     let lock = tokio::select! {
-        lock = turn::take(&command, &ask.actor, wait, hint, |text| watch(&Event::Note(text))) => lock?,
+        lock = turn::take_watched(
+            &command,
+            &ask.actor,
+            wait,
+            hint,
+            |text| watch(&Event::Note(text)),
+            |waited| watch(&Event::Detail(waited)),
+        ) => lock?,
         signal = session.host.signals.wait() => {
             let error = anyhow!(
                 "{signal} while waiting for another run; nothing was touched\n  hint: the other run goes on; \
@@ -60,41 +67,69 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
         }
     };
     failpoint::reach("locked", 0, ask.verb.as_str());
-    let foreman = session.foreman(watch)?;
+    let foreman = session.foreman(watch.clone())?;
     let mut tries = 1;
     loop {
         let ended = foreman.converge(ask, &lock).await;
-        // Once something serves, nobody waits for a first boot any more.
+        foreman.log_end(ask, &ended);
+        // Once something serves, nobody waits for a first boot any more; and what the release did wrong it would do
+        // again.
         let again = ask.verb == Name::Install
             && tries < INSTALL_TRIES
             && session.host.signals.asked().is_none()
             && session.journal.history()?.commits.is_empty();
-        let code = match &ended {
-            Ok(report) => report.exit_code,
-            Err(refused) => refused.exit_code,
-        };
-        if !again || !matches!(code, 1 | 3) {
+        if !again || code_of(&ended) != 1 {
             let report = ended?;
             report::show(&report, json);
             return Ok(report.exit_code);
         }
         let pause = INSTALL_PAUSE * 2_u32.pow(tries - 1);
-        match ended {
-            Ok(report) => out::warning(&report.error.unwrap_or_default()),
-            Err(refused) => out::warning(&refused.to_string()),
-        }
-        out::warning(&format!(
-            "attempt {tries} of {INSTALL_TRIES} failed, the next one in {pause:?} (Ctrl-C stops)"
-        ));
-        tokio::select! {
-            () = sleep(pause) => {}
-            _ = session.host.signals.wait() => {}
-        }
-        if session.host.signals.asked().is_some() {
-            return Err(anyhow!("stopped between two attempts; nothing serves yet").into());
-        }
+        // The log lines of a step that failed stand below it already.
+        let why = match &ended {
+            Ok(report) => report.error.clone().unwrap_or_default(),
+            Err(refused) => refused.to_string(),
+        };
+        let said = format!("attempt {tries} of {INSTALL_TRIES} failed: {}", out::first_line(&why));
+        watch(&Event::Warning(&said));
+        pause_before(tries + 1, pause, &watch, &session.host.signals).await?;
         tries += 1;
     }
+}
+
+fn code_of(ended: &Result<Report, Refused>) -> u8 {
+    match ended {
+        Ok(report) => report.exit_code,
+        Err(refused) => refused.exit_code,
+    }
+}
+
+/// Waits before an attempt of an install, and counts down.
+async fn pause_before(
+    attempt: u32,
+    pause: Duration,
+    watch: &Watch,
+    signals: &Signals,
+) -> Result<(), Refused> {
+    watch(&Event::Note(&format!(
+        "attempt {attempt} of {INSTALL_TRIES} in {} s (Ctrl-C stops)",
+        pause.as_secs()
+    )));
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        let left = until.saturating_duration_since(Instant::now());
+        watch(&Event::Detail(&format!("{} s to go", left.as_secs())));
+        tokio::select! {
+            () = sleep(left.min(Duration::from_secs(1))) => {}
+            signal = signals.wait() => {
+                let error = anyhow!(
+                    "stopped by {signal} between two attempts; nothing serves yet\n  hint: `astra-agent install` goes on \
+                     where this one was stopped"
+                );
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Nothing differs: said without a unit, because it is asked every few minutes.

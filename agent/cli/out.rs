@@ -11,6 +11,8 @@ use std::time::Duration;
 enum Order {
     Out(String),
     Err(String),
+    /// On standard error; without a line break at its end it is a line that changes until something else is written.
+    Progress(String),
     /// Answered when everything before it is written.
     Tell(Sender<()>),
 }
@@ -27,13 +29,22 @@ fn order(order: Order) {
 }
 
 fn write(orders: Receiver<Order>) {
+    let mut changing = false;
     let put = |stream: &mut dyn Write, text: String| {
         let _ = stream.write_all(text.as_bytes());
         let _ = stream.flush();
     };
     for order in orders {
+        if changing && matches!(order, Order::Out(_) | Order::Err(_)) {
+            put(&mut std::io::stderr().lock(), "\r\x1b[K".to_owned());
+            changing = false;
+        }
         match order {
             Order::Out(text) => put(&mut std::io::stdout().lock(), text),
+            Order::Progress(text) => {
+                changing = !text.ends_with('\n');
+                put(&mut std::io::stderr().lock(), text);
+            }
             Order::Err(text) => put(&mut std::io::stderr().lock(), text),
             Order::Tell(written) => _ = written.send(()),
         }
@@ -49,19 +60,20 @@ pub fn finish(at_most: Duration) {
     }
 }
 
-/// Text on standard output, as it is.
-pub fn raw(text: String) {
-    order(Order::Out(text));
-}
-
-/// Text on standard error, as it is.
-pub fn raw_error(text: String) {
-    order(Order::Err(text));
-}
-
-/// A line on standard output.
+/// A line on standard output: the answer, and nothing else.
 pub fn line(text: &str) {
-    raw(format!("{text}\n"));
+    order(Order::Out(format!("{text}\n")));
+}
+
+/// Progress, on standard error, as it is.
+pub fn progress(text: String) {
+    order(Order::Progress(text));
+}
+
+/// Columns of the terminal on standard error, as it is now.
+pub fn width() -> usize {
+    let size = terminal_size::terminal_size_of(std::io::stderr());
+    size.map(|(columns, _)| usize::from(columns.0)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 /// A line on standard error, after `error:`.
@@ -72,6 +84,13 @@ pub fn error(text: &str) {
 /// A line on standard error, after `warning:`.
 pub fn warning(text: &str) {
     beside(YELLOW, "warning:", text);
+}
+
+/// A line on standard error while a run may be drawing its own there: it takes the place of the spinner's line.
+pub fn aside(text: &str) {
+    let terminal = std::io::stderr().is_terminal();
+    let clear = if terminal { "\r\x1b[K" } else { "" };
+    order(Order::Err(format!("{clear}{} {text}\n", paint(YELLOW, "--", terminal))));
 }
 
 fn beside(style: &str, mark: &str, text: &str) {

@@ -1,10 +1,11 @@
-//! What a person sees while a run lasts: on a terminal a spinner, then a line a step; elsewhere plain lines.
+//! The progress of a run, on standard error: on a terminal a spinner, then a line a step; elsewhere plain lines.
 
 use std::io::IsTerminal;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::fit::fit;
 use super::step_line::{Files, done, short};
 use crate::cli::out::{self, DIM, GREEN, RED, YELLOW, paint};
 use crate::converge::{Event, Watch};
@@ -29,6 +30,8 @@ struct Now {
     number: String,
     detail: String,
     undoing: bool,
+    /// No step, but something before it: resolving a tag, waiting for the lock.
+    note: bool,
     begun: Instant,
 }
 
@@ -41,7 +44,7 @@ pub fn watch(json: bool) -> (Watch, Detail) {
         return (Rc::new(|_| ()), Rc::new(|_| ()));
     }
     let dumb = std::env::var("TERM").is_ok_and(|t| t == "dumb");
-    let terminal = std::io::stdout().is_terminal() && !dumb;
+    let terminal = std::io::stderr().is_terminal() && !dumb;
     let screen = Arc::new(Mutex::new(Screen { terminal, ..Screen::default() }));
     if terminal {
         tokio::spawn(spin(screen.clone()));
@@ -69,8 +72,7 @@ impl Screen {
         match event {
             Event::Step { text, undoing, number, of } => {
                 let number = if *undoing { String::new() } else { format!("  step {number} of {of}") };
-                let (text, detail) = (short(text), String::new());
-                self.now = Some(Now { text, number, detail, undoing: *undoing, begun: Instant::now() });
+                self.begin(short(text), number, *undoing, false);
             }
             Event::Done { told, elapsed } => {
                 let Some(now) = self.now.take() else { return };
@@ -85,15 +87,45 @@ impl Screen {
                 };
                 self.line(style, mark, Some(*elapsed), &format!("{}{note}", done(&now.text)));
             }
+            Event::Stopped { told, elapsed } => {
+                let Some(now) = self.now.take() else { return };
+                self.line(YELLOW, "stop", Some(*elapsed), &format!("{}: {told}", done(&now.text)));
+            }
             Event::Failed { error, elapsed } => {
                 let Some(now) = self.now.take() else { return };
                 let way = if now.undoing { "undo: " } else { "" };
                 self.line(RED, "FAIL", Some(*elapsed), &format!("{way}{}\n{error}", done(&now.text)));
             }
-            Event::Warning(text) => self.line(YELLOW, "warn", None, text),
-            Event::Note(text) => self.line(DIM, "--", None, &short(text)),
-            Event::Ended => self.files_line(),
-            Event::Detail(_) => {}
+            Event::Warning(text) => {
+                self.note_line();
+                self.line(YELLOW, "warn", None, text);
+            }
+            Event::Note(text) => self.begin(short(text), String::new(), false, true),
+            Event::Detail(text) => {
+                if let Some(now) = self.now.as_mut() {
+                    (*text).clone_into(&mut now.detail);
+                }
+            }
+            Event::Ended => {
+                self.note_line();
+                self.files_line();
+            }
+        }
+    }
+
+    fn begin(&mut self, text: String, number: String, undoing: bool, note: bool) {
+        self.note_line();
+        // A pipe is told at once: nothing moves there while it lasts.
+        if note && !self.terminal {
+            return self.line(DIM, "--", None, &text);
+        }
+        self.now = Some(Now { text, number, detail: String::new(), undoing, note, begun: Instant::now() });
+    }
+
+    /// A note stays on the screen once something else begins.
+    fn note_line(&mut self) {
+        if let Some(now) = self.now.take_if(|now| now.note) {
+            self.line(DIM, "--", Some(now.begun.elapsed()), &now.text);
         }
     }
 
@@ -112,12 +144,12 @@ impl Screen {
     /// In the place of the spinner's line; further lines stand below the first one's text.
     fn write(&self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
         if self.terminal {
-            out::raw("\r\x1b[K".to_owned());
+            out::progress("\r\x1b[K".to_owned());
         }
         let mark = paint(style, &format!("{mark:<4}"), self.terminal);
         let time = elapsed.map_or_else(|| " ".repeat(seconds(TICK).len()), seconds);
         let text = text.trim_end().replace('\n', &format!("\n{}", " ".repeat(TEXT)));
-        out::line(&format!("{mark}  {}  {text}", paint(DIM, &time, self.terminal)));
+        out::progress(format!("{mark}  {}  {text}\n", paint(DIM, &time, self.terminal)));
     }
 }
 
@@ -127,11 +159,12 @@ async fn spin(screen: Arc<Mutex<Screen>>) {
         let Ok(screen) = screen.lock() else { return };
         let Some(now) = screen.now.as_ref() else { continue };
         let mark = if now.undoing { format!("{frame}<  ") } else { format!("{frame}   ") };
-        let detail = if now.detail.is_empty() { String::new() } else { format!("  {}", now.detail) };
-        let text = format!("{mark}  {}  {}{}{detail}", seconds(now.begun.elapsed()), now.text, now.number)
-            .replace(['\n', '\r'], " ");
-        // Without automatic wrapping: what is too long for the terminal ends at its edge.
-        out::raw(format!("\r\x1b[K\x1b[?7l{text}\x1b[?7h"));
+        // The last column stays free: a terminal may break the line there.
+        let room = out::width().saturating_sub(TEXT + 1);
+        let text = fit(&now.text, &now.number, &now.detail, room).replace(['\n', '\r'], " ");
+        // Without automatic wrapping: a terminal that was made narrower meanwhile breaks no line.
+        let line = format!("{mark}  {}  {text}", seconds(now.begun.elapsed()));
+        out::progress(format!("\r\x1b[K\x1b[?7l{line}\x1b[?7h"));
     }
 }
 

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
-use crate::converge::{Foreman, Look, Refused, Report};
+use crate::converge::{Foreman, Look, Refused, Report, Requests};
+use crate::model::entry::Verb;
 use crate::model::outcome::{Blame, Outcome};
 
 /// Release, digest, seconds per phase, requests: on standard output.
@@ -18,7 +19,7 @@ pub fn show(report: &Report, as_json: bool) {
         out::warning(warning);
     }
     let style = if report.outcome == Outcome::Converged { GREEN } else { RED };
-    let head = format!("{} in {:.1} s", headline(report), report.seconds);
+    let head = format!("{} ({:.1} s)", report.headline(), report.seconds);
     out::line(&paint(style, &head, styled));
     let row = |name: &str, what: &str| {
         out::line(&format!("  {} {what}", paint(BOLD, &format!("{name:<9}"), styled)))
@@ -32,12 +33,12 @@ pub fn show(report: &Report, as_json: bool) {
     if !phases.is_empty() {
         row("phases", &phases.join(", "));
     }
-    if let Some(requests) = report.requests.filter(|_| !report.nothing_to_do) {
-        let p99 = requests.p99.map(|s| format!("; 99 of 100 within {s} s")).unwrap_or_default();
-        row(
-            "requests",
-            &format!("{} served, {} failed (502 to 504 of Caddy){p99}", requests.served, requests.failed),
-        );
+    let some = |requests: &Requests| !report.nothing_to_do && requests.served + requests.failed > 0;
+    if let Some(requests) = report.requests.filter(some) {
+        let p99 = requests.p99.map(|s| format!(", p99 <= {s} s")).unwrap_or_default();
+        let counted =
+            format!("{} served, {} failed (502-504 from Caddy){p99}", requests.served, requests.failed);
+        row("requests", &counted);
     }
     if report.cut > 0 {
         let cut = format!("{} connections outlasted the drain and were cut", report.cut);
@@ -48,51 +49,32 @@ pub fn show(report: &Report, as_json: bool) {
         row("because", out::first_line(error));
     }
     if let Some(next) = next(report) {
-        row("next", next);
+        row("next", &next);
     }
 }
 
-/// The outcome, and what it means for the release.
-fn headline(report: &Report) -> String {
-    let release = report.release.map(|number| format!("release {number}"));
-    let Some(release) = release else {
-        return match report.outcome {
-            Outcome::Converged if report.nothing_to_do => "nothing to do",
-            Outcome::Converged => "converged",
-            Outcome::Undone { .. } => "undone",
-            Outcome::Failed { .. } => "failed",
-            Outcome::Incomplete => "incomplete",
-        }
-        .to_owned();
-    };
-    match report.outcome {
-        Outcome::Converged if report.nothing_to_do => format!("nothing to do: {release} serves"),
-        Outcome::Converged => format!("converged: {release} serves"),
-        Outcome::Undone { .. } if report.first => {
-            format!("undone: {release} was taken back, and nothing serves")
-        }
-        Outcome::Undone { .. } => format!("undone: {release} was taken back, what served before it serves"),
-        Outcome::Failed { .. } => {
-            format!("failed: {release} was not started, nothing that serves was touched")
-        }
-        Outcome::Incomplete => format!("incomplete: {release}"),
-    }
-}
-
-/// What a person can do now.
-fn next(report: &Report) -> Option<&'static str> {
+/// What to do now.
+fn next(report: &Report) -> Option<String> {
     Some(match report.outcome {
         Outcome::Converged => return None,
         Outcome::Undone { .. } | Outcome::Failed { .. } if report.first => {
-            "mend the cause and run it again: the first release of a host is never held"
+            "fix the cause and run it again: the first release of a host is never held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            "mend the image, or the environment, and deploy again. A release that failed is held: the same one needs `--force`"
+            let retry = match (report.verb, report.release) {
+                (Verb::Rollback, Some(number)) => format!("rollback --to {number} --force"),
+                (verb, _) => format!("{} --force", verb.as_str()),
+            };
+            format!(
+                "fix the image or the environment and deploy again; to retry this one: `astra-agent {retry}`"
+            )
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
-            "nothing is held; the same command can be tried again"
+            "nothing is held; the same command can be tried again".to_owned()
         }
-        Outcome::Incomplete => "look at `astra-agent status`; `astra-agent recover` tries to bring it back",
+        Outcome::Incomplete => {
+            "look at `astra-agent status`; `astra-agent recover` tries to bring it back".to_owned()
+        }
     })
 }
 
@@ -106,8 +88,10 @@ pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
             "outcome": "converged", "exit_code": 0, "nothing_to_do": true, "release": release, "pending": pending,
         }));
     }
-    let what = current.map(|r| format!(": release {} ({})", r.number, r.image)).unwrap_or_default();
-    out::line(&format!("nothing to do{what}"));
+    out::line(&current.map_or_else(
+        || "nothing to do".to_owned(),
+        |release| format!("up to date: release {} ({})", release.number, release.image),
+    ));
     for pending in &pending {
         out::warning(pending);
     }
@@ -116,7 +100,7 @@ pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
 /// A refusal, on standard error or as JSON. Whoever reads it learns what to do.
 pub fn refusal(refused: &Refused, as_json: bool) {
     let mut error = refused.to_string();
-    if refused.exit_code == 1 && !error.contains("hint:") {
+    if refused.exit_code == 1 && !error.contains("hint:") && is_of_the_host(&refused.error) {
         error.push_str(
             "\n  hint: `astra-agent doctor` looks for what is wrong with this host; then try again",
         );
@@ -125,4 +109,9 @@ pub fn refusal(refused: &Refused, as_json: bool) {
         return out::json(&json!({ "outcome": "refused", "exit_code": refused.exit_code, "error": error }));
     }
     out::error(&error);
+}
+
+/// Whether doctor, which looks at the host, may find the cause: a bus, a disk or a socket that fails.
+fn is_of_the_host(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>())
 }

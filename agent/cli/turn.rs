@@ -29,6 +29,18 @@ pub async fn take(
     hint: &str,
     say: impl Fn(&str),
 ) -> Result<Lock, Refused> {
+    take_watched(command, actor, wait, hint, say, |_| ()).await
+}
+
+/// The same, and `count` is told how long the wait has lasted.
+pub async fn take_watched(
+    command: &str,
+    actor: &str,
+    wait: Option<Duration>,
+    hint: &str,
+    say: impl Fn(&str),
+    count: impl Fn(&str),
+) -> Result<Lock, Refused> {
     let begun = Instant::now();
     let mut said = false;
     loop {
@@ -38,13 +50,17 @@ pub async fn take(
             Err(LockError::Held(held)) => held,
         };
         let patience = if held.actor == NOBODY && actor != NOBODY { TIMERS_MOMENT } else { Duration::ZERO };
-        if begun.elapsed() >= wait.unwrap_or(patience) {
+        let limit = wait.unwrap_or(patience);
+        if begun.elapsed() >= limit {
             let error = anyhow!("{held}\n  hint: {hint}");
             return Err(Refused { exit_code: EXIT_LOCKED, error });
         }
         if !said && begun.elapsed() >= LONG {
             say(&format!("waiting: {held}"));
             said = true;
+        }
+        if said {
+            count(&format!("waited {} of {} s", begun.elapsed().as_secs(), limit.as_secs()));
         }
         sleep(PAUSE).await;
     }

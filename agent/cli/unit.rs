@@ -34,11 +34,12 @@ pub fn actor(in_unit: bool) -> String {
 pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let systemd = Systemd::connect().await?;
     // From here on a signal is passed on instead of ending this process.
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
     let mut argv = vec![session::binary()?];
-    argv.extend(std::env::args().skip(1));
+    // In front: what follows a `--` is no option.
     argv.push("--in-unit".to_owned());
+    argv.extend(std::env::args().skip(1));
     let run = run_transient(
         &systemd,
         Transient {
@@ -57,16 +58,18 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     )
     .await
     .map_err(anyhow::Error::new)?;
-    let mut passed = false;
+    let mut asked = false;
     let exit = loop {
         tokio::select! {
             exit = run.wait() => break exit.map_err(|error| lost(run.unit(), &error))?,
-            signal = signals.wait(), if !passed => {
-                passed = true;
+            signal = signals.next() => {
                 if !json {
-                    out::warning(&format!("{signal}: asking the run to take back what it did; wait for it"));
+                    out::aside(&interrupted(signal, asked, run.unit()));
                 }
-                run.interrupt(nix::libc::SIGINT).await?;
+                if !asked {
+                    asked = true;
+                    run.interrupt(nix::libc::SIGINT).await?;
+                }
             }
         }
     };
@@ -74,6 +77,18 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(1)),
         (None, signal) => Err(killed(signal.unwrap_or_default())),
     }
+}
+
+/// The answer to a signal; `again`: the run was asked before.
+fn interrupted(signal: &str, again: bool, unit: &str) -> String {
+    let key = if signal == "SIGINT" { "Ctrl-C" } else { signal };
+    if again {
+        return format!(
+            "{key} again: the run is still undoing, and ends by itself (`systemctl kill --signal=KILL {unit}` ends it \
+             now; recover then does the rest)"
+        );
+    }
+    format!("{key}: undoing, please wait (past its commit a release stays)")
 }
 
 /// What of the caller's environment a run is handed.
@@ -100,4 +115,16 @@ fn killed(signal: i32) -> Refused {
          committed release\n  hint: `astra-agent status` shows what runs"
     );
     Refused { exit_code: Outcome::Incomplete.exit_code(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ctrl_c_gets_an_answer() {
+        assert!(interrupted("SIGINT", false, "x").starts_with("Ctrl-C: undoing, please wait"));
+        assert!(interrupted("SIGTERM", false, "x").starts_with("SIGTERM: undoing"));
+        assert!(interrupted("SIGINT", true, "astra-agent-deploy-1.service").contains("still undoing"));
+    }
 }

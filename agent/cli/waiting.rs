@@ -67,7 +67,7 @@ impl Drop for Waiting {
         if let Ok(mut line) = self.0.lock() {
             line.ended = true;
             if line.terminal && line.shown.is_some() {
-                out::raw_error("\r\x1b[K".to_owned());
+                out::progress("\r\x1b[K".to_owned());
             }
         }
     }
@@ -81,7 +81,7 @@ async fn tick(line: Arc<Mutex<Line>>) {
             return;
         }
         if let Some(text) = line.next() {
-            out::raw_error(text);
+            out::progress(text);
         }
     }
 }

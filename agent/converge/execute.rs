@@ -16,6 +16,17 @@ use crate::model::told::Told;
 use crate::plan::prune;
 use crate::run::{self, Failure, Performed};
 
+/// A database has no way back that we know of.
+const HALF_DONE: &str = "half-way: what it has changed in the database stays";
+
+/// A signal came while the migration ran.
+fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
+    let last = entries.iter().take_while(|e| !matches!(e, Entry::Interrupted { .. })).last();
+    let cut = entries.iter().any(|e| matches!(e, Entry::Interrupted { .. }));
+    let migration = |step: &usize| matches!(plan.steps.get(*step), Some(Step::Migrate { .. }));
+    cut && matches!(last, Some(Entry::Started { step }) if migration(step))
+}
+
 impl Foreman<'_> {
     /// Journal, perform, journal: one run of `plan`.
     pub(super) async fn carry_out(
@@ -47,7 +58,7 @@ impl Foreman<'_> {
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
             book.add(if undoing { "undo" } else { step.phase() }, elapsed);
-            self.tell(&performed, elapsed);
+            self.tell(step, &performed, elapsed);
             performed
         };
         if let (true, Some(candidate)) = (plan.is_empty(), &plan.candidate) {
@@ -69,7 +80,10 @@ impl Foreman<'_> {
         (self.watch)(&Event::Ended);
         book.into_report(report);
         report.note(&entries);
-        let reason = report::reason(&entries);
+        let mut reason = report::reason(&entries);
+        if let (Some(reason), true) = (&mut reason, is_migration_cut(plan, &entries)) {
+            reason.push_str(&format!(" in the migration, {HALF_DONE}"));
+        }
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         failpoint::reach("before", 0, "close");
         // A run without its commit must not be closed: recover finds it open, and the release in astra.env.
@@ -80,6 +94,7 @@ impl Foreman<'_> {
             }
         }
         failpoint::reach("after", 0, "close");
+        report.run = Some(file.id);
         report.outcome = outcome;
         report.error = reason;
         report.nothing_to_do = false;
@@ -111,14 +126,18 @@ impl Foreman<'_> {
         }
     }
 
-    fn tell(&self, performed: &Performed, elapsed: Duration) {
+    fn tell(&self, step: &Step, performed: &Performed, elapsed: Duration) {
         match performed {
             Performed::Done(told) => (self.watch)(&Event::Done { told, elapsed }),
             Performed::Failed(failure) => {
                 (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
             }
             Performed::Interrupted(signal) => {
-                (self.watch)(&Event::Failed { error: &format!("{signal}: taking it back"), elapsed });
+                let told = match step {
+                    Step::Migrate { .. } => format!("interrupted by {signal}, {HALF_DONE}; undoing the rest"),
+                    _ => format!("interrupted by {signal}; undoing"),
+                };
+                (self.watch)(&Event::Stopped { told: &told, elapsed });
             }
         }
     }

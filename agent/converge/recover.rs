@@ -77,6 +77,7 @@ impl Foreman<'_> {
         };
         let reason = Some("the run was cut off".to_owned());
         file.append(&Entry::Closed { outcome, reason, recovered: true }, true)?;
+        self.log_closed(run, outcome);
         Ok(())
     }
 }

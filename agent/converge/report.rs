@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::entry::{Entry, Verb};
+use crate::host::caddy::Metrics;
+use crate::model::entry::{Entry, RunId, Verb};
 use crate::model::image::PinnedImage;
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Blame, Outcome};
 
 /// How it went.
 #[derive(Debug, Serialize)]
@@ -20,6 +21,12 @@ pub struct Report {
     /// Nothing was ever committed here before.
     #[serde(skip)]
     pub first: bool,
+    /// Number of the run in the journal, the last one where there were more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The release that was committed before.
+    #[serde(skip)]
+    pub before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +104,8 @@ impl Report {
             verb,
             nothing_to_do: true,
             first: false,
+            run: None,
+            before: None,
             release: None,
             image: None,
             error: None,
@@ -121,6 +130,34 @@ impl Report {
         }
     }
 
+    /// The outcome, and what it means for the release.
+    pub fn headline(&self) -> String {
+        let Some(release) = self.release.map(|number| format!("release {number}")) else {
+            return match self.outcome {
+                Outcome::Converged if self.nothing_to_do => "nothing to do",
+                Outcome::Converged => "converged",
+                Outcome::Undone { .. } => "undone",
+                Outcome::Failed { .. } => "failed; nothing was changed",
+                Outcome::Incomplete => "incomplete",
+            }
+            .to_owned();
+        };
+        let before = match self.before.filter(|_| !self.first) {
+            Some(number) => format!("release {number} serves as before"),
+            None => "nothing is serving yet".to_owned(),
+        };
+        match self.outcome {
+            Outcome::Converged if self.nothing_to_do => format!("up to date: {release}"),
+            Outcome::Converged => format!("{release} is live"),
+            Outcome::Undone { blame: Blame::Release } => {
+                format!("{release} failed and was taken back; {before}")
+            }
+            Outcome::Undone { blame: Blame::Host } => format!("{release} was taken back; {before}"),
+            Outcome::Failed { .. } => format!("{release} was not started; nothing was changed"),
+            Outcome::Incomplete => format!("incomplete: {release}"),
+        }
+    }
+
     pub(super) fn warn(&mut self, text: &str) {
         self.warnings.push(text.to_owned());
     }
@@ -140,12 +177,13 @@ fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
 }
 
 impl Requests {
-    pub(super) fn between(before: &crate::host::caddy::Metrics, after: &crate::host::caddy::Metrics) -> Self {
-        Self {
-            served: after.requests_total().saturating_sub(before.requests_total()),
-            failed: after.proxy_errors().saturating_sub(before.proxy_errors()),
+    /// `None`: the counters began anew between the two, as they do when Caddy starts or loads a config.
+    pub(super) fn between(before: &Metrics, after: &Metrics) -> Option<Self> {
+        Some(Self {
+            served: after.requests_total().checked_sub(before.requests_total())?,
+            failed: after.proxy_errors().checked_sub(before.proxy_errors())?,
             p99: p99(&before.durations(), &after.durations()),
-        }
+        })
     }
 }
 

@@ -219,7 +219,8 @@ impl Host {
                 let error = anyhow!("{instance}: not ready within {:?}: {last}", ask.timeout);
                 return Err(self.explain(instance, error).await);
             }
-            (self.detail)(&last);
+            let (waited, limit) = (begun.elapsed().as_secs(), ask.timeout.as_secs());
+            (self.detail)(&format!("waited {waited} of {limit} s: {last}"));
             // An app that starts in a second is asked often, one that takes minutes is left alone.
             sleep((begun.elapsed() / 10).clamp(GLANCE, LOOK * 5)).await;
         }

@@ -48,8 +48,12 @@ pub enum RegistryError {
     Login { image: String, why: String, file: String },
     #[error("resolving {image}: {why}")]
     Refused { image: String, why: String },
-    #[error("resolving {image}: given up after {attempts} attempts: {why}")]
+    #[error("resolving {image}: gave up after {}: {why}", times(*.attempts))]
     Unavailable { image: String, attempts: u32, why: String },
+}
+
+fn times(attempts: u32) -> String {
+    if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
 }
 
 /// What one attempt came to when it is no digest.

@@ -42,6 +42,18 @@ impl Signals {
         *self.asked.borrow()
     }
 
+    /// Wait for the next signal, also of a kind that came before; for ever when none comes.
+    pub async fn next(&mut self) -> &'static str {
+        loop {
+            if self.asked.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            if let Some(name) = *self.asked.borrow_and_update() {
+                return name;
+            }
+        }
+    }
+
     /// Wait for a signal; for ever when none comes.
     pub async fn wait(&self) -> &'static str {
         let mut asked = self.asked.clone();

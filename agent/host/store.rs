@@ -71,17 +71,20 @@ impl Host {
         let mut tries = 1;
         loop {
             let left = PULL_TOTAL.saturating_sub(begun.elapsed());
-            let tell = |what: String| (self.detail)(&what);
+            let tell = |what: String| match tries {
+                1 => (self.detail)(&what),
+                _ => (self.detail)(&format!("try {tries} of {PULL_TRIES}: {what}")),
+            };
             let Err(error) = engine.pull(image, login.as_ref(), PULL_STALLS, left, tell).await else { break };
             let pause = PULL_PAUSE * tries;
             if tries >= PULL_TRIES || !may_pass(&error) || begun.elapsed() + pause >= PULL_TOTAL {
                 return Err(match tries {
                     1 => error,
-                    _ => error.context(format!("given up after {tries} attempts")),
+                    _ => error.context(format!("gave up after {tries} attempts")),
                 });
             }
             let why = error.root_cause().to_string();
-            (self.detail)(&format!("trying again in {} s: {why}", pause.as_secs()));
+            (self.detail)(&format!("try {} of {PULL_TRIES} in {} s: {why}", tries + 1, pause.as_secs()));
             sleep(pause).await;
             missed = Some(why);
             tries += 1;

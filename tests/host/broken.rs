@@ -1,6 +1,6 @@
 //! Releases that are no good: the committed one serves, and the reason is told.
 
-use crate::harness::{Host, Output};
+use crate::harness::Host;
 use crate::site::{ENV_FILE, config_with, installed_with, turn};
 
 pub const SHORT: [(&str, &str); 2] = [
@@ -22,9 +22,9 @@ pub fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     let deploy = host.deploy(tag);
     let report = load.stop();
     drop(turn);
-    let Output { stdout, .. } = &deploy;
+    let stdout = deploy.text();
     println!("== {tag}\n{stdout}");
-    assert_eq!(deploy.code(), 3, "{tag}: {stdout}{}", deploy.stderr);
+    assert_eq!(deploy.code(), 3, "{tag}: {stdout}");
     for reason in reasons {
         assert!(stdout.contains(reason), "{tag}: no {reason:?} in {stdout}");
     }
@@ -50,7 +50,7 @@ fn assert_told(host: &Host, tag: &str, reason: &str) {
     assert!(last["outcome"].to_string().contains("release"), "{last:#}");
 
     let again = host.agent(["deploy"]);
-    assert_eq!(again.code(), 1, "{}", again.stdout);
+    assert_eq!(again.code(), 1, "{}", again.text());
     assert!(again.stderr.contains("held") && again.stderr.contains("--force"), "{}", again.stderr);
 }
 
@@ -85,7 +85,7 @@ fn a_release_that_ends_badly_is_replaced_without_loss() {
         let _turn = turn();
         let load = host.load(100).websockets(2).start();
         let deploy = host.deploy(tag);
-        println!("== {tag}\n{}", deploy.stdout);
+        println!("== {tag}\n{}", deploy.text());
         load.stop().assert_lossless();
         deploy.ok();
         assert_eq!(host.versions([1, 2]), [tag, tag]);

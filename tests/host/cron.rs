@@ -96,7 +96,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     let rows = host.rows();
     host.wait("journalctl -u astra-cron-tock.service | grep -q Finished", Duration::from_secs(30));
     assert!(host.rows() > rows);
-    assert!(host.agent(["reconcile"]).ok().stdout.starts_with("nothing to do"));
+    assert!(host.agent(["reconcile"]).ok().stdout.starts_with("up to date: release 1"));
 
     // One that fails says so: with its last lines, its own exit code, and to `doctor`.
     let config = host.read(CONFIG_FILE);

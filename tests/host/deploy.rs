@@ -16,10 +16,10 @@ pub fn deploy_under_load(host: &Host, rate: u32, websockets: usize) -> Report {
     let load = host.load(rate).websockets(websockets).start();
     host.wait("curl -sf --max-time 1 localhost/", std::time::Duration::from_secs(5));
     let deploy = host.deploy("v2");
-    println!("{}", deploy.stdout);
+    println!("{}", deploy.text());
     let report = load.stop();
     drop(turn);
-    assert!(deploy.ok().stdout.contains(" 0 failed (502 to 504 of Caddy)"));
+    assert!(deploy.ok().stdout.contains(" 0 failed (502-504 from Caddy)"));
     report
 }
 

@@ -36,9 +36,9 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     assert_eq!(host.status()["release"], 1);
 
     let waited = host.agent(["deploy", "--wait", "60s"]).ok();
-    assert!(waited.stdout.contains("nothing to do: release 2 serves"), "{}", waited.stdout);
+    assert!(waited.stdout.contains("up to date: release 2"), "{}", waited.stdout);
     let first = host.read("/root/first");
-    assert!(first.contains("converged: release 2 ") && first.ends_with("code 0\n"), "{first}");
+    assert!(first.contains("release 2 is live") && first.ends_with("code 0\n"), "{first}");
     assert_eq!(host.missing(), Ok("v2".to_owned()));
 
     // A wait has an end.
@@ -65,5 +65,5 @@ fn a_deploy_that_meets_the_timers_run_waits_for_it() {
         said.contains("waiting: another run holds the lock: `astra-agent reconcile` by systemd"),
         "{said}"
     );
-    assert!(said.contains("nothing to do: release 1 serves"), "{said}");
+    assert!(said.contains("up to date: release 1"), "{said}");
 }

@@ -28,7 +28,7 @@ fn the_agents_units_may_do_little() {
                 -p RestrictAddressFamilies -p ProtectHome -p PrivateDevices -p UMask -p MemoryMax -p TasksMax";
     let show = |unit: &str| host.sh(&format!("systemctl show {list} {unit}")).ok().stdout;
     assert_eq!(show(transient.trim()), show("astra-agent-recover.service"));
-    host.wait("grep -q ^converged /root/out", Duration::from_secs(60));
+    host.wait("grep -q 'is live' /root/out", Duration::from_secs(60));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn deploy_and(host: &Host, version: &str, act: &str) -> Output {
 fn a_restart_by_hand_in_a_soak_is_waited_for() {
     let host = installed_with("soak", &config_with(LONG));
     let deploy = deploy_and(&host, "v2", "systemctl restart astra-app@1").ok();
-    assert!(deploy.stdout.contains("converged"), "{}", deploy.stdout);
+    assert!(deploy.stdout.contains("release 2 is live"), "{}", deploy.stdout);
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
     host.assert_tidy();
 }
@@ -33,8 +33,8 @@ fn a_restart_by_hand_in_a_soak_is_waited_for() {
 fn a_killed_conmon_is_the_hosts_fault_and_a_killed_app_its_own() {
     let host = installed_with("killed", &config_with(LONG));
     let deploy = deploy_and(&host, "v2", "kill -9 $(systemctl show -P MainPID astra-app@1)");
-    let said = &deploy.stdout;
-    assert_eq!(deploy.code(), 1, "{said}{}", deploy.stderr);
+    let said = deploy.text();
+    assert_eq!(deploy.code(), 1, "{said}");
     for words in ["podman was killed (signal 9) while it ran astra-app@1", "journalctl -u astra-app@1"] {
         assert!(said.contains(words), "no {words:?} in {said}");
     }
@@ -43,8 +43,8 @@ fn a_killed_conmon_is_the_hosts_fault_and_a_killed_app_its_own() {
     host.assert_tidy();
 
     let deploy = deploy_and(&host, "v2", "podman kill -s KILL astra-app-1");
-    let said = &deploy.stdout;
-    assert_eq!(deploy.code(), 3, "{said}{}", deploy.stderr);
+    let said = deploy.text();
+    assert_eq!(deploy.code(), 3, "{said}");
     assert!(said.contains("the app exited with code 137 (SIGKILL; out of memory?)"), "{said}");
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 1);
     host.assert_tidy();

@@ -46,7 +46,7 @@ fn damage_that_is_left_keeps_its_mark() {
     // The real check: the image that was being pulled goes, and so does the mark.
     host.write("/root/check", ":");
     let deploy = host.agent(["deploy"]).ok();
-    assert!(deploy.stdout.contains("the image store was checked and mended"), "{}", deploy.stdout);
+    assert!(deploy.text().contains("the image store was checked and mended"), "{}", deploy.text());
     assert_eq!(host.versions([1, 2]), ["v3", "v3"]);
     assert_eq!(
         host.sh(&format!("podman image exists {cut_off}")).code(),

@@ -61,7 +61,7 @@ fn ctrl_c_takes_a_deploy_back_and_holds_nothing() {
         host.wait("grep -q code /root/code", Duration::from_secs(60));
         let out = host.read("/root/out");
         assert_eq!(host.read("/root/code"), "code 1\n", "{out}");
-        for said in ["SIGINT: asking the run to take back", "undone", "stopped by SIGINT", "nothing is held"]
+        for said in ["Ctrl-C: undoing, please wait", "was taken back", "stopped by SIGINT", "nothing is held"]
         {
             assert!(out.contains(said), "no {said:?} in:\n{out}");
         }
@@ -79,6 +79,8 @@ fn ctrl_c_takes_a_deploy_back_and_holds_nothing() {
     host.sh(&format!("rm -f /root/code; kill -INT {FRONT}")).ok();
     host.wait("grep -q code /root/code", Duration::from_secs(60));
     assert_eq!(host.read("/root/code"), "code 1\n", "{}", host.read("/root/out"));
+    let told = host.read("/root/out");
+    assert!(told.contains("what it has changed in the database stays"), "{told}");
     assert_eq!(host.sh("podman ps --format '{{.Names}}' | grep migrate").stdout, "");
     assert_eq!(host.missing(), Ok("v1".to_owned()));
 

@@ -153,6 +153,13 @@ impl EngineClient {
     }
 }
 
+/// Without a cause that is told twice in a row: `manifest unknown: manifest unknown`.
+fn once(text: &str) -> String {
+    let mut causes: Vec<&str> = text.split(": ").collect();
+    causes.dedup();
+    causes.join(": ")
+}
+
 /// What each layer said last: the same again is no progress.
 #[derive(Default)]
 struct Watch {
@@ -166,7 +173,7 @@ impl Watch {
         let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
         let told = [message.error, message.error_detail.unwrap_or_default().message];
         if let Some(error) = told.iter().find(|error| !error.is_empty()) {
-            return Err(Told(clean(error.trim(), WORDS)).into());
+            return Err(Told(once(&clean(error.trim(), WORDS))).into());
         }
         let now = (message.status, message.progress_detail);
         if self.layers.get(&message.id) == Some(&now) {

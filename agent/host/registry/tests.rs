@@ -163,7 +163,7 @@ async fn what_is() {
 async fn attempts_and_time_are_bounded() {
     let down = rig(None, |_, _| json(500, "", "")).await;
     let error = down.resolve(1).await.unwrap_err().to_string();
-    assert!(error.contains("given up after 2 attempts: the registry answered 500"), "{error}");
+    assert!(error.contains("gave up after 2 attempts: the registry answered 500"), "{error}");
     // A registry that asks for more patience than there is time.
     let busy = rig(None, |_, _| json(429, "Retry-After: 3600\r\n", "")).await;
     let begun = Clock::now();
@@ -171,7 +171,7 @@ async fn attempts_and_time_are_bounded() {
     // More than a clock can count.
     let mad = rig(None, |_, _| json(503, "Retry-After: 18446744073709551615\r\n", "")).await;
     let error = mad.resolve(9).await.unwrap_err().to_string();
-    assert!(error.contains("given up after 1 attempts: the registry answered 503"), "{error}");
+    assert!(error.contains("gave up after 1 attempt: the registry answered 503"), "{error}");
     let silent = rig(None, |_, _| "\0HOLD".to_owned()).await;
     let image = format!("{}/a/b:v1", silent.server.address).parse().unwrap();
     let error = silent.registry.resolve(&image, Duration::from_millis(300), 9).await.unwrap_err();

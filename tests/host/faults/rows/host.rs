@@ -112,7 +112,7 @@ pub const ROWS: &[Row] = &[
             layer=$(podman inspect -f '{{.GraphDriver.Data.UpperDir}}' astra-migrate); : >${layer%/diff}/link
             systemctl show -P InvocationID astra-app@1 astra-app@2 >/root/runs; rm -f /run/astra/seen.json",
         run: "astra-agent reconcile",
-        says: &["nothing to do"],
+        says: &["up to date: release"],
         repair: "the ruined container goes with the next run that does something",
         then: "systemctl show -P InvocationID astra-app@1 astra-app@2 | cmp - /root/runs && astra-agent status",
         ..ROW

@@ -13,7 +13,7 @@ pub const ROWS: &[Row] = &[
         id: "F01b",
         what: "registry: 503 on every manifest",
         registry: "503",
-        says: &["given up after", "503"],
+        says: &["gave up after", "503"],
         ..REFUSED
     },
     Row {
@@ -110,7 +110,7 @@ pub const ROWS: &[Row] = &[
         id: "F12",
         what: "registry: down, and a deploy",
         registry: "down",
-        says: &["given up after"],
+        says: &["gave up after"],
         seconds: 60,
         ..REFUSED
     },
@@ -126,7 +126,7 @@ pub const ROWS: &[Row] = &[
         id: "F13",
         what: "registry: accepts, and never answers",
         registry: "silent",
-        says: &["given up after"],
+        says: &["gave up after"],
         seconds: 60,
         ..REFUSED
     },
