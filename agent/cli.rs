@@ -90,6 +90,9 @@ struct Deploy {
     /// Another tag of the app's repository instead of the tracked one
     #[arg(long, value_name = "REF")]
     image: Option<TrackedImage>,
+    /// Keep the image that serves: bring only a changed environment and changed arguments
+    #[arg(long, conflicts_with = "image")]
+    keep_image: bool,
     #[command(flatten)]
     how: How,
 }
@@ -132,6 +135,9 @@ struct Plan {
     /// Plan for this digest instead of the tracked tag
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["rollback", "reconcile"])]
     digest: Option<DigestArg>,
+    /// Plan a deploy of the image that serves
+    #[arg(long, conflicts_with_all = ["digest", "rollback", "reconcile"])]
+    keep_image: bool,
     /// Plan a rollback
     #[arg(long)]
     rollback: bool,
@@ -171,7 +177,14 @@ enum Env {
     /// List the variables, values masked
     List,
     /// Set a variable; the value is read from standard input, so that it never stands in a process list
-    Set { key: crate::model::name::EnvKey },
+    Set {
+        key: crate::model::name::EnvKey,
+        /// Set it to an empty text, without reading anything
+        #[arg(long)]
+        empty: bool,
+    },
+    /// Remove a variable with the next deploy
+    Unset { key: crate::model::name::EnvKey },
 }
 
 #[derive(Subcommand)]

@@ -38,6 +38,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub struct Config {
     pub app: App,
     pub env: BTreeMap<EnvKey, EnvSource>,
+    /// Where each of them stands: `file:line:column`.
+    pub env_places: BTreeMap<EnvKey, String>,
     pub migrate: Option<Migrate>,
     pub deploy: Deploy,
     pub caddy: Caddy,
@@ -128,8 +130,14 @@ pub enum EnvSource {
     Generate {
         length: usize,
     },
-    /// First line of a root-owned file.
+    /// The only line of a root-owned file.
     File(PathBuf),
+}
+
+impl EnvSource {
+    pub fn is_generated(&self) -> bool {
+        matches!(self, Self::Generate { .. })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -248,7 +248,7 @@ impl Foreman<'_> {
 
     /// The plan that moves instances to where the config wants them. Only who brings a release into service
     /// restarts what serves.
-    fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
+    pub fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
         let inputs = self.inputs(look);
         if !matches!(verb, Verb::Install | Verb::Deploy) {
             return Ok(Plan::default());
@@ -275,7 +275,7 @@ impl Foreman<'_> {
         report.image = Some(request.image.clone());
         if plan.is_empty() {
             let by_hand = ask.want.by_hand();
-            if self.inputs(&look).is_chosen() == by_hand {
+            if ask.want == Want::Committed || self.inputs(&look).is_chosen() == by_hand {
                 return Ok(());
             }
             (self.watch)(&Event::Note(if by_hand {

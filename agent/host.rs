@@ -27,6 +27,7 @@ pub mod perform;
 pub mod probe;
 pub mod registry;
 pub mod signals;
+pub mod sources;
 pub mod store;
 pub mod systemd;
 pub mod timer;

@@ -8,6 +8,7 @@ use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::InstanceId;
 use crate::model::observed::{Engine, Observed};
+use crate::model::staged::Staged;
 use crate::model::step::{Probe, Target};
 use std::net::SocketAddrV4;
 
@@ -72,10 +73,10 @@ impl Inputs<'_> {
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
-    /// What `env set` has set since the last commit; empty when there is nothing.
-    pub fn staged(&self) -> EnvFile {
+    /// What `env set` and `env unset` have asked for since the last commit; empty when there is nothing.
+    pub fn staged(&self) -> Staged {
         let seen = self.observed.files.get(&self.config.app.name.staged_env());
-        seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
+        seen.map(|f| Staged::parse(&f.bytes)).unwrap_or_default()
     }
 
     /// A person chose what is committed, by a command or in astra.env: nothing automatic follows the tag.

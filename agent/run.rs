@@ -225,8 +225,14 @@ mod tests {
             format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap();
         let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
         let release = Release { number: 2, image: image.clone(), fingerprint };
-        let lines =
-            ManagedLines { image: image.clone(), release: 2, args: vec![], command: vec![], port: 8000 };
+        let lines = ManagedLines {
+            image: image.clone(),
+            release: 2,
+            args: vec![],
+            command: vec![],
+            port: 8000,
+            keys: Default::default(),
+        };
         let candidate = Candidate { release, lines };
         let probe = Probe { path: "/".into(), host: "h".into(), timeout: Duration::from_secs(1) };
         let stop = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use astra_agent::config::{self, Config};
 use astra_agent::model::checkup::{Kind, Owner};
 use astra_agent::model::entry::{Entry, Stamped, Verb};
-use astra_agent::model::envfile::{EnvFile, ManagedLines};
+use astra_agent::model::envfile::ManagedLines;
 use astra_agent::model::fingerprint::HostKey;
 use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
@@ -25,6 +25,9 @@ use astra_agent::plan::instances::{self, Reach};
 use astra_agent::plan::migrations::Wish;
 use astra_agent::plan::release::{self, Refusal, Request};
 use astra_agent::plan::{Inputs, prune, units};
+
+#[path = "plans/environment.rs"]
+mod environment;
 
 const BASE: &str = r#"
 [app]
@@ -102,7 +105,12 @@ impl World {
         let plan = self.plan(number).unwrap();
         let candidate = plan.candidate.unwrap();
         self.record(verb, &candidate.release, Outcome::Converged);
-        let bytes = EnvFile::default().with_managed(&candidate.lines).unwrap().render();
+        // What the release on trial reads is what astra.env becomes.
+        let whole = plan.steps.iter().find_map(|step| match step {
+            Step::WriteTrialEnv { content } => Some(content.bytes().to_vec()),
+            _ => None,
+        });
+        let bytes = whole.unwrap();
         let env = self.config.app.name.env_file();
         self.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
         let repo_digests = [image(number)].into();
@@ -293,9 +301,7 @@ fn the_served_image_with_an_environment_that_failed_is_held_and_still_the_way_ba
     world.config = config("[env]\nWORKERS = \"none\"\n");
     let failed = world.plan(1).unwrap().candidate.unwrap().release;
     world.record(Verb::Reconcile, &failed, Outcome::Undone { blame: Blame::Release });
-    let timer =
-        Request { image: image(1), migrate: Wish::Auto, force: false, automatic: true, lenient: false };
-    assert!(matches!(world.plan_as(timer), Err(Refusal::Held { .. })));
+    assert!(world.plan_as(environment::by_timer(1)).unwrap().is_empty(), "a timer brings no environment");
     assert!(matches!(world.plan(1), Err(Refusal::Held { .. })));
     world.config = good;
     assert!(world.plan(1).unwrap().is_empty());

@@ -146,6 +146,7 @@ impl World {
                 args: units::app_args(config, Engine::Podman),
                 command: Vec::new(),
                 port: config.app.port,
+                keys: BTreeSet::new(),
             };
             let file = EnvFile::default().with_managed(&lines).unwrap();
             let seen = FileSeen { bytes: file.render(), mode: 0o600 };
@@ -225,15 +226,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_way_back_is_never_held(runs in prop::collection::vec(run(), 0..12)) {
+    fn a_held_way_back_says_so_and_what_lies_behind(runs in prop::collection::vec(run(), 0..12)) {
         let history = History::of(records(&runs));
         if let Some(target) = history.rollback_target() {
-            prop_assert!(history.held_digest(&target.image.digest).is_none());
+            let behind = history.way_back_held().map(|(_, behind)| behind);
+            let held = |release: &Release| history.held_image(&release.image.digest).is_some();
+            prop_assert_eq!(behind.is_some(), held(target), "a held way back says so");
+            prop_assert!(behind.flatten().is_none_or(|release| !held(release)));
             prop_assert!(history.ever_committed.contains(&target.image.digest));
             prop_assert_ne!(Some(&target.image.digest), history.current().map(|r| &r.image.digest));
         }
         if let Some(current) = history.current() {
-            prop_assert!(history.held_digest(&current.image.digest).is_none(), "what serves is held");
+            prop_assert!(history.held_image(&current.image.digest).is_none(), "what serves is held");
         }
         let newest = history.newest_digests(3);
         prop_assert_eq!(newest.iter().collect::<BTreeSet<_>>().len(), newest.len());

@@ -1,4 +1,4 @@
-//! `check`: agent.toml, its fragments and the env file, without touching or asking anything else. With a FILE or a
+//! `check`: agent.toml, its fragments, the env file and the files that [env] names; nothing else is asked. With a FILE or a
 //! --root it is about a config that is not this host's, and only about that.
 
 use std::path::Path;
@@ -9,8 +9,10 @@ use super::{Check, out, session};
 use crate::config::{self, Config};
 use crate::converge::Refused;
 use crate::host::files::Files;
+use crate::host::sources;
 use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
+use crate::model::staged::Staged;
 use crate::plan::env;
 
 /// What a config alone cannot say.
@@ -77,15 +79,19 @@ fn this_host() -> Result<Found, Refused> {
     }));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));
-    found.problems.extend(required(&config, &file, &staged));
+    let (given, unread) = sources::env_values(&config)?;
+    let flaws = env::judge(&config, &file, &staged, &given, &unread);
+    found.problems.extend(flaws.into_iter().map(|flaw| format!("{}\n  hint: {}", flaw.what, flaw.hint)));
     Ok(found)
 }
 
 /// Lines that a container and systemd read differently; not those that the next deploy writes anew.
-fn lines(config: &Config, file: &EnvFile, staged: &EnvFile) -> Vec<String> {
+fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
     let path = config.app.name.env_file();
-    let replaced =
-        |key: &str| staged.get(key).is_some() || key.parse().is_ok_and(|key| config.env.contains_key(&key));
+    let replaced = |key: &str| {
+        let named = |key| config.env.contains_key(&key) || staged.unset.contains(&key);
+        staged.set.get(key).is_some() || key.parse().is_ok_and(named)
+    };
     let lasting = file.check().into_iter().filter(|p| !p.key.as_deref().is_some_and(replaced));
     lasting
         .map(|problem| {
@@ -108,15 +114,4 @@ fn release(config: &Config, file: &EnvFile) -> Option<String> {
     let hint = "before the first deploy of this agent, delete the line APP_IMAGE; after it, `astra-agent doctor` says \
                 what to write";
     Some(format!("{}: {error}\n  hint: {hint}", path.display()))
-}
-
-fn required(config: &Config, file: &EnvFile, staged: &EnvFile) -> Vec<String> {
-    let path = config.app.name.env_file();
-    let wanted = env::with(file, staged).unwrap_or_else(|_| file.clone());
-    let missing = env::missing(config, &wanted).into_iter().filter(|key| !config.env.contains_key(key));
-    let missing = missing.map(|key| {
-        let what = format!("{}: {key} is required, but missing, empty or `...`", path.display());
-        format!("{what}\n  hint: set it with `astra-agent env set {key}`")
-    });
-    missing.collect()
 }

@@ -1,73 +1,185 @@
-//! `env check|list|set`: the app's environment, values never shown. What is set waits beside astra.env for a deploy:
-//! until then a restart, or a way back, runs with what worked.
+//! `env check|list|set|unset`: the app's environment, values never shown. What is set or unset waits beside astra.env
+//! for a deploy: until then a restart, or a way back, runs with what worked.
 
-use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{Env, check, out, session, turn, unit};
+use crate::config::{Config, EnvSource};
 use crate::converge::Refused;
 use crate::host::files::Files;
+use crate::host::lock::Lock;
+use crate::model::envfile::{EnvFile, MANAGED_KEYS};
 use crate::model::name::EnvKey;
 use crate::model::outcome::EXIT_USAGE;
-use crate::model::secret::Secret;
+use crate::model::staged::Staged;
 use crate::plan::env;
 
-/// A value longer than this cannot stand in an env file anyway.
-const LARGEST: u64 = 64 << 10;
+mod input;
 
 pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
     session::root()?;
     match what {
         Env::Check => check::run(&super::Check::default(), json),
         Env::List => list(json),
-        Env::Set { key } => set(key).await,
+        Env::Set { key, empty } => set(key, *empty, json).await,
+        Env::Unset { key } => unset(key, json).await,
     }
+}
+
+/// A variable in `env list`.
+#[derive(Debug, Serialize)]
+struct Variable {
+    key: String,
+    /// The file that its value comes from.
+    from: String,
+    /// What the next deploy does with it, when it does something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_deploy: Option<&'static str>,
 }
 
 fn list(json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
-    let (file, staged) = session::env_files(&config)?;
-    let file = env::with(&file, &staged).map_err(|e| Refused::from(anyhow!("{e}")))?;
+    let (current, staged) = session::env_files(&config)?;
+    let wanted = env::with(&current, &staged).map_err(|e| Refused::from(anyhow!("{e}")))?;
+    let mut keys = current.keys();
+    keys.extend(wanted.keys());
+    keys.extend(config.env.keys().map(ToString::to_string));
+    keys.sort();
+    keys.dedup();
+    keys.retain(|key| !MANAGED_KEYS.contains(&key.as_str()));
+    let all: Vec<Variable> = keys.into_iter().map(|key| variable(&config, &current, &staged, key)).collect();
     if json {
-        out::json(&json!({ "variables": file.keys() }));
+        out::json(&json!({ "variables": all }));
         return Ok(0);
     }
-    for key in file.keys() {
-        let note = if staged.get(&key).is_some() { "   (with the next deploy)" } else { "" };
-        out::line(&format!("{key}=***{note}"));
+    let width = all.iter().map(|v| v.key.len()).max().unwrap_or_default();
+    for Variable { key, from, next_deploy } in &all {
+        let next = next_deploy.map(|what| format!(", {what} by the next deploy")).unwrap_or_default();
+        out::line(&format!("{:<1$}   {from}{next}", format!("{key}=***"), width + 4));
     }
     Ok(0)
 }
 
-async fn set(key: &EnvKey) -> Result<u8, Refused> {
-    let config = session::config()?;
-    if std::io::stdin().is_terminal() {
-        out::line(&format!("value of {key}, then Enter and Ctrl-D:"));
-    }
-    let mut value = String::new();
-    std::io::stdin().take(LARGEST).read_to_string(&mut value).context("reading the value")?;
-    let value = value.strip_suffix('\n').unwrap_or(&value);
+fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) -> Variable {
+    let name = key.parse::<EnvKey>().ok();
+    let source = name.as_ref().and_then(|key| config.env.get(key));
+    let waits = staged.set.get(&key);
+    let has = current.get(&key);
+    let path = match source {
+        Some(EnvSource::Literal(_) | EnvSource::File(_)) => {
+            name.as_ref().and_then(|key| config.env_places.get(key)).cloned().unwrap_or_default()
+        }
+        _ if waits.is_some() => config.app.name.staged_env().display().to_string(),
+        Some(EnvSource::Generate { .. }) | None => config.app.name.env_file().display().to_string(),
+    };
+    let from = match source {
+        Some(EnvSource::File(file)) => format!("{path}: {}", file.display()),
+        Some(EnvSource::Generate { .. }) => format!("{path}, generated"),
+        Some(EnvSource::Literal(_)) | None => path,
+    };
+    let given = match source {
+        Some(EnvSource::Literal(value)) => Some(value),
+        _ => waits.as_ref(),
+    };
+    let left = source.is_none() && waits.is_none() && has.is_some();
+    let recorded = || current.managed().ok().flatten().map(|lines| lines.keys).unwrap_or_default();
+    let next_deploy = match &name {
+        Some(name) if left && (staged.unset.contains(name) || recorded().contains(name)) => Some("removed"),
+        _ if has.is_none() => Some("set"),
+        _ if given.is_some() && given != has.as_ref() => Some("changed"),
+        _ => None,
+    };
+    Variable { key, from, next_deploy }
+}
+
+fn usage(error: anyhow::Error) -> Refused {
+    Refused { exit_code: EXIT_USAGE, error }
+}
+
+/// [env] wins over what is set, so a value set for one of its keys would never arrive.
+fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused> {
+    let fixed = match config.env.get(key) {
+        Some(EnvSource::Literal(_)) => "its value stands there: change it",
+        Some(EnvSource::File(_)) => "its value comes from the file named there: change that file",
+        Some(EnvSource::Generate { .. }) | None => return Ok(()),
+    };
+    let place = config.env_places.get(key).map_or("[env]", String::as_str);
+    Err(usage(anyhow!(
+        "{what} {key}: {place} sets it, and [env] wins\n  hint: {fixed}, or take the line out"
+    )))
+}
+
+async fn lock(command: &str) -> Result<Lock, Refused> {
     session::directories()?;
-    let lock = turn::take(
-        "astra-agent env set",
-        &unit::actor(false),
-        None,
-        "try again when it has ended",
-        out::warning,
-    )
-    .await?;
+    turn::take(command, &unit::actor(false), None, "try again when it has ended", out::warning).await
+}
+
+async fn set(key: &EnvKey, empty: bool, json: bool) -> Result<u8, Refused> {
+    let config = session::config()?;
+    refuse_fixed(&config, key, "setting")?;
+    let secret = input::value(key, empty).await?;
+    let lock = lock("astra-agent env set").await?;
     let (mut current, mut staged) = session::env_files(&config)?;
-    let secret = Secret::new(value);
     // What astra.env cannot take is refused now, not in the deploy.
-    for file in [&mut staged, &mut current] {
-        file.set(key.as_str(), &secret)
-            .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("setting {key}: {e}") })?;
+    for file in [&mut staged.set, &mut current] {
+        file.set(key.as_str(), &secret).map_err(|e| usage(anyhow!("setting {key}: {e}")))?;
     }
-    Files::new(Path::new("/")).write_atomic(&config.app.name.staged_env(), &staged.render(), 0o600)?;
+    staged.unset.remove(key);
+    write(&config, &staged)?;
     drop(lock);
-    out::line(&format!("{key} is set; the next `astra-agent deploy` brings it into service"));
+    say(key, json, "set", "is set; the next `astra-agent deploy` brings it into service");
     Ok(0)
+}
+
+async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
+    let config = session::config()?;
+    if MANAGED_KEYS.contains(&key.as_str()) {
+        return Err(usage(anyhow!("removing {key}: it is the agent's own, and only a deploy changes it")));
+    }
+    refuse_fixed(&config, key, "removing")?;
+    if let Some(place) = config.env_places.get(key) {
+        let hint = "take the line out first, or the next deploy makes a new value";
+        return Err(usage(anyhow!("removing {key}: {place} generates it\n  hint: {hint}")));
+    }
+    if config.app.required_env.contains(key) {
+        let hint = "take it out of required_env first";
+        return Err(usage(anyhow!("removing {key}: [app] required_env wants it\n  hint: {hint}")));
+    }
+    let lock = lock("astra-agent env unset").await?;
+    let (current, mut staged) = session::env_files(&config)?;
+    let waited = staged.set.remove(key.as_str());
+    let has = current.get(key.as_str()).is_some();
+    let news = has && staged.unset.insert(key.clone());
+    if waited || news {
+        write(&config, &staged)?;
+    }
+    drop(lock);
+    match (has, waited) {
+        (true, _) => say(key, json, "removed", "is to go; the next `astra-agent deploy` removes it"),
+        (false, true) => say(key, json, "withdrawn", "was only set for the next deploy: it is not any more"),
+        (false, false) => say(key, json, "absent", "is not set"),
+    }
+    Ok(0)
+}
+
+fn write(config: &Config, staged: &Staged) -> Result<(), Refused> {
+    let files = Files::new(Path::new("/"));
+    let path = config.app.name.staged_env();
+    if staged.is_empty() {
+        files.remove(&path)?;
+        return Ok(());
+    }
+    Ok(files.write_atomic(&path, &staged.render(), 0o600)?)
+}
+
+fn say(key: &EnvKey, json: bool, state: &str, words: &str) {
+    if json {
+        out::json(&json!({ "key": key, "state": state }));
+    } else {
+        out::line(&format!("{key} {words}"));
+    }
 }

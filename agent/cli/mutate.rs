@@ -154,6 +154,7 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate), Refused> {
     let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
     let (name, want, how) = match verb {
         Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
+        Verb::Deploy(d) if d.keep_image => (Name::Deploy, Want::Committed, d.how),
         Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Want::Tracked, Want::Tag), d.how),
         Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(d.digest), d.how),
         Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_deref())?), r.how),

@@ -25,9 +25,10 @@ pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
         }
         refused => refused?,
     }
-    let mut parts = vec![("host", foreman.keep_plan(&look, Verb::Reconcile))];
+    let ask = ask(what);
+    let mut parts = vec![("host", foreman.keep_plan(&look, ask.verb))];
     if !what.reconcile {
-        let ask = ask(what);
+        parts.push(("moves", foreman.move_plan(&look, ask.verb)?));
         let request = foreman.request(&ask, &look).await?;
         parts.push(("release", foreman.release_plan(&look, &request)?));
     }
@@ -48,10 +49,12 @@ pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
 }
 
 fn ask(what: &What) -> Ask {
-    let (verb, want) = match (&what.digest, what.rollback) {
-        (Some(digest), _) => (Verb::DeploySha, Want::Digest(digest.clone())),
-        (None, true) => (Verb::Rollback, Want::Back(Back::Nearest)),
-        (None, false) => (Verb::Deploy, Want::Tracked),
+    let (verb, want) = match &what.digest {
+        Some(digest) => (Verb::DeploySha, Want::Digest(digest.clone())),
+        None if what.rollback => (Verb::Rollback, Want::Back(Back::Nearest)),
+        None if what.reconcile => (Verb::Reconcile, Want::Keep),
+        None if what.keep_image => (Verb::Deploy, Want::Committed),
+        None => (Verb::Deploy, Want::Tracked),
     };
     Ask { verb, want, migrate: Wish::Auto, force: false, actor: unit::actor(false) }
 }

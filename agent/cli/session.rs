@@ -17,6 +17,7 @@ use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE};
 use crate::model::observed::Engine;
 use crate::model::outcome::EXIT_USAGE;
+use crate::model::staged::Staged;
 
 /// The host as this process meets it.
 pub struct Session {
@@ -36,13 +37,12 @@ pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
     Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") }
 }
 
-/// astra.env, and what `env set` has set since; empty where there is none.
-pub fn env_files(config: &Config) -> Result<(EnvFile, EnvFile), Refused> {
+/// astra.env, and what `env set` and `env unset` have asked for since; empty where there is none.
+pub fn env_files(config: &Config) -> Result<(EnvFile, Staged), Refused> {
     let files = Files::new(Path::new("/"));
-    let read = |path: PathBuf| {
-        anyhow::Ok(files.read(&path)?.map(|seen| EnvFile::parse(&seen.bytes)).unwrap_or_default())
-    };
-    Ok((read(config.app.name.env_file())?, read(config.app.name.staged_env())?))
+    let read = |path: PathBuf| anyhow::Ok(files.read(&path)?.map(|seen| seen.bytes).unwrap_or_default());
+    let (current, staged) = (read(config.app.name.env_file())?, read(config.app.name.staged_env())?);
+    Ok((EnvFile::parse(current), Staged::parse(&staged)))
 }
 
 /// Only root may see the env file, the engine's socket and systemd's jobs.

@@ -9,7 +9,7 @@ use super::EnvSource;
 use super::error::{Fault, Problems, Show, Span};
 use super::tree::{Node, Tree, describe};
 use super::value;
-use crate::model::envfile::{MANAGED_KEYS, check_value};
+use crate::model::envfile::{check_value, is_reserved};
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
@@ -21,23 +21,28 @@ const NOT_YET: [(&str, &str); 3] = [
 ];
 const SOURCES: [&str; 2] = ["generate", "file"];
 
-pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> BTreeMap<EnvKey, EnvSource> {
-    let mut env = BTreeMap::new();
+/// The source of each variable, and where it stands.
+type Env = (BTreeMap<EnvKey, EnvSource>, BTreeMap<EnvKey, String>);
+
+pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Env {
+    let (mut env, mut places) = Env::default();
     for node in tree.table("env").nodes.values() {
         let name = node.name.parse::<EnvKey>();
         let source = source(node, problems);
         match name {
             Err(error) => problems.add(&node.key, Show::UpToMark, error),
-            Ok(_) if MANAGED_KEYS.contains(&node.name) => {
+            Ok(_) if is_reserved(node.name) => {
                 let message = format!("`{}` is the agent's own and cannot be set", node.name);
-                problems.add(&node.key, Show::UpToMark, Fault::new(message));
+                let fault = Fault::new(message).help("give the variable another name");
+                problems.add(&node.key, Show::UpToMark, fault);
             }
             Ok(name) => {
+                places.insert(name.clone(), problems.locate(&node.key));
                 env.extend(source.map(|source| (name, source)));
             }
         }
     }
-    env
+    (env, places)
 }
 
 fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {

@@ -47,8 +47,10 @@ pub(super) const TABLES: &[Section] = &[
         doc: "The application's environment, written to `/etc/astra/NAME.env` (0600). Any name is a key here. \
               Other lines of that file are kept byte for byte. A value must reach containers and systemd as the \
               same text: it may not begin with a quote or a space, end in one, or have a backslash, a line \
-              break or a control character. `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND` and \
-              `ASTRA_ENV` are the agent's own.",
+              break or a control character. A name that leaves this table leaves the file with the next deploy; a \
+              generated value stays, for what it protects outlives it (`astra-agent env unset NAME` removes it). \
+              `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND`, `ASTRA_APP_PORT`, `ASTRA_CONFIG_KEYS`, \
+              `ASTRA_ENV` and `ASTRA_PORT` are the agent's own and refused.",
     },
     Section { path: "migrate", doc: "The database migration. Without this table there is none." },
     Section { path: "deploy", doc: "How releases change." },
@@ -134,7 +136,7 @@ pub(super) const KEYS: &[Key] = &[
     key("app", "at_most", "0 or 1", Value("0"), "0",
         "1, with `instances = 1`: two copies of the app never run at once, for an app with a scheduler in its process or a database in a file. The old copy is stopped, then the new one starts; the site is down meanwhile, and `surge` is refused. The migration still runs while the old copy serves."),
     key("app", "required_env", "list of names", Value("[]"), r#"["DATABASE_HOST", "SECRET_KEY"]"#,
-        "A deploy is refused while one of these is missing, empty or `...`."),
+        "A deploy is refused while one of these is missing, empty or a placeholder: three dots or more (`...`, `....`)."),
 
     key("app.readiness", "notify", "true or false", Value("false"), "true",
         "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides. It proves what the sender means by it: gunicorn sends READY=1 before it has loaded the app, and so for an app that cannot be imported, too; leave it false there."),
@@ -148,7 +150,7 @@ pub(super) const KEYS: &[Key] = &[
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
         "`NAME = { generate = LENGTH }`: a random value of that many characters, made once, then kept."),
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
-        "`NAME = { file = PATH }`: the first line of a file that only root may write. Not supported yet, and refused: `secret`, `parameter` and `host`."),
+        "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path. Not supported yet, and refused: `secret`, `parameter` and `host`."),
 
     key("migrate", "command", "list of strings", Required, r#"["migrate.sh"]"#,
         "Run in a one-off container of the new image, with the new environment, before any instance changes. Old code meets the new schema until the deploy is through, and after it is undone: expand first, contract a release later."),

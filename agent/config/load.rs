@@ -53,7 +53,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         tree.add(file, document.get_ref(), &mut problems);
     }
     let app = app::app(&tree, &mut problems);
-    let env = env::env(&tree, &mut problems);
+    let (env, env_places) = env::env(&tree, &mut problems);
     let migrate = app::migrate(&tree, &mut problems);
     let deploy = app::deploy(&tree, app.as_ref(), &mut problems);
     let caddy = app::caddy(&tree, &mut problems);
@@ -62,7 +62,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let notices = problems.finish()?;
     match (app, migrate, deploy, caddy, verify) {
         (Some(app), Some(migrate), Some(deploy), Some(caddy), Some(verify)) => {
-            Ok(Config { app, env, migrate, deploy, caddy, verify, cron_jobs, notices })
+            Ok(Config { app, env, env_places, migrate, deploy, caddy, verify, cron_jobs, notices })
         }
         // Whatever is missing has noted why; this is the answer if it ever forgot to.
         _ => {

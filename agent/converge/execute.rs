@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::report::{self, Book};
-use super::{Ask, Event, Foreman, Look, Refused, Report};
+use super::{Ask, Event, Foreman, Look, Refused, Report, Want};
 use crate::host::{failpoint, perform};
 use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
@@ -61,7 +61,7 @@ impl Foreman<'_> {
             self.tell(step, &performed, elapsed);
             performed
         };
-        if let (true, Some(candidate)) = (plan.is_empty(), &plan.candidate) {
+        if let (true, Some(candidate)) = (plan.commit.is_none(), &plan.candidate) {
             // It serves already: a person wrote it into astra.env, or the record of its commit was lost.
             let release = candidate.release.clone();
             if look.history.current() != Some(&release) {
@@ -150,7 +150,10 @@ impl Foreman<'_> {
             plan: plan.steps.iter().map(ToString::to_string).collect(),
             old: look.history.current().cloned(),
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
-            pins: ask.want.by_hand(),
+            pins: match ask.want {
+                Want::Committed => self.inputs(look).is_chosen(),
+                _ => ask.want.by_hand(),
+            },
         }
     }
 

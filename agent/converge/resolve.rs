@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use super::{Ask, Event, Foreman, Look, Refused};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
-use crate::model::history::History;
+use crate::model::history::Held;
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::release::Release;
 use crate::model::step::Step;
@@ -23,6 +23,8 @@ const RETRIES: u32 = 5;
 pub enum Want {
     /// No release: only what is committed.
     Keep,
+    /// The committed image, with today's environment and arguments.
+    Committed,
     /// The newest digest of the tracked tag.
     Tracked,
     /// The newest digest of another tag of the tracked repository.
@@ -45,7 +47,7 @@ impl Want {
     /// release itself stands in its way.
     pub fn by_hand(&self) -> bool {
         match self {
-            Self::Keep | Self::Tracked => false,
+            Self::Keep | Self::Committed | Self::Tracked => false,
             Self::Tag(_) | Self::Digest(_) | Self::Back(_) => true,
         }
     }
@@ -56,6 +58,14 @@ impl Foreman<'_> {
     pub async fn request(&self, ask: &Ask, look: &Look) -> Result<Request, Refused> {
         let image = match &ask.want {
             Want::Keep => return Err(anyhow!("asking for no release").into()),
+            Want::Committed => match self.inputs(look).committed() {
+                Some(lines) => lines.image,
+                None => {
+                    return Err(
+                        anyhow!("no image is committed yet\n  hint: `astra-agent install` begins").into()
+                    );
+                }
+            },
             Want::Tracked => self.resolve(&self.config.app.image).await?,
             Want::Tag(tag) => {
                 self.same_repository(&tag.repository.to_string())?;
@@ -70,7 +80,7 @@ impl Foreman<'_> {
                     digest: arg.digest.clone(),
                 }
             }
-            Want::Back(back) => back_to(back, look)?.image.clone(),
+            Want::Back(back) => back_to(back, look, ask.force)?.image.clone(),
         };
         Ok(Request {
             image,
@@ -127,20 +137,25 @@ impl Foreman<'_> {
     }
 }
 
-/// A failure that was not its fault may have held what served before: the database was down, say.
-fn nothing_behind(history: &History) -> String {
-    match history.earlier().next() {
-        Some(release) => format!(
-            "every earlier release is held: look at `astra-agent status`; `astra-agent rollback --to {0} --force` goes to \
-             release {0} all the same",
-            release.number
-        ),
-        None => "there is no earlier release to roll back to".to_owned(),
-    }
+/// The nearest earlier release is held: the attempt to go there may have failed for a reason that has passed, and
+/// another release than the one that was meant must not come by repeating the command.
+fn held_back(held: &Held, behind: Option<&Release>) -> anyhow::Error {
+    let further = behind.map_or_else(String::new, |release| {
+        format!("; `astra-agent rollback --to {0}` goes past it to release {0}", release.number)
+    });
+    let reason = held.reason.lines().next().unwrap_or_default();
+    anyhow!(
+        "release {} is held since run {}: {reason}\n  hint: `astra-agent rollback --force` tries it again{further}",
+        held.release.number,
+        held.run
+    )
 }
 
-fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
+fn back_to<'a>(back: &Back, look: &'a Look, force: bool) -> Result<&'a Release, Refused> {
     let history = &look.history;
+    if let (Back::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
+        return Err(Refused::of(1, held_back(held, behind)));
+    }
     let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
     let found = match back {
         Back::Nearest => history.rollback_target(),
@@ -151,7 +166,7 @@ fn back_to<'a>(back: &Back, look: &'a Look) -> Result<&'a Release, Refused> {
     };
     found.ok_or_else(|| {
         let what = match back {
-            Back::Nearest => nothing_behind(history),
+            Back::Nearest => "there is no earlier release to roll back to".to_owned(),
             Back::Release(number) => format!("no release {number} ever served on this host"),
             Back::Digest(digest) => format!("{digest} never served on this host"),
         };

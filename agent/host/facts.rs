@@ -1,4 +1,4 @@
-//! What only the running host can say: time, randomness and the first line of a protected file.
+//! What only the running host can say: time, randomness and the line of a protected file.
 //! The floors below take these as arguments; the foreman and the adapters beside this file call here.
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 
-/// Longest first line that is read, in bytes.
+/// Longest line that is read, in bytes.
 const LINE_CAP: u64 = 64 * 1024;
 
 /// `N` bytes from the kernel's generator (`/dev/urandom`, random(4)). Fails only where that device is missing.
@@ -38,18 +38,26 @@ pub fn random_text(characters: usize) -> Result<String> {
     Ok(text)
 }
 
-/// First line of the file at `path`, without its line end. The file must be a regular one (no symlink),
+/// The only line of the file at `path`, without its line end. The file must be a regular one (no symlink),
 /// owned by root (or by the user we run as, which for the agent is root), and not writable by group or
-/// others. Fails on anything else, on more than 64 KiB, and on text that is not UTF-8.
-pub fn first_line(path: &Path) -> Result<String> {
-    read_first_line(path).with_context(|| format!("reading the first line of {}", path.display()))
+/// others. Fails on anything else, on more lines, on more than 64 KiB, and on text that is not UTF-8.
+pub fn only_line(path: &Path) -> Result<String> {
+    read_only_line(path).with_context(|| format!("reading {}", path.display()))
 }
 
-fn read_first_line(path: &Path) -> Result<String> {
+fn read_only_line(path: &Path) -> Result<String> {
     let file = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
-        .open(path)?;
+        .open(path)
+        .map_err(|error| match error.kind() {
+            // Root without capabilities looks only into what is root's.
+            std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+                "{error} (hint: the file and the directories on the way must be root's: the agent has no right to look \
+                 into those of others)"
+            ),
+            _ => error.into(),
+        })?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         bail!("it is not a regular file");
@@ -62,13 +70,15 @@ fn read_first_line(path: &Path) -> Result<String> {
     }
     let mut bytes = Vec::new();
     file.take(LINE_CAP + 1).read_to_end(&mut bytes)?;
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    if end.is_none() && bytes.len() as u64 > LINE_CAP {
-        bail!("its first line is longer than 64 KiB");
+    if bytes.len() as u64 > LINE_CAP {
+        bail!("it is longer than 64 KiB");
     }
-    bytes.truncate(end.unwrap_or(bytes.len()));
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
+    while bytes.pop_if(|byte| matches!(byte, b'\n' | b'\r')).is_some() {}
+    if bytes.contains(&b'\n') {
+        bail!(
+            "it has more than one line, which a variable cannot carry (hint: mount the file with [app] volumes, and set \
+             the variable to its path)"
+        );
     }
     String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("it is not UTF-8"))
 }
@@ -148,19 +158,22 @@ mod tests {
     }
 
     #[test]
-    fn first_line_trusts_only_protected_files() {
+    fn a_value_is_the_only_line_of_a_protected_file() {
         let dir = std::env::temp_dir().join(format!("astra-facts-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("key");
-        std::fs::write(&path, "one\r\ntwo\n").unwrap();
+        std::fs::write(&path, "one\r\n\n").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-        assert_eq!(first_line(&path).unwrap(), "one");
+        assert_eq!(only_line(&path).unwrap(), "one");
+        std::fs::write(&path, "-----BEGIN KEY-----\nhunter2\n-----END KEY-----\n").unwrap();
+        let error = format!("{:#}", only_line(&path).unwrap_err());
+        assert!(error.contains("more than one line") && !error.contains("hunter2"), "{error}");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
-        assert!(format!("{:#}", first_line(&path).unwrap_err()).contains("group or others"));
+        assert!(format!("{:#}", only_line(&path).unwrap_err()).contains("group or others"));
         let link = dir.join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(first_line(&link).is_err());
-        assert!(first_line(&dir).is_err());
+        assert!(only_line(&link).is_err());
+        assert!(only_line(&dir).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Host;
 use super::engine::ContainerSeen;
 use super::probe::probe;
-use crate::config::{Config, EnvSource};
+use crate::config::Config;
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, InstanceId, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
     STATE, TRIAL_ENV, UNIT_DIR,
@@ -22,7 +22,6 @@ use crate::model::observed::{
     CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
 };
 use crate::model::policy::Policy;
-use crate::model::secret::Secret;
 use crate::model::step::{Probe, Target};
 
 /// One answer of anything while observing.
@@ -46,6 +45,9 @@ pub struct Scope {
     pub images: bool,
 }
 
+/// The local images, where the engine listed them in time, and the free bytes of their store.
+type Images = (Option<Vec<ImageSeen>>, Option<u64>);
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Seen {
     invocation: String,
@@ -56,7 +58,7 @@ impl Host {
     /// Look at everything in `scope`.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed::default();
-        self.see_env_values(config, &mut observed)?;
+        (observed.env_values, observed.env_unread) = super::sources::env_values(config)?;
         self.see_files(config, scope, &mut observed)?;
         if config.verify.require_signature {
             self.see_policy(&mut observed);
@@ -152,27 +154,8 @@ impl Host {
         }
         observed.missing_sources = self.files.missing(config.app.volume_sources());
         observed.store_suspect = self.store_is_suspect()?;
+        observed.unflushed = self.unflushed()?;
         observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
-        Ok(())
-    }
-
-    /// Values of `[env]` that come from this host. A generated one is only used where none is kept yet.
-    fn see_env_values(&self, config: &Config, observed: &mut Observed) -> Result<()> {
-        for (key, source) in &config.env {
-            let value = match source {
-                EnvSource::Literal(_) => continue,
-                EnvSource::Generate { length } => Secret::new(super::facts::random_text(*length)?),
-                // What cannot be read is missing; only a deploy needs it, and refuses.
-                EnvSource::File(path) => match super::facts::first_line(path) {
-                    Ok(line) => Secret::new(line),
-                    Err(error) => {
-                        observed.env_unread.insert(key.clone(), format!("{error:#}"));
-                        continue;
-                    }
-                },
-            };
-            observed.env_values.insert(key.clone(), value);
-        }
         Ok(())
     }
 
@@ -206,25 +189,23 @@ impl Host {
 
     /// All images (the way back may lie in a repository that the config no longer names), and the space left in
     /// their store. `None`: the engine does not answer.
-    async fn ask_images(&self) -> Option<(Vec<ImageSeen>, Option<u64>)> {
+    async fn ask_images(&self) -> Option<Images> {
         let engine = self.engine.as_ref()?;
         let (images, store) = tokio::join!(engine.images(), engine.image_store_path());
-        Some((images.unwrap_or_default(), self.files.free_bytes(&store.ok()?).ok()))
+        Some((images.ok(), self.files.free_bytes(&store.ok()?).ok()))
     }
 
     /// Engine and containers' labels. An engine that does not answer leaves them unknown.
-    async fn see_engine(
-        &self,
-        scope: &Scope,
-        images: Option<(Vec<ImageSeen>, Option<u64>)>,
-        observed: &mut Observed,
-    ) {
+    async fn see_engine(&self, scope: &Scope, images: Option<Images>, observed: &mut Observed) {
         let Some(engine) = &self.engine else { return };
         let (version, containers) = tokio::join!(engine.version(), engine.containers());
         // Who cannot tell what runs is as good as silent: nobody is restarted for that.
         let (Ok(version), Ok(containers)) = (version, containers) else { return };
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
-        (observed.images, observed.free_bytes) = images.unwrap_or_default();
+        if let Some((listed, free)) = images {
+            observed.images_unknown = listed.is_none();
+            (observed.images, observed.free_bytes) = (listed.unwrap_or_default(), free);
+        }
         let unit_of = |name: &str| {
             let instance = scope.instances.iter().find(|t| t.container == name);
             instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())

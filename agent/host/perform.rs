@@ -169,13 +169,21 @@ impl Host {
     }
 
     /// The commit point. The file is read again, so that what a person wrote meanwhile survives.
-    fn commit(&self, file: &Path, candidate: &Candidate, env: &BTreeMap<EnvKey, Secret>) -> Result<()> {
+    fn commit(
+        &self,
+        file: &Path,
+        candidate: &Candidate,
+        env: &BTreeMap<EnvKey, Option<Secret>>,
+    ) -> Result<()> {
         let mut now = match self.files.read(file)? {
             Some(seen) => EnvFile::parse(&seen.bytes),
             None => EnvFile::default(),
         };
         for (key, value) in env {
-            now.set(key.as_str(), value).with_context(|| format!("setting {key}"))?;
+            match value {
+                Some(value) => now.set(key.as_str(), value).with_context(|| format!("setting {key}"))?,
+                None => _ = now.remove(key.as_str()),
+            }
         }
         let bytes = now.with_managed(&candidate.lines).context("rendering the managed lines")?.render();
         let written = self.files.write_atomic(file, &bytes, 0o600);

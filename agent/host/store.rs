@@ -96,7 +96,7 @@ impl Host {
     }
 
     /// The images that the mark names: begun to be pulled, and perhaps not on the disk.
-    fn unflushed(&self) -> Result<BTreeSet<PinnedImage>> {
+    pub(super) fn unflushed(&self) -> Result<BTreeSet<PinnedImage>> {
         let seen = self.files.read(Path::new(UNFLUSHED))?;
         let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
@@ -186,8 +186,11 @@ impl Host {
         timeout(FLUSH, flush)
             .await
             .with_context(|| format!("flushing the image store: not within {FLUSH:?}"))???;
-        for twin in [UNFLUSHED, UNFLUSHED_NOW] {
-            self.files.remove(Path::new(twin))?;
+        // A flush cannot make whole what a power cut has emptied: then the mark stays for the next pull.
+        if !self.store_is_suspect()? {
+            for twin in [UNFLUSHED, UNFLUSHED_NOW] {
+                self.files.remove(Path::new(twin))?;
+            }
         }
         Ok(())
     }

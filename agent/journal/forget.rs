@@ -131,7 +131,7 @@ mod tests {
         let kept = without(&runs, &forgettable(&runs, 199, 100));
         assert_eq!(kept.len(), 500);
         let history = History::of(kept);
-        assert!(history.pinned && history.held_digest(&b.image.digest).is_some());
+        assert!(history.pinned && history.held_image(&b.image.digest).is_some());
         assert_eq!((history.current(), history.rollback_target()), (Some(&a), None));
     }
 

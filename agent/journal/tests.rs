@@ -83,7 +83,7 @@ fn old_runs_go_but_not_what_they_teach() {
     }
     let history = journal.history().unwrap();
     assert_eq!(history.runs.len(), KEPT_RUNS + 1, "as many as are kept, and the new one");
-    assert!(history.held_digest(&bad.image.digest).is_some() && history.pinned);
+    assert!(history.held_image(&bad.image.digest).is_some() && history.pinned);
     assert_eq!((history.current(), history.rollback_target()), (Some(&good), None));
     fs::remove_dir_all(&dir).unwrap();
 }

@@ -22,13 +22,20 @@ pub use check::{BadValue, EnvProblem, check_value};
 use systemd::Comments;
 
 /// The keys that only the agent writes. They say what runs; to the application they mean nothing.
-/// `ASTRA_ENV` stands in unit and trial files alone, and would lead astray here.
-pub const MANAGED_KEYS: [&str; 6] = [IMAGE, RELEASE, ARGS, COMMAND, PORT, "ASTRA_ENV"];
+pub const MANAGED_KEYS: [&str; 6] = [IMAGE, RELEASE, ARGS, COMMAND, PORT, KEYS];
+/// Names that stand in unit and trial files alone: in an env file they would mislead its reader.
+pub const UNIT_KEYS: [&str; 2] = ["ASTRA_ENV", "ASTRA_PORT"];
 const IMAGE: &str = "APP_IMAGE";
 const RELEASE: &str = "ASTRA_RELEASE";
 const ARGS: &str = "APP_ARGS";
 const COMMAND: &str = "APP_COMMAND";
 const PORT: &str = "ASTRA_APP_PORT";
+const KEYS: &str = "ASTRA_CONFIG_KEYS";
+
+/// Whether no variable of the application can have this name.
+pub fn is_reserved(key: &str) -> bool {
+    MANAGED_KEYS.contains(&key) || UNIT_KEYS.contains(&key)
+}
 
 /// What of astra.env says which release is committed, and how its container is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +51,18 @@ pub struct ManagedLines {
     /// `ASTRA_APP_PORT`: where the app listens in its container.
     #[serde(default = "usual_port")]
     pub port: u16,
+    /// `ASTRA_CONFIG_KEYS`: the variables that stand here because `[env]` names them. One that leaves `[env]` leaves the
+    /// file with the next deploy; any other line is a person's.
+    #[serde(default)]
+    pub keys: BTreeSet<EnvKey>,
+}
+
+impl ManagedLines {
+    /// Both start the same container.
+    pub fn runs_as(&self, other: &Self) -> bool {
+        let keys = other.keys.clone();
+        Self { keys, ..self.clone() } == *other
+    }
 }
 
 /// What the units assume where no line says otherwise.
@@ -60,6 +79,8 @@ pub enum EnvError {
     Key(#[from] BadName),
     #[error("`{0}` is the agent's own: it says which release runs, and only a deploy changes it")]
     Managed(String),
+    #[error("`{0}` is a name of the units' own: give the variable another name")]
+    Unit(String),
     #[error("reading APP_IMAGE: {0}")]
     Image(#[from] BadImage),
     #[error("reading ASTRA_RELEASE: it must be the number of a release, from 1")]
@@ -128,6 +149,9 @@ impl EnvFile {
         if MANAGED_KEYS.contains(&key.as_str()) {
             return Err(EnvError::Managed(key.to_string()));
         }
+        if UNIT_KEYS.contains(&key.as_str()) {
+            return Err(EnvError::Unit(key.to_string()));
+        }
         check_value(value.reveal())?;
         self.put(key.as_str(), value.reveal())?;
         self.check_size()
@@ -149,7 +173,7 @@ impl EnvFile {
         let get = |of: &[systemd::Assignment], key: &str| {
             of.iter().rev().find(|a| a.key == key.as_bytes()).map(|a| a.value.clone())
         };
-        for key in [IMAGE, RELEASE, ARGS, COMMAND, PORT] {
+        for key in MANAGED_KEYS {
             let (new, old) = (get(&seen, key), get(&older, key));
             if new != old || new.is_some() != self.position(key).is_some() {
                 return Err(EnvError::Hidden(self.culprit()));
@@ -173,7 +197,8 @@ impl EnvFile {
             port => port.parse().ok().filter(|n| *n > 0).ok_or(EnvError::Port)?,
         };
         let words = |key| systemd::words(&text(key));
-        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND), port }))
+        let keys = text(KEYS).split_whitespace().filter_map(|key| key.parse().ok()).collect();
+        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND), port, keys }))
     }
 
     /// The same file naming another release; nothing but the managed lines differs.
@@ -186,6 +211,10 @@ impl EnvFile {
         file.put(ARGS, &args)?;
         file.put(COMMAND, &command)?;
         file.put(PORT, &lines.port.to_string())?;
+        if !lines.keys.is_empty() || file.position(KEYS).is_some() {
+            let names: Vec<_> = lines.keys.iter().map(EnvKey::as_str).collect();
+            file.put(KEYS, &names.join(" "))?;
+        }
         file.check_size()?;
         match file.managed()? {
             Some(read) if read == *lines => Ok(file),
@@ -269,9 +298,12 @@ impl Blanks for [u8] {
     }
 }
 
-/// A value that stands for "to be filled in": empty or `...`.
+/// A value that stands for "to be filled in": empty, three dots or more, or an ellipsis. One dot or two name a
+/// directory.
 pub fn is_placeholder(value: &str) -> bool {
-    matches!(value.trim(), "" | "...")
+    let value = value.trim();
+    let dots = value.chars().all(|c| matches!(c, '.' | '…'));
+    value.is_empty() || dots && (value.len() >= 3)
 }
 
 /// Shows the names alone.

@@ -22,8 +22,18 @@ pub struct Held {
     pub release: Release,
     pub run: RunId,
     pub reason: String,
-    /// Only with what it ran with: the image itself served at that time, with another environment.
-    pub exactly: bool,
+    pub why: HeldFor,
+}
+
+/// What a release is held for, which says for whom and how widely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldFor {
+    /// It failed. A person may try its image with another environment.
+    Failed,
+    /// It failed while the same image served with another environment: the image is no worse for it.
+    Environment,
+    /// Somebody rolled back from its image: it stays away whatever environment it is given.
+    RolledBack,
 }
 
 /// All that earlier runs say about the next one.
@@ -138,7 +148,11 @@ impl History {
             return;
         }
         let chooses = matches!(opened.verb, Verb::Deploy | Verb::DeploySha | Verb::Rollback);
-        if chooses && run.is_empty() && matches!(run.closed(), Some((Outcome::Converged, ..))) {
+        // A release that is committed already may still have had instances to start.
+        if chooses
+            && (run.is_empty() || opened.new.is_some())
+            && matches!(run.closed(), Some((Outcome::Converged, ..)))
+        {
             self.pinned = opened.pins;
         }
         // The very first release is never held: there is nothing to go back to, and install tries again.
@@ -147,13 +161,18 @@ impl History {
         if run.blamed()
             && (&new.image.digest, &new.fingerprint) != (&current.image.digest, &current.fingerprint)
         {
-            let exactly = new.image.digest == current.image.digest;
+            let same = new.image.digest == current.image.digest;
+            let why = if same { HeldFor::Environment } else { HeldFor::Failed };
             let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
-            self.hold(Held { release: new.clone(), run: run.id, reason, exactly });
+            self.hold(Held { release: new.clone(), run: run.id, reason, why });
         }
     }
 
-    fn hold(&mut self, new: Held) {
+    fn hold(&mut self, mut new: Held) {
+        let rolled_back = |h: &Held| h.release == new.release && h.why == HeldFor::RolledBack;
+        if self.held.iter().any(rolled_back) {
+            new.why = HeldFor::RolledBack;
+        }
         self.held.retain(|h| h.release != new.release);
         self.held.push(new);
     }
@@ -161,9 +180,12 @@ impl History {
     fn commit(&mut self, release: &Release, verb: Verb, run: RunId) {
         let digest = &release.image.digest;
         if verb == Verb::Rollback {
-            if let Some(left) = self.commits.last().filter(|r| r.image.digest != *digest).cloned() {
+            let left = self.commits.last().filter(|r| r.image.digest != *digest);
+            let below = self.commits.iter().any(|r| r.image.digest == *digest);
+            // Towards a newer image it is the end of a rollback: what is left is as good as it was.
+            if let Some(left) = left.filter(|left| below || !self.is_newer(release, left)).cloned() {
                 let reason = format!("rolled back to release {}", release.number);
-                self.hold(Held { release: left, run, reason, exactly: false });
+                self.hold(Held { release: left, run, reason, why: HeldFor::RolledBack });
             }
             if let Some(at) = self.commits.iter().rposition(|r| r.image.digest == *digest) {
                 self.commits.truncate(at);
@@ -189,22 +211,45 @@ impl History {
         commits.filter(move |r| Some(&r.image.digest) != current)
     }
 
-    /// What `rollback` goes to: the nearest of the earlier ones that is not held.
+    /// What `rollback` goes to: the nearest of the earlier ones. When that is held, because an earlier attempt to go
+    /// there failed, it is [`History::way_back_held`]: going past it is for a person to say.
     pub fn rollback_target(&self) -> Option<&Release> {
-        self.earlier().find(|r| self.held_digest(&r.image.digest).is_none())
+        self.earlier().next()
     }
 
-    /// For automatic runs: a digest is held whatever it ran with, unless it served before that.
-    pub fn held_digest(&self, digest: &Digest) -> Option<&Held> {
-        self.held.iter().rev().find(|h| h.release.image.digest == *digest && !h.exactly)
+    /// Why the nearest earlier release is held, and the nearest one behind it that is not.
+    pub fn way_back_held(&self) -> Option<(&Held, Option<&Release>)> {
+        let held = self.held_image(&self.rollback_target()?.image.digest)?;
+        Some((held, self.earlier().find(|r| self.held_image(&r.image.digest).is_none())))
     }
 
-    /// For a person: another environment deserves another try.
-    pub fn held_exactly(&self, digest: &Digest, fingerprint: &Fingerprint) -> Option<&Held> {
-        self.held
-            .iter()
-            .rev()
-            .find(|h| h.release.image.digest == *digest && h.release.fingerprint == *fingerprint)
+    /// The image is held, and not just what it was tried with while it served.
+    pub fn held_image(&self, digest: &Digest) -> Option<&Held> {
+        self.holds(digest).find(|h| h.why != HeldFor::Environment)
+    }
+
+    /// For automatic runs: a digest is held whatever it ran with.
+    pub fn held_for_timer(&self, digest: &Digest) -> Option<&Held> {
+        self.holds(digest).next()
+    }
+
+    /// For a person: after a failure another environment deserves another try; after a rollback it does not.
+    pub fn held_for_person(&self, digest: &Digest, fingerprint: &Fingerprint) -> Option<&Held> {
+        self.holds(digest).find(|h| h.why == HeldFor::RolledBack || h.release.fingerprint == *fingerprint)
+    }
+
+    /// The newest first.
+    fn holds(&self, digest: &Digest) -> impl Iterator<Item = &Held> {
+        self.held.iter().rev().filter(move |h| h.release.image.digest == *digest)
+    }
+
+    /// The image of `a` came to this host after that of `b`.
+    fn is_newer(&self, a: &Release, b: &Release) -> bool {
+        let first = |of: &Release| {
+            let same = self.releases.iter().filter(|r| r.image.digest == of.image.digest);
+            same.map(|r| r.number).min().unwrap_or(of.number)
+        };
+        first(a) > first(b)
     }
 
     /// The number of the release with this image and fingerprint: its own when it had one, else the next.
@@ -280,15 +325,75 @@ mod tests {
         runs.push(run(4, Verb::Rollback, &b, GOOD));
         let history = History::of(runs.clone());
         assert_eq!(history.rollback_target(), Some(&a));
-        assert!(history.held_digest(&c.image.digest).is_some() && history.pinned);
+        assert!(history.held_image(&c.image.digest).is_some() && history.pinned);
         runs.push(run(5, Verb::Rollback, &a, GOOD));
         let history = History::of(runs.clone());
         assert_eq!(history.rollback_target(), None);
-        assert!(history.held_digest(&b.image.digest).is_some());
+        assert!(history.held_image(&b.image.digest).is_some());
         runs.push(run(6, Verb::Deploy, &b, GOOD));
         let history = History::of(runs);
-        assert!(history.held_digest(&b.image.digest).is_none(), "a committed release is held no more");
+        assert!(history.held_image(&b.image.digest).is_none(), "a committed release is held no more");
         assert_eq!(history.rollback_target(), Some(&a));
+    }
+
+    #[test]
+    fn what_was_rolled_back_from_stays_away_whatever_its_environment() {
+        let [a, b] = [release(1, 1), release(2, 2)];
+        let other = HostKey::new([0; 32]).fingerprint([b"another".as_slice()]);
+        let mut runs = vec![
+            run(1, Verb::Deploy, &a, GOOD),
+            run(2, Verb::Deploy, &b, GOOD),
+            run(3, Verb::Rollback, &a, GOOD),
+        ];
+        let history = History::of(runs.clone());
+        assert!(history.held_for_person(&b.image.digest, &other).is_some());
+        // A forced try that fails does not soften it.
+        runs.push(run(4, Verb::Deploy, &b, BAD));
+        assert!(History::of(runs).held_for_person(&b.image.digest, &other).is_some());
+        let failed = vec![run(1, Verb::Deploy, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
+        let failed = History::of(failed);
+        assert!(
+            failed.held_for_person(&b.image.digest, &other).is_none(),
+            "it may be tried with another one"
+        );
+        assert!(failed.held_for_person(&b.image.digest, &b.fingerprint).is_some());
+        assert!(failed.held_for_timer(&b.image.digest).is_some(), "but not by a timer");
+    }
+
+    #[test]
+    fn the_way_to_a_newer_release_holds_nothing() {
+        let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
+        let mut runs = vec![
+            run(1, Verb::Deploy, &a, GOOD),
+            run(2, Verb::Deploy, &b, GOOD),
+            run(3, Verb::Deploy, &c, GOOD),
+            run(4, Verb::Rollback, &b, GOOD),
+            run(5, Verb::Rollback, &c, GOOD),
+        ];
+        let history = History::of(runs.clone());
+        assert!(history.held.is_empty(), "{:?}", history.held);
+        assert_eq!((history.current(), history.rollback_target()), (Some(&c), Some(&b)));
+        // To one that is older, and no longer on the stack.
+        runs.truncate(2);
+        runs.extend([run(3, Verb::Rollback, &a, GOOD), run(4, Verb::Deploy, &c, GOOD)]);
+        runs.push(run(5, Verb::Rollback, &b, GOOD));
+        let history = History::of(runs);
+        assert!(history.held_image(&c.image.digest).is_some());
+    }
+
+    #[test]
+    fn a_rollback_that_failed_is_not_stepped_over() {
+        let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
+        let runs = vec![
+            run(1, Verb::Deploy, &a, GOOD),
+            run(2, Verb::Deploy, &b, GOOD),
+            run(3, Verb::Deploy, &c, GOOD),
+            run(4, Verb::Rollback, &b, BAD),
+        ];
+        let history = History::of(runs);
+        assert_eq!(history.rollback_target(), Some(&b));
+        let (held, behind) = history.way_back_held().unwrap();
+        assert_eq!((&held.release, held.run, behind), (&b, 4, Some(&a)));
     }
 
     #[test]
@@ -297,7 +402,7 @@ mod tests {
         assert!(History::of(vec![run(1, Verb::Install, &a, BAD)]).held.is_empty());
         let runs = vec![run(1, Verb::Install, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
         let history = History::of(runs.clone());
-        assert!(history.held_exactly(&b.image.digest, &b.fingerprint).is_some());
+        assert!(history.held_for_person(&b.image.digest, &b.fingerprint).is_some());
         assert_eq!(history.current(), Some(&a));
         let undone = Outcome::Undone { blame: Blame::Host };
         assert!(History::of(vec![runs[0].clone(), run(2, Verb::Deploy, &b, undone)]).held.is_empty());

@@ -112,10 +112,14 @@ fn is_label(text: &str, longest: usize) -> bool {
         && !text.ends_with('-')
 }
 
+/// App names whose env file or units would be the agent's own: caddy.env, astra-agent-…, astra-cron-….
+const TAKEN: [&str; 3] = ["caddy", "astra-agent", "astra-cron"];
+
 text_type!(
     /// Name of the app: stands in unit, container and file names.
-    AppName, "app name", |t| is_label(t, 32),
-    "lower-case letters, digits and `-`, beginning with a letter, at most 32"
+    AppName, "app name", |t| is_label(t, 32) && !TAKEN.contains(&t),
+    "lower-case letters, digits and `-`, beginning with a letter, at most 32; `caddy`, `astra-agent` and `astra-cron` \
+     would share files or units with the host's own"
 );
 text_type!(
     /// Name of a cron job: `astra-cron-NAME.timer`.
@@ -193,7 +197,7 @@ impl AppName {
         PathBuf::from(format!("{ETC}/{self}.env"))
     }
 
-    /// `/etc/astra/astra.staged.env`: what `env set` has set, until a deploy commits it.
+    /// `/etc/astra/astra.staged.env`: what `env set` and `env unset` ask for, until a deploy commits it.
     pub fn staged_env(&self) -> PathBuf {
         PathBuf::from(format!("{ETC}/{self}.staged.env"))
     }

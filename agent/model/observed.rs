@@ -33,12 +33,17 @@ pub struct Observed {
     pub dirs: BTreeSet<PathBuf>,
     /// The power went before what was pulled was on the disk: images that were never committed may be damaged.
     pub store_suspect: bool,
+    /// Images that were begun to be pulled, and are not known to be on the disk. With `store_suspect` they may be
+    /// damaged, also those that were committed earlier, pruned, and pulled again.
+    pub unflushed: BTreeSet<PinnedImage>,
     /// Containers of ours that do not run, while their unit does not either: a power cut leaves them behind.
     pub strays: Vec<Stray>,
     /// Left-over temporary files of cut-off atomic writes.
     pub leftovers: Vec<PathBuf>,
     /// Local images of the app's repository.
     pub images: Vec<ImageSeen>,
+    /// The engine answers, but did not list its images in time: which ones are there is not known.
+    pub images_unknown: bool,
     /// The engine that runs (or would run) the containers.
     pub engine: Option<EngineSeen>,
     /// Caddy as its admin socket shows it; `None`: not running or not answering.

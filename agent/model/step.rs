@@ -120,7 +120,8 @@ pub enum Step {
         file: PathBuf,
         old: Option<ManagedLines>,
         candidate: Candidate,
-        env: BTreeMap<EnvKey, Secret>,
+        /// The variables that change; `None`: the line goes.
+        env: BTreeMap<EnvKey, Option<Secret>>,
     },
     /// One that a power cut left behind.
     RemoveContainer {

@@ -8,7 +8,7 @@ use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
 use super::units::text::{filled, quote_exec, span};
-use super::units::{clear, container, one_off, one_off_client, one_off_stop, remove};
+use super::units::{clear, container, one_off, one_off_client, one_off_stop, own_lines, remove};
 
 /// A timer and a service for every job.
 pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
@@ -45,11 +45,13 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
         ),
         What::Run(job) => {
             let entrypoint = container::entrypoint(&job.entrypoint, &config.app);
+            let env_file = app.env_file().to_string_lossy().into_owned();
             filled(
                 include_str!("../../units/cron-run.service"),
                 &[
                     ("name", name),
-                    ("env_file", &app.env_file().to_string_lossy()),
+                    ("env_file", &env_file),
+                    ("own_lines", &own_lines(&env_file, &format!("/run/astra/cron-{name}.env"))),
                     ("client", one_off_client(engine)),
                     ("remove", remove(engine)),
                     ("clear", &clear(engine, &format!("astra-cron-{name}"))),

@@ -2,6 +2,7 @@
 //! reconcile every few minutes. astra.env is the truth, the containers' labels say which instance differs.
 
 use crate::config::EnvSource;
+use crate::model::envfile::ManagedLines;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
@@ -13,6 +14,8 @@ use super::Inputs;
 pub enum Reach {
     /// Every instance is brought back to the committed release.
     All,
+    /// The same for a deploy of what is committed: also one that runs another image under the release's number.
+    Exactly,
     /// A release is about to be rolled through the wanted instances: only what that does not touch.
     Leftovers,
 }
@@ -32,7 +35,7 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
         let seen = observed.instances.get(id);
         match inputs.committed() {
             Some(committed) => {
-                let kept = keep(inputs, *id, seen, committed.release, reach);
+                let kept = keep(inputs, *id, seen, &committed, reach);
                 after_another(inputs, &mut steps, *id, kept);
             }
             // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
@@ -87,8 +90,12 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
         let source = key.parse().ok().and_then(|key: EnvKey| inputs.config.env.get(&key));
         matches!(source, Some(EnvSource::Literal(_) | EnvSource::File(_)))
     };
-    let done = |key: &String| kept.get(key) == staged.get(key) || fixed(key);
-    if observed.files.contains_key(&path) && staged.keys().iter().all(done) {
+    let done = |key: &String| kept.get(key) == staged.set.get(key) || fixed(key);
+    let gone = |key: &EnvKey| kept.get(key.as_str()).is_none();
+    if observed.files.contains_key(&path)
+        && staged.set.keys().iter().all(done)
+        && staged.unset.iter().all(gone)
+    {
         // A run was cut off between its commit and this: set again later by hand, they must not come back.
         steps.push(Step::RemoveFile { path });
     }
@@ -100,13 +107,15 @@ fn keep(
     inputs: &Inputs<'_>,
     id: InstanceId,
     seen: Option<&InstanceSeen>,
-    release: u64,
+    committed: &ManagedLines,
     reach: Reach,
 ) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
     let on_trial = inputs.observed.trials.contains(&id);
-    let runs = seen.and_then(|s| s.runs.as_ref()).map(|r| r.release);
+    let runs = seen
+        .and_then(|s| s.runs.as_ref())
+        .map(|r| r.release == committed.release && (reach != Reach::Exactly || r.image == committed.image));
     let active = seen.is_some_and(|s| s.unit.is_active());
     // A start that systemd keeps trying is systemd's; it is only taken over when it runs the wrong release.
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
@@ -115,9 +124,9 @@ fn keep(
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     let drain = inputs.config.deploy.drain_timeout;
-    if unknown || (active && runs == Some(release)) || (retried && runs.is_none_or(|r| r == release)) {
+    if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
-            true if reach == Reach::All => vec![ready, Step::Rejoin { instance, drain }],
+            true if reach != Reach::Leftovers => vec![ready, Step::Rejoin { instance, drain }],
             _ => Vec::new(),
         };
     }

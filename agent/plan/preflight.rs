@@ -19,15 +19,8 @@ pub struct Problem {
 /// Everything that speaks against bringing `image` into service, in the order in which a person would mend it.
 pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let missing = env::missing(inputs.config, wanted);
-    if !missing.is_empty() {
-        let names: Vec<_> = missing.iter().map(|k| k.as_str()).collect();
-        problems.push(Problem {
-            what: format!("required environment is missing, empty or `...`: {}", names.join(", ")),
-            hint: "set it with `astra-agent env set KEY`, or under [env] in agent.toml".into(),
-            config: true,
-        });
-    }
+    let flaws = env::flaws(inputs.config, wanted, &inputs.staged()).into_iter();
+    problems.extend(flaws.map(|flaw| Problem { what: flaw.what, hint: flaw.hint, config: true }));
     let taken: Vec<_> = ["PORT", "HOST"].into_iter().filter(|key| wanted.get(key).is_some()).collect();
     if inputs.config.app.network == Network::Host && !taken.is_empty() {
         problems.push(Problem {

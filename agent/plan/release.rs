@@ -1,21 +1,24 @@
 //! The decision to bring one image into service: the order of DESIGN.md, "A deploy, in order".
 
-use std::collections::BTreeMap;
-
 use crate::config::Strategy;
 use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
 use crate::model::fingerprint::Fingerprint;
+use crate::model::history::Held;
 use crate::model::image::PinnedImage;
-use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
-use crate::model::observed::{Running, UnitSeen};
 use crate::model::plan::Plan;
 use crate::model::release::{Candidate, Release};
-use crate::model::secret::Secret;
-use crate::model::step::{Content, Fallback, Step};
+use crate::model::staged::Staged;
 
-use super::migrations::{self, Wish};
+use super::env::{Mute, Wanted};
+use super::instances::Reach;
+use super::migrations::Wish;
 use super::preflight::{self, Problem};
 use super::{Inputs, env, instances, units};
+
+mod pending;
+mod roll;
+
+pub use pending::pending;
 
 /// What the command asks for.
 #[derive(Clone, Debug)]
@@ -24,7 +27,7 @@ pub struct Request {
     pub migrate: Wish,
     /// Try a held release again.
     pub force: bool,
-    /// The timer asks, not a person: a digest is held whatever it ran with.
+    /// The timer asks, not a person: it brings nothing but another digest, and none that is held.
     pub automatic: bool,
     /// On the way back preflight warns where it otherwise refuses.
     pub lenient: bool,
@@ -34,13 +37,25 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error(
-        "release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again"
+        "release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again; \
+         `astra-agent deploy --keep-image` brings a changed environment or changed arguments to the image that serves"
     )]
     Held { number: u64, digest: String, run: u64, reason: String },
     #[error("{}", list(.0))]
     Preflight(Vec<Problem>),
     #[error("making the environment: {0}")]
     Env(String),
+}
+
+impl Refusal {
+    pub fn held(held: &Held) -> Self {
+        Self::Held {
+            number: held.release.number,
+            digest: held.release.image.digest.short().to_owned(),
+            run: held.run,
+            reason: held.reason.lines().next().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 fn list(problems: &[Problem]) -> String {
@@ -50,19 +65,27 @@ fn list(problems: &[Problem]) -> String {
 
 /// The plan that brings `request.image` into service; empty when it is what serves.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
+    let committed = inputs.committed();
+    if request.automatic && committed.as_ref().is_some_and(|c| c.image.digest == request.image.digest) {
+        // A changed environment waits for a person, and an instance that is not ready gets no better by a restart.
+        return Ok(Plan::default());
+    }
     let current = inputs.env_file();
-    // The way back leaves what was set since alone: it may be why somebody goes back.
-    let staged = if request.lenient { EnvFile::default() } else { inputs.staged() };
-    let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values)
+    let staged = staged(inputs, request, &current);
+    let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
+    let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
-    let candidate = candidate(inputs, request, &wanted)?;
-    let problems = preflight::problems(inputs, &wanted, &request.image);
+    let candidate = candidate(inputs, request, &wanted.file)?;
+    let problems = preflight::problems(inputs, &wanted.file, &request.image);
     // A config that asks for what is not there is not met, although the release it names serves.
     let unmet = !request.lenient && problems.iter().any(|p| p.config);
     // A migration that a person asks for is something to do.
     let migrates = request.migrate == Wish::Always && inputs.config.migrate.is_some();
-    if serves(inputs, &candidate) && !unmet && !migrates {
-        return Ok(Plan { candidate: Some(candidate), ..Plan::default() });
+    // A line that the release does not have, written by hand, may be in any instance that was restarted since.
+    let edited = !env::changed(&current, &wanted.file).is_empty();
+    let same = committed.filter(|c| c.runs_as(&candidate.lines) && !edited);
+    if let Some(committed) = same.filter(|_| !unmet && !migrates && is_known(inputs)) {
+        return Ok(keep(inputs, &current, &wanted, &committed, candidate));
     }
     refuse_held(inputs, request, &candidate.release)?;
     let mut warnings: Vec<String> = inputs.config.notices.iter().map(ToString::to_string).collect();
@@ -72,10 +95,57 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         }
         warnings.extend(problems.into_iter().map(|p| p.what));
     }
+    warnings.extend(wanted.kept.iter().map(|key| {
+        let why = inputs.observed.env_unread.get(key).map_or("no value", String::as_str);
+        format!("{key} keeps its committed value, its source gave none: {why}")
+    }));
     if inputs.config.deploy.strategy == Strategy::Rolling && inputs.config.app.instances == 1 {
         warnings.push("rolling with one instance: the site is down while it restarts".into());
     }
-    Ok(build(inputs, request, &current, &wanted, candidate, warnings))
+    Ok(roll::plan(inputs, request, &current, &wanted, candidate, warnings))
+}
+
+/// What was set since the last commit. The way back leaves it alone, for it may be why somebody goes back; but a value
+/// that was generated for a variable without one is the value of that variable from then on.
+fn staged(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Staged {
+    let all = inputs.staged();
+    if !request.lenient {
+        return all;
+    }
+    let mut made = Staged::default();
+    for (key, _) in inputs.config.env.iter().filter(|(_, source)| source.is_generated()) {
+        let value = all.set.get(key.as_str()).filter(|_| current.get(key.as_str()).is_none());
+        if let Some(value) = value {
+            // It was read from a file of the same grammar.
+            let _ = made.set.set(key.as_str(), &value);
+        }
+    }
+    made
+}
+
+/// What runs in every wanted instance is known.
+fn is_known(inputs: &Inputs<'_>) -> bool {
+    let observed = inputs.observed;
+    let runs = |id| observed.instances.get(&id).is_some_and(|seen| seen.runs.is_some());
+    observed.engine.is_some() || inputs.config.instances().all(runs)
+}
+
+/// The release is committed: an instance that does not run it is started with it, and no other is touched. Readiness
+/// has no say: a restart of what runs the right release cures nothing.
+fn keep(
+    inputs: &Inputs<'_>,
+    current: &EnvFile,
+    wanted: &Wanted,
+    committed: &ManagedLines,
+    candidate: Candidate,
+) -> Plan {
+    let steps = instances::steps(inputs, Reach::Exactly);
+    if steps.is_empty() && *committed != candidate.lines {
+        // The same container: only which lines belong to [env] is to be written down.
+        let steps = vec![roll::commit_step(inputs, current, &wanted.file, &candidate)];
+        return Plan { steps, commit: Some(0), candidate: Some(candidate), warnings: Vec::new() };
+    }
+    Plan { candidate: Some(candidate), ..Plan::forward(steps, Vec::new()) }
 }
 
 fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {
@@ -86,7 +156,8 @@ fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result
     let at_least = inputs.committed().map_or(0, |c| c.release);
     let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
     let release = Release { number, image: request.image.clone(), fingerprint };
-    let lines = ManagedLines { image: request.image.clone(), release: number, args, command, port };
+    let keys = env::recorded(config);
+    let lines = ManagedLines { image: request.image.clone(), release: number, args, command, port, keys };
     wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
     Ok(Candidate { release, lines })
 }
@@ -116,212 +187,15 @@ fn fingerprint(
     inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
 }
 
-/// What a deploy would bring into service besides a new image: for `status`, which resolves no tag.
-pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
-    let Some(committed) = inputs.committed() else { return Vec::new() };
-    let current = inputs.env_file();
-    let Ok(wanted) = env::desired(inputs.config, &current, &inputs.staged(), &inputs.observed.env_values)
-    else {
-        return Vec::new();
-    };
-    let changed: Vec<_> = env::changed(&current, &wanted).iter().map(ToString::to_string).collect();
-    let mut pending = Vec::new();
-    if !changed.is_empty() {
-        pending.push(format!("deploy would change the environment: {}", changed.join(", ")));
-    }
-    let args = units::app_args(inputs.config, inputs.engine);
-    let app = &inputs.config.app;
-    if args != committed.args
-        || units::app_command(inputs.config) != committed.command
-        || app.port != committed.port
-    {
-        pending.push("deploy would change the container's arguments, command or port".to_owned());
-    }
-    let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
-    let now = fingerprint(inputs, &current, &committed.args, &committed.command, committed.port);
-    if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
-        pending.push("astra.env was edited by hand: deploy brings that into service".to_owned());
-    }
-    for (id, seen) in &inputs.observed.instances {
-        let other =
-            seen.runs.as_ref().filter(|r| r.release == committed.release && r.image != committed.image);
-        if let Some(runs) = other {
-            pending.push(format!(
-                "instance {id} runs {}, astra.env names another image: deploy mends that",
-                runs.image
-            ));
-        }
-    }
-    pending.extend(super::moves::pending(inputs));
-    pending.extend(super::files::pending(inputs));
-    pending
-}
-
-/// The candidate is committed, and every instance runs it and is ready.
-fn serves(inputs: &Inputs<'_>, candidate: &Candidate) -> bool {
-    let committed = inputs.committed().is_some_and(|c| c == candidate.lines);
-    let tidy = inputs.observed.trials.is_empty() && inputs.observed.markers.is_empty();
-    committed
-        && tidy
-        && inputs.config.instances().all(|id| {
-            let seen = inputs.observed.instances.get(&id);
-            seen.is_some_and(|i| {
-                let same =
-                    |r: &Running| r.release == candidate.release.number && r.image == candidate.release.image;
-                i.ready && i.runs.as_ref().is_some_and(same)
-            })
-        })
-}
-
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
     let digest = &release.image.digest;
-    let whatever = || inputs.history.held_digest(digest).filter(|_| request.automatic);
-    match inputs.history.held_exactly(digest, &release.fingerprint).or_else(whatever) {
-        Some(held) if !request.force => Err(Refusal::Held {
-            number: held.release.number,
-            digest: digest.short().to_owned(),
-            run: held.run,
-            reason: held.reason.lines().next().unwrap_or_default().to_owned(),
-        }),
-        _ => Ok(()),
+    let history = inputs.history;
+    let held = match request.automatic {
+        true => history.held_for_timer(digest),
+        false => history.held_for_person(digest, &release.fingerprint),
+    };
+    match held.filter(|_| !request.force) {
+        Some(held) => Err(Refusal::held(held)),
+        None => Ok(()),
     }
-}
-
-fn build(
-    inputs: &Inputs<'_>,
-    request: &Request,
-    current: &EnvFile,
-    wanted: &EnvFile,
-    candidate: Candidate,
-    warnings: Vec<String>,
-) -> Plan {
-    let mut steps = Vec::new();
-    let image = &candidate.release.image;
-    let committed_once = inputs.history.ever_committed.contains(&image.digest);
-    // What was committed is on the disk; anything else may be a ruin.
-    let whole = committed_once || !inputs.observed.store_suspect;
-    let local = whole && inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
-    // The way back does without an engine that answers nobody: systemd starts what is in the store, and a start
-    // without its image is taken back like any other that fails.
-    let blind = request.lenient && inputs.observed.engine.is_none();
-    let pulls = !blind && (!local || unchecked(inputs, request));
-    if pulls {
-        steps.push(Step::Pull { image: image.clone() });
-    }
-    steps.push(Step::WriteTrialEnv { content: trial_env(current, wanted, &candidate) });
-    steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
-    steps.extend(roll(inputs, &candidate));
-    if pulls || !committed_once {
-        steps.push(Step::FlushImages);
-    }
-    let commit = steps.len();
-    steps.push(commit_step(inputs, current, wanted, &candidate));
-    steps.extend(after(inputs, request));
-    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
-}
-
-/// The image may have come before signatures were asked for: podman checks them at a pull, and only there. What serves
-/// needs none; any other release does, or a tag that was moved back would bring an unsigned one into service.
-fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
-    let serves = inputs.committed().is_some_and(|c| c.image.digest == request.image.digest);
-    inputs.config.verify.require_signature && !request.lenient && !serves
-}
-
-/// What astra.env becomes at the commit, under the name that the release on trial reads.
-fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Content {
-    let file = wanted.with_managed(&candidate.lines).unwrap_or_else(|_| wanted.clone());
-    Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
-}
-
-/// One instance after another, what does not serve before what does; with surge the spare first, and it leaves
-/// last.
-fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
-    let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
-    let (soak, drain) = (inputs.config.deploy.soak, inputs.config.deploy.drain_timeout);
-    let probe = inputs.probe();
-    let mut order: Vec<InstanceId> =
-        inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
-    // One that is only slow to answer may still be the one that all rely on.
-    let observed = inputs.observed;
-    let up = |id: &InstanceId| observed.instances.get(id).is_some_and(|seen| seen.unit.is_active());
-    let in_rotation = |id: &InstanceId| up(id) && !observed.markers.contains(id);
-    order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(id)));
-    let mut steps = Vec::new();
-    for (nth, id) in order.iter().enumerate() {
-        let instance = inputs.target(*id);
-        let fallback = fallback(inputs, *id);
-        let runs = matches!(fallback, Fallback::Committed { .. }) || instances::serves(inputs, *id);
-        if drains && runs {
-            steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
-        } else if drains {
-            // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
-            let (path, content) = (id.marker(), Content::Plain(Vec::new()));
-            steps.push(Step::WriteFile { path, mode: 0o644, content });
-        }
-        steps.push(Step::Try {
-            instance: instance.clone(),
-            candidate: candidate.clone(),
-            fallback,
-            stop: inputs.config.app.stop_timeout,
-            timeout: probe.timeout,
-        });
-        steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
-        if nth == 0 && drains && !soak.is_zero() {
-            steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
-        }
-        if drains {
-            steps.push(Step::Rejoin { instance, drain });
-        }
-    }
-    if !soak.is_zero() {
-        let instances = order.iter().map(|id| inputs.target(*id)).collect();
-        steps.push(Step::Soak { instances, time: soak, probe });
-    }
-    steps
-}
-
-fn fallback(inputs: &Inputs<'_>, id: InstanceId) -> Fallback {
-    if inputs.committed().is_none() || inputs.config.spare() == Some(id) {
-        return Fallback::Stopped;
-    }
-    Fallback::Committed { probe: inputs.probe(), stop: inputs.config.app.stop_timeout }
-}
-
-fn commit_step(inputs: &Inputs<'_>, current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Step {
-    let changed = env::changed(current, wanted);
-    let env: BTreeMap<EnvKey, Secret> =
-        changed.into_iter().filter_map(|key| wanted.get(key.as_str()).map(|value| (key, value))).collect();
-    Step::Commit {
-        file: inputs.config.app.name.env_file(),
-        old: current.managed().ok().flatten(),
-        candidate: candidate.clone(),
-        env,
-    }
-}
-
-/// Past the commit point: the trial's traces go, the spare, and what comes up at boot.
-fn after(inputs: &Inputs<'_>, request: &Request) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let staged = inputs.config.app.name.staged_env();
-    if !request.lenient && inputs.observed.files.contains_key(&staged) {
-        steps.push(Step::RemoveFile { path: staged });
-    }
-    let ids = || inputs.config.instances().chain(inputs.config.spare());
-    steps.extend(ids().map(|id| Step::RemoveFile { path: id.trial_file() }));
-    steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
-    if let Some(spare) = inputs.config.spare() {
-        let instance = inputs.target(spare);
-        steps.push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout });
-        steps.push(Step::StopInstance { instance });
-    }
-    let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");
-    let wanted = units::enabled(inputs.config);
-    let units: Vec<String> = wanted.iter().filter(|u| !seen(u)).cloned().collect();
-    if !units.is_empty() {
-        steps.push(Step::EnableUnits { units });
-    }
-    let active = |unit: &&String| inputs.observed.units.get(*unit).is_some_and(UnitSeen::is_active);
-    let timers = wanted.iter().filter(|u| u.ends_with(".timer"));
-    steps.extend(timers.filter(|t| !active(t)).map(|t| Step::StartUnit { unit: t.clone() }));
-    steps
 }

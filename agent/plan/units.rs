@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Config, Migrate, Network};
+use crate::model::envfile::MANAGED_KEYS;
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, unit_file,
+    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, TRIAL_ENV,
+    unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -103,11 +105,12 @@ pub fn app_command(config: &Config) -> Vec<String> {
 
 fn app(config: &Config, engine: Engine) -> String {
     let app = &config.app;
-    let env_file = app.name.env_file();
+    let env_file = app.name.env_file().to_string_lossy().into_owned();
     let (start_timeout, stop_timeout) = (span(app.readiness.timeout + MARGIN), stop_timeout(config));
     let common = [
         ("app", app.name.as_str()),
-        ("env_file", &env_file.to_string_lossy()),
+        ("env_file", env_file.as_str()),
+        ("own_lines", &own_lines(&env_file, "/run/astra/committed-%i.env")),
         ("remove", remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
@@ -158,6 +161,7 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
             ("after_engine", after_engine),
             ("client", one_off_client(engine)),
             ("remove", remove(engine)),
+            ("own_lines", &own_lines(TRIAL_ENV, "/run/astra/migrate.env")),
             ("clear", &clear(engine, &format!("{}-migrate", app.name))),
             ("one_off", &quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()))),
             ("command", &quote_exec(&container::argv(entrypoint, &job.command))),
@@ -183,6 +187,16 @@ fn caddy(config: &Config, engine: Engine) -> String {
 /// The main process of a unit whose container is dockerd's child.
 fn docker_wait(container: &str) -> String {
     filled(include_str!("../../units/docker-wait.conf"), &[("container", container)])
+}
+
+/// The command that copies the agent's own lines of an env file to one that a unit may read as a whole. systemd reads
+/// `EnvironmentFile=` anew for each command, so the next command of the unit has them. Without the env file there are
+/// none; 255 is a failure, also as a condition (systemd.service(5)).
+pub(super) fn own_lines(from: &str, to: &str) -> String {
+    let keys = MANAGED_KEYS.join("|");
+    format!(
+        "/bin/sh -c 'umask 077; (test ! -e {from} || sed -nE \"/^[[:blank:]]*({keys})=/p\" {from}) >{to} || exit 255'"
+    )
 }
 
 /// How a container is removed, whether or not it is there.

@@ -127,7 +127,7 @@ caddy_again() { systemctl stop impostor; mv /run/astra/caddy/real.sock /run/astr
 
 /// Everything that must be as before, one line each.
 const FILES: &str = "
-grep -vE '^(APP_IMAGE|ASTRA_RELEASE|APP_ARGS|APP_COMMAND|ASTRA_APP_PORT|ASTRA_ENV)=' /etc/astra/astra.env | sha256sum
+grep -vE '^(APP_IMAGE|ASTRA_RELEASE|APP_ARGS|APP_COMMAND|ASTRA_APP_PORT|ASTRA_CONFIG_KEYS|ASTRA_ENV)=' /etc/astra/astra.env | sha256sum
 stat -c '%A %U %n' /etc/astra /etc/astra/astra.env /etc/astra/agent.toml /run/astra /run/astra/drain /run/astra/caddy
 find /etc/astra /etc/systemd/system /etc/tmpfiles.d -type f ! -name astra.env ! -name last_app_image -print0 |
     sort -z | xargs -0 sha256sum

@@ -22,6 +22,9 @@ pub struct Status {
     pub live_since: Option<String>,
     pub rollback_to: Option<String>,
     pub rollback_release: Option<u64>,
+    /// The run since which that release is held: a plain `rollback` says so and goes nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_held: Option<u64>,
     pub pinned: bool,
     /// Why astra.env does not tell what is committed, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +155,7 @@ pub fn status(foreman: &Foreman<'_>, look: &Look, holder: Option<Holder>, cron_j
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
         rollback_to: target.map(|r| r.image.to_string()),
         rollback_release: target.map(|r| r.number),
+        rollback_held: history.way_back_held().map(|(held, _)| held.run),
         pinned: inputs.is_chosen(),
         lost_release,
         urls: urls(foreman.config),
@@ -215,7 +219,7 @@ fn held(held: &crate::model::history::Held) -> Held {
     Held {
         release: held.release.number,
         digest: held.release.image.digest.to_string(),
-        only_environment: held.exactly,
+        only_environment: held.why == crate::model::history::HeldFor::Environment,
         run: held.run,
         reason: out::first_line(&held.reason).to_owned(),
     }

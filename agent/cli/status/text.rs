@@ -74,7 +74,10 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
     let back = match (status.rollback_release, &status.rollback_to) {
         (Some(number), Some(image)) => {
             let digest = image.rsplit_once('@').map_or(image.as_str(), |(_, digest)| digest);
-            format!("would go to release {number} ({})", short(digest))
+            let held = status
+                .rollback_held
+                .map(|run| format!(", which is held since run {run}: `rollback --force` tries it again"));
+            format!("would go to release {number} ({}){}", short(digest), held.unwrap_or_default())
         }
         _ => "nothing to go back to".to_owned(),
     };

@@ -14,6 +14,7 @@ fn lines(args: &[&str], command: &[&str]) -> ManagedLines {
         args: own(args),
         command: own(command),
         port: 8000,
+        keys: BTreeSet::new(),
     }
 }
 

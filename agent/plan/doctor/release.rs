@@ -57,7 +57,7 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
         }
     }
     let staged = inputs.staged();
-    let replaced = |key: &str| staged.get(key).is_some();
+    let replaced = |key: &str| staged.set.get(key).is_some();
     let lasting = |p: &&EnvProblem| !p.key.as_deref().is_some_and(replaced) && Some(p.line) != blamed;
     for problem in file.check().iter().filter(lasting) {
         let fix = match problem.key.as_deref().filter(|key| key.parse::<crate::model::name::EnvKey>().is_ok())
@@ -71,12 +71,9 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
         };
         found.push(Finding::problem("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
     }
-    let wanted =
-        crate::plan::env::desired(inputs.config, &file, &inputs.staged(), &inputs.observed.env_values);
-    let missing = crate::plan::env::missing(inputs.config, wanted.as_ref().unwrap_or(&file));
-    for key in missing {
-        let what = format!("{key} is required, and is missing, empty or `...` in {path}");
-        found.push(Finding::problem("env_missing", what, format!("`astra-agent env set {key}`")));
+    let (given, unread) = (&inputs.observed.env_values, &inputs.observed.env_unread);
+    for flaw in crate::plan::env::judge(inputs.config, &file, &inputs.staged(), given, unread) {
+        found.push(Finding::problem(flaw.check, flaw.what, flaw.hint));
     }
     found
 }
@@ -171,7 +168,7 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
         found.push(Finding::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }
     if let Some(Ok(digest)) = &checkup.resolved
-        && let Some(held) = inputs.history.held_digest(digest)
+        && let Some(held) = inputs.history.held_for_timer(digest)
     {
         let what = format!(
             "{} is release {}, which is held: {}",

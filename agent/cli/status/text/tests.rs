@@ -32,6 +32,7 @@ fn well() -> Status {
         live_since: Some(out::time(NOW - 3 * HOUR)),
         rollback_to: Some(format!("ghcr.io/you/shop@{}", digest("c1"))),
         rollback_release: Some(5),
+        rollback_held: None,
         urls: vec!["https://shop.example.org".to_owned()],
         instances: vec![instance(1), instance(2)],
         caddy: Some("2.11".to_owned()),

@@ -1,0 +1,79 @@
+//! The value of `env set`: from a pipe to its end, or from a terminal without showing it.
+
+use std::io::{IsTerminal, Read, stdin};
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use tokio::sync::oneshot;
+
+use super::usage;
+use crate::cli::out;
+use crate::converge::Refused;
+use crate::model::name::EnvKey;
+use crate::model::secret::Secret;
+
+/// A value longer than this cannot stand in an env file anyway.
+const LARGEST: u64 = 64 << 10;
+
+pub(super) async fn value(key: &EnvKey, empty: bool) -> Result<Secret, Refused> {
+    if empty {
+        return Ok(Secret::new(""));
+    }
+    let terminal = stdin().is_terminal();
+    let text = if terminal { typed(key).await? } else { piped()? };
+    let value = text.strip_suffix('\n').unwrap_or(&text);
+    if !value.is_empty() {
+        return Ok(Secret::new(value));
+    }
+    let hint = if terminal { "" } else { "; a command before the pipe may have failed" };
+    Err(usage(anyhow!(
+        "setting {key}: no value came on standard input{hint}\n  hint: `astra-agent env set --empty {key}` sets an empty \
+         text, `astra-agent env unset {key}` removes the variable"
+    )))
+}
+
+fn piped() -> Result<String> {
+    let mut text = String::new();
+    stdin().take(LARGEST).read_to_string(&mut text).context("reading the value")?;
+    Ok(text)
+}
+
+/// One line from the terminal, which does not show it. Ctrl-C ends the wait and not the process: the terminal has to
+/// show again what is typed.
+async fn typed(key: &EnvKey) -> Result<String> {
+    out::line(&format!("value of {key} (not shown), then Enter:"));
+    let hidden = Hidden::begin()?;
+    let (send, read) = oneshot::channel();
+    // Not a task of the runtime, which would wait for it at the end: nothing ends a read from a terminal.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = send.send(stdin().read_line(&mut line).map(|_| line));
+    });
+    let line = tokio::select! {
+        line = read => line.context("reading the value")?.context("reading the value"),
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("stopped by SIGINT: {key} is as it was")),
+    };
+    drop(hidden);
+    line
+}
+
+/// The terminal shows nothing of what is typed until this is dropped.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn begin() -> Result<Self> {
+        let before = tcgetattr(stdin()).context("asking the terminal for its settings")?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        // The end of the line shows, so that what follows begins on a new one.
+        quiet.local_flags.insert(LocalFlags::ECHONL);
+        tcsetattr(stdin(), SetArg::TCSAFLUSH, &quiet).context("hiding what is typed")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tcsetattr(stdin(), SetArg::TCSAFLUSH, &self.0);
+    }
+}

@@ -1,0 +1,32 @@
+//! The sources of `[env]` that this host can answer: random values and files. Called by observe.rs for a plan, and by
+//! cli/check.rs, so that both judge alike.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::facts;
+use crate::config::{Config, EnvSource};
+use crate::model::name::EnvKey;
+use crate::model::secret::Secret;
+
+/// The values that the sources gave, and why the others gave none.
+pub type Answers = (BTreeMap<EnvKey, Secret>, BTreeMap<EnvKey, String>);
+
+/// Ask every source of `[env]`. A generated value is only used where none is kept yet; a file that cannot be read is
+/// no error here: only a deploy needs it, and refuses.
+pub fn env_values(config: &Config) -> Result<Answers> {
+    let (mut values, mut unread) = Answers::default();
+    for (key, source) in &config.env {
+        let value = match source {
+            EnvSource::Literal(_) => continue,
+            EnvSource::Generate { length } => Ok(facts::random_text(*length)?),
+            EnvSource::File(path) => facts::only_line(path),
+        };
+        match value {
+            Ok(value) => _ = values.insert(key.clone(), Secret::new(value)),
+            Err(error) => _ = unread.insert(key.clone(), format!("{error:#}")),
+        }
+    }
+    Ok((values, unread))
+}

@@ -1,0 +1,103 @@
+//! What is wrong with an environment, where it stands and what to do: one judgement for `check`, `doctor` and the
+//! preflight of a deploy, so that none accepts what another refuses.
+
+use std::collections::BTreeMap;
+
+use super::{Mute, desired, missing, with};
+use crate::config::{Config, EnvSource};
+use crate::model::envfile::{EnvFile, UNIT_KEYS};
+use crate::model::name::EnvKey;
+use crate::model::secret::Secret;
+use crate::model::staged::Staged;
+
+/// One thing that is wrong. No text holds a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// The name of the check, for programs.
+    pub check: &'static str,
+    pub key: EnvKey,
+    pub what: String,
+    pub hint: String,
+}
+
+/// Everything that a deploy would refuse, from what the sources gave, and why the others gave nothing.
+pub fn judge(
+    config: &Config,
+    current: &EnvFile,
+    staged: &Staged,
+    given: &BTreeMap<EnvKey, Secret>,
+    unread: &BTreeMap<EnvKey, String>,
+) -> Vec<Flaw> {
+    let mute = unread.iter().map(|(key, why)| Flaw {
+        check: "env_source",
+        key: key.clone(),
+        what: format!("{}: {key} has no value: {why}", place(config, key)),
+        hint: "a deploy is refused until its source gives one; a rollback keeps the committed value"
+            .to_owned(),
+    });
+    let wanted = match desired(config, current, staged, given, Mute::Refuse) {
+        Ok(wanted) => wanted.file,
+        Err(_) => with(current, staged).unwrap_or_else(|_| current.clone()),
+    };
+    let others = flaws(config, &wanted, staged).into_iter().filter(|flaw| !unread.contains_key(&flaw.key));
+    mute.chain(others).collect()
+}
+
+/// What is wrong with the environment that a deploy would bring.
+pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<Flaw> {
+    let required = missing(config, wanted).into_iter().map(|key| Flaw {
+        check: "env_missing",
+        what: lacking(config, wanted, staged, &key),
+        hint: match config.env.get(&key) {
+            Some(EnvSource::Literal(_)) => "give it a value there".to_owned(),
+            Some(EnvSource::File(path)) => format!("write the value into {}", path.display()),
+            Some(EnvSource::Generate { .. }) | None => {
+                format!("set it with `astra-agent env set {key}`, or under [env] in agent.toml")
+            }
+        },
+        key,
+    });
+    let file = config.app.name.env_file();
+    let reserved = UNIT_KEYS.into_iter().filter(|key| wanted.get(key).is_some());
+    let reserved = reserved.filter_map(|key| key.parse().ok()).map(|key: EnvKey| Flaw {
+        check: "env_reserved",
+        what: format!("{}: {key} is a name of the units' own", file.display()),
+        hint: format!("give the variable another name; `astra-agent env unset {key}` removes this one"),
+        key,
+    });
+    required.chain(reserved).collect()
+}
+
+/// Where a required variable should have its value, and what stands there.
+fn lacking(config: &Config, wanted: &EnvFile, staged: &Staged, key: &EnvKey) -> String {
+    let name = &config.app.name;
+    match config.env.get(key) {
+        Some(EnvSource::Literal(_)) => {
+            format!(
+                "{}: {key} is required, but [env] has an empty text or a placeholder for it",
+                place(config, key)
+            )
+        }
+        Some(EnvSource::File(path)) => {
+            format!(
+                "{}: {key} is required, but {} is empty or has a placeholder",
+                place(config, key),
+                path.display()
+            )
+        }
+        Some(EnvSource::Generate { .. }) | None => {
+            let is_staged = staged.set.get(key.as_str()).is_some();
+            let file = if is_staged { name.staged_env() } else { name.env_file() };
+            let state = match wanted.get(key.as_str()) {
+                Some(_) => "empty or a placeholder",
+                None if staged.unset.contains(key) => "to be removed by the next deploy",
+                None => "missing",
+            };
+            format!("{}: {key} is required, but {state}", file.display())
+        }
+    }
+}
+
+fn place<'c>(config: &'c Config, key: &EnvKey) -> &'c str {
+    config.env_places.get(key).map_or("[env]", String::as_str)
+}

@@ -1,0 +1,72 @@
+//! What a deploy would bring into service besides a new image: for `status`, which resolves no tag.
+
+use super::fingerprint;
+use crate::model::envfile::EnvFile;
+use crate::plan::env::Mute;
+use crate::plan::{Inputs, env, files, moves, units};
+
+/// One line for each difference that waits for a deploy.
+pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
+    let Some(committed) = inputs.committed() else { return Vec::new() };
+    let current = inputs.env_file();
+    let given = &inputs.observed.env_values;
+    let wanted = env::desired(inputs.config, &current, &inputs.staged(), given, Mute::Refuse);
+    let mut pending = match wanted {
+        Ok(wanted) => environment(&current, &wanted.file),
+        Err(error) => vec![format!("deploy would be refused: {}", error.told(&inputs.observed.env_unread))],
+    };
+    let args = units::app_args(inputs.config, inputs.engine);
+    let app = &inputs.config.app;
+    if args != committed.args
+        || units::app_command(inputs.config) != committed.command
+        || app.port != committed.port
+    {
+        pending.push("deploy would change the container's arguments, command or port".to_owned());
+    }
+    let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
+    let now = fingerprint(inputs, &current, &committed.args, &committed.command, committed.port);
+    if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
+        let file = inputs.config.app.name.env_file();
+        pending.push(format!("{} was edited by hand: deploy brings that into service", file.display()));
+    }
+    if !pending.is_empty() {
+        pending.extend(image(inputs));
+    }
+    for (id, seen) in &inputs.observed.instances {
+        let other =
+            seen.runs.as_ref().filter(|r| r.release == committed.release && r.image != committed.image);
+        if let Some(runs) = other {
+            pending.push(format!(
+                "instance {id} runs {}, astra.env names another image: deploy mends that",
+                runs.image
+            ));
+        }
+    }
+    pending.extend(moves::pending(inputs));
+    pending.extend(files::pending(inputs));
+    pending
+}
+
+/// The variables that a deploy would set and remove.
+fn environment(current: &EnvFile, wanted: &EnvFile) -> Vec<String> {
+    let (set, removed): (Vec<_>, Vec<_>) =
+        env::changed(current, wanted).into_iter().partition(|key| wanted.get(key.as_str()).is_some());
+    let mut pending = Vec::new();
+    for (what, keys) in [("change", set), ("remove from", removed)] {
+        let names: Vec<_> = keys.iter().map(ToString::to_string).collect();
+        if !names.is_empty() {
+            pending.push(format!("deploy would {what} the environment: {}", names.join(", ")));
+        }
+    }
+    pending
+}
+
+/// How to bring that into service without another image, where a plain deploy may mean one.
+fn image(inputs: &Inputs<'_>) -> Option<String> {
+    let way = "`astra-agent deploy --keep-image` brings this to the image that serves";
+    if inputs.is_chosen() {
+        return Some(format!("the image is pinned: {way}, a plain `deploy` follows the tag again"));
+    }
+    let held = inputs.history.held.last()?;
+    Some(format!("release {} is held: {way}", held.release.number))
+}

@@ -1,0 +1,197 @@
+//! The steps of a release that is not the committed one: pull, migration, one instance after another, commit, and what
+//! follows it. Called by release.rs.
+
+use std::collections::BTreeMap;
+
+use crate::config::Strategy;
+use crate::model::envfile::EnvFile;
+use crate::model::image::PinnedImage;
+use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
+use crate::model::observed::UnitSeen;
+use crate::model::plan::Plan;
+use crate::model::release::Candidate;
+use crate::model::secret::Secret;
+use crate::model::step::{Content, Fallback, Step};
+
+use super::Request;
+use crate::plan::env::Wanted;
+use crate::plan::{Inputs, env, instances, migrations, units};
+
+/// All steps from the pull to what follows the commit.
+pub(super) fn plan(
+    inputs: &Inputs<'_>,
+    request: &Request,
+    current: &EnvFile,
+    wanted: &Wanted,
+    candidate: Candidate,
+    warnings: Vec<String>,
+) -> Plan {
+    let mut steps = Vec::new();
+    let image = &candidate.release.image;
+    let pulls = pulls(inputs, request, image);
+    if pulls {
+        steps.push(Step::Pull { image: image.clone() });
+    }
+    steps.extend(keep_made(inputs, wanted));
+    steps.push(Step::WriteTrialEnv { content: trial_env(current, &wanted.file, &candidate) });
+    steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
+    steps.extend(roll(inputs, &candidate));
+    if pulls || !is_blind(inputs, request) {
+        // Also of an image that was committed earlier: it may have been pruned, and pulled again by hand.
+        steps.push(Step::FlushImages);
+    }
+    let commit = steps.len();
+    steps.push(commit_step(inputs, current, &wanted.file, &candidate));
+    steps.extend(after(inputs, request, wanted));
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
+}
+
+/// Whether the image has to be fetched first.
+fn pulls(inputs: &Inputs<'_>, request: &Request, image: &PinnedImage) -> bool {
+    let observed = inputs.observed;
+    let once = inputs.history.ever_committed.contains(&image.digest);
+    // What a power cut may have touched is no image, whatever it was before.
+    let suspect = observed.store_suspect && (!once || observed.unflushed.contains(image));
+    let listed = observed.images.iter().any(|i| i.repo_digests.contains(image));
+    // A start without its image is taken back like any other that fails: the way back needs no list of images.
+    let taken_for_there = request.lenient && observed.images_unknown;
+    let local = !suspect && (listed || taken_for_there);
+    !is_blind(inputs, request) && (!local || unchecked(inputs, request))
+}
+
+/// The way back does without an engine that answers nobody: systemd starts what is in the store.
+fn is_blind(inputs: &Inputs<'_>, request: &Request) -> bool {
+    request.lenient && inputs.observed.engine.is_none()
+}
+
+/// What is generated is on the disk before anything can use it: the next try of a run that is taken back or cut off
+/// finds it there, and reads what was written with it.
+fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
+    let mut staged = inputs.staged();
+    for (key, value) in &wanted.made {
+        // Generated characters are plain.
+        let _ = staged.set.set(key.as_str(), value);
+        staged.unset.remove(key);
+    }
+    let content = Content::Secret { bytes: staged.render(), changed: wanted.made.keys().cloned().collect() };
+    let path = inputs.config.app.name.staged_env();
+    (!wanted.made.is_empty()).then_some(Step::WriteFile { path, mode: 0o600, content })
+}
+
+/// The image may have come before signatures were asked for: podman checks them at a pull, and only there. What serves
+/// needs none; any other release does, or a tag that was moved back would bring an unsigned one into service.
+fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
+    let serves = inputs.committed().is_some_and(|c| c.image.digest == request.image.digest);
+    inputs.config.verify.require_signature && !request.lenient && !serves
+}
+
+/// What astra.env becomes at the commit, under the name that the release on trial reads.
+fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Content {
+    let file = wanted.with_managed(&candidate.lines).unwrap_or_else(|_| wanted.clone());
+    Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
+}
+
+/// One instance after another, what does not serve before what does; with surge the spare first, and it leaves
+/// last.
+fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
+    let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
+    let (soak, drain) = (inputs.config.deploy.soak, inputs.config.deploy.drain_timeout);
+    let probe = inputs.probe();
+    let mut order: Vec<InstanceId> =
+        inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
+    // One that is only slow to answer may still be the one that all rely on.
+    let observed = inputs.observed;
+    let up = |id: &InstanceId| observed.instances.get(id).is_some_and(|seen| seen.unit.is_active());
+    let in_rotation = |id: &InstanceId| up(id) && !observed.markers.contains(id);
+    order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(id)));
+    let mut steps = Vec::new();
+    for (nth, id) in order.iter().enumerate() {
+        let instance = inputs.target(*id);
+        let fallback = fallback(inputs, *id);
+        let runs = matches!(fallback, Fallback::Committed { .. }) || in_rotation(id);
+        if drains && runs {
+            steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
+        } else if drains {
+            // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
+            let (path, content) = (id.marker(), Content::Plain(Vec::new()));
+            steps.push(Step::WriteFile { path, mode: 0o644, content });
+        }
+        steps.push(Step::Try {
+            instance: instance.clone(),
+            candidate: candidate.clone(),
+            fallback,
+            stop: inputs.config.app.stop_timeout,
+            timeout: probe.timeout,
+        });
+        steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
+        if nth == 0 && drains && !soak.is_zero() {
+            steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
+        }
+        if drains {
+            steps.push(Step::Rejoin { instance, drain });
+        }
+    }
+    if !soak.is_zero() {
+        let instances = order.iter().map(|id| inputs.target(*id)).collect();
+        steps.push(Step::Soak { instances, time: soak, probe });
+    }
+    steps
+}
+
+fn fallback(inputs: &Inputs<'_>, id: InstanceId) -> Fallback {
+    if inputs.committed().is_none() || inputs.config.spare() == Some(id) {
+        return Fallback::Stopped;
+    }
+    Fallback::Committed { probe: inputs.probe(), stop: inputs.config.app.stop_timeout }
+}
+
+/// The commit: the changed variables and the managed lines.
+pub(super) fn commit_step(
+    inputs: &Inputs<'_>,
+    current: &EnvFile,
+    wanted: &EnvFile,
+    candidate: &Candidate,
+) -> Step {
+    let changed = env::changed(current, wanted).into_iter();
+    let env: BTreeMap<EnvKey, Option<Secret>> = changed
+        .map(|key| {
+            let value = wanted.get(key.as_str());
+            (key, value)
+        })
+        .collect();
+    Step::Commit {
+        file: inputs.config.app.name.env_file(),
+        old: current.managed().ok().flatten(),
+        candidate: candidate.clone(),
+        env,
+    }
+}
+
+/// Past the commit point: the trial's traces go, the spare, and what comes up at boot.
+fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let path = inputs.config.app.name.staged_env();
+    let there = inputs.observed.files.contains_key(&path) || !wanted.made.is_empty();
+    // The way back leaves what waits for a deploy, unless it has brought all of it.
+    if there && (!request.lenient || inputs.staged().is_in(&wanted.file)) {
+        steps.push(Step::RemoveFile { path });
+    }
+    let ids = || inputs.config.instances().chain(inputs.config.spare());
+    steps.extend(ids().map(|id| Step::RemoveFile { path: id.trial_file() }));
+    steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
+    if let Some(spare) = inputs.config.spare() {
+        let instance = inputs.target(spare);
+        steps.push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout });
+        steps.push(Step::StopInstance { instance });
+    }
+    let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");
+    let wanted = units::enabled(inputs.config);
+    let units: Vec<String> = wanted.iter().filter(|u| !seen(u)).cloned().collect();
+    if !units.is_empty() {
+        steps.push(Step::EnableUnits { units });
+    }
+    let active = |unit: &&String| inputs.observed.units.get(*unit).is_some_and(UnitSeen::is_active);
+    let timers = wanted.iter().filter(|u| u.ends_with(".timer"));
+    steps.extend(timers.filter(|t| !active(t)).map(|t| Step::StartUnit { unit: t.clone() }));
+    steps
+}
