@@ -10,7 +10,7 @@ use crate::harness::Host;
 const LOOK: &str = r#"
 part() { printf '\036'; }
 cat /etc/astra/astra.env
-part; for n in 1 2 3 4 5 6; do curl -s -m 10 -w ' %{http_code}\n' localhost/version | tr '\n' ' '; echo; done
+part; for n in 1 2 3 4 5 6; do curl -s -m 20 -w ' %{http_code}\n' localhost/version | tr '\n' ' '; echo; done
 part; astra-agent status --json 2>&1; printf '\036%s' $?
 part; astra-agent history -n 1000 --json
 part; ids=$(ENGINE ps -aq --filter name=^/?astra-app-); [ -z "$ids" ] || ENGINE inspect -f '{{.Name}} {{.State.Status}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
