@@ -55,10 +55,16 @@ fn first<'a>(cuts: &'a [Cut], who: &str) -> &'a Cut {
 
 #[test]
 fn a_surge_deploy_loses_no_request_and_leaves_no_spare() {
-    let host = installed_with("surge", &config_with([DRAIN, SURGE]));
+    let kill = ("instances = 2", "instances = 2\nstop_timeout = \"4s\"");
+    let host = installed_with("surge", &config_with([DRAIN, SURGE, kill]));
     deploy_under_load(&host, 500, 0).assert_lossless();
     assert_v2_after_v1(&host);
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+
+    // A spare that has to be killed leaves no failed unit.
+    host.deploy("ignores-term").ok();
+    assert_eq!(host.status()["instances"].as_array().unwrap().len(), 2);
+    assert_eq!(host.sh("systemctl is-system-running").stdout, "running\n");
 }
 
 #[test]

@@ -23,7 +23,8 @@ impl Host {
         self.stop_unit(instance, STOP_MARGIN * 2).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.files.remove(&instance.id.marker())?;
-        Ok(None)
+        // One that had to be killed has ended as it was to end: systemd must not call the host degraded for it.
+        self.systemd.reset_failed(&instance.unit).await.map(|()| None)
     }
 
     /// Stop an instance, even one that only starts.
