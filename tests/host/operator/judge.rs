@@ -59,7 +59,8 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         "rollback" if before.status["rollback_to"].is_null() => vec![1, 2],
         // The environment that is to come with it may be one that does not work.
         "rollback" if lacks.environment => vec![0, 3],
-        "rollback" if lacks.registry => vec![0, 1],
+        // Its image may be gone, or have failed since.
+        "rollback" if lacks.registry || goes_back_to_held(before) => vec![0, 1],
         "rollback" => vec![0],
         "deploy" | "deploy-sha" | "install" => {
             let digest = if verb == "deploy-sha" {
@@ -75,6 +76,11 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         codes.push(2);
     }
     codes
+}
+
+fn goes_back_to_held(look: &Look) -> bool {
+    let to = look.status["rollback_to"].as_str().and_then(|image| image.split_once('@'));
+    to.is_some_and(|(_, digest)| look.held(digest).is_some())
 }
 
 fn brings(verb: &str, digest: &str, force: bool, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32> {

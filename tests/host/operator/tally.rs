@@ -2,11 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::iter;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::sequence::Ended;
+use super::sequence::{Ended, Failure};
 
 /// A sequence, and with which tree and engine it ran.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,30 +54,26 @@ impl Tally {
     }
 
     /// Rows of a table: all sequences of an engine, then each that broke a promise.
-    pub fn rows(&self) -> Vec<String> {
-        let mut engines: Vec<_> = self.lines.iter().map(|line| line.engine.as_str()).collect();
-        engines.sort_unstable();
-        engines.dedup();
-        let mut rows = Vec::new();
-        for engine in engines {
-            let of: Vec<_> = self.lines.iter().filter(|line| line.engine == engine).collect();
-            let sum = |count: fn(&Ended) -> usize| of.iter().map(|line| count(&line.ended)).sum::<usize>();
-            let broken = of.iter().filter(|line| line.ended.failure.is_some()).count();
-            let since = of.iter().rev().take_while(|line| line.ended.failure.is_none()).count();
-            rows.push(format!(
-                "| {engine}, {} sequences | {} operations | {} requests, {} lost | {broken} broke a promise; none of the last {since} |",
-                of.len(),
-                sum(|e| e.operations),
-                sum(|e| e.requests),
-                sum(|e| e.lost),
-            ));
-            rows.extend(of.iter().filter(|line| line.ended.failure.is_some()).map(|line| line.row()));
-        }
-        rows
+    pub fn rows(&self, engine: &str) -> Vec<String> {
+        let of: Vec<_> = self.lines.iter().filter(|line| line.engine == engine).collect();
+        let sum = |count: fn(&Ended) -> usize| of.iter().map(|line| count(&line.ended)).sum::<usize>();
+        let broken: Vec<_> = of.iter().filter(|line| line.ended.failure.is_some()).collect();
+        let since = of.iter().rev().take_while(|line| line.ended.failure.is_none()).count();
+        let all = format!(
+            "| {engine}, {} sequences | {} operations | {} requests, {} lost | {} broke a promise, none of the last {since} |",
+            of.len(),
+            sum(|e| e.operations),
+            sum(|e| e.requests),
+            sum(|e| e.lost),
+            broken.len(),
+        );
+        iter::once(all).chain(broken.iter().map(|line| line.row())).collect()
     }
 
-    pub fn broken(&self) -> usize {
-        self.lines.iter().filter(|line| line.ended.failure.is_some()).count()
+    /// How many of the last so many sequences of an engine broke a promise.
+    pub fn broken(&self, engine: &str, last: usize) -> usize {
+        let of = self.lines.iter().rev().filter(|line| line.engine == engine).take(last);
+        of.filter(|line| line.ended.failure.is_some()).count()
     }
 }
 
@@ -93,4 +90,38 @@ impl Line {
             ended.operations, ended.seconds, ended.requests, ended.lost
         )
     }
+}
+
+#[test]
+fn a_campaign_goes_on_and_judges_the_last_sequences_of_an_engine() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sequences-{}.jsonl", std::process::id()));
+    let line = |engine: &str, seed, broken: bool| {
+        let failure =
+            Failure { at: Some(0), op: "deploy".into(), broken: vec!["x | y".into()], log: String::new() };
+        let ended =
+            Ended { operations: 15, requests: 100, failure: broken.then_some(failure), ..Ended::default() };
+        Line {
+            commit: "abc".into(),
+            engine: engine.into(),
+            seed,
+            site: "a site".into(),
+            ended,
+            shrunk: vec![0],
+        }
+    };
+    let mut tally = Tally::kept_in(file.clone());
+    [line("podman", 1, true), line("podman", 2, false), line("docker", 1, true)].map(|l| tally.add(l));
+    let resumed = Tally::kept_in(file.clone());
+    fs::remove_file(file).unwrap();
+    assert!(resumed.has(2, "podman") && !resumed.has(2, "docker") && !resumed.has(3, "podman"));
+    assert_eq!(
+        [resumed.broken("podman", 1), resumed.broken("podman", 60), resumed.broken("docker", 1)],
+        [0, 1, 1]
+    );
+    let rows = resumed.rows("podman");
+    assert_eq!(
+        rows[0],
+        "| podman, 2 sequences | 30 operations | 200 requests, 0 lost | 1 broke a promise, none of the last 1 |"
+    );
+    assert!(rows.len() == 2 && rows[1].ends_with("BROKEN at deploy (enough: [0]): x / y |"), "{rows:?}");
 }

@@ -16,8 +16,16 @@ pub struct Memory {
 }
 
 /// The agent's own variables, and those that a hand has put into astra.env and no deploy into the containers.
-const NOT_IN_CONTAINERS: [&str; 6] =
-    ["APP_IMAGE", "ASTRA_RELEASE", "APP_ARGS", "APP_COMMAND", "ASTRA_ENV", "BY_HAND"];
+const NOT_IN_CONTAINERS: [&str; 8] = [
+    "APP_IMAGE",
+    "ASTRA_RELEASE",
+    "APP_ARGS",
+    "APP_COMMAND",
+    "ASTRA_ENV",
+    "ASTRA_APP_PORT",
+    "ASTRA_CONFIG_KEYS",
+    "BY_HAND",
+];
 
 /// What keeps the host from being whole.
 pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) -> Vec<String> {
