@@ -120,6 +120,10 @@ pub struct Readiness {
     pub notify: bool,
     pub path: String,
     pub timeout: Duration,
+    /// How often Caddy asks each instance.
+    pub interval: Duration,
+    /// How long one answer may take, whoever asks.
+    pub answer_timeout: Duration,
 }
 
 /// Where the value of an environment variable comes from.
@@ -153,6 +157,7 @@ pub struct Deploy {
     pub strategy: Strategy,
     pub soak: Duration,
     pub drain_timeout: Duration,
+    pub websocket_timeout: Duration,
     pub auto: bool,
     pub keep: usize,
     /// Bytes.
@@ -173,7 +178,13 @@ pub struct Caddy {
     pub hosts: Vec<String>,
     pub tls: Tls,
     pub block: Vec<String>,
+    pub http_port: u16,
+    pub https_port: u16,
+    /// The path that tells a load balancer whether this host serves.
+    pub health: Option<String>,
     pub trusted_proxies: Vec<String>,
+    pub headers_up: BTreeMap<String, String>,
+    pub sticky: bool,
     pub extra: String,
 }
 
@@ -233,6 +244,19 @@ impl Config {
     /// The instances that a committed host runs.
     pub fn instances(&self) -> impl DoubleEndedIterator<Item = InstanceId> + Clone {
         InstanceId::first(self.app.instances)
+    }
+
+    /// The `Host` of every question to the readiness path: an application that checks it knows the first name of the
+    /// site, and any knows localhost.
+    pub fn ready_host(&self) -> &str {
+        self.caddy.hosts.first().map_or("localhost", String::as_str)
+    }
+
+    /// Whether visitors come over TLS, by Caddy's own certificate or through a proxy in front of it. The readiness path
+    /// is asked as if over TLS then, or an application that redirects plain HTTP would never be ready.
+    pub fn is_https(&self) -> bool {
+        let own = self.caddy.tls != Tls::Off && !self.caddy.hosts.is_empty();
+        own || !self.caddy.trusted_proxies.is_empty()
     }
 
     /// The spare that a surge deploy borrows: instance N + 1.

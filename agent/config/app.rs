@@ -1,6 +1,8 @@
 //! `[app]`, `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: each key into its type, then what only shows when several
 //! are seen together. Called by load.rs.
 
+use std::time::Duration;
+
 use super::container::{container, entrypoint};
 use super::error::{Fault, Problems};
 use super::read::Reader;
@@ -11,18 +13,19 @@ use crate::model::image::TrackedImage;
 use crate::model::name::{AppName, EnvKey, HEALTH_PORT};
 use crate::model::observed::Engine;
 
-/// Ports of Caddy, on every address.
-const CADDY_PORTS: [u16; 3] = [80, 443, HEALTH_PORT];
+/// Shortest interval between two health checks of an instance, and the longest answer to one.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
 pub(super) fn app(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<App> {
-    let readiness = readiness(&tree.table("app.readiness"), problems);
+    let instances = Reader { table: &tree.table("app"), problems }.integer("instances", 1..=254);
+    let readiness = readiness(&tree.table("app.readiness"), instances.unwrap_or(1), problems);
     let mut r = Reader { table: &tree.table("app"), problems };
     r.require("image");
     let name = r.text("name", str::parse::<AppName>);
     let image = r.text("image", str::parse::<TrackedImage>);
     let engines = [("auto", None), ("podman", Some(Engine::Podman)), ("docker", Some(Engine::Docker))];
     let engine = r.choice("engine", &engines);
-    let instances = r.integer("instances", 1..=254);
     let base_port = r.integer("base_port", 1..=65534);
     let port = r.integer("port", 1..=65535);
     let network = r.choice("network", &[("bridge", Network::Bridge), ("host", Network::Host)]);
@@ -78,12 +81,35 @@ fn at_most(r: &mut Reader<'_, '_, '_>, instances: Option<u16>) -> Option<bool> {
     Some(at_most == 1)
 }
 
-fn readiness(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Readiness> {
+fn readiness(table: &Table<'_>, instances: u16, problems: &mut Problems<'_>) -> Option<Readiness> {
     let mut r = Reader { table, problems };
     let notify = r.boolean("notify");
     let path = r.text("path", |text| value::url_path(text, false));
     let timeout = r.time("timeout");
-    Some(Readiness { notify: notify?, path: path?, timeout: timeout? })
+    let answer_timeout = r.time("answer_timeout");
+    if answer_timeout.is_some_and(|answer| answer > LONGEST_ANSWER) {
+        r.fault("answer_timeout", Fault::new("`answer_timeout` may be 60s at most"));
+    }
+    let given = r.node("interval").is_some();
+    let interval = if given { r.time("interval") } else { Some(usual_interval(instances)) };
+    if given && interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
+        r.fault("interval", Fault::new("`interval` must be at least 1s"));
+    }
+    // Checks that overlap would make a busy application busier.
+    let interval = interval.zip(answer_timeout).map(|(interval, answer)| interval.max(answer));
+    Some(Readiness {
+        notify: notify?,
+        path: path?,
+        timeout: timeout?,
+        interval: interval?,
+        answer_timeout: answer_timeout?,
+    })
+}
+
+/// The readiness path is asked about three times a second at most over all instances, so that a host with many of
+/// them is idle when nothing happens.
+fn usual_interval(instances: u16) -> Duration {
+    Duration::from_secs(3).max(Duration::from_millis(300) * u32::from(instances))
 }
 
 /// The outer `None`: there was an error; the inner one: the table is not there.
@@ -104,7 +130,12 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
 }
 
 /// `instances` decides which strategy is the default.
-pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems<'_>) -> Option<Deploy> {
+pub(super) fn deploy(
+    tree: &Tree<'_>,
+    app: Option<&App>,
+    caddy: Option<&Caddy>,
+    problems: &mut Problems<'_>,
+) -> Option<Deploy> {
     let mut r = Reader { table: &tree.table("deploy"), problems };
     let default = match app {
         Some(app) if app.instances == 1 && !app.at_most_one => Strategy::Surge,
@@ -124,17 +155,19 @@ pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems
     }
     let soak = r.time("soak");
     let drain_timeout = r.time("drain_timeout");
+    let websocket_timeout = r.time("websocket_timeout");
     let auto = r.boolean("auto");
     let keep = r.integer("keep", 2..=100);
     let min_free = r.size("min_free");
     let mut app_table = Reader { table: &tree.table("app"), problems: r.problems };
-    if let (Some(app), Some(strategy)) = (app, strategy) {
-        ports(&mut app_table, app, strategy);
+    if let (Some(app), Some(caddy), Some(strategy)) = (app, caddy, strategy) {
+        ports(&mut app_table, app, caddy, strategy);
     }
     Some(Deploy {
         strategy: strategy?,
         soak: soak?,
         drain_timeout: drain_timeout?,
+        websocket_timeout: websocket_timeout?,
         auto: auto?,
         keep: keep?,
         min_free: min_free?,
@@ -142,7 +175,7 @@ pub(super) fn deploy(tree: &Tree<'_>, app: Option<&App>, problems: &mut Problems
 }
 
 /// Every instance, the spare included, needs a port of its own that Caddy does not have.
-fn ports(r: &mut Reader<'_, '_, '_>, app: &App, strategy: Strategy) {
+fn ports(r: &mut Reader<'_, '_, '_>, app: &App, caddy: &Caddy, strategy: Strategy) {
     let spare = u16::from(strategy == Strategy::Surge);
     let count = app.instances + spare;
     if count > 254 {
@@ -153,7 +186,10 @@ fn ports(r: &mut Reader<'_, '_, '_>, app: &App, strategy: Strategy) {
         let message = format!("the {count} ports above {} go past 65535", app.base_port);
         return r.fault("base_port", Fault::new(message).help(format!("at most {}", u16::MAX - count)));
     };
-    if let Some(port) = CADDY_PORTS.into_iter().find(|port| (app.base_port + 1..=last).contains(port)) {
+    if let Some(port) = [caddy.http_port, caddy.https_port, HEALTH_PORT]
+        .into_iter()
+        .find(|port| (app.base_port + 1..=last).contains(port))
+    {
         let who = if port == HEALTH_PORT { "Caddy's health checks use" } else { "Caddy serves" };
         let what = match port - app.base_port {
             n if n > app.instances => "the spare of a surge deploy".to_owned(),
@@ -175,6 +211,20 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
     let block = r.distinct("block", |text| value::url_path(text, true));
     let trusted_proxies = r.distinct("trusted_proxies", value::cidr);
     let extra = r.text("extra", value::caddyfile);
+    let http_port = r.integer("http_port", 1..=65535);
+    let https_port = r.integer("https_port", 1..=65535);
+    if let (Some(http), Some(https)) = (http_port, https_port)
+        && (http == https || [http, https].contains(&HEALTH_PORT))
+    {
+        let key =
+            if https == HEALTH_PORT || r.node("http_port").is_none() { "https_port" } else { "http_port" };
+        let message =
+            "`http_port`, `https_port` and 9080, where Caddy checks the instances, must be three ports";
+        r.fault(key, Fault::new(message));
+    }
+    let health = r.optional("health", |r, key| r.text(key, |text| value::url_path(text, false)));
+    let headers_up = r.pairs("headers_up", value::header);
+    let sticky = r.boolean("sticky");
     if let (Some(hosts), Some(Tls::Acme)) = (&hosts, tls) {
         let public = |h: &String| {
             !h.contains('.') || h.ends_with(".localhost") || h.parse::<std::net::Ipv4Addr>().is_ok()
@@ -189,7 +239,12 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
         hosts: hosts?,
         tls: tls?,
         block: block?,
+        http_port: http_port?,
+        https_port: https_port?,
+        health: health?,
         trusted_proxies: trusted_proxies?,
+        headers_up: headers_up?,
+        sticky: sticky?,
         extra: extra?,
     })
 }

@@ -55,8 +55,8 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let app = app::app(&tree, &mut problems);
     let (env, env_places) = env::env(&tree, &mut problems);
     let migrate = app::migrate(&tree, &mut problems);
-    let deploy = app::deploy(&tree, app.as_ref(), &mut problems);
     let caddy = app::caddy(&tree, &mut problems);
+    let deploy = app::deploy(&tree, app.as_ref(), caddy.as_ref(), &mut problems);
     let verify = app::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     let notices = problems.finish()?;

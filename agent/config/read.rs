@@ -127,7 +127,7 @@ impl<'a> Reader<'_, 'a, '_> {
 
     pub fn time(&mut self, key: &str) -> Option<std::time::Duration> {
         let value = self.text_as(key, TIME, super::value::duration)?;
-        if value.is_zero() && key != "soak" {
+        if value.is_zero() && !["soak", "websocket_timeout"].contains(&key) {
             self.fault(key, Fault::new(format!("`{key}` must be more than zero")));
             return None;
         }
@@ -228,6 +228,29 @@ impl<'a> Reader<'_, 'a, '_> {
             secret: node.secret,
         };
         Some(table.iter().map(entry).collect())
+    }
+
+    /// A table of strings, each checked with its name.
+    pub fn pairs(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str, &str) -> Result<(), Fault>,
+    ) -> Option<std::collections::BTreeMap<String, String>> {
+        let entries = self.entries(key)?;
+        let mut values = std::collections::BTreeMap::new();
+        for node in &entries {
+            let read = match node.value {
+                DeValue::String(text) => read(node.name, text).map(|()| text),
+                other => {
+                    Err(Fault::new(format!("`{}` must be a string, found {}", node.name, describe(other))))
+                }
+            };
+            match read {
+                Ok(text) => _ = values.insert(node.name.to_owned(), text.to_string()),
+                Err(fault) => self.problems.add(&node.span, node.show(), fault),
+            }
+        }
+        (values.len() == entries.len()).then_some(values)
     }
 
     /// A list in which nothing stands twice.

@@ -134,7 +134,7 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
         );
     }
     if text.contains(':') {
-        return Err(bad("it has a port or is an IPv6 address").help("the site is served on :80 and :443"));
+        return Err(bad("it has a port or is an IPv6 address").help("ports are `http_port` and `https_port`"));
     }
     if text.contains(|c: char| c.is_ascii_uppercase()) {
         return Err(bad("it has capital letters").help(format!("write `{}`", text.to_ascii_lowercase())));
@@ -201,4 +201,19 @@ pub(super) fn caddyfile(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("`extra` has a control character"));
     }
     Ok(text.to_owned())
+}
+
+/// A request header and its value (RFC 9110, 5.1 and 5.5), as they stand in a Caddyfile.
+pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(Fault::new(format!("`{}` is not the name of a header", clip(name))));
+    }
+    if value.contains(|c: char| c.is_control() || c == '`') || value.trim() != value || value.is_empty() {
+        return Err(Fault::new(format!(
+            "the value of `{}` is empty, has blanks at its ends, a backquote or a control character",
+            clip(name)
+        )));
+    }
+    Ok(())
 }

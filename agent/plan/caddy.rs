@@ -3,7 +3,7 @@
 //! The text depends on the config, on where the instances listen and on the version of Caddy alone, so that an
 //! unchanged config is never loaded again: a load cuts WebSockets.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::{Config, Tls};
 use crate::model::image::PinnedImage;
@@ -12,60 +12,66 @@ use crate::model::observed::CaddySeen;
 
 use super::units::text::filled;
 
+mod routes;
+use routes::Listens;
+
 /// From here on `metrics` is an option of the whole process, not of each server.
 const GLOBAL_METRICS: (u32, u32) = (2, 9);
 /// Below it passive health checks turn one failed dial of a POST into an outage.
 pub const PASSIVE_HEALTH: (u32, u32) = (2, 11);
+/// From here on a forwarded-for header is read from the right.
+const STRICT_PROXIES: (u32, u32) = (2, 8);
+/// Beyond the health check that lets an instance back into rotation.
+const RETRY_MARGIN: Duration = Duration::from_secs(5);
+const CHECK_MARGIN: Duration = Duration::from_millis(500);
 /// What stands before the version in the first line.
 const WRITTEN_FOR: &str = "for Caddy ";
 
 /// The Caddyfile for Caddy `version` (major, minor) in front of instances that listen at these ports. What is
 /// written for an old Caddy, every younger one reads as well.
-pub fn caddyfile(config: &Config, version: (u32, u32), listens: &BTreeMap<InstanceId, u16>) -> String {
+pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens) -> String {
     let version = version.max(CaddySeen::OLDEST);
     let global = version >= GLOBAL_METRICS;
-    let server_metrics = if global { "" } else { "metrics" };
-    let ids = || listens.keys().copied();
-    let upstream =
-        |id: InstanceId| format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default());
-    let own = |id: InstanceId| format!("{}:{HEALTH_PORT}", id.address());
-    let join = |lines: Vec<String>, with: &str| lines.join(with);
-    let health_server = |id: InstanceId| {
-        let mut lines = vec![format!("servers {} {{", own(id)), format!("\tname health-{id}")];
-        lines.extend((!global).then(|| "\tmetrics".to_owned()));
-        lines.push("}".to_owned());
-        lines.join("\n")
-    };
-    let health_site = |id: InstanceId| {
-        let import = format!("import health {} /{id} {}", id.address(), upstream(id));
-        format!("http://{} {{\n\t{import}\n}}", own(id))
-    };
-    let app_server =
-        [server_metrics.to_owned(), proxies(config)].into_iter().filter(|l| !l.is_empty()).collect();
-    let ready = &config.app.readiness.path;
+    let each = |line: &dyn Fn(InstanceId) -> String| listens.keys().map(|id| line(*id)).collect::<Vec<_>>();
+    let readiness = &config.app.readiness;
+    let answer = readiness.answer_timeout;
     let (listener, site) = site(config);
+    let door = config.caddy.health.as_deref().map(|path| routes::door(path, listens)).unwrap_or_default();
     filled(
         include_str!("../../caddy/Caddyfile"),
         &[
             ("version", &format!("{}.{}", version.0, version.1)),
             ("admin_socket", CADDY_SOCKET),
+            ("ports", &ports(config)),
             ("metrics_global", if global { "metrics" } else { "" }),
-            ("listener", listener),
-            ("app_server", &join(app_server, "\n")),
-            ("health_servers", &join(ids().map(health_server).collect(), "\n")),
+            ("listener", &listener),
+            ("app_server", &app_server(config, version)),
+            ("health_servers", &each(&|id| routes::health_server(id, !global)).join("\n")),
             ("drain_dir", DRAIN_DIR),
-            ("ready_path", &quote(ready)),
-            ("ready_host", &quote(&ready_host(config))),
-            ("health_sites", &join(ids().map(health_site).collect(), "\n")),
+            ("ready_path", &quote(&readiness.path)),
+            ("ready_host", &quote(config.ready_host())),
+            ("ready_scheme", if config.is_https() { "https" } else { "http" }),
+            ("answer_timeout", &time(answer)),
+            ("lb_policy", policy(config)),
+            // Longer than an instance that comes back is out of rotation.
+            ("try_duration", &time(readiness.interval + answer + RETRY_MARGIN)),
+            ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
+            ("headers_up", &headers_up(config)),
+            ("health_port", &HEALTH_PORT.to_string()),
+            // The health route itself answers before that.
+            ("check_timeout", &time(answer + CHECK_MARGIN)),
+            ("health_sites", &each(&|id| routes::health_site(listens, id)).join("\n")),
+            ("drained", &routes::drained(listens)),
             ("site", &site),
             ("tls", if config.caddy.tls == Tls::Internal { "tls internal" } else { "" }),
-            ("private", &private(ready)),
+            ("door", &door),
+            ("private", &private(&readiness.path)),
             ("blocked", &blocked(config)),
-            ("upstreams", &join(ids().map(upstream).collect(), " ")),
-            ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
-            ("health_port", &HEALTH_PORT.to_string()),
+            ("plain", routes::plain_matcher()),
+            ("proxies", &routes::proxies(config, listens)),
             ("page", include_str!("../../caddy/503.html").trim_end()),
             ("extra", &config.caddy.extra),
+            ("strangers", &strangers(config, &door)),
         ],
     )
 }
@@ -90,24 +96,79 @@ pub fn written_for(text: &str) -> Option<(u32, u32)> {
 }
 
 /// The port that the site is served on, and the site's addresses.
-fn site(config: &Config) -> (&'static str, String) {
-    let hosts: Vec<String> = config.caddy.hosts.iter().map(|h| quote(h)).collect();
-    match config.caddy.tls {
-        _ if hosts.is_empty() => (":80", ":80".to_owned()),
-        Tls::Off => (":80", hosts.iter().map(|h| format!("http://{h}")).collect::<Vec<_>>().join(", ")),
-        Tls::Acme | Tls::Internal => (":443", hosts.join(", ")),
+fn site(config: &Config) -> (String, String) {
+    let caddy = &config.caddy;
+    let hosts: Vec<String> = caddy.hosts.iter().map(|h| quote(h)).collect();
+    let http = format!(":{}", caddy.http_port);
+    match caddy.tls {
+        _ if hosts.is_empty() => (http.clone(), format!("http://{http}")),
+        Tls::Off => (http, hosts.iter().map(|h| format!("http://{h}")).collect::<Vec<_>>().join(", ")),
+        Tls::Acme | Tls::Internal => (format!(":{}", caddy.https_port), hosts.join(", ")),
     }
 }
 
-/// The `Host` of a readiness request, the same as the agent's own probe has: an app that checks it knows the
-/// first name of the site, and any knows localhost.
-fn ready_host(config: &Config) -> String {
-    config.caddy.hosts.first().map_or("localhost", String::as_str).to_owned()
+/// Names that are not the site's, on the port of plain HTTP: a load balancer asks with the host's address. Caddy's own
+/// answer to such a name is an empty 200, which would make a dead host look healthy.
+fn strangers(config: &Config, door: &str) -> String {
+    if config.caddy.hosts.is_empty() {
+        return String::new();
+    }
+    let door: String = door.lines().map(|line| format!("\t{line}\n")).collect();
+    format!("http://:{} {{\n{door}\trespond \"unknown host\" 421\n}}", config.caddy.http_port)
 }
 
-fn proxies(config: &Config) -> String {
+fn ports(config: &Config) -> String {
+    let ports = [("http_port", config.caddy.http_port, 80), ("https_port", config.caddy.https_port, 443)];
+    let other = ports.iter().filter(|(_, port, usual)| port != usual);
+    other.map(|(name, port, _)| format!("{name} {port}")).collect::<Vec<_>>().join("\n")
+}
+
+fn app_server(config: &Config, version: (u32, u32)) -> String {
+    let mut lines = Vec::new();
+    if version < GLOBAL_METRICS {
+        lines.push("metrics".to_owned());
+    }
     let nets: Vec<String> = config.caddy.trusted_proxies.iter().map(|n| quote(n)).collect();
-    if nets.is_empty() { String::new() } else { format!("trusted_proxies static {}", nets.join(" ")) }
+    if !nets.is_empty() {
+        lines.push(format!("trusted_proxies static {}", nets.join(" ")));
+        if version >= STRICT_PROXIES {
+            // The right-most address that no trusted proxy has: what is left of it, a client may have written itself.
+            lines.push("trusted_proxies_strict".to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+fn policy(config: &Config) -> &'static str {
+    match config.caddy.sticky {
+        true => "lb_policy cookie astra_instance {\n\tfallback least_conn\n}",
+        false => "lb_policy least_conn",
+    }
+}
+
+/// `{Name}` stands for the header of the request that came, anything else in braces for Caddy's own placeholder.
+fn headers_up(config: &Config) -> String {
+    let value = |text: &str| {
+        let mut parts = text.split('{');
+        let mut filled = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let header = part.starts_with(|c: char| c.is_ascii_uppercase());
+            filled.push_str(if header { "{http.request.header." } else { "{" });
+            filled.push_str(part);
+        }
+        filled.replace('\\', "\\\\").replace('"', "\\\"")
+    };
+    let lines =
+        config.caddy.headers_up.iter().map(|(name, text)| format!("header_up {name} \"{}\"", value(text)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A duration as Caddy reads it.
+fn time(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
 }
 
 /// Readiness tells more than strangers should know; nobody but the host itself may ask. A readiness path that is
@@ -118,7 +179,11 @@ fn private(ready: &str) -> String {
         return String::new();
     }
     let paths = format!("{} {}", quote(path), quote(&format!("{path}/")));
-    format!("@private {{\n\tpath {paths}\n\tnot client_ip 127.0.0.0/8 ::1\n}}\nrespond @private 404")
+    // Both: the connection comes from this host, and no proxy on it names somebody else.
+    let host = "127.0.0.0/8 ::1";
+    format!(
+        "@private {{\n\tpath {paths}\n\tnot {{\n\t\tremote_ip {host}\n\t\tclient_ip {host}\n\t}}\n}}\nrespond @private 404"
+    )
 }
 
 fn blocked(config: &Config) -> String {

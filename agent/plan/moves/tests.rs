@@ -123,8 +123,9 @@ fn shown(steps: &[Step]) -> Vec<String> {
 
 fn upstreams(content: &Content) -> String {
     let text = String::from_utf8_lossy(content.bytes()).into_owned();
-    let line = text.lines().find_map(|l| l.trim().strip_prefix("reverse_proxy 127.0.1.")).unwrap();
-    format!("127.0.1.{line}").replace("127.0.1.", "").replace(" {", "")
+    // The site's own proxy stands below those of the drain routes.
+    let line = text.lines().rev().find_map(|l| l.trim().strip_prefix("reverse_proxy @plain ")).unwrap();
+    line.replace("127.0.1.", "").replace(" {", "")
 }
 
 #[test]
@@ -334,7 +335,7 @@ fn a_map_of_ports_is_what_caddy_is_told() {
     let listens = BTreeMap::from([(id(1), 9001), (id(2), 8002), (id(3), 8003)]);
     let text = caddy::caddyfile(&config, (2, 11), &listens);
     for line in [
-        "reverse_proxy 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {",
+        "reverse_proxy @plain 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {",
         "import health 127.0.1.1 /1 127.0.1.1:9001",
     ] {
         assert!(text.contains(line), "{line}");
