@@ -6,10 +6,10 @@ use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
-use crate::model::name::InstanceId;
+use crate::model::name::{InstanceId, WORKING};
 use crate::model::observed::{Engine, Observed};
 use crate::model::staged::Staged;
-use crate::model::step::{Probe, Target};
+use crate::model::step::{Content, Drain, Probe, Step, Target};
 use std::net::SocketAddrV4;
 
 pub mod caddy;
@@ -63,8 +63,33 @@ impl Inputs<'_> {
 
     pub fn probe(&self) -> Probe {
         let readiness = &self.config.app.readiness;
-        let host = self.config.caddy.hosts.first().map_or("localhost", String::as_str).to_owned();
-        Probe { path: readiness.path.clone(), host, timeout: readiness.timeout }
+        Probe {
+            path: readiness.path.clone(),
+            host: self.config.ready_host().to_owned(),
+            https: self.config.is_https(),
+            answer: readiness.answer_timeout,
+            timeout: readiness.timeout,
+        }
+    }
+
+    /// No new requests to `instance`.
+    pub fn drain(&self, instance: Target) -> Step {
+        let (requests, streams) = (self.config.deploy.drain_timeout, self.config.deploy.websocket_timeout);
+        Step::Drain { instance, limits: Drain { requests, streams }, probe: self.probe() }
+    }
+
+    /// The marker alone, before an instance that does not run is started: it gets requests when it rejoins.
+    pub fn set_aside(&self, id: InstanceId) -> [Step; 2] {
+        [id.marker(), WORKING.into()].map(|path| {
+            let content = Content::Plain(Vec::new());
+            Step::WriteFile { path, mode: files::MODE, content }
+        })
+    }
+
+    /// The other way round.
+    pub fn rejoin(&self, instance: Target) -> Step {
+        let (requests, streams) = (self.config.deploy.drain_timeout, self.config.deploy.websocket_timeout);
+        Step::Rejoin { instance, probe: self.probe(), limits: Drain { requests, streams } }
     }
 
     /// astra.env as it is; empty when there is none.

@@ -234,8 +234,9 @@ mod tests {
             keys: Default::default(),
         };
         let candidate = Candidate { release, lines };
-        let probe = Probe { path: "/".into(), host: "h".into(), timeout: Duration::from_secs(1) };
         let stop = Duration::from_secs(1);
+        let probe = Probe { path: "/".into(), host: "h".into(), https: false, answer: stop, timeout: stop };
+        let limits = crate::model::step::Drain { requests: stop, streams: stop };
         let mut steps = vec![
             Step::Pull { image },
             Step::WriteTrialEnv { content: Content::Secret { bytes: vec![], changed: vec![] } },
@@ -243,7 +244,7 @@ mod tests {
         ];
         for id in [1, 2] {
             let fallback = Fallback::Committed { probe: probe.clone(), stop };
-            steps.push(Step::Drain { instance: target(id), timeout: stop });
+            steps.push(Step::Drain { instance: target(id), limits, probe: probe.clone() });
             steps.push(Step::Try {
                 instance: target(id),
                 candidate: candidate.clone(),
@@ -252,7 +253,7 @@ mod tests {
                 timeout: stop,
             });
             steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
-            steps.push(Step::Rejoin { instance: target(id), drain: stop });
+            steps.push(Step::Rejoin { instance: target(id), probe: probe.clone(), limits });
         }
         let commit = steps.len();
         let env = std::collections::BTreeMap::new();

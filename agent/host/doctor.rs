@@ -110,7 +110,7 @@ impl Host {
 async fn admin_over_tcp() -> Option<String> {
     for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(ip, ADMIN);
-        let answer = probe(address, "/config/admin", &address.to_string(), ANSWER).await;
+        let answer = probe(address, "/config/admin", &address.to_string(), false, ANSWER).await;
         // A foreign Host is refused by 2.6 and later, with 403 and Caddy's own words.
         if answer.is_ok_and(|a| a.status == 200 || a.body_start.contains("\"error\"")) {
             return Some(address.to_string());

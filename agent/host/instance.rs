@@ -6,141 +6,29 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
-use super::http::HttpError;
 use super::logs::Start;
-use super::perform::{CaddyHangs, HostFault};
+use super::perform::HostFault;
 use super::probe::probe;
 use super::systemd::JobResult;
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::step::{Probe, Target};
-use crate::model::text::clean;
-use crate::model::told::Told;
 
+mod drain;
 mod failed;
 mod stop;
 
 use stop::STOP_MARGIN;
 
-/// How long Caddy may take to see a marker: its health checks come every 250 ms, and one may take 6 s.
-const CADDY_SEES: Duration = Duration::from_secs(8);
 /// Between two looks at something that changes within milliseconds.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Between two looks at something that takes a while.
 const LOOK: Duration = Duration::from_millis(100);
-/// One answer of the readiness path.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Longest part of its body that is told on.
-const BODY: usize = 500;
 /// How often an instance is asked at the end of a soak before it counts as broken.
 const SOAK_ASKS: usize = 3;
 
-/// Caddy's checks of one instance's health route.
-struct Checks {
-    /// So many with the code that was asked for.
-    answered: u64,
-    /// Some are under way.
-    pending: bool,
-}
-
-fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(HttpError::Late { .. }))
-}
-
 impl Host {
-    /// No new requests to `instance`; returns when those in flight have ended, or `timeout` is over.
-    pub(super) async fn drain(&self, instance: &Target, timeout: Duration) -> Result<Told> {
-        let before = self.checks(instance, "503").await?;
-        self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
-        let Some(before) = before else {
-            return Ok(Told::note("Caddy is down: nothing to drain"));
-        };
-        let asked = self.checks(instance, "503").await?.is_some_and(|now| now.pending);
-        self.wait_for_caddy(instance, "503", before.answered).await?;
-        if asked {
-            // A check that was asked before the marker was there, of an app that is slow to answer, has told Caddy since
-            // that all is well: until the next one.
-            let settled = self.wait_for_answers(instance, "503").await?;
-            self.wait_for_caddy(instance, "503", settled).await?;
-        }
-        (self.detail)("waiting for requests in flight");
-        let deadline = Instant::now() + timeout;
-        loop {
-            let busy = self.in_flight(instance).await?;
-            if busy == 0 {
-                return Ok(Told::default());
-            }
-            if Instant::now() >= deadline {
-                let text = format!("{busy} requests still in flight after {timeout:?}: they are cut");
-                return Ok(Told::cutting(busy, text));
-            }
-            (self.detail)(&format!("waiting for {busy} requests in flight"));
-            sleep(GLANCE * 2).await;
-        }
-    }
-
-    /// Let Caddy send requests again; returns when its own health check has seen the instance ready.
-    pub(super) async fn rejoin(&self, instance: &Target) -> Result<Option<String>> {
-        let before = self.checks(instance, "200").await;
-        self.files.remove(&instance.id.marker())?;
-        match before? {
-            Some(before) => self.wait_for_caddy(instance, "200", before.answered).await.map(|()| None),
-            None => Ok(Some("Caddy is down: in rotation when it comes back".to_owned())),
-        }
-    }
-
-    /// Caddy's checks of `instance`; `None`: Caddy is down. One that hangs still holds requests, and may go on with
-    /// them: an error.
-    async fn checks(&self, instance: &Target, code: &str) -> Result<Option<Checks>> {
-        let server = format!("health-{}", instance.id);
-        match self.caddy.metrics().await {
-            Ok(metrics) => Ok(Some(Checks {
-                answered: metrics.health_seen(&server, code),
-                pending: metrics.is_answering(&server),
-            })),
-            Err(error) if error.chain().any(is_late) => Err(error.context(CaddyHangs)),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Only Caddy asks its health routes, so a count that rises is Caddy's own check having seen the change.
-    async fn wait_for_caddy(&self, instance: &Target, code: &str, before: u64) -> Result<()> {
-        (self.detail)("waiting until Caddy has seen it");
-        let deadline = Instant::now() + CADDY_SEES;
-        while Instant::now() < deadline {
-            if matches!(self.checks(instance, code).await, Ok(Some(now)) if now.answered > before) {
-                // The count rises when the answer is sent; the check that asked still has to read it.
-                sleep(GLANCE).await;
-                return Ok(());
-            }
-            sleep(GLANCE).await;
-        }
-        bail!(
-            "waiting until Caddy sees {code} on the health route {} of {instance}: not within {CADDY_SEES:?}",
-            instance.health_route()
-        )
-    }
-
-    /// Returns, when no check waits for its answer, how many were answered with `code`.
-    async fn wait_for_answers(&self, instance: &Target, code: &str) -> Result<u64> {
-        (self.detail)("waiting for health checks that were under way");
-        let deadline = Instant::now() + CADDY_SEES;
-        while Instant::now() < deadline {
-            if let Some(Checks { answered, pending: false }) = self.checks(instance, code).await? {
-                return Ok(answered);
-            }
-            sleep(GLANCE).await;
-        }
-        bail!("waiting for Caddy's health checks of {instance}: still under way after {CADDY_SEES:?}")
-    }
-
-    async fn in_flight(&self, instance: &Target) -> Result<u64> {
-        let upstreams = self.caddy.upstreams().await.context("asking Caddy for requests in flight")?;
-        let address = instance.upstream.to_string();
-        Ok(upstreams.iter().filter(|u| u.address == address).map(|u| u.num_requests).sum())
-    }
-
     /// Write the trial file, and start the instance with it.
     pub(super) async fn try_release(
         &self,
@@ -228,11 +116,12 @@ impl Host {
 
     /// Ask the readiness path once.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
-        let answer = probe(SocketAddr::V4(instance.upstream), &ask.path, &ask.host, ANSWER).await?;
+        let at = SocketAddr::V4(instance.upstream);
+        let answer = probe(at, &ask.path, &ask.host, ask.https, ask.answer).await?;
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
-        bail!("{} answered {}: {}", ask.path, answer.status, clean(answer.body_start.trim(), BODY))
+        bail!("{} answered {}: {}", ask.path, answer.status, answer.shown())
     }
 
     /// Watch `instances` for `time`: none may restart, and all must be ready at the end.

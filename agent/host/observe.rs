@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::join_all;
@@ -16,7 +15,7 @@ use super::probe::probe;
 use crate::config::Config;
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, InstanceId, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
-    STATE, TRIAL_ENV, UNIT_DIR,
+    STATE, TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use crate::model::observed::{
     CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
@@ -24,8 +23,6 @@ use crate::model::observed::{
 use crate::model::policy::Policy;
 use crate::model::step::{Probe, Target};
 
-/// One answer of anything while observing.
-const ANSWER: Duration = Duration::from_secs(2);
 /// What the engine said of an instance holds as long as its unit's invocation: a container lives within one.
 const SEEN: &str = "/run/astra/seen.json";
 
@@ -147,6 +144,7 @@ impl Host {
         }
         let number = |text: &str| text.parse().ok().and_then(InstanceId::new);
         observed.markers = self.files.list(Path::new(DRAIN_DIR))?.iter().filter_map(|n| number(n)).collect();
+        observed.working = self.files.read(Path::new(WORKING))?.is_some();
         for name in self.files.list(Path::new(RUN))? {
             let trial = name.strip_prefix("trial-").and_then(|n| n.strip_suffix(".env"));
             observed.trials.extend(trial.and_then(number));
@@ -183,7 +181,8 @@ impl Host {
 
     /// 2xx on the readiness path, now.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
-        let answer = probe(SocketAddr::V4(target.upstream), &ask.path, &ask.host, ANSWER).await;
+        let at = SocketAddr::V4(target.upstream);
+        let answer = probe(at, &ask.path, &ask.host, ask.https, ask.answer).await;
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 

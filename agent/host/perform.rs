@@ -37,7 +37,10 @@ impl Host {
                 self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
             }
             Step::KeepBefore { path } => self.keep_before(path).map(|()| None),
-            Step::RemoveFile { path } => self.files.remove(path).map(|_| None),
+            Step::RemoveFile { path } => {
+                self.files.remove(path)?;
+                self.leave_markers().map(|()| None)
+            }
             Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
             Step::EnableUnits { units } => {
                 self.systemd.enable(&refs(units)).await?;
@@ -59,7 +62,7 @@ impl Host {
                 let path = Path::new(crate::model::name::TRIAL_ENV);
                 self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
             }
-            Step::Drain { instance, timeout } => return self.drain(instance, *timeout).await,
+            Step::Drain { instance, limits, .. } => return self.drain(instance, limits).await,
             Step::Try { instance, candidate, stop, timeout, .. } => {
                 self.try_release(instance, &candidate.lines, *stop, *timeout).await
             }
@@ -68,7 +71,7 @@ impl Host {
             }
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
-            Step::Rejoin { instance, .. } => self.rejoin(instance).await,
+            Step::Rejoin { instance, probe, .. } => self.rejoin(instance, probe).await,
             Step::StopInstance { instance } => self.stop_instance(instance).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),

@@ -3,17 +3,38 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{HOST, HeaderValue};
+use reqwest::header::{HOST, HeaderValue, LOCATION};
 use tokio::time::Instant;
 
 use super::http::{Ask, Http, HttpError};
+use crate::model::text::clean;
+
+/// Longest part of an answer that a message shows.
+const SHOWN: usize = 500;
 
 /// What the instance answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
     pub status: u16,
+    /// Where a redirect leads.
+    pub location: Option<String>,
     /// The first 500 bytes of its body at most, as text.
     pub body_start: String,
+}
+
+impl ProbeAnswer {
+    /// What the answer says besides its status, for a message: no control characters, no more than 500.
+    pub fn shown(&self) -> String {
+        let body = clean(self.body_start.trim(), SHOWN);
+        match &self.location {
+            Some(location) => {
+                let hint = "an app that redirects plain HTTP has to accept `X-Forwarded-Proto: https`";
+                format!("a redirect to {} {body}\n  hint: {hint}", clean(location, SHOWN))
+                    .replace(" \n", "\n")
+            }
+            None => body,
+        }
+    }
 }
 
 /// Why it did not answer.
@@ -27,13 +48,14 @@ pub enum ProbeError {
     Http(#[from] HttpError),
 }
 
-/// GET `path` of the server at `addr` with the given Host header, on a connection of its own; redirects are an
-/// answer like any other. The head of the answer has to come within `deadline`, and so has the body that is
+/// GET `path` of the server at `addr` with the given Host header, and `X-Forwarded-Proto: https` when `https`, on a
+/// connection of its own; redirects are an answer like any other. The head of the answer has to come within `deadline`, and so has the body that is
 /// shown: a slow or endless one is cut, not an error.
 pub async fn probe(
     addr: SocketAddr,
     path: &str,
     host_header: &str,
+    https: bool,
     deadline: Duration,
 ) -> Result<ProbeAnswer, ProbeError> {
     if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -44,6 +66,9 @@ pub async fn probe(
     let url = format!("http://{addr}{path}");
     let mut ask = Ask { deadline, ..Ask::get(&url) };
     ask.headers.insert(HOST, host);
+    if https {
+        ask.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    }
     let http = Http::new();
     let mut response = http.open(ask).await?;
     let mut body = Vec::new();
@@ -56,6 +81,7 @@ pub async fn probe(
     body.truncate(500);
     Ok(ProbeAnswer {
         status: response.status().as_u16(),
+        location: response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned),
         body_start: String::from_utf8_lossy(&body).into_owned(),
     })
 }
@@ -74,7 +100,7 @@ mod tests {
         })
         .await;
         let answer =
-            probe(server.address, "/ready?x=1", "astra.example", Duration::from_secs(5)).await.unwrap();
+            probe(server.address, "/ready?x=1", "astra.example", true, Duration::from_secs(5)).await.unwrap();
         assert_eq!((answer.status, answer.body_start.chars().count()), (503, 250));
     }
 
@@ -90,7 +116,8 @@ mod tests {
             (nobody, "no", "x", "path"),
             (nobody, "/", "x\ny", "Host"),
         ] {
-            let error = probe(address, path, host, Duration::from_millis(300)).await.unwrap_err().to_string();
+            let error =
+                probe(address, path, host, false, Duration::from_millis(300)).await.unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }
@@ -99,7 +126,7 @@ mod tests {
     async fn an_endless_body_is_cut() {
         let server =
             serve(|_| "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nso far".to_owned() + "\0HOLD").await;
-        let answer = probe(server.address, "/", "x", Duration::from_millis(300)).await.unwrap();
-        assert_eq!(answer, ProbeAnswer { status: 200, body_start: "so far".to_owned() });
+        let answer = probe(server.address, "/", "x", false, Duration::from_millis(300)).await.unwrap();
+        assert_eq!(answer, ProbeAnswer { status: 200, location: None, body_start: "so far".to_owned() });
     }
 }

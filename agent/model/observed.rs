@@ -19,6 +19,8 @@ pub struct Observed {
     pub instances: BTreeMap<InstanceId, InstanceSeen>,
     /// Drain markers.
     pub markers: BTreeSet<InstanceId>,
+    /// Caddy looks at the markers for each request.
+    pub working: bool,
     /// Trial files `/run/astra/trial-i.env`.
     pub trials: BTreeSet<InstanceId>,
     /// Instances that do not run, and whose port somebody else has.

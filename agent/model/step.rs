@@ -77,7 +77,9 @@ pub enum Step {
     /// No new requests to the instance; those in flight may end.
     Drain {
         instance: Target,
-        timeout: Duration,
+        limits: Drain,
+        /// How the instance is asked before it rejoins.
+        probe: Probe,
     },
     /// Start the release on trial in the instance.
     Try {
@@ -104,10 +106,11 @@ pub enum Step {
         time: Duration,
         probe: Probe,
     },
-    /// Let Caddy send requests again, and wait until it does. Taken back with a drain of at most `drain`.
+    /// Let Caddy send requests again, once it reaches the instance itself. Taken back with a drain.
     Rejoin {
         instance: Target,
-        drain: Duration,
+        probe: Probe,
+        limits: Drain,
     },
     /// Stop the instance, and remove its trial file and marker.
     StopInstance {
@@ -144,6 +147,15 @@ pub struct Target {
     pub upstream: SocketAddrV4,
 }
 
+/// How long a drain waits before the instance is stopped all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// For requests in flight.
+    pub requests: Duration,
+    /// For WebSockets and event streams.
+    pub streams: Duration,
+}
+
 /// What undoing a trial leads back to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fallback {
@@ -160,6 +172,10 @@ pub struct Probe {
     pub path: String,
     /// `Host` header.
     pub host: String,
+    /// Whether the question says `X-Forwarded-Proto: https`, as the visitors' requests do.
+    pub https: bool,
+    /// How long one answer may take.
+    pub answer: Duration,
     /// From the start to ready.
     pub timeout: Duration,
 }
@@ -210,11 +226,11 @@ impl Step {
     pub fn undo(&self) -> Vec<Self> {
         match self {
             Self::WriteTrialEnv { .. } => vec![Self::RemoveFile { path: super::name::TRIAL_ENV.into() }],
-            Self::Drain { instance, timeout } => {
-                vec![Self::Rejoin { instance: instance.clone(), drain: *timeout }]
+            Self::Drain { instance, limits, probe } => {
+                vec![Self::Rejoin { instance: instance.clone(), probe: probe.clone(), limits: *limits }]
             }
-            Self::Rejoin { instance, drain } => {
-                vec![Self::Drain { instance: instance.clone(), timeout: *drain }]
+            Self::Rejoin { instance, probe, limits } => {
+                vec![Self::Drain { instance: instance.clone(), limits: *limits, probe: probe.clone() }]
             }
             Self::Try { instance, fallback: Fallback::Stopped, .. } => {
                 vec![Self::StopInstance { instance: instance.clone() }]
@@ -329,7 +345,9 @@ impl fmt::Display for Step {
             Self::WriteTrialEnv { content } => {
                 write!(f, "write {} (0600; {content})", super::name::TRIAL_ENV)
             }
-            Self::Drain { instance, timeout } => write!(f, "drain {instance} (at most {timeout:?})"),
+            Self::Drain { instance, limits, .. } => {
+                write!(f, "drain {instance} (at most {:?})", limits.requests.max(limits.streams))
+            }
             Self::Try { instance, candidate, .. } => {
                 let Candidate { release, .. } = candidate;
                 write!(f, "try release {} in {instance} ({})", release.number, release.image.digest.short())
@@ -357,6 +375,11 @@ impl fmt::Display for Step {
 }
 
 impl Target {
+    /// The same address as [`Target::upstream`] in the IPv6 form, by which Caddy counts WebSockets and event streams.
+    pub fn stream_upstream(&self) -> String {
+        format!("[::ffff:{}]:{}", self.upstream.ip(), self.upstream.port())
+    }
+
     /// The instance's health route in Caddy: 127.0.1.i:9080.
     pub fn health_route(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.id.address(), super::name::HEALTH_PORT)

@@ -3,7 +3,7 @@
 
 use crate::config::EnvSource;
 use crate::model::envfile::ManagedLines;
-use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
+use crate::model::name::{CLOSING, EnvKey, InstanceId, TRIAL_ENV, WORKING};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 
@@ -84,6 +84,9 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     if observed.trial_env {
         steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
     }
+    if observed.working && observed.markers.is_empty() {
+        steps.extend([CLOSING, WORKING].map(|path| Step::RemoveFile { path: path.into() }));
+    }
     let (staged, path) = (inputs.staged(), inputs.config.app.name.staged_env());
     let kept = inputs.env_file();
     let fixed = |key: &str| {
@@ -123,10 +126,9 @@ fn keep(
     // a trial's file tells.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
-    let drain = inputs.config.deploy.drain_timeout;
     if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
-            true if reach != Reach::Leftovers => vec![ready, Step::Rejoin { instance, drain }],
+            true if reach != Reach::Leftovers => vec![ready, inputs.rejoin(instance)],
             _ => Vec::new(),
         };
     }
@@ -135,7 +137,7 @@ fn keep(
     }
     let mut steps = Vec::new();
     if active {
-        steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
+        steps.push(inputs.drain(instance.clone()));
     }
     steps.push(Step::Return {
         instance: instance.clone(),
@@ -144,7 +146,7 @@ fn keep(
     });
     steps.push(ready);
     if active || drained {
-        steps.push(Step::Rejoin { instance, drain });
+        steps.push(inputs.rejoin(instance));
     }
     steps
 }
@@ -157,9 +159,9 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen
     let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
     let mut steps = Vec::new();
     if up {
-        if serves(inputs, id) {
-            let timeout = inputs.config.deploy.drain_timeout;
-            steps.push(Step::Drain { instance: instance.clone(), timeout });
+        // Whether it is ready says nothing about the requests that it is answering.
+        if !drained {
+            steps.push(inputs.drain(instance.clone()));
         }
         steps.push(Step::StopInstance { instance: instance.clone() });
     }

@@ -82,8 +82,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         let from = inputs.target(id);
         let runs = up(inputs, id);
         if runs && drains {
-            let timeout = config.deploy.drain_timeout;
-            let drain = vec![Step::Drain { instance: from, timeout }];
+            let drain = vec![inputs.drain(from)];
             // Nobody starts one that is down: waiting for it would keep the deploy that is its cure away.
             if config.instances().any(|other| other != id && up(inputs, other)) {
                 instances::after_another(inputs, &mut moves.steps, id, drain);
@@ -125,13 +124,12 @@ impl Moves<'_> {
     }
 
     fn drain(&mut self, instance: Target) {
-        self.steps.push(Step::Drain { instance, timeout: self.inputs.config.deploy.drain_timeout });
+        self.steps.push(self.inputs.drain(instance));
     }
 
     /// Nothing runs there yet: the marker alone keeps Caddy away until it is ready.
     fn mark(&mut self, id: InstanceId) {
-        let content = Content::Plain(Vec::new());
-        self.steps.push(Step::WriteFile { path: id.marker(), mode: files::MODE, content });
+        self.steps.extend(self.inputs.set_aside(id));
     }
 
     /// The instance's next start is at the port of the config.
@@ -153,7 +151,7 @@ impl Moves<'_> {
         self.steps.push(Step::Return { instance: instance.clone(), stop, timeout });
         self.steps.push(Step::AwaitReady { instance: instance.clone(), probe });
         self.tell_caddy();
-        self.steps.push(Step::Rejoin { instance, drain: config.deploy.drain_timeout });
+        self.steps.push(self.inputs.rejoin(instance));
     }
 
     fn tell_caddy(&mut self) {

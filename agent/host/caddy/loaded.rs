@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::is_refusal;
 use crate::host::Host;
 use crate::model::fingerprint::sha256;
-use crate::model::name::{CADDY_ENV, CADDY_UNIT, CADDYFILE, unit_file};
+use crate::model::name::{CADDY_ENV, CADDY_UNIT, CADDYFILE, CLOSING, WORKING, unit_file};
 use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
 /// One answer of Caddy while the host is looked at.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// How long clients are asked to open new connections before a load: what they ask more seldom than that is not in
+/// use at the moment of the load.
+const CLOSE: Duration = Duration::from_secs(2);
 /// From the start of its unit until it answers.
 const START: Duration = Duration::from_secs(60);
 
@@ -67,7 +70,11 @@ impl Host {
             self.write_note(&note)
         };
         note(None)?;
-        if let Err(error) = self.caddy.load(caddyfile).await {
+        self.close_idle_connections().await?;
+        let loaded = self.caddy.load(caddyfile).await;
+        self.files.remove(Path::new(CLOSING))?;
+        self.leave_markers()?;
+        if let Err(error) = loaded {
             if is_refusal(&error) {
                 note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()))?;
             }
@@ -75,6 +82,16 @@ impl Host {
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
         note(Some(sha256(caddyfile)))
+    }
+
+    /// A load ends the servers of the old config, and with them the connections that are idle in that instant: a request
+    /// that is on its way through one is lost. So for a moment each answer asks its client to open a new one.
+    async fn close_idle_connections(&self) -> Result<()> {
+        self.files.write_atomic(Path::new(CLOSING), b"", 0o644)?;
+        self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
+        (self.detail)("asking clients for new connections");
+        tokio::time::sleep(CLOSE).await;
+        Ok(())
     }
 
     /// Run Caddy from the image that `env` names, and wait until it answers.

@@ -10,7 +10,6 @@ const ENDED: &str = "caddy_http_request_duration_seconds_count";
 const ANSWERED: &str = "caddy_http_response_duration_seconds";
 /// Requests that failed in a handler; without a code.
 const FAILED: &str = "caddy_http_request_errors_total";
-const ANSWERING: &str = "caddy_http_requests_in_flight";
 const BEGUN: &str = "caddy_http_requests_total";
 /// The servers of Caddy's own health routes are named `health-i`: they serve nobody.
 const HEALTH: &str = "health-";
@@ -52,20 +51,6 @@ impl Metrics {
             0u64 => self.count(FAILED, |_| true),
             _ => ["502", "503", "504"].into_iter().map(made).sum(),
         }
-    }
-
-    /// Answers of the site `server` (its name in Caddy's config) with the status `code`.
-    pub fn health_seen(&self, server: &str, code: &str) -> u64 {
-        let outer = self.outer(server);
-        self.of(&format!("{ANSWERED}_count"))
-            .filter(|s| s.has("server", server) && s.has("code", code) && s.label("handler") == outer)
-            .map(|s| whole(s.value))
-            .sum()
-    }
-
-    /// Whether the site `server` is answering somebody right now.
-    pub fn is_answering(&self, server: &str) -> bool {
-        self.sum(ANSWERING, &[("server", server)]) > 0.0
     }
 
     /// Requests that Caddy took, health routes left out.
@@ -222,8 +207,6 @@ caddy_http_requests_in_flight{handler="subroute",server="health-1"} 8
     fn what_caddy_made_and_what_the_app_answered() {
         let seen = Metrics::parse(NEW);
         assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 8));
-        assert_eq!((seen.health_seen("health-1", "503"), seen.health_seen("health-1", "200")), (4, 0));
-        assert_eq!((seen.is_answering("health-1"), seen.is_answering("srv0")), (true, false));
         assert_eq!(seen.durations(), [(0.005, 4), (f64::INFINITY, 6)]);
         assert_eq!(seen.without(&["srv0"]).requests_total(), 0);
     }

@@ -22,7 +22,7 @@ impl Host {
     pub(in crate::host) async fn stop_instance(&self, instance: &Target) -> Result<Option<String>> {
         self.stop_unit(instance, STOP_MARGIN * 2).await?;
         self.files.remove(&instance.id.trial_file())?;
-        self.files.remove(&instance.id.marker())?;
+        self.undrain(instance)?;
         // One that had to be killed has ended as it was to end: systemd must not call the host degraded for it.
         self.systemd.reset_failed(&instance.unit).await.map(|()| None)
     }

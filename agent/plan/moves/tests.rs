@@ -214,6 +214,7 @@ fn a_single_instance_moves_behind_its_spare() {
     let expected = [
         "2 at 8003",
         "write /run/astra/drain/2",
+        "write /run/astra/drain/any",
         "return 2",
         "await 2 at 8003",
         "caddy 1:8001 2:8003",
@@ -231,6 +232,7 @@ fn a_single_instance_moves_behind_its_spare() {
     let down = shown(&moves(&site.inputs(&config("instances = 1\nbase_port = 7999"))).steps);
     let expected = [
         "write /run/astra/drain/2",
+        "write /run/astra/drain/any",
         "return 2",
         "await 2 at 8002",
         "rejoin 2 at 8002",

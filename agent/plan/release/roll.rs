@@ -95,7 +95,7 @@ fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Cont
 /// last.
 fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
     let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
-    let (soak, drain) = (inputs.config.deploy.soak, inputs.config.deploy.drain_timeout);
+    let soak = inputs.config.deploy.soak;
     let probe = inputs.probe();
     let mut order: Vec<InstanceId> =
         inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
@@ -110,11 +110,10 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
         let fallback = fallback(inputs, *id);
         let runs = matches!(fallback, Fallback::Committed { .. }) || in_rotation(id);
         if drains && runs {
-            steps.push(Step::Drain { instance: instance.clone(), timeout: drain });
+            steps.push(inputs.drain(instance.clone()));
         } else if drains {
             // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
-            let (path, content) = (id.marker(), Content::Plain(Vec::new()));
-            steps.push(Step::WriteFile { path, mode: 0o644, content });
+            steps.extend(inputs.set_aside(*id));
         }
         steps.push(Step::Try {
             instance: instance.clone(),
@@ -128,7 +127,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
             steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
         }
         if drains {
-            steps.push(Step::Rejoin { instance, drain });
+            steps.push(inputs.rejoin(instance));
         }
     }
     if !soak.is_zero() {
@@ -181,7 +180,7 @@ fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
     if let Some(spare) = inputs.config.spare() {
         let instance = inputs.target(spare);
-        steps.push(Step::Drain { instance: instance.clone(), timeout: inputs.config.deploy.drain_timeout });
+        steps.push(inputs.drain(instance.clone()));
         steps.push(Step::StopInstance { instance });
     }
     let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");

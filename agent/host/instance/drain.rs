@@ -1,0 +1,225 @@
+//! Takes an instance out of rotation and lets it back in. The marker is looked at for each request that comes, so it
+//! holds for the very next one (caddy/Caddyfile, docs/decisions/0017). Called by perform.rs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use tokio::time::{Instant, sleep};
+
+use super::{GLANCE, LOOK};
+use crate::host::Host;
+use crate::host::http::HttpError;
+use crate::host::perform::CaddyHangs;
+use crate::host::probe::{ProbeAnswer, ProbeError, probe};
+use crate::model::name::{DRAIN_DIR, WORKING};
+use crate::model::step::{Drain, Probe, Target};
+use crate::model::told::Told;
+
+/// One answer of Caddy's health route that does not depend on the app.
+const CADDY_ANSWERS: Duration = Duration::from_secs(5);
+/// How long Caddy may take until its own question to the app is answered 2xx.
+const CADDY_SEES: Duration = Duration::from_secs(8);
+/// A request that was routed before the marker was there is counted by then.
+const ROUTED: Duration = Duration::from_millis(20);
+/// The body of the health route's answer for an instance with a marker.
+const DRAINED: &str = "drained";
+
+/// What Caddy is still answering through one instance.
+struct InFlight {
+    requests: u64,
+    /// WebSockets and event streams.
+    streams: u64,
+}
+
+impl Host {
+    /// No new requests to `instance`; returns when those in flight have ended, or the time-outs of `limits` are over.
+    ///
+    /// # Errors
+    /// Caddy hangs, or does not obey the marker.
+    pub(in crate::host) async fn drain(&self, instance: &Target, limits: &Drain) -> Result<Told> {
+        self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
+        self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
+        match self.ask_caddy_for(instance, "/", CADDY_ANSWERS).await? {
+            None => return Ok(Told::note("Caddy is down: nothing to drain")),
+            Some(answer) if answer.status == 200 && answer.body_start == DRAINED => {}
+            Some(_) if !self.is_upstream(instance).await? => {
+                return Ok(Told::note("Caddy does not know it: nothing to drain"));
+            }
+            Some(answer) => bail!(
+                "draining {instance}: Caddy does not see its marker: {} answered {}: it runs another Caddyfile than \
+                 /etc/astra/Caddyfile\n  hint: `systemctl restart astra-caddy` makes it read that file",
+                instance.health_route(),
+                answer.status
+            ),
+        }
+        sleep(ROUTED).await;
+        let begun = Instant::now();
+        loop {
+            let Some(busy) = self.in_flight(instance).await? else {
+                return Ok(Told::note("Caddy is down: nothing to drain"));
+            };
+            let waited = begun.elapsed();
+            let requests_over = busy.requests == 0 || waited >= limits.requests;
+            let streams_over = busy.streams == 0 || waited >= limits.streams;
+            if requests_over && streams_over {
+                return Ok(cut(&busy, limits));
+            }
+            (self.detail)(&waiting(&busy, waited, limits));
+            sleep(GLANCE * 2).await;
+        }
+    }
+
+    /// Let Caddy send requests again, once it has asked the instance itself and got 2xx.
+    ///
+    /// # Errors
+    /// Caddy hangs, or gets no good answer from the instance: its last one is told.
+    pub(in crate::host) async fn rejoin(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+        let asked = self.wait_for_caddy(instance, ask).await;
+        if asked.is_ok() {
+            self.undrain(instance)?;
+        }
+        asked
+    }
+
+    /// Remove the marker; the last one takes the look at markers out of the request path.
+    pub(super) fn undrain(&self, instance: &Target) -> Result<()> {
+        self.files.remove(&instance.id.marker())?;
+        self.leave_markers()
+    }
+
+    /// Without a marker there is nothing to look for in the request path.
+    pub(in crate::host) fn leave_markers(&self) -> Result<()> {
+        let markers = self.files.list(Path::new(DRAIN_DIR))?;
+        if !markers.iter().any(|name| name.parse::<u16>().is_ok()) {
+            self.files.remove(Path::new(WORKING))?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_caddy(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+        (self.detail)("waiting until Caddy reaches it");
+        let deadline = Instant::now() + CADDY_SEES.max(ask.answer * 2);
+        loop {
+            let Some(answer) = self.ask_caddy_for(instance, "/app", ask.answer + CADDY_ANSWERS).await? else {
+                return Ok(Some("Caddy is down: in rotation when it comes back".to_owned()));
+            };
+            match answer.status {
+                200..300 => return Ok(None),
+                // Caddy runs no Caddyfile of this agent's: nothing keeps the instance out of rotation.
+                404 | 421 => {
+                    return Ok(Some(format!("Caddy has no health route {}", instance.health_route())));
+                }
+                status if Instant::now() >= deadline => bail!(
+                    "waiting until Caddy reaches {instance} at {}: {} answered {status}: {}",
+                    instance.upstream,
+                    ask.path,
+                    answer.shown()
+                ),
+                _ => sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// The answer of the instance's health route in Caddy; `None`: Caddy is down. One that hangs still holds requests,
+    /// and may go on with them: an error.
+    async fn ask_caddy_for(
+        &self,
+        instance: &Target,
+        path: &str,
+        within: Duration,
+    ) -> Result<Option<ProbeAnswer>> {
+        let route = instance.health_route();
+        match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ProbeError::Http(HttpError::Late { .. })) => {
+                Err(anyhow!("no answer from {route} within {within:?}").context(CaddyHangs))
+            }
+            Err(error) if self.caddy_runs_at_all().await? => {
+                // It answers at its admin socket, and not where the Caddyfile wants its health routes.
+                Ok(Some(ProbeAnswer { status: 404, location: None, body_start: format!("{error}") }))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn caddy_runs_at_all(&self) -> Result<bool> {
+        match self.caddy.upstreams().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.chain().any(is_late) => Err(error.context(CaddyHangs)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn is_upstream(&self, instance: &Target) -> Result<bool> {
+        let upstreams = self.caddy.upstreams().await?;
+        let known = [instance.upstream.to_string(), instance.stream_upstream()];
+        Ok(upstreams.iter().any(|upstream| known.contains(&upstream.address)))
+    }
+
+    async fn in_flight(&self, instance: &Target) -> Result<Option<InFlight>> {
+        let upstreams = match self.caddy.upstreams().await {
+            Ok(upstreams) => upstreams,
+            Err(error) if error.chain().any(is_late) => {
+                return Err(error.context("asking Caddy for requests in flight").context(CaddyHangs));
+            }
+            Err(_) if !self.caddy_runs_at_all().await? => return Ok(None),
+            Err(error) => return Err(error.context("asking Caddy for requests in flight")),
+        };
+        let count = |address: &str| {
+            upstreams.iter().filter(|u| u.address == address).map(|u| u.num_requests).sum::<u64>()
+        };
+        let requests = count(&instance.upstream.to_string());
+        Ok(Some(InFlight { requests, streams: count(&instance.stream_upstream()) }))
+    }
+}
+
+fn is_late(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(HttpError::Late { .. }))
+}
+
+/// `3 requests (cut in 22 s), 12 WebSockets and event streams (cut in 2 s)`
+fn waiting(busy: &InFlight, waited: Duration, limits: &Drain) -> String {
+    let left = |limit: Duration| format!("cut in {:.0} s", limit.saturating_sub(waited).as_secs_f64().ceil());
+    let requests = (busy.requests > 0)
+        .then(|| format!("{} ({})", counted(busy.requests, "request"), left(limits.requests)));
+    let streams = (busy.streams > 0)
+        .then(|| format!("{} ({})", counted(busy.streams, "open stream"), left(limits.streams)));
+    let parts: Vec<_> = requests.into_iter().chain(streams).collect();
+    format!("waiting for {}", parts.join(", "))
+}
+
+fn cut(busy: &InFlight, limits: &Drain) -> Told {
+    let requests = (busy.requests > 0)
+        .then(|| format!("{} after {:?}", counted(busy.requests, "request"), limits.requests));
+    let streams = (busy.streams > 0)
+        .then(|| format!("{} after {:?}", counted(busy.streams, "open stream"), limits.streams));
+    let parts: Vec<_> = requests.into_iter().chain(streams).collect();
+    match parts.is_empty() {
+        true => Told::default(),
+        false => Told::cutting(busy.requests + busy.streams, format!("cutting {}", parts.join(", "))),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_streams_are_told_apart_from_requests() {
+        let limits = Drain { requests: Duration::from_secs(30), streams: Duration::from_secs(5) };
+        let busy = InFlight { requests: 1, streams: 12 };
+        let text = waiting(&busy, Duration::from_millis(3200), &limits);
+        assert_eq!(text, "waiting for 1 request (cut in 27 s), 12 open streams (cut in 2 s)");
+        let told = cut(&InFlight { requests: 0, streams: 12 }, &limits);
+        assert_eq!((told.cut, told.warning), (12, true));
+        assert_eq!(told.text.as_deref(), Some("cutting 12 open streams after 5s"));
+        assert_eq!(cut(&InFlight { requests: 0, streams: 0 }, &limits), Told::default());
+    }
+}
