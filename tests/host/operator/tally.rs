@@ -110,7 +110,9 @@ fn a_campaign_goes_on_and_judges_the_last_sequences_of_an_engine() {
         }
     };
     let mut tally = Tally::kept_in(file.clone());
-    [line("podman", 1, true), line("podman", 2, false), line("docker", 1, true)].map(|l| tally.add(l));
+    for line in [line("podman", 1, true), line("podman", 2, false), line("docker", 1, true)] {
+        tally.add(line);
+    }
     let resumed = Tally::kept_in(file.clone());
     fs::remove_file(file).unwrap();
     assert!(resumed.has(2, "podman") && !resumed.has(2, "docker") && !resumed.has(3, "podman"));
