@@ -278,6 +278,20 @@ mod tests {
         assert!(way.iter().any(|s| s.starts_with("put astra-app@2")), "{way:?}");
     }
 
+    #[test]
+    fn an_instance_that_is_stopped_again_gets_the_time_to_stop_that_it_was_started_with() {
+        let mut plan = deploy();
+        let (long, stopped) = (Duration::from_secs(150), Fallback::Stopped);
+        for step in &mut plan.steps {
+            if let Step::Try { fallback, stop, .. } = step {
+                (*fallback, *stop) = (stopped.clone(), long);
+            }
+        }
+        let way = way_back(&plan, &[1, 2, 3, 4]);
+        let stops = |step: &Step| matches!(step, Step::StopInstance { stop, .. } if *stop == long);
+        assert!(way.iter().any(stops), "{way:?}");
+    }
+
     /// What a host would be after a run in which the step number `fails` does not work.
     struct World {
         /// Per instance: runs the trial, in rotation.

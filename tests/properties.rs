@@ -198,7 +198,7 @@ fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), 
         match step {
             Step::Drain { instance, .. } => _ = marked.insert(instance.id),
             Step::Try { instance, .. } | Step::Return { instance, .. } => _ = ready.remove(&instance.id),
-            Step::StopInstance { instance } => {
+            Step::StopInstance { instance, .. } => {
                 ready.remove(&instance.id);
                 marked.remove(&instance.id);
             }

@@ -157,20 +157,32 @@ impl Foreman<'_> {
         }
     }
 
-    /// The pointer back and superfluous images; a failure is a warning, and the next run tries again.
+    /// The pointer back and superfluous images, whatever became of the run. Each failure is a warning, stops none of
+    /// the others, and the next run tries again.
     pub(super) async fn housekeeping(&self, report: &mut Report) {
-        let done = async {
-            let look = self.look(true).await?;
-            for step in prune::housekeeping(&self.inputs(&look)) {
-                let text = step.to_string();
-                failpoint::reach("before", 0, &text);
-                self.host.perform(&step).await.with_context(|| text.clone())?;
-                failpoint::reach("after", 0, &text);
-            }
-            anyhow::Ok(())
-        };
-        if let Err(error) = done.await {
-            report.warn(&format!("tidying up: {error:#}"));
+        let warn = |report: &mut Report, error: anyhow::Error| report.warn(&format!("tidying up: {error:#}"));
+        // Else an ordinary reboot would look like a power cut in the middle of a pull.
+        if let Err(error) = self.flush_pulled().await {
+            warn(report, error);
         }
+        let look = match self.look(true).await {
+            Ok(look) => look,
+            Err(error) => return warn(report, error),
+        };
+        for step in prune::housekeeping(&self.inputs(&look)) {
+            let text = step.to_string();
+            failpoint::reach("before", 0, &text);
+            if let Err(error) = self.host.perform(&step).await {
+                warn(report, error.context(text.clone()));
+            }
+            failpoint::reach("after", 0, &text);
+        }
+    }
+
+    async fn flush_pulled(&self) -> anyhow::Result<()> {
+        if self.host.has_unflushed_pull()? {
+            self.host.perform(&Step::FlushImages).await.context("flushing what was pulled")?;
+        }
+        Ok(())
     }
 }

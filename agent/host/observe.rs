@@ -209,8 +209,13 @@ impl Host {
             let instance = scope.instances.iter().find(|t| t.container == name);
             instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
         };
+        // Asked after the list was made: a container of a cron job comes and goes with its service, and one whose
+        // service runs by now is no leftover.
+        let jobs = containers.iter().filter(|c| c.name.starts_with(CRON_PREFIX)).map(|c| unit_of(&c.name));
+        let Ok(jobs) = self.systemd.units(&jobs.collect::<Vec<_>>()).await else { return };
         let idle = |c: &&ContainerSeen| {
-            let unit = observed.units.get(&unit_of(&c.name));
+            let name = unit_of(&c.name);
+            let unit = jobs.get(&name).or_else(|| observed.units.get(&name));
             let ours = c.labels.contains_key("astra.release") || unit.is_some();
             ours && c.state != "running" && !unit.is_some_and(UnitSeen::is_up)
         };

@@ -72,7 +72,7 @@ impl Host {
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
             Step::Rejoin { instance, probe, .. } => self.rejoin(instance, probe).await,
-            Step::StopInstance { instance } => self.stop_instance(instance).await,
+            Step::StopInstance { instance, stop } => self.stop_instance(instance, *stop).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
             Step::RemoveContainer { container } => {
@@ -129,7 +129,10 @@ impl Host {
                     .context(HostFault("waiting for an earlier migration to end")));
             }
             (self.detail)("waiting for an earlier migration to end");
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                signal = self.signals.wait() => bail!("waiting for an earlier migration to end: stopped by {signal}"),
+            }
         }
         self.start.replace(Start::now(""));
         let ended = tokio::select! {

@@ -104,8 +104,16 @@ impl Host {
 
     /// The power went before what was pulled was on the disk.
     pub fn store_is_suspect(&self) -> Result<bool> {
-        let is_there = |path| Ok::<_, anyhow::Error>(self.files.read(Path::new(path))?.is_some());
-        Ok(is_there(UNFLUSHED)? && !is_there(UNFLUSHED_NOW)?)
+        Ok(self.is_there(UNFLUSHED)? && !self.is_there(UNFLUSHED_NOW)?)
+    }
+
+    /// Something was pulled since the boot, and nobody has waited for the disk yet.
+    pub fn has_unflushed_pull(&self) -> Result<bool> {
+        Ok(self.is_there(UNFLUSHED)? && self.is_there(UNFLUSHED_NOW)?)
+    }
+
+    fn is_there(&self, path: &str) -> Result<bool> {
+        Ok(self.files.read(Path::new(path))?.is_some())
     }
 
     /// Nothing in the store is used again that a power cut has damaged; tells what was done.

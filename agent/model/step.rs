@@ -112,9 +112,10 @@ pub enum Step {
         probe: Probe,
         limits: Drain,
     },
-    /// Stop the instance, and remove its trial file and marker.
+    /// Stop the instance, which has that long to stop, and remove its trial file and marker.
     StopInstance {
         instance: Target,
+        stop: Duration,
     },
     /// Wait until the pulled image is on the disk.
     FlushImages,
@@ -232,8 +233,8 @@ impl Step {
             Self::Rejoin { instance, probe, limits } => {
                 vec![Self::Drain { instance: instance.clone(), limits: *limits, probe: probe.clone() }]
             }
-            Self::Try { instance, fallback: Fallback::Stopped, .. } => {
-                vec![Self::StopInstance { instance: instance.clone() }]
+            Self::Try { instance, fallback: Fallback::Stopped, stop, .. } => {
+                vec![Self::StopInstance { instance: instance.clone(), stop: *stop }]
             }
             Self::Try { instance, fallback: Fallback::Committed { probe, stop }, .. } => vec![
                 Self::Return { instance: instance.clone(), stop: *stop, timeout: probe.timeout },
@@ -361,7 +362,7 @@ impl fmt::Display for Step {
                 write!(f, "soak {} for {time:?}", names.join(", "))
             }
             Self::Rejoin { instance, .. } => write!(f, "put {instance} into rotation"),
-            Self::StopInstance { instance } => write!(f, "stop {instance}"),
+            Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {
                 write!(f, "commit release {} ({})", release.number, release.image)

@@ -163,7 +163,7 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen
         if !drained {
             steps.push(inputs.drain(instance.clone()));
         }
-        steps.push(Step::StopInstance { instance: instance.clone() });
+        steps.push(Step::StopInstance { instance: instance.clone(), stop: inputs.config.app.stop_timeout });
     }
     if enabled && !inputs.config.instances().any(|i| i == id) {
         steps.push(Step::DisableUnits { units: vec![instance.unit.clone()] });

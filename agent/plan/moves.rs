@@ -98,7 +98,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     if let Some(spare) = borrowed {
         let instance = moves.target(spare);
         moves.drain(instance.clone());
-        moves.steps.push(Step::StopInstance { instance });
+        moves.steps.push(Step::StopInstance { instance, stop: inputs.config.app.stop_timeout });
         moves.settle(spare);
     }
     moves.tell_caddy();

@@ -34,4 +34,5 @@ mod soak;
 mod status;
 mod store;
 mod terminal;
+mod tidy;
 mod verify;

@@ -19,8 +19,8 @@ const STOP_TRIES: usize = 3;
 
 impl Host {
     /// Stop the instance for good, and forget that it was ever drained or on trial.
-    pub(in crate::host) async fn stop_instance(&self, instance: &Target) -> Result<Option<String>> {
-        self.stop_unit(instance, STOP_MARGIN * 2).await?;
+    pub(in crate::host) async fn stop_instance(&self, instance: &Target, stop: Duration) -> Result<Option<String>> {
+        self.stop_unit(instance, stop + STOP_MARGIN).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.undrain(instance)?;
         // One that had to be killed has ended as it was to end: systemd must not call the host degraded for it.

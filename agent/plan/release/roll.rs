@@ -181,7 +181,7 @@ fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
     if let Some(spare) = inputs.config.spare() {
         let instance = inputs.target(spare);
         steps.push(inputs.drain(instance.clone()));
-        steps.push(Step::StopInstance { instance });
+        steps.push(Step::StopInstance { instance, stop: inputs.config.app.stop_timeout });
     }
     let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");
     let wanted = units::enabled(inputs.config);
