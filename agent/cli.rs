@@ -197,6 +197,8 @@ enum Cron {
 
 /// Parse the command line, do the verb, and answer with the exit code.
 pub async fn run() -> u8 {
+    // Known from here on: the binary may be replaced at any moment. Whoever needs it says that it is not.
+    let _ = crate::host::binary::path();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

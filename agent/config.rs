@@ -25,7 +25,7 @@ mod value;
 mod words;
 
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use load::{load, load_one, parse};
+pub use load::{load, load_one, parse, texts};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {

@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::model::name::InstanceId;
 use crate::model::observed::{Engine, UnitSeen};
 
+pub mod binary;
 pub mod caddy;
 mod doctor;
 pub mod engine;

@@ -5,7 +5,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => ExitCode::from(runtime.block_on(astra_agent::cli::run())),
+        Ok(runtime) => {
+            let code = runtime.block_on(astra_agent::cli::run());
+            // Not waited for: a name that is being looked up, or a disk that does not answer.
+            runtime.shutdown_background();
+            ExitCode::from(code)
+        }
         Err(error) => {
             astra_agent::cli::out::error(&format!("starting the runtime: {error}"));
             astra_agent::cli::out::finish(std::time::Duration::MAX);

@@ -27,7 +27,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
     session::root()?;
     if !in_unit {
         // Said before a unit is started: a typo in agent.toml is no run.
-        let config = session::config()?;
+        let (config, _) = session::config_for(ask.verb)?;
         session::directories()?;
         session::writable()?;
         if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
@@ -45,7 +45,11 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
 /// The work itself, inside the unit.
 async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
-    let session = Session::open(detail, Signals::catch()?).await?;
+    let (config, last) = session::config_for(ask.verb)?;
+    if let Some(text) = &last {
+        watch(&Event::Warning(text));
+    }
+    let mut session = Session::open_with(config, detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let command = format!("astra-agent {}", ask.verb.as_str());
     let hint = "wait for it with `--wait 60s`";
@@ -67,6 +71,8 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
         }
     };
     failpoint::reach("locked", 0, ask.verb.as_str());
+    session.make_key(&lock)?;
+    session::keep_config(&session.host.files);
     let foreman = session.foreman(watch.clone())?;
     let mut tries = 1;
     loop {
@@ -144,6 +150,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
         && foreman.refuse_env(&look).is_ok()
         && foreman.keep_plan(&look, Name::Reconcile).is_empty();
     if calm {
+        session::keep_config(&session.host.files);
         report::nothing_to_do(&foreman, &look, json);
     }
     Ok(calm)

@@ -3,21 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use crate::config::{self, Config};
 use crate::converge::{Foreman, Refused, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::files::Files;
+use crate::host::lock::Lock;
 use crate::host::signals::Signals;
-use crate::host::{Endpoints, Host, facts};
+use crate::host::{Endpoints, Host, binary, facts};
 use crate::journal::Journal;
+use crate::model::entry::Verb;
 use crate::model::envfile::EnvFile;
 use crate::model::fingerprint::HostKey;
-use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE};
+use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, LAST_CONFIG, RUN, STATE};
 use crate::model::observed::Engine;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::staged::Staged;
+
+/// Of a host that has none yet: it has no releases that a key could tell from one another.
+const NO_KEY: [u8; 32] = [0; 32];
 
 /// The host as this process meets it.
 pub struct Session {
@@ -35,6 +40,37 @@ pub fn config() -> Result<Config, Refused> {
 
 pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
     Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") }
+}
+
+/// The config for `verb`. The way back works while agent.toml is being edited: with the last valid one, and a text that
+/// says so.
+pub fn config_for(verb: Verb) -> Result<(Config, Option<String>), Refused> {
+    let errors = match config::load(Path::new("/")) {
+        Ok(config) => return Ok((config, None)),
+        Err(errors) => errors,
+    };
+    if !matches!(verb, Verb::Recover | Verb::Rollback) {
+        return Err(wrong_config(errors));
+    }
+    let Some(config) = last_config(&Files::new(Path::new("/"))) else { return Err(wrong_config(errors)) };
+    let text = format!("using the last valid config, because the present one is not valid:\n{errors}");
+    Ok((config, Some(text)))
+}
+
+fn last_config(files: &Files) -> Option<Config> {
+    let seen = files.read(Path::new(LAST_CONFIG)).ok().flatten()?;
+    config::parse(&serde_json::from_slice::<Vec<(PathBuf, String)>>(&seen.bytes).ok()?).ok()
+}
+
+/// Keeps the texts of a valid config for the way back. They may hold secrets. A disk that is full stops no run here.
+pub fn keep_config(files: &Files) {
+    let Ok(texts) = config::texts(Path::new("/")) else { return };
+    let Ok(bytes) = serde_json::to_vec(&texts) else { return };
+    let path = Path::new(LAST_CONFIG);
+    let is_kept = files.read(path).ok().flatten().is_some_and(|seen| seen.bytes == bytes);
+    if !is_kept && config::parse(&texts).is_ok() {
+        let _ = files.write_atomic(path, &bytes, 0o600);
+    }
 }
 
 /// astra.env, and what `env set` and `env unset` have asked for since; empty where there is none.
@@ -58,27 +94,49 @@ impl Session {
     /// Connect, and make the few directories that everything else stands on.
     pub async fn open(detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
         root()?;
-        let config = config()?;
+        Self::open_with(config()?, detail, signals).await
+    }
+
+    pub async fn open_with(
+        config: Config,
+        detail: Rc<dyn Fn(&str)>,
+        signals: Signals,
+    ) -> Result<Self, Refused> {
         directories()?;
+        let mut session = Self::connect(config, detail, signals).await?;
+        session.key = HostKey::new(key(&session.host.files)?.unwrap_or(NO_KEY));
+        Ok(session)
+    }
+
+    /// As `open`, and nothing is made: for a look at the host as it is.
+    pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
+        root()?;
+        let mut session = Self::connect(config()?, detail, Signals::none()).await?;
+        session.key = HostKey::new(key(&session.host.files).ok().flatten().unwrap_or(NO_KEY));
+        Ok(session)
+    }
+
+    async fn connect(config: Config, detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
         let engine = engine_of(&config);
         let endpoints = Endpoints { root: "/".into(), engine };
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
-        let key = key(&host.files)?;
         let engine = engine.or(host.engine.as_ref().map(EngineClient::kind)).unwrap_or(Engine::Podman);
-        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key, engine })
+        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key: HostKey::new(NO_KEY), engine })
     }
 
-    /// As `open`, and nothing is made or mended: for who wants to see the host as it is.
-    pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
-        root()?;
-        let config = config()?;
-        let engine = engine_of(&config);
-        let endpoints = Endpoints { root: "/".into(), engine };
-        let host = Host::connect(&endpoints, Signals::none(), Box::new(move |text| detail(text))).await?;
-        let seen = host.files.read(Path::new(HOST_KEY)).ok().flatten();
-        let key = HostKey::new(seen.and_then(|seen| seen.bytes.try_into().ok()).unwrap_or_default());
-        let engine = engine.or(host.engine.as_ref().map(EngineClient::kind)).unwrap_or(Engine::Podman);
-        Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key, engine })
+    /// Make the host's key where there is none. Under the lock: two runs that each make one would not know each
+    /// other's releases.
+    pub fn make_key(&mut self, _: &Lock) -> Result<()> {
+        let key = match key(&self.host.files)? {
+            Some(key) => key,
+            None => {
+                let key = facts::random::<32>()?;
+                self.host.files.write_atomic(Path::new(HOST_KEY), &key, 0o600)?;
+                key
+            }
+        };
+        self.key = HostKey::new(key);
+        Ok(())
     }
 
     pub fn foreman(&self, watch: Watch) -> Result<Foreman<'_>> {
@@ -88,7 +146,7 @@ impl Session {
             journal: &self.journal,
             key: self.key.clone(),
             engine: self.engine,
-            agent: binary()?,
+            agent: binary::path()?,
             watch,
         })
     }
@@ -106,12 +164,6 @@ pub fn engine_of(config: &Config) -> Option<Engine> {
         })
     };
     config.app.engine.or_else(written)
-}
-
-/// Absolute path of this binary.
-pub fn binary() -> Result<String> {
-    let path = std::env::current_exe().context("finding this binary")?;
-    path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// The directories that everything else stands on; made before the sandbox, which must find them.
@@ -135,15 +187,8 @@ pub fn writable() -> Result<()> {
     Ok(())
 }
 
-/// The host's key; made at the first call.
-fn key(files: &Files) -> Result<HostKey> {
-    let path = Path::new(HOST_KEY);
-    if let Some(seen) = files.read(path)? {
-        let bytes: [u8; 32] =
-            seen.bytes.try_into().map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))?;
-        return Ok(HostKey::new(bytes));
-    }
-    let bytes = facts::random::<32>()?;
-    files.write_atomic(path, &bytes, 0o600)?;
-    Ok(HostKey::new(bytes))
+fn key(files: &Files) -> Result<Option<[u8; 32]>> {
+    let Some(seen) = files.read(Path::new(HOST_KEY))? else { return Ok(None) };
+    let bytes = seen.bytes.try_into();
+    bytes.map(Some).map_err(|_| anyhow!("{HOST_KEY} does not hold 32 bytes"))
 }

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use crate::converge::{NOBODY, Refused};
-use crate::host::lock::{Lock, LockError};
+use crate::host::lock::{self, Lock, LockError};
 use crate::model::name::LOCK;
 use crate::model::outcome::EXIT_LOCKED;
 
@@ -18,7 +18,8 @@ const TIMERS_MOMENT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the lock for `command` of `actor`, waiting for at most `wait`.
+/// Takes the lock for `command` of `actor`, waiting for at most `wait`. A timer's or recover's run that only repairs is
+/// asked to stop: it may wait for minutes until an instance is ready, and the command may be the way back.
 ///
 /// # Errors
 /// Exit code 75, with who holds the lock, since when, and `hint`.
@@ -43,9 +44,16 @@ pub async fn take_watched(
 ) -> Result<Lock, Refused> {
     let begun = Instant::now();
     let mut said = false;
+    let mut asked = None;
     loop {
         let held = match Lock::try_take(Path::new(LOCK), command, actor) {
-            Ok(lock) => return Ok(lock),
+            Ok(lock) => {
+                if actor == NOBODY {
+                    // Unsaid, it is only waited for.
+                    let _ = lock.yield_when_asked();
+                }
+                return Ok(lock);
+            }
             Err(LockError::Other(error)) => return Err(error.into()),
             Err(LockError::Held(held)) => held,
         };
@@ -58,6 +66,11 @@ pub async fn take_watched(
         if !said && begun.elapsed() >= LONG {
             say(&format!("waiting: {held}"));
             said = true;
+        }
+        let may_ask = held.yields && actor != NOBODY && begun.elapsed() >= LONG;
+        if may_ask && asked != Some(held.pid) && lock::ask_to_stop(&held) {
+            say(&format!("asked `{}` to stop: it only repairs, and the next one goes on", held.command));
+            asked = Some(held.pid);
         }
         if said {
             count(&format!("waited {} of {} s", begun.elapsed().as_secs(), limit.as_secs()));

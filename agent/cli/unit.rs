@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{out, session};
+use super::out;
 use crate::converge::{NOBODY, Refused};
+use crate::host::binary;
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
@@ -36,7 +37,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     // From here on a signal is passed on instead of ending this process.
     let mut signals = Signals::catch()?;
     let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
-    let mut argv = vec![session::binary()?];
+    let mut argv = vec![binary::path()?];
     // In front: what follows a `--` is no option.
     argv.push("--in-unit".to_owned());
     argv.extend(std::env::args().skip(1));

@@ -13,6 +13,16 @@ const LARGEST: u64 = 1 << 20;
 
 /// Reads agent.toml and the fragments in agent.d below `root`, which is `/` but in tests.
 pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
+    let mut config = parse(&texts(root)?)?;
+    config.notices.extend(overlooked(&root.join(CONFIG_DIR.trim_start_matches('/'))));
+    Ok(config)
+}
+
+/// agent.toml and its fragments as they are: what a config can be made of again.
+///
+/// # Errors
+/// Every file that cannot be read.
+pub fn texts(root: &Path) -> Result<Vec<(PathBuf, String)>, ConfigErrors> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
     let mut paths = vec![below(CONFIG_FILE)];
     let mut errors = Vec::new();
@@ -27,12 +37,7 @@ pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
             Err(error) => errors.push(*error),
         }
     }
-    if !errors.is_empty() {
-        return Err(ConfigErrors(errors));
-    }
-    let mut config = parse(&files)?;
-    config.notices.extend(overlooked(&below(CONFIG_DIR)));
-    Ok(config)
+    if errors.is_empty() { Ok(files) } else { Err(ConfigErrors(errors)) }
 }
 
 /// Reads `path` as the whole config: for who checks a file that is not on its host.

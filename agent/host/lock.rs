@@ -15,7 +15,10 @@ use super::facts;
 /// The lock (flock(2), `LOCK_EX`). Dropping it releases it; so does the end of the process, however it ends.
 /// The descriptor is close-on-exec: a child that inherits it would hold the lock for ever.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "held for its drop")] Flock<File>);
+pub struct Lock {
+    file: Flock<File>,
+    holder: Held,
+}
 
 /// Who holds the lock, as written inside the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -29,6 +32,9 @@ pub struct Held {
     pub actor: String,
     /// RFC 3339, UTC.
     pub since: String,
+    /// SIGINT ends it at once, with nothing to take back: a person's command need not wait for it.
+    #[serde(default)]
+    pub yields: bool,
 }
 
 /// Why the lock was not taken.
@@ -46,9 +52,13 @@ impl Lock {
     pub fn try_take(path: &Path, command: &str, actor: &str) -> Result<Self, LockError> {
         let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self(
-                sign(lock, command, actor).with_context(|| format!("writing the lock {}", path.display()))?,
-            )),
+            Ok(file) => {
+                let (command, actor) = (command.to_owned(), actor.to_owned());
+                let (pid, since) = (std::process::id(), facts::now());
+                let lock = Self { file, holder: Held { pid, command, actor, since, yields: false } };
+                lock.sign(&lock.holder).with_context(|| format!("writing the lock {}", path.display()))?;
+                Ok(lock)
+            }
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => Err(LockError::Held(holder(&mut file))),
             Err((_, error)) => {
                 Err(anyhow::Error::new(error).context(format!("locking {}", path.display())).into())
@@ -58,6 +68,25 @@ impl Lock {
 }
 
 impl Lock {
+    /// From here on the holder ends at SIGINT with nothing to take back.
+    pub fn yield_when_asked(&self) -> Result<()> {
+        self.sign(&Held { yields: true, ..self.holder.clone() }).context("writing the lock")
+    }
+
+    /// From here on the holder has something to finish, or to take back.
+    pub fn hold(&self) -> Result<()> {
+        self.sign(&self.holder).context("writing the lock")
+    }
+
+    fn sign(&self, holder: &Held) -> Result<()> {
+        let mut line = serde_json::to_vec(holder)?;
+        line.push(b'\n');
+        let mut file: &File = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok(file.write_all(&line)?)
+    }
+
     /// Who holds the lock at `path` right now. Takes nothing, not even for a moment: a run that begins meanwhile
     /// would take that for another run (proc_locks(5)).
     pub fn holder_of(path: &Path) -> Option<Held> {
@@ -75,6 +104,12 @@ impl Lock {
     }
 }
 
+/// Sends SIGINT to a holder that yields; `false` where it could not be sent.
+pub fn ask_to_stop(holder: &Held) -> bool {
+    let pid = i32::try_from(holder.pid).ok().filter(|pid| *pid > 0).map(nix::unistd::Pid::from_raw);
+    pid.is_some_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).is_ok())
+}
+
 fn open(path: &Path) -> std::io::Result<File> {
     File::options()
         .read(true)
@@ -84,17 +119,6 @@ fn open(path: &Path) -> std::io::Result<File> {
         .mode(0o600)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
         .open(path)
-}
-
-fn sign(mut lock: Flock<File>, command: &str, actor: &str) -> Result<Flock<File>> {
-    let (command, actor) = (command.to_owned(), actor.to_owned());
-    let me = Held { pid: std::process::id(), command, actor, since: facts::now() };
-    let mut line = serde_json::to_vec(&me)?;
-    line.push(b'\n');
-    lock.set_len(0)?;
-    lock.rewind()?;
-    lock.write_all(&line)?;
-    Ok(lock)
 }
 
 /// Reads the holder. It may have locked a moment ago and not have written yet: ask again for a tenth of a second.
@@ -108,7 +132,7 @@ fn holder(file: &mut File) -> Held {
         std::thread::sleep(Duration::from_millis(10));
     }
     let unknown = || "unknown".to_owned();
-    Held { pid: 0, command: unknown(), actor: unknown(), since: "an unknown time".to_owned() }
+    Held { pid: 0, command: unknown(), actor: unknown(), since: "an unknown time".to_owned(), yields: false }
 }
 
 #[cfg(test)]
@@ -127,8 +151,14 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(Lock::holder_of(&path).map(|held| held.pid), Some(std::process::id()));
-        let flags = nix::fcntl::fcntl(&*first.0, nix::fcntl::FcntlArg::F_GETFD).unwrap();
-        assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1, "{}", first.0.as_raw_fd());
+        let yields = || Lock::holder_of(&path).map(|held| held.yields);
+        assert_eq!(yields(), Some(false));
+        first.yield_when_asked().unwrap();
+        assert_eq!(yields(), Some(true));
+        first.hold().unwrap();
+        assert_eq!(yields(), Some(false));
+        let flags = nix::fcntl::fcntl(&*first.file, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1, "{}", first.file.as_raw_fd());
         drop(first);
         assert_eq!(Lock::holder_of(&path), None);
         // A shorter text after a longer one: the old one leaves nothing behind.

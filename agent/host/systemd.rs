@@ -94,6 +94,8 @@ impl Systemd {
             need_reload: get(&unit, "NeedDaemonReload").unwrap_or_default(),
             exit_code,
             signal,
+            skipped: get::<u64>(&unit, "ConditionTimestamp").is_some_and(|at| at > 0)
+                && get(&unit, "ConditionResult") == Some(false),
             job: job != 0,
         })
     }

@@ -19,6 +19,8 @@ pub const CLOSING: &str = "/run/astra/drain/closing";
 pub const LOCK: &str = "/run/astra/run.lock";
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
 pub const STATE: &str = "/var/lib/astra-agent";
+/// Texts of the last valid config, for the way back.
+pub const LAST_CONFIG: &str = "/var/lib/astra-agent/config.last.json";
 pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
 /// Both are there while an image is pulled that is not yet on the disk; only the first outlives a power cut.
 pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";

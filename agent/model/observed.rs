@@ -94,6 +94,8 @@ pub struct UnitSeen {
     pub signal: Option<i32>,
     /// systemd read an older file than the one on disk.
     pub need_reload: bool,
+    /// At its last start a condition of it was not met, and systemd left it at that.
+    pub skipped: bool,
     /// Somebody asked systemd to start, stop or restart it, and that is not done yet.
     pub job: bool,
 }

@@ -67,3 +67,69 @@ fn a_deploy_that_meets_the_timers_run_waits_for_it() {
     );
     assert!(said.contains("up to date: release 1"), "{said}");
 }
+
+/// A repair waits for minutes until an instance is ready, and the way back must not wait for that.
+#[test]
+fn a_persons_command_stops_a_repair_of_the_timer() {
+    let host =
+        installed_with("lock-repair", &config_with([QUICK, ("timeout = \"60s\"", "timeout = \"300s\"")]));
+    // As an incomplete run leaves it: drained, and not ready.
+    host.sh("touch /run/astra/drain/1; kill -STOP $(podman top astra-app-1 hpid | tail -n +2)").ok();
+    host.sh("systemctl start --no-block astra-agent-reconcile.service").ok();
+    host.wait(
+        "grep -q '\"yields\":true' /run/astra/run.lock && astra-agent history -n 1 | grep -q reconcile",
+        Duration::from_secs(30),
+    );
+    let set = host.sh("printf 1 | timeout 20 astra-agent env set MOTTO");
+    assert_eq!(set.code(), 0, "{}{}", set.stdout, set.stderr);
+    assert!(set.stderr.contains("asked `astra-agent reconcile` to stop"), "{}", set.stderr);
+    host.wait(
+        "test $(systemctl show -P ActiveState astra-agent-reconcile) = inactive",
+        Duration::from_secs(30),
+    );
+    let history = host.sh("astra-agent history -n 1").ok().stdout;
+    eprintln!("{history}");
+    assert!(history.contains("stopped by SIGINT"), "{history}");
+    // The next one goes on where it was.
+    host.sh("kill -CONT $(podman top astra-app-1 hpid | tail -n +2)").ok();
+    host.agent(["reconcile"]).ok();
+    assert_eq!(host.missing(), Ok("v1".to_owned()));
+}
+
+/// An upgrade of the agent while a run waits, and an agent.toml that somebody is editing: recover works all the same.
+#[test]
+fn recover_works_with_a_replaced_binary_and_a_half_saved_config() {
+    let host = installed_with("lock-replaced", &config_with([QUICK]));
+    let units = "cat /etc/systemd/system/astra-agent-re*.service";
+    let before = host.sh(units).ok().stdout;
+    host.tag("latest", "v2");
+    host.sh("setsid flock -o /run/astra/run.lock sleep 8 </dev/null &>/dev/null & sleep 0.5; \
+        setsid astra-agent deploy --wait 60s >/root/deploy 2>&1 </dev/null & \
+        until pgrep -f 'deploy --wait 60s --in-unit'; do sleep 0.1; done; sleep 1; \
+        cp /usr/local/bin/astra-agent /root/new && install -m 0755 /root/new /usr/local/bin/astra-agent")
+        .ok();
+    host.wait("ls /run/astra/trial-1.env", Duration::from_secs(60));
+    host.sh("cp /etc/astra/agent.toml /root/; printf 'instances = [' >>/etc/astra/agent.toml; \
+        systemctl kill -s KILL 'astra-agent-deploy-*'")
+        .ok();
+    let restored =
+        "! ls /run/astra/trial-1.env && ! ls /run/astra/drain/1 && curl -sf localhost:8001/ | grep v1";
+    host.wait(restored, Duration::from_secs(60));
+    assert_eq!(host.sh(units).ok().stdout, before);
+    host.wait(
+        "journalctl -u astra-agent-recover | grep 'using the last valid config'",
+        Duration::from_secs(30),
+    );
+
+    // The way back as well; no other verb.
+    host.sh("cp /root/agent.toml /etc/astra/").ok();
+    host.wait("astra-agent deploy", Duration::from_secs(60));
+    host.sh("printf 'instances = [' >>/etc/astra/agent.toml").ok();
+    assert_eq!(host.agent(["deploy"]).code(), 2);
+    let back = host.agent(["rollback"]).ok();
+    assert!(back.stdout.contains("using the last valid config"), "{}{}", back.stdout, back.stderr);
+    assert_eq!(host.sh("stat -c %a /var/lib/astra-agent/config.last.json").ok().stdout, "600\n");
+    host.sh("cp /root/agent.toml /etc/astra/").ok();
+    assert_eq!(host.missing(), Ok("v1".to_owned()));
+    host.sh("astra-agent doctor").ok();
+}

@@ -34,7 +34,8 @@ pub async fn follow(holder: &Held) -> Result<u8, Refused> {
     let mut told = Told { run: before + 1, ..Told::default() };
     loop {
         // Asked before the files are read: what a run writes last is shown, too.
-        let holds = Lock::holder_of(Path::new(LOCK)).is_some_and(|now| now == *holder);
+        let holds = Lock::holder_of(Path::new(LOCK))
+            .is_some_and(|now| (now.pid, &now.since) == (holder.pid, &holder.since));
         for run in journal.runs_from(told.run)? {
             told.tell(&run, &watch);
         }

@@ -67,7 +67,7 @@ mod tests {
 
     fn holder() -> Held {
         let (command, actor) = ("astra-agent deploy".to_owned(), "root".to_owned());
-        Held { pid: 7, command, actor, since: SINCE.to_owned() }
+        Held { pid: 7, command, actor, since: SINCE.to_owned(), yields: false }
     }
 
     fn run(later: i64, entries: Vec<Entry>) -> RunRecord {

@@ -19,7 +19,11 @@ const STOP_TRIES: usize = 3;
 
 impl Host {
     /// Stop the instance for good, and forget that it was ever drained or on trial.
-    pub(in crate::host) async fn stop_instance(&self, instance: &Target, stop: Duration) -> Result<Option<String>> {
+    pub(in crate::host) async fn stop_instance(
+        &self,
+        instance: &Target,
+        stop: Duration,
+    ) -> Result<Option<String>> {
         self.stop_unit(instance, stop + STOP_MARGIN).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.undrain(instance)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Finding, Inputs};
 use crate::model::checkup::Checkup;
-use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECOVER_UNIT, UNIT_DIR};
+use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, UNIT_DIR};
 use crate::model::observed::UnitSeen;
 use crate::plan::{files, units};
 
@@ -106,6 +106,17 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
         } else if unit.need_reload {
             let what = format!("systemd runs an older {name} than the one on the disk");
             found.push(Finding::problem("reload", what, "`systemctl daemon-reload`"));
+        }
+    }
+    for name in [RECOVER_UNIT, RECONCILE_UNIT] {
+        if inputs.observed.units.get(name).is_some_and(|unit| unit.skipped) {
+            let what = format!(
+                "systemd did not run {name} when it last started it: the binary that it names was not there"
+            );
+            let fix = format!(
+                "`astra-agent reconcile` writes where the binary is, `systemctl start {name}` tries it"
+            );
+            found.push(Finding::problem("own_units", what, fix));
         }
     }
     for name in units::enabled(inputs.config) {
