@@ -20,7 +20,7 @@ use crate::model::plan::Plan;
 use crate::model::told::Told;
 use crate::plan::instances::{self, Reach};
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{files, moves, release};
+use crate::plan::{caddy_trial, files, moves, release};
 
 mod entry;
 mod execute;
@@ -145,22 +145,29 @@ impl Foreman<'_> {
         }
         let mut before = self.host.caddy.metrics().await.ok();
         let kept = self.keep(ask, &mut report).await;
-        match kept {
-            Ok(true) => {}
+        let in_order = match kept {
+            Ok(true) => true,
             // The way back must work on the worst night, whatever else does not.
             Ok(false) if ask.want.by_hand() => {
-                report.warn("going on although the host could not be kept in order")
+                report.warn("continuing although repairs failed");
+                false
             }
-            Err(refused) if ask.want.by_hand() => report.warn(&format!("going on although: {refused}")),
+            Err(refused) if ask.want.by_hand() => {
+                report.warn(&format!("continuing although repairs failed: {refused}"));
+                false
+            }
             Ok(false) => return Ok(self.close_report(report, begun).await),
             Err(refused) => return Err(refused),
-        }
+        };
         if !report.nothing_to_do {
             // Keeping may have loaded Caddy's config, and its counters begin anew then.
             before = self.host.caddy.metrics().await.ok();
         }
         if let Some(want) = self.wanted(ask, committed.as_ref()) {
-            self.release(&Ask { want, ..ask.clone() }, &mut report).await?;
+            self.release(&Ask { want, ..ask.clone() }, lock, &mut report).await?;
+        }
+        if !in_order {
+            self.repair_again(ask, &mut report).await;
         }
         // A killed run may have been killed at tidying up.
         if !report.nothing_to_do || ask.verb == Verb::Recover {
@@ -203,6 +210,9 @@ impl Foreman<'_> {
             let mut look = self.look(false).await?;
             self.refuse_env(&look)?;
             self.find_caddy_image(&mut look).await?;
+            if ask.verb != Verb::Recover {
+                self.restore_caddy_image(&look, report).await;
+            }
             let mut plan = self.keep_plan(&look, ask.verb);
             if plan.is_empty() {
                 plan = self.move_plan(&look, ask.verb)?;
@@ -220,6 +230,24 @@ impl Foreman<'_> {
             Some("the host does not settle: something else changes what the agent writes".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
+    }
+
+    /// The way back goes on although repairs failed before it: perhaps the release was the cure. When they still fail,
+    /// the run is incomplete: a release that Caddy does not reach serves nobody.
+    async fn repair_again(&self, ask: &Ask, report: &mut Report) {
+        if report.outcome != Outcome::Converged {
+            return;
+        }
+        let mut repairs = Report::new(ask.verb);
+        let why = match self.keep(ask, &mut repairs).await {
+            Ok(true) => return,
+            Ok(false) => repairs.error.unwrap_or_else(|| "repairs failed".to_owned()),
+            Err(refused) => refused.to_string(),
+        };
+        report.warnings.append(&mut repairs.warnings);
+        report.outcome = Outcome::Incomplete;
+        report.nothing_to_do = false;
+        report.error = Some(why);
     }
 
     /// The plan that keeps the committed state: all of it, or after a cut only what a cut leaves.
@@ -242,6 +270,11 @@ impl Foreman<'_> {
         }
         // Whatever was cut off: what is committed comes back at the next boot.
         steps.extend(files::enabling(&inputs));
+        // Last: the instances come back even where Caddy does not start.
+        steps.extend(caddy_trial::settle(&inputs));
+        if verb == Verb::Recover {
+            steps.extend(caddy_trial::start(&inputs));
+        }
         let warnings = if steps.is_empty() { Vec::new() } else { files::pending(&inputs) };
         Plan::forward(steps, warnings)
     }
@@ -261,7 +294,7 @@ impl Foreman<'_> {
     }
 
     /// Bring the wanted image into service.
-    async fn release(&self, ask: &Ask, report: &mut Report) -> Result<(), Refused> {
+    async fn release(&self, ask: &Ask, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
         let look = self.look(true).await?;
         let request = self.request(ask, &look).await?;
         let plan = match self.release_plan(&look, &request) {
@@ -285,6 +318,8 @@ impl Foreman<'_> {
             }));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
+        // Unsaid, it may be asked to stop, and then takes the release back.
+        let _ = lock.hold();
         self.carry_out(ask, &look, &plan, report).await?;
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::model::step::{Content, Drain, Probe, Step, Target};
 use std::net::SocketAddrV4;
 
 pub mod caddy;
+pub mod caddy_trial;
 pub mod cron;
 pub mod doctor;
 pub mod env;

@@ -1,10 +1,13 @@
 //! Looking at the host: which files, units and instances a plan may depend on.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 
 use super::{Foreman, Look};
 use crate::host::observe::Scope;
 use crate::model::history::History;
+use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT};
 use crate::model::observed::Observed;
 use crate::plan::{Inputs, files, units};
 
@@ -14,7 +17,7 @@ impl Foreman<'_> {
         let history = self.journal.history()?;
         let scope = self.scope(images).await?;
         let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
-        let env = observed.files.get(std::path::Path::new(crate::model::name::CADDY_ENV));
+        let env = observed.files.get(Path::new(CADDY_ENV));
         let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
         Ok(Look { observed, history, caddy_image })
     }
@@ -38,14 +41,14 @@ impl Foreman<'_> {
         let wanted = ids.iter().map(|id| inputs.target_at(*id, self.config.app.port_of(*id)));
         let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
         let mut names = units::enabled(self.config);
-        names.extend([crate::model::name::CADDY_UNIT, crate::model::name::MIGRATE_UNIT].map(str::to_owned));
+        names.extend([CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
         let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
         names.extend(loaded.into_iter().filter(|unit| !wanted(unit)));
         names.sort();
         names.dedup();
         names.retain(|n| !n.starts_with(&format!("{app}-app@")));
         let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
-        files.push(crate::model::name::CADDY_ENV.into());
+        files.extend([CADDY_ENV, CADDY_TRIAL_ENV].map(PathBuf::from));
         Ok(Scope {
             files,
             units: names,

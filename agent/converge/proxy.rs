@@ -44,8 +44,10 @@ impl Foreman<'_> {
             return Ok(true);
         }
         let before = runs.map_or(before, |runs| runs.env.clone());
-        let steps = vec![Step::UseCaddy { env, before }];
-        let plan = Plan { steps, commit: Some(0), ..Plan::default() };
+        let mut steps = crate::plan::caddy_trial::unit(&self.inputs(&look));
+        let commit = Some(steps.len());
+        steps.push(Step::UseCaddy { env, before });
+        let plan = Plan { steps, commit, ..Plan::default() };
         Ok(self.carry_out(ask, &look, &plan, report).await? == Outcome::Converged)
     }
 }

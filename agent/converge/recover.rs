@@ -7,7 +7,10 @@ use super::{Ask, Event, Foreman, Refused, Report};
 use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
+use crate::model::name::CADDY_ENV;
 use crate::model::outcome::{Blame, Outcome};
+use crate::model::step::Step;
+use crate::plan::files;
 
 impl Foreman<'_> {
     /// Bring the host to what astra.env says, then write the cut-off runs' last lines. Idempotent; needs
@@ -33,10 +36,12 @@ impl Foreman<'_> {
             let ask = Ask { verb: Verb::Recover, want: super::Want::Keep, ..ask.clone() };
             self.carry_out(&ask, &look, &plan, &mut Report::new(Verb::Recover)).await?
         };
-        let env = self.inputs(&look).committed().map(|c| c.release);
+        let inputs = self.inputs(&look);
+        let env = inputs.committed().map(|c| c.release);
+        let caddy = files::seen_text(&inputs, CADDY_ENV).unwrap_or_default();
         (report.nothing_to_do, report.release) = (false, env);
         for run in &open {
-            self.close(run, env, repaired)?;
+            self.close(run, env, &caddy, repaired)?;
         }
         if repaired == Outcome::Converged {
             return Ok(());
@@ -63,9 +68,23 @@ impl Foreman<'_> {
         Ok(())
     }
 
-    fn close(&self, run: &RunRecord, committed: Option<u64>, repaired: Outcome) -> Result<(), Refused> {
+    /// `committed` and `caddy`: what astra.env and caddy.env name.
+    fn close(
+        &self,
+        run: &RunRecord,
+        committed: Option<u64>,
+        caddy: &str,
+        repaired: Outcome,
+    ) -> Result<(), Refused> {
         let mut file = self.journal.reopen(run.id)?;
-        let took_effect = run.intended().is_some() && run.intended() == committed;
+        let upgraded = || {
+            let step = Step::UseCaddy { env: caddy.to_owned(), before: String::new() }.to_string();
+            run.entries.iter().any(|stamped| match &stamped.entry {
+                Entry::Opened { verb: Verb::CaddyUpgrade, plan, .. } => plan.contains(&step),
+                _ => false,
+            })
+        };
+        let took_effect = (run.intended().is_some() && run.intended() == committed) || upgraded();
         let new = run.opened().and_then(|o| o.new.cloned());
         if let (true, None, Some(release)) = (took_effect, run.committed(), new) {
             file.append(&Entry::Committed { release }, true)?;

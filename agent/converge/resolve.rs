@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::{Ask, Event, Foreman, Look, Refused};
+use super::{Ask, Event, Foreman, Look, Refused, Report};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
 use crate::model::history::Held;
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
+use crate::model::name::CADDY_UNIT;
+use crate::model::observed::UnitSeen;
 use crate::model::release::Release;
 use crate::model::step::Step;
 use crate::plan::release::Request;
@@ -121,19 +123,34 @@ impl Foreman<'_> {
         Ok(())
     }
 
+    /// A Caddy that is down cannot start when the engine has lost the image that caddy.env names. What the image cannot
+    /// be had for is told, and does not keep the rest of the host from being repaired.
+    pub(super) async fn restore_caddy_image(&self, look: &Look, report: &mut Report) {
+        let is_up = look.observed.units.get(CADDY_UNIT).is_some_and(UnitSeen::is_active);
+        let Some(image) = look.caddy_image.as_ref().filter(|_| !is_up) else { return };
+        if let Err(refused) = self.have_image(image).await {
+            report.warn(&format!("fetching the image of Caddy: {refused}"));
+        }
+    }
+
     /// The image that `[caddy] image` means now, on this host.
     pub(super) async fn fetch_caddy_image(&self) -> Result<PinnedImage, Refused> {
         let image = match &self.config.caddy.image {
             CaddyImage::Pinned(image) => image.clone(),
             CaddyImage::Tracked(tracked) => self.resolve(tracked).await?,
         };
+        self.have_image(&image).await?;
+        Ok(image)
+    }
+
+    async fn have_image(&self, image: &PinnedImage) -> Result<(), Refused> {
         let engine = self.host.engine.as_ref().context("the container engine does not answer")?;
-        if self.host.store_is_suspect()? || !engine.has_image(&image).await? {
+        if self.host.store_is_suspect()? || !engine.has_image(image).await? {
             (self.watch)(&Event::Note(&format!("pulling {image}")));
             self.host.perform(&Step::Pull { image: image.clone() }).await?;
             self.host.perform(&Step::FlushImages).await?;
         }
-        Ok(image)
+        Ok(())
     }
 }
 

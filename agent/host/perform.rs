@@ -92,18 +92,25 @@ impl Host {
     /// Of Caddy, its own words when it does not start: mostly the Caddyfile is what it does not like.
     async fn start_unit(&self, unit: &str) -> Result<()> {
         self.start.replace(Start::now(""));
-        let started = self.systemd.start(unit, UNIT_JOB).await.map_err(anyhow::Error::new);
         if unit != CADDY_UNIT {
-            return started;
+            return Ok(self.systemd.start(unit, UNIT_JOB).await?);
         }
         // The next look is for the version that runs: it has to answer by then.
-        let answers = match started {
+        let answers = match self.start_caddy().await {
             Ok(()) => self.await_caddy().await.with_context(|| format!("starting {unit}")),
             Err(error) => Err(error),
         };
         let Err(error) = answers else { return Ok(()) };
         let error = self.last_words(unit, Some("astra-caddy")).await.explain(error);
         Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
+    }
+
+    /// A start of Caddy that systemd retries began before its cause was removed: a mere start would join it.
+    async fn start_caddy(&self) -> Result<()> {
+        if self.systemd.unit(CADDY_UNIT).await?.sub.starts_with("auto-restart") {
+            self.systemd.stop(CADDY_UNIT, UNIT_JOB).await?;
+        }
+        Ok(self.systemd.start(CADDY_UNIT, UNIT_JOB).await?)
     }
 
     /// The first copy is the hand-made one; a later one would only be ours.

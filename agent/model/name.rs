@@ -34,6 +34,8 @@ pub const POLICY: &str = "/etc/containers/policy.json";
 pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
 pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
+/// Overrides caddy.env while another image for Caddy is tried; gone after a power cut.
+pub const CADDY_TRIAL_ENV: &str = "/run/astra/trial-caddy.env";
 pub const CADDY_SOCKET_DIR: &str = "/run/astra/caddy";
 pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
 /// Port of Caddy's own health routes, one a loopback address 127.0.1.i.

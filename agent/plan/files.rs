@@ -11,7 +11,7 @@ use crate::model::name::{
 use crate::model::observed::{CaddySeen, UnitSeen, service_section};
 use crate::model::step::{Content, Step};
 
-use super::{Inputs, caddy, units};
+use super::{Inputs, caddy, caddy_trial, units};
 use crate::config::CaddyImage;
 
 /// The word in the first line of every file that the agent writes: without it a file is hand-made.
@@ -183,7 +183,7 @@ fn is_as(inputs: &Inputs<'_>, path: &Path, bytes: &[u8]) -> bool {
     inputs.observed.files.get(path).is_some_and(|f| f.bytes == bytes && f.mode == MODE)
 }
 
-fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
+pub(super) fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
     let hand_made = inputs.observed.files.get(path).is_some_and(|f| is_hand_made(&f.bytes));
     hand_made.then(|| Step::KeepBefore { path: path.to_owned() })
 }
@@ -194,7 +194,9 @@ pub fn activation(inputs: &Inputs<'_>) -> Vec<Step> {
     let timers = units::enabled(inputs.config).into_iter().filter(|u| u.ends_with(".timer"));
     let committed = inputs.committed().is_some();
     let units = std::iter::once(CADDY_UNIT.to_owned()).chain(timers.filter(|_| committed));
-    units.filter(|u| !active(u)).map(|unit| Step::StartUnit { unit }).collect()
+    // One with the trial file of another image is seen to by caddy_trial.rs.
+    let on_trial = |unit: &str| unit == CADDY_UNIT && caddy_trial::is_left(inputs);
+    units.filter(|u| !active(u) && !on_trial(u)).map(|unit| Step::StartUnit { unit }).collect()
 }
 
 /// What must come up at boot and does not yet: the unit that closes a cut-off run always, everything else once
@@ -219,7 +221,7 @@ fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
     running.or_else(written).unwrap_or(CaddySeen::OLDEST)
 }
 
-fn seen_text(inputs: &Inputs<'_>, path: &str) -> Option<String> {
+pub fn seen_text(inputs: &Inputs<'_>, path: &str) -> Option<String> {
     let seen = inputs.observed.files.get(Path::new(path))?;
     String::from_utf8(seen.bytes.clone()).ok()
 }

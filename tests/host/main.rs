@@ -6,6 +6,7 @@
 
 mod auto;
 mod broken;
+mod caddy;
 mod container;
 mod cron;
 mod deploy;

@@ -107,7 +107,9 @@ impl Status {
         let mut wanted = self.instances.iter().filter(|i| i.instance <= self.wanted).peekable();
         let ready = match self.under_way {
             Some(_) => self.instances.iter().any(|i| i.ready && !i.drained),
-            None => wanted.peek().is_some() && wanted.all(|i| i.ready && i.release == self.release),
+            None => {
+                wanted.peek().is_some() && wanted.all(|i| i.ready && !i.drained && i.release == self.release)
+            }
         };
         let well = ready && self.caddy.is_some() && self.journal_damaged.is_none();
         if well { 0 } else { Outcome::Incomplete.exit_code() }

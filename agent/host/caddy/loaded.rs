@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::is_refusal;
-use crate::host::Host;
+use crate::host::{Host, failpoint};
 use crate::model::fingerprint::sha256;
-use crate::model::name::{CADDY_ENV, CADDY_UNIT, CADDYFILE, CLOSING, WORKING, unit_file};
+use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CADDYFILE, CLOSING, WORKING, unit_file};
 use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
@@ -47,10 +47,12 @@ impl Host {
         }
         let bytes = |path: &Path| observed.files.get(path).map(|f| f.bytes.as_slice()).unwrap_or_default();
         let text = |path: &Path| String::from_utf8_lossy(bytes(path)).into_owned();
+        let trial = Path::new(CADDY_TRIAL_ENV);
+        let env = if observed.files.contains_key(trial) { trial } else { Path::new(CADDY_ENV) };
         let runs = CaddyRuns {
             caddyfile: Some(sha256(bytes(Path::new(CADDYFILE)))),
             service: service_section(&text(&unit_file(CADDY_UNIT))),
-            env: text(Path::new(CADDY_ENV)),
+            env: text(env),
         };
         let note = Note { invocation: invocation.clone(), runs };
         // One that cannot be written is made again at the next look.
@@ -94,11 +96,20 @@ impl Host {
         Ok(())
     }
 
-    /// Run Caddy from the image that `env` names, and wait until it answers.
+    /// Run Caddy from the image that `env` names: caddy.env names it once it has answered, by one rename. Until then
+    /// a trial file in /run does, so that a power cut brings back the image that worked.
     pub(in crate::host) async fn use_caddy(&self, env: &str) -> Result<()> {
+        self.files.write_atomic(Path::new(CADDY_TRIAL_ENV), env.as_bytes(), 0o644)?;
+        self.restart_caddy().await?;
         self.files.write_atomic(Path::new(CADDY_ENV), env.as_bytes(), 0o644)?;
-        // One that cannot run the image tries for ever.
+        self.files.remove(Path::new(CADDY_TRIAL_ENV)).map(drop)
+    }
+
+    /// Stop, then start, and wait until it answers. One that cannot run its image tries for ever, and a mere start would
+    /// join that.
+    async fn restart_caddy(&self) -> Result<()> {
         self.systemd.stop(CADDY_UNIT, START).await.context("restarting Caddy")?;
+        failpoint::reach("stopped", 0, CADDY_UNIT);
         self.systemd.start(CADDY_UNIT, START).await.context("restarting Caddy")?;
         self.await_caddy().await.context("restarting Caddy")
     }
