@@ -76,7 +76,7 @@ impl Host {
             systemd: systemd::Systemd::connect().await?,
             engine: engine::EngineClient::detect(endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
-            registry: registry::Registry::new(at(crate::model::name::AUTH_FILE)),
+            registry: registry::Registry::new(at(crate::model::name::AUTH_FILE), root.clone()),
             journald: journald::Journald::at(at(journald::SOCKET)),
             signals,
             detail,

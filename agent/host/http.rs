@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response};
 
 /// Longest wait for a TCP connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -19,8 +19,25 @@ const CONNECT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Http {
     socket: Option<PathBuf>,
+    extra: Tls,
     plain: OnceLock<Client>,
     tls: OnceLock<Client>,
+}
+
+/// What TLS takes besides the host's own authorities. All in PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    pub authorities: Vec<Vec<u8>>,
+    /// Certificate and key of this host.
+    pub own: Option<Vec<u8>>,
+    /// Any certificate will do.
+    pub unchecked: bool,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tls({} authorities, unchecked: {})", self.authorities.len(), self.unchecked)
+    }
 }
 
 /// Why there is no answer.
@@ -76,6 +93,11 @@ impl Http {
         Self { socket: Some(path.into()), ..Self::default() }
     }
 
+    /// With more, or less, trust than the host's own.
+    pub fn with(extra: Tls) -> Self {
+        Self { extra, ..Self::default() }
+    }
+
     /// Asks, and reads the whole answer. Any status is an answer.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, HttpError> {
         let (to, deadline, cap) = (self.peer(ask.url), ask.deadline, ask.cap);
@@ -129,7 +151,14 @@ impl Http {
         if tls {
             // An error means that the process has a provider already, which is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            builder = builder.https_only(true);
+            builder = builder.https_only(true).tls_danger_accept_invalid_certs(self.extra.unchecked);
+            let pem = |error: reqwest::Error| format!("reading a certificate: {}", chain(&error));
+            for authority in &self.extra.authorities {
+                builder = builder.tls_certs_merge(Certificate::from_pem_bundle(authority).map_err(pem)?);
+            }
+            if let Some(own) = &self.extra.own {
+                builder = builder.identity(Identity::from_pem(own).map_err(pem)?);
+            }
         } else {
             // Without roots there is nothing to load, and nothing that could be trusted by mistake.
             let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 pub mod auth;
+mod reach;
 
 use super::http::{Answer, Ask, Http, HttpError};
 use crate::model::digest::Digest;
@@ -18,11 +21,14 @@ use crate::model::image::{Repository, TrackedImage};
 use auth::Challenge;
 pub use auth::Credentials;
 pub(super) use auth::encode as base64;
+use reach::Reach;
 
 /// One request of several that a resolve may need.
 const ASK: Duration = Duration::from_secs(10);
 /// Largest manifest that is read (the limit of the distribution specification).
 const MANIFEST: usize = 4 << 20;
+/// Longest chain of redirects.
+const REDIRECTS: usize = 5;
 /// First pause between two attempts; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -37,6 +43,8 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 pub struct Registry {
     http: Http,
     auth_file: PathBuf,
+    /// Where the engine's own files are: `/`.
+    root: PathBuf,
 }
 
 /// Why a tag has no digest.
@@ -76,8 +84,8 @@ impl From<HttpError> for Miss {
 
 impl Registry {
     /// `auth_file` is in the form of containers-auth.json(5); it need not exist, and is read at each use.
-    pub fn new(auth_file: PathBuf) -> Self {
-        Self { http: Http::new(), auth_file }
+    pub fn new(auth_file: PathBuf, root: PathBuf) -> Self {
+        Self { http: Http::new(), auth_file, root }
     }
 
     /// The digest that the tag stands for now. After an answer of 429 or 5xx, and after none, it is asked for
@@ -123,13 +131,31 @@ impl Registry {
     }
 
     async fn attempt(&self, image: &TrackedImage) -> Result<Digest, Miss> {
+        let reach = Reach::read(&self.root, &image.repository);
+        let reach = reach.map_err(|error| Miss::Never(format!("{error:#}")))?;
+        let http = reach.http.as_ref().unwrap_or(&self.http);
+        let mut missed = Miss::Never("no address is known for it".to_owned());
+        for base in &reach.bases {
+            match self.attempt_at(http, base, image).await {
+                Err(miss @ Miss::Again(..)) => missed = miss,
+                ended => return ended,
+            }
+        }
+        Err(missed)
+    }
+
+    async fn attempt_at(&self, http: &Http, base: &str, image: &TrackedImage) -> Result<Digest, Miss> {
         let repository = &image.repository;
-        let url = format!("{}/v2/{}/manifests/{}", base(repository.registry()), repository.path(), image.tag);
+        let url = format!("{base}/v2/{}/manifests/{}", repository.path(), image.tag);
+        let home = Url::parse(&url).map_err(|error| Miss::Never(format!("{url} is not a URL: {error}")))?;
         let mut login = None;
-        let mut head = self.manifest(Method::HEAD, &url, None).await?;
+        let (mut head, mut url) = manifest(http, Method::HEAD, home.clone(), None).await?;
         if head.status == 401 {
-            login = Some(self.log_in(repository, &head.headers).await?);
-            head = self.manifest(Method::HEAD, &url, login.clone()).await?;
+            // Only the registry itself gets the login that is kept for it, and not one that it leads to.
+            let credentials =
+                if url.origin() == home.origin() { self.credentials(repository)? } else { None };
+            login = Some(self.log_in(http, repository, &url, &head.headers, credentials).await?);
+            (head, url) = manifest(http, Method::HEAD, url, login.clone()).await?;
         }
         check(&head)?;
         if let Some(text) = head.headers.get("docker-content-digest") {
@@ -137,35 +163,31 @@ impl Registry {
             return digest.map_err(|error: crate::model::digest::BadDigest| Miss::Never(error.to_string()));
         }
         // A registry that does not say: the digest is that of the very bytes.
-        let whole = self.manifest(Method::GET, &url, login).await?;
+        let (whole, _) = manifest(http, Method::GET, url, login).await?;
         check(&whole)?;
         digest_of(&whole.body).ok_or_else(|| Miss::Never("the answer is not a manifest".to_owned()))
     }
 
-    async fn manifest(
-        &self,
-        method: Method,
-        url: &str,
-        login: Option<HeaderValue>,
-    ) -> Result<Answer, HttpError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
-        if let Some(login) = login {
-            headers.insert(AUTHORIZATION, login);
-        }
-        self.http.ask(Ask { method, headers, deadline: ASK, cap: MANIFEST, ..Ask::get(url) }).await
+    fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Miss> {
+        self.credentials_for(repository).map_err(|error| Miss::Login(format!("{error:#}")))
     }
 
-    /// The `Authorization` that the challenge asks for: a token (distribution specification, "Token
+    /// The `Authorization` that the challenge of `from` asks for: a token (distribution specification, "Token
     /// Authentication"), or the login itself (RFC 7617).
-    async fn log_in(&self, repository: &Repository, headers: &HeaderMap) -> Result<HeaderValue, Miss> {
-        let credentials =
-            self.credentials_for(repository).map_err(|error| Miss::Login(format!("{error:#}")))?;
+    async fn log_in(
+        &self,
+        http: &Http,
+        repository: &Repository,
+        from: &Url,
+        headers: &HeaderMap,
+        credentials: Option<Credentials>,
+    ) -> Result<HeaderValue, Miss> {
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         match Challenge::best(challenges) {
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", repository.path()));
-                self.token(repository, &realm, service.as_deref(), &scope, credentials).await
+                let what = [("service", service.as_deref()), ("scope", Some(scope.as_str()))];
+                self.token(http, from, &realm, what, credentials).await
             }
             Some(Challenge::Basic) => match credentials {
                 Some(credentials) => Ok(credentials.basic()),
@@ -179,28 +201,29 @@ impl Registry {
 
     async fn token(
         &self,
-        repository: &Repository,
+        http: &Http,
+        from: &Url,
         realm: &str,
-        service: Option<&str>,
-        scope: &str,
+        what: [(&str, Option<&str>); 2],
         credentials: Option<Credentials>,
     ) -> Result<HeaderValue, Miss> {
         let mut url = reqwest::Url::parse(realm)
             .map_err(|_| Miss::Never(format!("the registry's token realm `{realm}` is not a URL")))?;
-        let local = is_loopback(repository.registry()) && url.host_str().is_some_and(is_loopback_host);
-        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
+        let is_local = |url: &Url| url.host_str().is_some_and(is_loopback_host);
+        let is_near = url.host_str() == from.host_str() || is_local(&url) && is_local(from);
+        let is_plain = url.scheme() == "http" && from.scheme() == "http" && is_near;
+        if url.scheme() != "https" && !is_plain {
             return Err(Miss::Never(format!("the registry's token realm `{realm}` is not https")));
         }
-        if let Some(service) = service {
-            url.query_pairs_mut().append_pair("service", service);
+        for (name, value) in what.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            url.query_pairs_mut().append_pair(name, value);
         }
-        url.query_pairs_mut().append_pair("scope", scope);
         let with_login = credentials.is_some();
         let mut headers = HeaderMap::new();
         if let Some(credentials) = credentials {
             headers.insert(AUTHORIZATION, credentials.basic());
         }
-        let answer = self.http.ask(Ask { headers, deadline: ASK, ..Ask::get(url.as_str()) }).await?;
+        let answer = http.ask(Ask { headers, deadline: ASK, ..Ask::get(url.as_str()) }).await?;
         match (answer.status, with_login) {
             (400 | 401 | 403, true) => {
                 return Err(Miss::Login(format!("{realm} answered {}", answer.status)));
@@ -212,6 +235,54 @@ impl Registry {
         }
         auth::bearer(&answer.body)
             .ok_or_else(|| Miss::Never(format!("the answer of the token realm {realm} has no token")))
+    }
+}
+
+/// Asks for a manifest, and follows where the registry leads; the answer, and who gave it. `login` is for the server at
+/// `url` and for no other.
+async fn manifest(
+    http: &Http,
+    method: Method,
+    mut url: Url,
+    login: Option<HeaderValue>,
+) -> Result<(Answer, Url), Miss> {
+    let home = url.origin();
+    for _ in 0..=REDIRECTS {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(MANIFESTS));
+        if let Some(login) = login.clone().filter(|_| url.origin() == home) {
+            headers.insert(AUTHORIZATION, login);
+        }
+        let method = method.clone();
+        let ask = Ask { method, headers, deadline: ASK, cap: MANIFEST, ..Ask::get(url.as_str()) };
+        let answer = http.ask(ask).await?;
+        match redirect(&answer, &url)? {
+            Some(next) => url = next,
+            None => return Ok((answer, url)),
+        }
+    }
+    Err(Miss::Never(format!("the registry redirects more than {REDIRECTS} times")))
+}
+
+/// Where an answer leads (RFC 9110, 15.4): never from TLS to plain HTTP, and by plain HTTP to no other host.
+fn redirect(answer: &Answer, url: &Url) -> Result<Option<Url>, Miss> {
+    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = answer.headers.get(LOCATION).and_then(|text| text.to_str().ok());
+    let next = location.and_then(|text| url.join(text).ok());
+    let Some(next) = next else {
+        return Err(Miss::Never(format!("the registry answered {}, and not where to", answer.status)));
+    };
+    let is_near = next.host_str() == url.host_str();
+    match next.scheme() {
+        "https" => Ok(Some(next)),
+        "http" if url.scheme() == "http" && is_near => Ok(Some(next)),
+        _ => Err(Miss::Never(format!(
+            "the registry redirects to {}://{}, which is not safe",
+            next.scheme(),
+            next.host_str().unwrap_or_default()
+        ))),
     }
 }
 
@@ -252,15 +323,6 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 fn jittered(pause: Duration) -> Duration {
     let [random] = super::facts::random::<1>().unwrap_or([128]);
     pause / 2 + pause / 2 * u32::from(random) / 255
-}
-
-/// Where a registry answers: over TLS, but for loopback addresses (docker's rule); Docker Hub has another name.
-fn base(registry: &str) -> String {
-    match registry {
-        "docker.io" | "index.docker.io" => "https://registry-1.docker.io".to_owned(),
-        _ if is_loopback(registry) => format!("http://{registry}"),
-        _ => format!("https://{registry}"),
-    }
 }
 
 /// Whether `host[:port]` is this machine itself.

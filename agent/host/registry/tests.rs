@@ -48,7 +48,7 @@ async fn rig(login: Option<&str>, answer: impl Fn(u32, &str) -> String + Send + 
         );
         std::fs::write(&auth, text).unwrap();
     }
-    Rig { server, registry: Registry::new(auth.clone()), auth, asked }
+    Rig { server, registry: Registry::new(auth.clone(), "/nonexistent".into()), auth, asked }
 }
 
 fn digest() -> String {
@@ -131,7 +131,7 @@ async fn what_is_not_worth_another_attempt() {
         (json(404, "", "{}"), "tag not found"),
         (json(403, "", "{}"), "403"),
         (json(200, "Content-Type: text/html; charset=utf-8\r\n", ""), "captive portal"),
-        (json(302, "Location: http://evil/\r\n", ""), "302"),
+        (json(302, "Location: http://evil/\r\n", ""), "not safe"),
         (json(200, "Docker-Content-Digest: sha256:short\r\n", ""), "not a digest"),
         (json(401, "WWW-Authenticate: Bearer realm=\"http://evil.example/t\"\r\n", ""), "not https"),
         (json(401, "WWW-Authenticate: Negotiate\r\n", ""), "kind"),
@@ -181,17 +181,77 @@ async fn attempts_and_time_are_bounded() {
 
 #[test]
 fn only_loopback_goes_without_tls() {
+    assert!(is_loopback("[::1]:5000") && !is_loopback("[::2]:5000"));
     for (registry, url) in [
         ("127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("127.8.9.1", "http://127.8.9.1"),
         ("localhost:5000", "http://localhost:5000"),
-        ("[::1]:5000", "http://[::1]:5000"),
         ("127.0.0.1.evil.example", "https://127.0.0.1.evil.example"),
         ("localhost.evil.example", "https://localhost.evil.example"),
         ("10.0.0.1:5000", "https://10.0.0.1:5000"),
         ("docker.io", "https://registry-1.docker.io"),
         ("ghcr.io", "https://ghcr.io"),
     ] {
-        assert_eq!(base(registry), url);
+        let image: TrackedImage = format!("{registry}/a/b:1").parse().unwrap();
+        let reach = Reach::read("/nonexistent".as_ref(), &image.repository).unwrap();
+        assert_eq!(reach.bases, [url]);
     }
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_without_the_login_of_the_registry() {
+    let elsewhere = serve(|request| {
+        assert!(request.head.starts_with("HEAD /moved/v1?sig=1 "), "{}", request.head);
+        assert!(!request.head.to_lowercase().contains("authorization"), "{}", request.head);
+        digest()
+    })
+    .await;
+    let to = format!("Location: http://{}/moved/v1?sig=1\r\n", elsewhere.address);
+    let basic = rig(Some("me:pass"), move |_, head| match head.contains("authorization: basic") {
+        true => json(307, &to, ""),
+        false => json(401, "WWW-Authenticate: Basic realm=\"x\"\r\n", ""),
+    })
+    .await;
+    assert_eq!(basic.resolve(0).await.unwrap().hex(), HEX);
+    // On the same server it goes along.
+    let same = rig(Some("me:pass"), |_, head| match head {
+        _ if !head.contains("authorization: basic") => {
+            json(401, "WWW-Authenticate: Basic realm=\"x\"\r\n", "")
+        }
+        _ if head.starts_with("head /other ") => digest(),
+        _ => json(307, "Location: /other\r\n", ""),
+    })
+    .await;
+    assert_eq!(same.resolve(0).await.unwrap().hex(), HEX);
+}
+
+#[tokio::test]
+async fn a_redirect_that_is_not_safe_or_has_no_end_is_refused() {
+    let away = rig(None, |_, _| json(302, "Location: http://example.com/x\r\n", "")).await;
+    let error = away.resolve(3).await.unwrap_err().to_string();
+    assert!(error.contains("redirects to http://example.com, which is not safe"), "{error}");
+    assert_eq!(away.asked(), 1);
+    let round = rig(None, |_, _| json(307, "Location: /again\r\n", "")).await;
+    let error = round.resolve(3).await.unwrap_err().to_string();
+    assert!(error.contains("redirects more than 5 times"), "{error}");
+    let nowhere = rig(None, |_, _| json(307, "", "")).await;
+    assert!(nowhere.resolve(3).await.unwrap_err().to_string().contains("and not where to"));
+}
+
+#[tokio::test]
+async fn who_asks_after_a_redirect_gets_no_login_either() {
+    let other = serve(|request| {
+        let head = request.head.to_lowercase();
+        assert!(!head.contains("basic"), "{head}");
+        let host = head.split("host: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+        match head {
+            _ if head.starts_with("get /token") => json(200, "", r#"{"token": "anonymous"}"#),
+            _ if head.contains("bearer anonymous") => digest(),
+            _ => json(401, &format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\r\n"), ""),
+        }
+    })
+    .await;
+    let to = format!("Location: http://{}/v2/x\r\n", other.address);
+    let gateway = rig(Some("me:pass"), move |_, _| json(307, &to, "")).await;
+    assert_eq!(gateway.resolve(0).await.unwrap().hex(), HEX);
 }
