@@ -67,6 +67,15 @@ impl CaddyAdmin {
         serde_json::from_slice(&answer.body).context("checking the Caddyfile: Caddy's answer is not JSON")
     }
 
+    /// Whether the config that it serves by is what it makes of `caddyfile`.
+    pub async fn serves_by(&self, caddyfile: &[u8]) -> Result<bool> {
+        let doing = "asking Caddy for its config";
+        let running = self.ask(Method::GET, "/config/", &[], LOOK).await.context(doing)?;
+        let running: serde_json::Value = serde_json::from_slice(&running.body).context(doing)?;
+        let adapted = self.adapt(caddyfile).await?;
+        Ok(adapted.get("result") == Some(&running))
+    }
+
     /// All upstreams, with their requests in flight at this moment.
     pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
         let doing = "asking Caddy for its upstreams";
@@ -177,6 +186,19 @@ mod tests {
         assert_eq!(error, "loading the Caddyfile: Caddy says: adapting config: Caddyfile:1 - Syntax error");
         let upstreams = caddy.upstreams().await.unwrap();
         assert_eq!(upstreams, [Upstream { address: "127.0.1.1:8001".to_owned(), num_requests: 3, fails: 0 }]);
+    }
+
+    #[tokio::test]
+    async fn another_config_than_that_of_the_caddyfile_is_seen() {
+        let server = serve_unix(|request| match request.body.as_str() {
+            "" => json(200, "", r#"{"apps":{"http":{},"tls":{}}}"#),
+            "same" => json(200, "", r#"{"warnings":[],"result":{"apps":{"tls":{},"http":{}}}}"#),
+            _ => json(200, "", r#"{"result":{"apps":{"http":{}}}}"#),
+        })
+        .await;
+        let caddy = CaddyAdmin::new(&server.path);
+        assert!(caddy.serves_by(b"same").await.unwrap());
+        assert!(!caddy.serves_by(b"other").await.unwrap());
     }
 
     #[tokio::test]

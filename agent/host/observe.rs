@@ -94,7 +94,9 @@ impl Host {
         let (units, answers, caddy) =
             tokio::join!(self.systemd.units(&names), join_all(probes), self.ask_caddy());
         observed.units = units?;
-        observed.caddy = caddy.map(|version| CaddySeen { version, runs: self.caddy_runs(observed) });
+        if let Some(version) = caddy {
+            observed.caddy = Some(CaddySeen { version, runs: self.caddy_runs(observed).await });
+        }
         let known = self.seen();
         let mut unknown = false;
         for (target, answers) in scope.instances.iter().zip(answers) {

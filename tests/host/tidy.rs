@@ -55,10 +55,11 @@ fn a_run_tidies_up_all_that_it_may_and_nothing_that_is_in_use() {
 fn a_wait_for_an_earlier_migration_can_be_left() {
     let host = installed_with("tidy-migration", &config_with([QUICK]));
     host.sh("mkdir -p /run/systemd/system/astra-migrate.service.d; \
-        printf '[Service]\nEnvironmentFile=\nExecCondition=\nExecStart=\nExecStart=/bin/sleep 60\n' \
+        printf '[Unit]\nAssertPathExists=\n[Service]\nEnvironmentFile=\nExecCondition=\nExecStart=\nExecStart=/bin/sleep 60\n' \
             >/run/systemd/system/astra-migrate.service.d/x.conf; \
         systemctl daemon-reload; systemctl start --no-block astra-migrate")
         .ok();
+    host.wait("test $(systemctl show -P ActiveState astra-migrate) = activating", Duration::from_secs(10));
     host.tag("latest", "v2");
     let begun = Instant::now();
     let stopped = host.sh(

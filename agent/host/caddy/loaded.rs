@@ -28,6 +28,9 @@ const START: Duration = Duration::from_secs(60);
 struct Note {
     invocation: String,
     runs: CaddyRuns,
+    /// Right after a load its config was not what it makes of the Caddyfile: nothing can be told from that later.
+    #[serde(default)]
+    incomparable: bool,
 }
 
 impl Host {
@@ -36,14 +39,30 @@ impl Host {
         tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()
     }
 
-    /// Of a Caddy that started since the last look nobody has seen more than the disk, and it has read that.
-    pub(in crate::host) fn caddy_runs(&self, observed: &Observed) -> Option<CaddyRuns> {
+    /// What Caddy runs. A config that somebody else has loaded counts as a load whose end nobody saw.
+    pub(in crate::host) async fn caddy_runs(&self, observed: &Observed) -> Option<CaddyRuns> {
+        let Note { mut runs, incomparable, .. } = self.noted(observed)?;
+        let written = observed.files.get(Path::new(CADDYFILE)).filter(|seen| {
+            let is_known = runs.caddyfile.as_ref() == Some(&sha256(&seen.bytes));
+            is_known && !incomparable
+        });
+        if let Some(seen) = written {
+            let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(&seen.bytes)).await;
+            if matches!(same, Ok(Ok(false))) {
+                runs.caddyfile = None;
+            }
+        }
+        Some(runs)
+    }
+
+    /// A Caddy that started since the last look has read the disk.
+    fn noted(&self, observed: &Observed) -> Option<Note> {
         let invocation = &observed.units.get(CADDY_UNIT)?.invocation;
         if invocation.is_empty() {
             return None;
         }
         if let Some(note) = self.note().filter(|note| note.invocation == *invocation) {
-            return Some(note.runs);
+            return Some(note);
         }
         let bytes = |path: &Path| observed.files.get(path).map(|f| f.bytes.as_slice()).unwrap_or_default();
         let text = |path: &Path| String::from_utf8_lossy(bytes(path)).into_owned();
@@ -54,10 +73,10 @@ impl Host {
             service: service_section(&text(&unit_file(CADDY_UNIT))),
             env: text(env),
         };
-        let note = Note { invocation: invocation.clone(), runs };
+        let note = Note { invocation: invocation.clone(), runs, incomparable: false };
         // One that cannot be written is made again at the next look.
         let _ = self.write_note(&note);
-        Some(note.runs)
+        Some(note)
     }
 
     /// Make Caddy serve by `caddyfile`, then write it. What Caddy refuses changes nothing; after a cut in here
@@ -66,24 +85,25 @@ impl Host {
         let invocation = self.systemd.unit(CADDY_UNIT).await?.invocation;
         let known = self.note().filter(|note| note.invocation == invocation);
         let runs = known.map(|note| note.runs);
-        let note = |caddyfile: Option<String>| {
+        let note = |caddyfile: Option<String>, incomparable| {
             let Some(runs) = runs.clone() else { return Ok(()) };
-            let note = Note { invocation: invocation.clone(), runs: CaddyRuns { caddyfile, ..runs } };
-            self.write_note(&note)
+            let runs = CaddyRuns { caddyfile, ..runs };
+            self.write_note(&Note { invocation: invocation.clone(), runs, incomparable })
         };
-        note(None)?;
+        note(None, false)?;
         self.close_idle_connections().await?;
         let loaded = self.caddy.load(caddyfile).await;
         self.files.remove(Path::new(CLOSING))?;
         self.leave_markers()?;
         if let Err(error) = loaded {
             if is_refusal(&error) {
-                note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()))?;
+                note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()), false)?;
             }
             return Err(error);
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
-        note(Some(sha256(caddyfile)))
+        let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(caddyfile)).await;
+        note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
 
     /// A load ends the servers of the old config, and with them the connections that are idle in that instant: a request

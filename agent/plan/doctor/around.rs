@@ -4,7 +4,7 @@ use super::{Finding, Inputs};
 use crate::config::CaddyImage;
 use crate::model::checkup::Checkup;
 use crate::model::image::PinnedImage;
-use crate::model::name::{AUTH_FILE, STATE};
+use crate::model::name::{AUTH_FILE, CADDYFILE, STATE};
 use crate::plan::{caddy, signatures};
 
 /// A journal needs a few KiB a run.
@@ -109,6 +109,13 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             found.push(Finding::problem("caddy_version", what, fix));
         }
         _ => {}
+    }
+    let runs = inputs.observed.caddy.as_ref().and_then(|caddy| caddy.runs.as_ref());
+    if runs.is_some_and(|runs| runs.caddyfile.is_none()) {
+        let what =
+            format!("Caddy does not serve by {CADDYFILE}: another config was loaded, or a load was cut off");
+        let fix = "`astra-agent reconcile` loads it, which cuts WebSockets";
+        found.push(Finding::problem("caddy", what, fix));
     }
     if let Some(address) = &checkup.admin_tcp {
         let what = format!(
