@@ -24,6 +24,7 @@ mod kills;
 mod lock;
 mod operator;
 mod proxy;
+mod reach;
 mod recovery;
 mod report;
 mod rollback;
