@@ -127,7 +127,12 @@ fn recover_works_with_a_replaced_binary_and_a_half_saved_config() {
     host.sh("printf 'instances = [' >>/etc/astra/agent.toml").ok();
     assert_eq!(host.agent(["deploy"]).code(), 2);
     let back = host.agent(["rollback"]).ok();
-    assert!(back.stdout.contains("using the last valid config"), "{}{}", back.stdout, back.stderr);
+    assert!(
+        (back.stdout.clone() + &back.stderr).contains("using the last valid config"),
+        "{}{}",
+        back.stdout,
+        back.stderr
+    );
     assert_eq!(host.sh("stat -c %a /var/lib/astra-agent/config.last.json").ok().stdout, "600\n");
     host.sh("cp /root/agent.toml /etc/astra/").ok();
     assert_eq!(host.missing(), Ok("v1".to_owned()));
