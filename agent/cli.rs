@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::model::image::{DigestArg, TrackedImage};
-use crate::model::outcome::EXIT_USAGE;
+use crate::model::image::TrackedImage;
+use crate::model::selector::{DigestSelector, ReleaseSelector};
 
 mod check;
 mod cron;
 mod doctor;
 mod env;
 mod fit;
+mod help;
 mod history;
 mod mutate;
 pub mod out;
@@ -31,7 +32,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Deploys a container app on this host: by digest, without losing a request, with a way back.
 #[derive(Parser)]
-#[command(name = "astra-agent", version, max_term_width = 100)]
+#[command(name = "astra-agent", version, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -46,18 +47,25 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// First boot: directories, units, Caddy and the first deploy; safe to run again
+    #[command(after_help = help::MUTATES)]
     Install(Mutate),
     /// Converge to the config and the newest digest of the tracked tag
+    #[command(after_help = help::DEPLOY)]
     Deploy(Deploy),
-    /// Deploy one digest: 64 hex digits, sha256:…, or image@sha256:…
+    /// Deploy one digest, and stay at it until a plain `deploy`
+    #[command(after_help = help::DEPLOY_SHA)]
     DeploySha(DeploySha),
     /// Deploy the release before this one again; needs no registry
+    #[command(after_help = help::ROLLBACK)]
     Rollback(Rollback),
     /// Keep the committed release: repair files, units and instances; deploys nothing
-    Reconcile(Mutate),
+    #[command(after_help = help::MUTATES)]
+    Reconcile(Reconcile),
     /// Close a run that was cut off; astra.env says what must run
+    #[command(after_help = help::MUTATES)]
     Recover(Mutate),
-    /// Restart Caddy from the image that [caddy] image means now; about a second without answers
+    /// Update Caddy to the current image of [caddy] image; about a second without answers
+    #[command(after_help = help::MUTATES)]
     CaddyUpgrade(Mutate),
     /// Show what a verb would do, and change nothing
     Plan(Plan),
@@ -80,7 +88,7 @@ enum Verb {
 /// What every mutating verb takes.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Mutate {
-    /// Wait that long for another run to end, e.g. 60s
+    /// How long to wait for another run to end, e.g. 60s
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
     wait: Option<std::time::Duration>,
 }
@@ -99,17 +107,19 @@ struct Deploy {
 
 #[derive(Args)]
 struct DeploySha {
+    /// 64 hex digits, also as sha256:… or image@sha256:…; of a release that this host knows
+    /// the first 8 are enough
     #[arg(value_name = "DIGEST")]
-    digest: DigestArg,
+    digest: DigestSelector,
     #[command(flatten)]
     how: How,
 }
 
 #[derive(Args)]
 struct Rollback {
-    /// Number or digest of an earlier release
-    #[arg(long, value_name = "N|DIGEST")]
-    to: Option<String>,
+    /// Release number or digest (8 digits are enough) of an earlier release; `history` shows both
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<ReleaseSelector>,
     #[command(flatten)]
     how: How,
 }
@@ -126,24 +136,51 @@ struct How {
     /// Try a held release again
     #[arg(long)]
     force: bool,
+    /// Show what it would do, as `plan` does, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    mutate: Mutate,
+}
+
+#[derive(Args)]
+struct Reconcile {
+    /// Show what it would do, as `plan --reconcile` does, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     mutate: Mutate,
 }
 
 #[derive(Args)]
 struct Plan {
-    /// Plan for this digest instead of the tracked tag
-    #[arg(long, value_name = "DIGEST", conflicts_with_all = ["rollback", "reconcile"])]
-    digest: Option<DigestArg>,
-    /// Plan a deploy of the image that serves
-    #[arg(long, conflicts_with_all = ["digest", "rollback", "reconcile"])]
+    /// Plan `deploy --image REF`
+    #[arg(long, value_name = "REF", conflicts_with_all = ["digest", "rollback", "to", "reconcile"])]
+    image: Option<TrackedImage>,
+    /// Plan `deploy-sha DIGEST`
+    #[arg(long, value_name = "DIGEST", conflicts_with_all = ["rollback", "to", "reconcile"])]
+    digest: Option<DigestSelector>,
+    /// Plan `deploy --keep-image`
+    #[arg(long, conflicts_with_all = ["image", "digest", "rollback", "to", "reconcile"])]
     keep_image: bool,
     /// Plan a rollback
     #[arg(long)]
     rollback: bool,
+    /// Plan `rollback --to RELEASE`
+    #[arg(long, value_name = "RELEASE")]
+    to: Option<ReleaseSelector>,
     /// Plan a reconcile
-    #[arg(long, conflicts_with = "rollback")]
+    #[arg(long, conflicts_with_all = ["rollback", "to"])]
     reconcile: bool,
+    /// Without migrations
+    #[arg(long, conflicts_with = "migrate")]
+    no_migrate: bool,
+    /// With migrations even for a digest that this host has run before
+    #[arg(long)]
+    migrate: bool,
+    /// Also for a held release
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Args, Default)]
@@ -166,8 +203,12 @@ struct Status {
 #[derive(Args)]
 struct History {
     /// Number of runs to show, the newest first; 0 shows all
-    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 20, value_parser = count)]
     lines: usize,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "must be a whole number, e.g. 20; 0 shows all".to_owned())
 }
 
 #[derive(Subcommand)]
@@ -178,13 +219,17 @@ enum Env {
     List,
     /// Set a variable; the value is read from standard input, so that it never stands in a process list
     Set {
+        /// Name of the variable
         key: crate::model::name::EnvKey,
         /// Set it to an empty text, without reading anything
         #[arg(long)]
         empty: bool,
     },
     /// Remove a variable with the next deploy
-    Unset { key: crate::model::name::EnvKey },
+    Unset {
+        /// Name of the variable
+        key: crate::model::name::EnvKey,
+    },
 }
 
 #[derive(Subcommand)]
@@ -192,7 +237,10 @@ enum Cron {
     /// List the jobs, when they ran and when they run next
     List,
     /// Run a job now, and wait for its end
-    Run { name: crate::model::name::CronName },
+    Run {
+        /// Name of the job in agent.toml
+        name: crate::model::name::CronName,
+    },
 }
 
 /// Parse the command line, do the verb, and answer with the exit code.
@@ -202,12 +250,16 @@ pub async fn run() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let code = help::answer(&error, std::env::args().any(|word| word == "--json"));
+            out::finish(Duration::MAX);
+            return code;
         }
     };
     let done = match cli.verb {
-        Verb::Plan(what) => plan::run(&what, cli.json).await,
+        Verb::Plan(what) => match plan::ask(&what) {
+            Ok(ask) => plan::run(&ask, cli.json).await,
+            Err(refused) => Err(refused),
+        },
         Verb::Status(what) => status::run(what.watch, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
         Verb::Check(what) => check::run(&what, cli.json),

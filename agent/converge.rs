@@ -279,6 +279,18 @@ impl Foreman<'_> {
         Plan::forward(steps, warnings)
     }
 
+    /// All that a run of `verb` would do before its release, as the host is now.
+    ///
+    /// # Errors
+    /// A move that the host cannot make.
+    pub fn host_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
+        let mut plan = self.keep_plan(look, verb);
+        let moves = self.move_plan(look, verb)?;
+        plan.steps.extend(moves.steps);
+        plan.warnings.extend(moves.warnings);
+        Ok(plan)
+    }
+
     /// The plan that moves instances to where the config wants them. Only who brings a release into service
     /// restarts what serves.
     pub fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {

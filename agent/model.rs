@@ -16,6 +16,7 @@ pub mod plan;
 pub mod policy;
 pub mod release;
 pub mod secret;
+pub mod selector;
 pub mod staged;
 pub mod step;
 pub mod text;

@@ -136,7 +136,7 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
                 })
             })
             .collect();
-        out::json(&rows);
+        out::json(&json!({ "jobs": rows }));
         return Ok(0);
     }
     if rows.is_empty() {

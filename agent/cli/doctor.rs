@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
-use super::progress;
 use super::session::Session;
+use super::{terminal, waiting};
 use crate::converge::{Look, Refused};
 use crate::journal::Journal;
 use crate::model::history::History;
@@ -18,15 +18,15 @@ use crate::plan::units;
 
 /// Exit code 0 when nothing needs a look, 4 when something does. Notes are no reason to look.
 pub async fn run(json: bool) -> Result<u8, Refused> {
-    let (watch, detail) = progress::watch(true);
-    let session = Session::inspect(detail).await?;
+    let waiting = waiting::begin("looking at the host and asking the registry", json);
+    let session = Session::inspect(waiting.detail()).await?;
     let config = &session.config;
     let mut names = units::enabled(config);
     names.extend([MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
     names.extend(config.spare().map(|id| config.app.name.unit(id)));
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;
-    let foreman = session.foreman(watch)?;
+    let foreman = session.foreman(waiting.watch())?;
     let found = match foreman.look(true).await {
         Ok(look) => findings(&foreman.inputs(&look), &checkup),
         Err(error) => {
@@ -35,6 +35,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
             blind(&foreman.inputs(&look), &checkup, &format!("{error:#}"))
         }
     };
+    drop(waiting);
     let ill = found.iter().any(|f| f.level == Level::Problem);
     if json {
         out::json(&json!({ "ok": !ill, "findings": found }));
@@ -44,19 +45,25 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     Ok(if ill { Outcome::Incomplete.exit_code() } else { 0 })
 }
 
+/// Columns before what is wrapped of a finding.
+const FIX: usize = 7;
+
 fn show(found: &[Finding]) {
     let styled = std::io::stdout().is_terminal();
+    let columns = terminal::columns();
     for finding in found {
         let (style, word) = match finding.level {
             Level::Problem => (RED, "problem"),
             Level::Note => (YELLOW, "note"),
         };
-        out::line(&format!("{} {}", paint(style, &format!("{word}:"), styled), finding.what));
-        out::line(&format!("  {} {}", paint(BOLD, "fix:", styled), finding.fix));
+        let what = format!("{} {}", paint(style, &format!("{word}:"), styled), finding.what);
+        out::line(&terminal::wrap(&what, FIX, columns));
+        let fix = format!("  {} {}", paint(BOLD, "fix:", styled), finding.fix);
+        out::line(&terminal::wrap(&fix, FIX, columns));
     }
     let problems = found.iter().filter(|f| f.level == Level::Problem).count();
     match problems {
-        0 => out::line(&paint(GREEN, "nothing is unsafe or broken", styled)),
+        0 => out::line(&paint(GREEN, "no problems found", styled)),
         1 => out::line("1 problem"),
         many => out::line(&format!("{many} problems")),
     }

@@ -7,13 +7,17 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use super::session::{self, Session};
-use super::{How, Mutate, Verb, out, progress, report, turn, unit};
+use super::{How, Mutate, Reconcile, Verb, out, plan, progress, report, turn, unit};
 use crate::converge::{Ask, Back, Event, Refused, Report, Want, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
 use crate::host::signals::Signals;
+use crate::journal::Journal;
 use crate::model::entry::Verb as Name;
+use crate::model::image::DigestArg;
+use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::EXIT_USAGE;
+use crate::model::selector::{DigestSelector, ReleaseSelector};
 use crate::plan::migrations::Wish;
 
 /// A first boot comes up with a network and a registry that are not there yet.
@@ -23,8 +27,11 @@ const INSTALL_PAUSE: Duration = Duration::from_secs(10);
 const RECOVER_WAITS: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Refused> {
-    let (ask, mutate) = ask(verb, in_unit)?;
     session::root()?;
+    let (ask, mutate, dry_run) = ask(verb, in_unit)?;
+    if dry_run {
+        return plan::run(&ask, json).await;
+    }
     if !in_unit {
         // Said before a unit is started: a typo in agent.toml is no run.
         let (config, _) = session::config_for(ask.verb)?;
@@ -157,34 +164,46 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
 }
 
 /// What the foreman is asked for.
-fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate), Refused> {
+fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
     let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
     let (name, want, how) = match verb {
         Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
         Verb::Deploy(d) if d.keep_image => (Name::Deploy, Want::Committed, d.how),
         Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Want::Tracked, Want::Tag), d.how),
-        Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(d.digest), d.how),
-        Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_deref())?), r.how),
-        Verb::Reconcile(mutate) => keep(Name::Reconcile, mutate),
+        Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(known(&d.digest)?), d.how),
+        Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_ref())?), r.how),
+        Verb::Reconcile(Reconcile { dry_run, mutate }) => {
+            (Name::Reconcile, Want::Keep, How { dry_run, mutate, ..How::default() })
+        }
         Verb::Recover(mutate) => keep(Name::Recover, mutate),
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
-    let migrate = match (how.migrate, how.no_migrate) {
+    let migrate = wish(how.migrate, how.no_migrate);
+    let ask = Ask { verb: name, want, migrate, force: how.force, actor: unit::actor(in_unit) };
+    Ok((ask, how.mutate, how.dry_run))
+}
+
+/// What `--migrate` and `--no-migrate` ask for.
+pub(super) fn wish(always: bool, never: bool) -> Wish {
+    match (always, never) {
         (true, _) => Wish::Always,
         (_, true) => Wish::Never,
         _ => Wish::Auto,
-    };
-    Ok((Ask { verb: name, want, migrate, force: how.force, actor: unit::actor(in_unit) }, how.mutate))
+    }
 }
 
-fn back(to: Option<&str>) -> Result<Back, Refused> {
-    let Some(text) = to else { return Ok(Back::Nearest) };
-    if let Ok(number) = text.parse() {
-        return Ok(Back::Release(number));
+/// Where `--to` leads; without it, to the release before.
+pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<Back, Refused> {
+    match to {
+        None => Ok(Back::Nearest),
+        Some(ReleaseSelector::Number(number)) => Ok(Back::Release(*number)),
+        Some(ReleaseSelector::Digest(digest)) => Ok(Back::Digest(known(digest)?.digest)),
     }
-    let parsed = text.parse::<crate::model::image::DigestArg>();
-    let arg = parsed
-        .map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("--to: {e}, and no release number") })?;
-    Ok(Back::Digest(arg.digest))
+}
+
+/// The digest that is meant, of those that this host knows where it is not typed whole.
+pub(super) fn known(digest: &DigestSelector) -> Result<DigestArg, Refused> {
+    let history = Journal::at(JOURNAL_DIR).history()?;
+    digest.resolve(&history).map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("{e}") })
 }

@@ -1,22 +1,79 @@
-//! `plan`: every verb as a dry run, with a readable difference of each file.
+//! `plan` and `--dry-run`: what a verb would do, with a readable difference of each file. Nothing is changed.
 
-use serde_json::json;
+use std::io::IsTerminal;
+
+use serde::Serialize;
 use similar::TextDiff;
 
 use super::session::Session;
-use super::{Plan as What, out, progress, unit};
+use super::{Plan as Args, mutate, out, terminal, unit, waiting};
 use crate::converge::{Ask, Back, Foreman, Look, Refused, Want};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb;
+use crate::model::image::PinnedImage;
+use crate::model::name::CADDYFILE;
+use crate::model::observed::Observed;
 use crate::model::plan::Plan;
 use crate::model::step::{Content, Step};
-use crate::plan::migrations::Wish;
+
+mod text;
+
+/// The answer of `plan --json`.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Shown {
+    verb: &'static str,
+    from: Option<Named>,
+    /// `None`: the verb brings no release into service.
+    to: Option<Named>,
+    /// Steps that make the host what agent.toml says.
+    host: Vec<String>,
+    /// Steps that bring the release into service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<Vec<String>>,
+    /// Index in `release` of the step from which a run only goes forward.
+    commit: Option<usize>,
+    /// How files differ, in the order of the steps.
+    changes: Vec<Change>,
+    warnings: Vec<String>,
+}
+
+/// A release and its image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Named {
+    release: u64,
+    image: PinnedImage,
+}
+
+/// A file that a step writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Change {
+    /// Index of the step, of all steps of the answer.
+    step: usize,
+    path: String,
+    /// As `diff -u` shows it.
+    diff: String,
+}
+
+/// What `plan` was asked for, as the verb of that name is asked.
+pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
+    let (verb, want) = match args {
+        Args { digest: Some(digest), .. } => (Verb::DeploySha, Want::Digest(mutate::known(digest)?)),
+        Args { to: Some(to), .. } => (Verb::Rollback, Want::Back(mutate::back(Some(to))?)),
+        Args { rollback: true, .. } => (Verb::Rollback, Want::Back(Back::Nearest)),
+        Args { reconcile: true, .. } => (Verb::Reconcile, Want::Keep),
+        Args { keep_image: true, .. } => (Verb::Deploy, Want::Committed),
+        Args { image: Some(image), .. } => (Verb::Deploy, Want::Tag(image.clone())),
+        _ => (Verb::Deploy, Want::Tracked),
+    };
+    let migrate = mutate::wish(args.migrate, args.no_migrate);
+    Ok(Ask { verb, want, migrate, force: args.force, actor: unit::actor(false) })
+}
 
 /// Exit code 0, whatever the plan says: a plan is no judgement. What a run would refuse is refused.
-pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
-    let (watch, detail) = progress::watch(true);
-    let session = Session::open(detail, Signals::none()).await?;
-    let foreman = session.foreman(watch)?;
+pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
+    let waiting = waiting::begin("looking at the host", json);
+    let session = Session::open(waiting.detail(), Signals::none()).await?;
+    let foreman = session.foreman(waiting.watch())?;
     let look = foreman.look(true).await?;
     match foreman.refuse_env(&look) {
         // Before the agent's first commit APP_IMAGE is another tool's line: planned as if it were not there.
@@ -25,61 +82,93 @@ pub(super) async fn run(what: &What, json: bool) -> Result<u8, Refused> {
         }
         refused => refused?,
     }
-    let ask = ask(what);
-    let mut parts = vec![("host", foreman.keep_plan(&look, ask.verb))];
-    if !what.reconcile {
-        parts.push(("moves", foreman.move_plan(&look, ask.verb)?));
-        let request = foreman.request(&ask, &look).await?;
-        parts.push(("release", foreman.release_plan(&look, &request)?));
-    }
+    let host = foreman.host_plan(&look, ask.verb)?;
+    foreman.check_caddyfiles(&host).await?;
+    let release = match ask.want {
+        Want::Keep => None,
+        _ => Some(foreman.release_plan(&look, &foreman.request(ask, &look).await?)?),
+    };
+    drop(waiting);
+    let shown = shown(ask.verb, &foreman, &look, &host, release.as_ref());
     if json {
-        let steps = |plan: &Plan| plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let all: serde_json::Map<_, _> =
-            parts.iter().map(|(name, plan)| ((*name).to_owned(), json!(steps(plan)))).collect();
-        out::json(&all);
-        return Ok(0);
-    }
-    if parts.iter().all(|(_, plan)| plan.is_empty()) {
-        out::line("nothing to do");
-    }
-    for (_, plan) in parts {
-        show(&foreman, &look, &plan);
+        out::json(&shown);
+    } else {
+        out::line(&text::text(&shown, terminal::columns(), std::io::stdout().is_terminal()));
     }
     Ok(0)
 }
 
-fn ask(what: &What) -> Ask {
-    let (verb, want) = match &what.digest {
-        Some(digest) => (Verb::DeploySha, Want::Digest(digest.clone())),
-        None if what.rollback => (Verb::Rollback, Want::Back(Back::Nearest)),
-        None if what.reconcile => (Verb::Reconcile, Want::Keep),
-        None if what.keep_image => (Verb::Deploy, Want::Committed),
-        None => (Verb::Deploy, Want::Tracked),
+fn shown(verb: Verb, foreman: &Foreman<'_>, look: &Look, host: &Plan, release: Option<&Plan>) -> Shown {
+    let lines = |plan: &Plan| plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let all = host.steps.iter().chain(release.iter().flat_map(|plan| &plan.steps));
+    let candidate = release.and_then(|plan| plan.candidate.as_ref());
+    Shown {
+        verb: verb.as_str(),
+        from: foreman.inputs(look).committed().map(|c| Named { release: c.release, image: c.image }),
+        to: candidate.map(|c| Named { release: c.release.number, image: c.release.image.clone() }),
+        host: lines(host),
+        release: release.map(lines),
+        commit: release.and_then(|plan| plan.commit),
+        changes: all.enumerate().filter_map(|(n, step)| change(n, step, &look.observed)).collect(),
+        warnings: host
+            .warnings
+            .iter()
+            .chain(release.iter().flat_map(|plan| &plan.warnings))
+            .cloned()
+            .collect(),
+    }
+}
+
+/// How the file that `step` writes differs from what is there. An env file is told by the names of its keys alone,
+/// which stand in the line of the step.
+fn change(number: usize, step: &Step, observed: &Observed) -> Option<Change> {
+    let (path, new) = match step {
+        Step::WriteFile { path, content: Content::Plain(new), .. } => (path.clone(), new),
+        Step::LoadCaddy { content: Content::Plain(new) } => (CADDYFILE.into(), new),
+        _ => return None,
     };
-    Ask { verb, want, migrate: Wish::Auto, force: false, actor: unit::actor(false) }
+    let old = observed.files.get(&path).map(|seen| seen.bytes.as_slice());
+    let path = path.display().to_string();
+    let diff = difference(&path, old, new);
+    (!diff.is_empty()).then_some(Change { step: number, path, diff })
 }
 
-fn show(_: &Foreman<'_>, look: &Look, plan: &Plan) {
-    for warning in &plan.warnings {
-        out::warning(warning);
-    }
-    for (number, step) in plan.steps.iter().enumerate() {
-        let commit = if plan.commit == Some(number) { "   <- commit point" } else { "" };
-        out::line(&format!("{:>3}  {step}{commit}", number + 1));
-        if let Step::WriteFile { path, content: Content::Plain(new), .. } = step {
-            let old = look.observed.files.get(path).map(|f| f.bytes.clone()).unwrap_or_default();
-            difference(&String::from_utf8_lossy(&old), &String::from_utf8_lossy(new));
-        }
-    }
+/// As `diff -u` shows it; a new file against /dev/null.
+fn difference(path: &str, old: Option<&[u8]>, new: &[u8]) -> String {
+    let (before, after) = (String::from_utf8_lossy(old.unwrap_or_default()), String::from_utf8_lossy(new));
+    let from = if old.is_some() { path } else { "/dev/null" };
+    TextDiff::from_lines(before.as_ref(), after.as_ref())
+        .unified_diff()
+        .context_radius(3)
+        .header(from, path)
+        .to_string()
 }
 
-/// As `diff -u` shows it, indented.
-fn difference(old: &str, new: &str) {
-    if old.is_empty() {
-        return;
-    }
-    let diff = TextDiff::from_lines(old, new);
-    for line in diff.unified_diff().context_radius(1).to_string().lines() {
-        out::line(&format!("       {line}"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observed::FileSeen;
+    use crate::model::secret::Secret;
+
+    #[test]
+    fn every_written_file_has_a_difference_but_not_a_secret_one() {
+        let seen = |text: &str| FileSeen { bytes: text.into(), mode: 0o644 };
+        let mut observed = Observed::default();
+        observed.files.insert(CADDYFILE.into(), seen("a\nb\n"));
+        let load = Step::LoadCaddy { content: Content::Plain(b"a\nc\n".to_vec()) };
+        let change_of = change(4, &load, &observed).unwrap();
+        assert_eq!((change_of.step, change_of.path.as_str()), (4, CADDYFILE));
+        assert_eq!(
+            change_of.diff,
+            format!("--- {CADDYFILE}\n+++ {CADDYFILE}\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n")
+        );
+
+        let write = |content| Step::WriteFile { path: "/etc/new.conf".into(), mode: 0o644, content };
+        let new = change(0, &write(Content::Plain(b"x\n".to_vec())), &observed).unwrap();
+        assert_eq!(new.diff, "--- /dev/null\n+++ /etc/new.conf\n@@ -0,0 +1 @@\n+x\n");
+        assert_eq!(change(0, &write(Content::Plain(Vec::new())), &observed), None);
+        let (bytes, changed) = (b"KEY=canary\n".to_vec(), vec!["KEY".parse().unwrap()]);
+        assert_eq!(change(0, &write(Content::Secret { bytes, changed }), &observed), None);
+        assert_eq!(Secret::new("canary").to_string(), "***");
     }
 }

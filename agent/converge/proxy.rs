@@ -15,11 +15,13 @@ use crate::model::step::Step;
 impl Foreman<'_> {
     /// Every Caddyfile of the plan is one that Caddy reads; else nothing is touched. What a certificate or an
     /// address in it is worth shows only when it is loaded.
-    pub(super) async fn check_caddyfiles(&self, plan: &Plan) -> Result<(), Refused> {
+    pub async fn check_caddyfiles(&self, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
             let Step::LoadCaddy { content } = step else { continue };
             match self.host.caddy.adapt(content.bytes()).await {
-                Err(error) if is_refusal(&error) => return Err(Refused::of(2, refused(&error))),
+                Err(error) if is_refusal(&error) => {
+                    return Err(Refused::of(2, refused(&error, content.bytes())));
+                }
                 // A Caddy that does not answer says so when the step comes.
                 _ => {}
             }
@@ -52,10 +54,35 @@ impl Foreman<'_> {
     }
 }
 
-fn refused(error: &anyhow::Error) -> anyhow::Error {
+/// What Caddy says, with the line that it names: the file is not on the disk.
+fn refused(error: &anyhow::Error, caddyfile: &[u8]) -> anyhow::Error {
     let (major, minor) = CaddySeen::OLDEST;
+    let error = format!("{error:#}");
+    let named = error.split("Caddyfile:").skip(1).find_map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let number: usize = digits.parse().ok()?;
+        let text = String::from_utf8_lossy(caddyfile);
+        let line = text.lines().nth(number.checked_sub(1)?)?;
+        Some(format!("\n  line {number}: {}", line.trim()))
+    });
+    let line = named.unwrap_or_default();
     anyhow!(
-        "{error:#}\n  hint: the Caddyfile is made from [caddy] in agent.toml: look at `extra` there; nothing was \
+        "{error}{line}\n  hint: the Caddyfile is made from [caddy] in agent.toml: look at `extra` there; nothing was \
          touched (Caddy must be {major}.{minor} or newer)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_caddy_names_is_shown() {
+        let error =
+            anyhow!("checking the Caddyfile: Caddy says: Caddyfile:2: unrecognized directive: nonsense");
+        let told = refused(&error, b":80 {\n\tnonsense yes\n}\n").to_string();
+        assert!(told.contains("directive: nonsense\n  line 2: nonsense yes\n  hint: "), "{told}");
+        let told = refused(&anyhow!("Caddy says: no"), b"").to_string();
+        assert!(told.starts_with("Caddy says: no\n  hint: "), "{told}");
+    }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use super::{Ask, Event, Foreman, Look, Refused, Report};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
-use crate::model::history::Held;
+use crate::model::history::{Held, History};
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::name::CADDY_UNIT;
 use crate::model::observed::UnitSeen;
@@ -168,6 +168,16 @@ fn held_back(held: &Held, behind: Option<&Release>) -> anyhow::Error {
     )
 }
 
+/// `history` shows runs by number, too: the two are easily confused.
+fn no_release(number: u64, history: &History) -> String {
+    let run = history.runs.iter().find(|run| run.id == number);
+    let meant = run.and_then(|run| Some((run.opened()?.verb, run.opened()?.new?.number)));
+    let meant = meant.map(|(verb, release)| {
+        format!("; {number} is the number of a run: that {} was of release {release}", verb.as_str())
+    });
+    format!("no release {number} ever served on this host{}", meant.unwrap_or_default())
+}
+
 fn back_to<'a>(back: &Back, look: &'a Look, force: bool) -> Result<&'a Release, Refused> {
     let history = &look.history;
     if let (Back::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
@@ -184,7 +194,7 @@ fn back_to<'a>(back: &Back, look: &'a Look, force: bool) -> Result<&'a Release, 
     found.ok_or_else(|| {
         let what = match back {
             Back::Nearest => "there is no earlier release to roll back to".to_owned(),
-            Back::Release(number) => format!("no release {number} ever served on this host"),
+            Back::Release(number) => no_release(*number, history),
             Back::Digest(digest) => format!("{digest} never served on this host"),
         };
         let hint = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";

@@ -91,7 +91,10 @@ impl Look {
             answers: site.lines().map(answer).collect(),
             status_code: code.trim().parse().unwrap_or(-1),
             status: serde_json::from_str(status).unwrap_or_else(|_| Value::String(status.to_owned())),
-            history: serde_json::from_str(history).unwrap_or_default(),
+            history: serde_json::from_str::<Value>(history)
+                .ok()
+                .and_then(|answer| answer["runs"].as_array().cloned())
+                .unwrap_or_default(),
             instances: apps.split("\n-\n").filter_map(container).collect(),
             others: others.lines().map(|l| l.trim().to_owned()).collect(),
             traces: lines(traces),

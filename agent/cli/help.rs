@@ -1,0 +1,245 @@
+//! `--help`, and the answer to a command line that cannot be read: also to the verbs that people look for here out
+//! of habit, which name the command that does it.
+
+use std::fmt::Write;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory, FromArgMatches};
+
+use super::{Cli, out, report};
+use crate::converge::Refused;
+use crate::model::outcome::EXIT_USAGE;
+
+/// Columns of a verb's name in the list.
+const NAMES: usize = 15;
+const WIDTH: usize = 80;
+
+/// The verbs by what they are for. One that is in no group stands in the last.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
+    ("Look", &["status", "plan", "history", "doctor", "check"]),
+    ("Repair", &["reconcile", "recover", "caddy-upgrade"]),
+    ("More", &["env", "cron"]),
+];
+
+const FOOT: &str = "\
+Examples:
+  astra-agent check && astra-agent plan    read agent.toml, see what happens
+  astra-agent deploy                       bring the newest image into service
+  astra-agent status --watch               follow it from another terminal
+  astra-agent rollback                     back to the release before
+
+Exit codes:
+   0  converged, or nothing to do
+   1  failed or undone, and the release is not to blame
+   2  the command line, agent.toml or astra.env is wrong
+   3  the release failed; it was undone and is held
+   4  incomplete, or something needs a look: `astra-agent status`
+  75  another run holds the lock: `--wait 10m` waits for it
+
+`astra-agent VERB --help` explains a verb. The pages tutorial.md, config.md and
+operations.md are in docs/using of the source.
+";
+
+/// Behind the help of each verb that changes the host.
+pub const MUTATES: &str = "\
+Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
+3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
+Ctrl-C undoes the run. `astra-agent status --watch` follows it from elsewhere.";
+
+pub const DEPLOY: &str = "\
+Examples:
+  astra-agent deploy                  the newest image of the tracked tag
+  astra-agent deploy --dry-run        what that would do
+  astra-agent deploy --image ghcr.io/you/shop:v2
+
+Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
+3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
+Ctrl-C undoes the run. `astra-agent status --watch` follows it from elsewhere.";
+
+pub const DEPLOY_SHA: &str = "\
+Examples:
+  astra-agent deploy-sha d0525f2251ba     a release of this host
+  astra-agent deploy-sha sha256:… (64 digits)
+
+Exit codes: as of `astra-agent deploy`. Ctrl-C undoes the run.";
+
+pub const ROLLBACK: &str = "\
+Examples:
+  astra-agent rollback                    to the release before
+  astra-agent rollback --to 4             to release 4
+  astra-agent rollback --to d0525f2251ba --dry-run
+
+Exit codes: as of `astra-agent deploy`. Ctrl-C undoes the run.";
+
+/// What is typed out of habit, and what does it here.
+const HABITS: [(&[&str], &str); 19] = [
+    (&["logs", "log"], "`journalctl -t astra-app-1 -t astra-app-2 -f` follows the log of the app"),
+    (&["exec", "shell", "console"], "`podman exec -it astra-app-1 sh` (with docker: `docker exec`)"),
+    (
+        &["restart"],
+        "`systemctl restart astra-app@1`, then the next one once `astra-agent status` says that it is ready",
+    ),
+    (
+        &["run"],
+        "`astra-agent cron run NAME` runs a cron job; a one-off container: \"Enter a container\" in docs/using/operations.md",
+    ),
+    (
+        &["ps", "ls", "list", "details", "info", "show"],
+        "`astra-agent status` shows what runs, `history` what ran",
+    ),
+    (
+        &["up", "start", "apply", "sync", "converge"],
+        "`astra-agent install` the first time, later `astra-agent deploy`",
+    ),
+    (
+        &["down", "stop"],
+        "`systemctl stop astra-agent-reconcile.timer 'astra-app@*'`; the timer would start them again",
+    ),
+    (
+        &["uninstall", "remove", "purge", "destroy"],
+        "the section \"Uninstall\" in docs/using/operations.md has each command",
+    ),
+    (&["undo", "revert", "back"], "`astra-agent rollback` goes to the release before"),
+    (&["diff", "dry-run"], "`astra-agent plan` shows what a deploy would change"),
+    (&["update", "upgrade"], "`astra-agent deploy` for the app, `astra-agent caddy-upgrade` for Caddy"),
+    (&["audit", "releases", "runs"], "`astra-agent history` lists the runs with their releases"),
+    (&["validate", "lint", "config"], "`astra-agent check` reads agent.toml and the env file"),
+    (&["watch", "attach", "follow"], "`astra-agent status --watch` follows the run that is under way"),
+    (&["health", "ping"], "`astra-agent status` has exit code 0 when all is well"),
+    (&["secret", "secrets", "set"], "`astra-agent env set KEY` reads a value from standard input"),
+    (&["migrate"], "`astra-agent deploy --migrate` runs the migrations again"),
+    (&["prune", "gc", "clean"], "each run removes old images; `[deploy] keep` says how many stay"),
+    (
+        &["--verbose", "-v", "--debug", "--quiet", "-q"],
+        "`astra-agent history --json` has each step of each run, `journalctl -u 'astra-*'` the rest",
+    ),
+];
+
+impl Cli {
+    /// The command line of this process, with the help of this file.
+    pub(super) fn try_parse() -> Result<Self, clap::Error> {
+        command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches))
+    }
+}
+
+/// The command line with its help in groups.
+pub fn command() -> Command {
+    let command = Cli::command();
+    let text = overview(&command);
+    command.override_help(text)
+}
+
+fn overview(command: &Command) -> String {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let about = super::terminal::wrap(&about, 0, Some(WIDTH));
+    let mut text = format!("{about}\n\nUsage: astra-agent VERB [OPTIONS]\n");
+    let grouped = |name: &str| GROUPS.iter().any(|(_, verbs)| verbs.contains(&name));
+    let all: Vec<&Command> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).collect();
+    for (nth, (title, verbs)) in GROUPS.iter().enumerate() {
+        let _ = writeln!(text, "\n{title}:");
+        let named = verbs.iter().filter_map(|name| all.iter().find(|verb| verb.get_name() == *name));
+        let last = nth + 1 == GROUPS.len();
+        let rest = all.iter().filter(|verb| last && !grouped(verb.get_name()));
+        for verb in named.chain(rest) {
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            let about = super::terminal::wrap(&about, NAMES + 2, Some(WIDTH));
+            let _ = writeln!(text, "  {:<NAMES$}{about}", verb.get_name());
+        }
+    }
+    let options = [
+        ("--json", "Print the answer as JSON"),
+        ("-h, --help", "Print this help"),
+        ("-V, --version", "Print the version"),
+    ];
+    text.push_str("\nOptions:\n");
+    for (option, about) in options {
+        let _ = writeln!(text, "  {option:<NAMES$}{about}");
+    }
+    text + "\n" + FOOT
+}
+
+/// Answers a command line that was not taken; `--help` and `--version` are such ones, too.
+pub fn answer(error: &clap::Error, json: bool) -> u8 {
+    if !error.use_stderr() {
+        out::line(error.render().to_string().trim_end());
+        return 0;
+    }
+    let text = habit(error).unwrap_or_else(|| {
+        let text = error.render().to_string();
+        text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+    });
+    report::refusal(&Refused { exit_code: EXIT_USAGE, error: anyhow::anyhow!(text) }, json);
+    EXIT_USAGE
+}
+
+/// For what is typed out of habit: what does it here.
+fn habit(error: &clap::Error) -> Option<String> {
+    let (kind, what) = match error.kind() {
+        ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, "verb"),
+        ErrorKind::UnknownArgument => (ContextKind::InvalidArg, "option"),
+        _ => return None,
+    };
+    let Some(ContextValue::String(typed)) = error.get(kind) else { return None };
+    let (_, hint) = HABITS.iter().find(|(names, _)| names.contains(&typed.as_str()))?;
+    Some(format!("there is no {what} `{typed}`\n  hint: {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(words: &[&str]) -> clap::Error {
+        let all = std::iter::once("astra-agent").chain(words.iter().copied());
+        command().try_get_matches_from(all).unwrap_err()
+    }
+
+    #[test]
+    fn every_verb_is_in_the_list_and_nothing_is_wider_than_eighty_columns() {
+        let text = overview(&Cli::command());
+        for verb in Cli::command().get_subcommands() {
+            assert_eq!(text.matches(&format!("\n  {:<NAMES$}", verb.get_name())).count(), 1, "{text}");
+        }
+        for page in [text.as_str(), MUTATES, DEPLOY, DEPLOY_SHA, ROLLBACK] {
+            for line in page.lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+            }
+        }
+        assert_eq!(refused(&["--help"]).exit_code(), 0);
+    }
+
+    #[test]
+    fn every_argument_has_a_text() {
+        fn pages(command: &Command) -> Vec<Command> {
+            let below = command.get_subcommands().flat_map(pages);
+            std::iter::once(command.clone()).chain(below).collect()
+        }
+        for page in pages(&Cli::command()) {
+            for argument in page.get_arguments() {
+                let name = argument.get_id().as_str();
+                let told = matches!(name, "help" | "version") || argument.get_help().is_some();
+                assert!(told, "{} {name} has no text", page.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_verb_out_of_habit_is_answered_with_what_does_it() {
+        let hint = |words: &[&str]| habit(&refused(words)).unwrap_or_default();
+        let logs = hint(&["logs"]);
+        assert!(logs.starts_with("there is no verb `logs`\n  hint: `journalctl -t astra-app-1"), "{logs}");
+        assert!(hint(&["uninstall"]).contains("\"Uninstall\""));
+        assert!(hint(&["deploy", "--verbose"]).starts_with("there is no option `--verbose`"));
+        // A slip of the keyboard is clap's to answer.
+        assert_eq!(hint(&["deplyo"]), "");
+        // A verb that exists needs no hint.
+        for (names, _) in HABITS {
+            for name in names {
+                assert!(
+                    Cli::command().find_subcommand(name).is_none(),
+                    "`{name}` exists: remove it from HABITS"
+                );
+            }
+        }
+    }
+}
