@@ -110,7 +110,7 @@ pub(super) const KEYS: &[Key] = &[
     key("app", "stop_timeout", "time", Value(r#""10s""#), r#""10s""#,
         "How long an instance may take to end after SIGTERM, before SIGKILL."),
     key("app", "entrypoint", "list of strings", Value("[]"), r#"["python3"]"#,
-        "Instead of the image's ENTRYPOINT, before `command`; empty: the image's own. `[migrate]` and cron jobs take it over unless they have one of their own."),
+        "Instead of the image's ENTRYPOINT, and before `command` (the image's CMD is not used then); empty: the image's own. `[migrate]` and cron jobs take it over unless they have one of their own."),
     key("app", "init", "true or false", Value("false"), "true",
         "A small process 1 that passes SIGTERM on and reaps, for a program that does neither (a shell as ENTRYPOINT). podman needs the package `catatonit`; docker has its own."),
     key("app", "stop_signal", "name of a signal", Means("the image's, else SIGTERM"), r#""SIGINT""#,

@@ -111,6 +111,6 @@ fn an_image_with_a_fixed_entry_point_migrates_runs_jobs_and_keeps_to_its_keys() 
 }
 
 #[test]
-fn the_same_on_docker() {
+fn the_keys_of_a_container_work_on_docker() {
     keys_reach_the_container(&fresh_on(Engine::Docker, "container-docker", &config()), "docker");
 }

@@ -35,6 +35,30 @@ impl Host {
     }
 }
 
+/// A config that is not this host's: by anybody, and only what the config alone says.
+fn a_config_is_checked_without_root(host: &Host) {
+    host.write(
+        "/tmp/site/agent.toml",
+        &format!("[app]\nimage = \"ghcr.io/a/b:c\"\n{JOBS}").replace("hour = \"*\"\n", ""),
+    );
+    host.write("/tmp/site/root/etc/astra/agent.toml", "[app]\nimage = \"ghcr.io/a/b:c\"\n");
+    host.write("/tmp/site/root/etc/astra/agent.d/10.toml", "[app]\nports = 1\n");
+    let anybody = |words: &str| {
+        host.sh(&format!("setpriv --reuid=65534 --regid=65534 --clear-groups astra-agent check {words}"))
+    };
+    let one = anybody("/tmp/site/agent.toml").ok();
+    assert!(one.stdout.starts_with("ok\nnot checked: the env file"), "{}", one.stdout);
+    assert!(one.stderr.contains("agent.toml:6:10: without `hour`"), "{}", one.stderr);
+    let whole = anybody("--root /tmp/site/root");
+    assert!(
+        whole.code() == 2 && whole.stderr.contains("agent.d/10.toml:2:1: unknown key `ports`"),
+        "{}",
+        whole.stderr
+    );
+    let here = anybody("");
+    assert!(here.code() == 1 && here.stderr.contains("this needs root"), "{}", here.stderr);
+}
+
 #[test]
 fn jobs_fire_and_write_and_never_meet_themselves() {
     let host = installed_with("cron", &(config_with([QUICK]) + JOBS));
@@ -43,6 +67,8 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     for said in ["minutely", "every 5s", "run: python3 manage.py tick", "next 2", "next in "] {
         assert!(list.contains(said), "no {said:?} in:\n{list}");
     }
+
+    a_config_is_checked_without_root(&host);
 
     // A job by hand runs now, shows what it wrote, and says how it went.
     let ran = host.agent(["cron", "run", "minutely"]).ok().stdout;
@@ -90,8 +116,9 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
         .sh("ls /etc/systemd/system /etc/systemd/system/timers.target.wants | grep cron-t | sort -u")
         .ok();
     assert_eq!(units.stdout, "astra-cron-tock.service\nastra-cron-tock.timer\n");
-    let loaded = host.sh("systemctl list-units --all --plain --no-legend 'astra-cron-tick*'").ok();
-    assert_eq!(loaded.stdout, "", "still known to systemd");
+    // A run under way ends by itself; then systemd has forgotten the job.
+    let loaded = "systemctl list-units --all --plain --no-legend 'astra-cron-tick*'";
+    host.wait(&format!("[ -z \"$({loaded})\" ]"), Duration::from_secs(60));
     host.wait("systemctl is-active astra-cron-tock.timer", Duration::from_secs(5));
     let rows = host.rows();
     host.wait("journalctl -u astra-cron-tock.service | grep -q Finished", Duration::from_secs(30));
