@@ -141,7 +141,7 @@ pub(super) const KEYS: &[Key] = &[
     key("app.readiness", "notify", "true or false", Value("false"), "true",
         "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides. It proves what the sender means by it: gunicorn sends READY=1 before it has loaded the app, and so for an app that cannot be imported, too; leave it false there."),
     key("app.readiness", "path", "path of a URL", Value(r#""/readyz""#), r#""/readyz""#,
-        "An answer of 2xx means ready. Caddy asks the same path for its health checks."),
+        "An answer of 2xx means ready. Caddy asks the same path for its health checks, and answers 404 to whoever else asks for it: such a page names what is wrong."),
     key("app.readiness", "timeout", "time", Value(r#""5m""#), r#""5m""#,
         "From start to ready; past it the release has failed."),
     key("app.readiness", "interval", "time, from `1s`", Means("`\"3s\"`; with more than ten instances 0.3 s for each of them"), r#""3s""#,

@@ -23,6 +23,8 @@ fn one_mistake_is_one_error_at_its_place() {
         ("base_port = 9079", "3:13", "port 9080 of instance 1 is taken: Caddy's health checks"),
         ("base_port = 9077\n[deploy]\nstrategy = \"surge\"", "3:13", "port 9080 of the spare"),
         ("name = \"Astra\"", "3:8", "`Astra` is not a valid app name"),
+        ("name = \"caddy\"", "3:8", "`caddy` is not a valid app name"),
+        ("name = \"astra-cron\"", "3:8", "`astra-cron` is not a valid app name"),
         ("engine = \"podmann\"", "3:10", "`podmann` is not a valid `engine`"),
         ("network = \"none\"", "3:11", "`none` is not a valid `network`"),
         ("command = \"a b\"", "3:11", "`command` must be a list of strings, found a string"),

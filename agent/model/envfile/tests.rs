@@ -266,3 +266,26 @@ proptest! {
         prop_assert_eq!(EnvFile::parse(file.render()).get("KEY"), Some(Secret::new("v")));
     }
 }
+
+#[test]
+fn dots_of_any_number_are_no_value_but_a_directory_is() {
+    for text in ["", "  ", "...", "....", ".......", "…", "…....…", " ... "] {
+        assert!(is_placeholder(text), "{text:?}");
+    }
+    for text in [".", "..", "...a", "./x", "x", "0"] {
+        assert!(!is_placeholder(text), "{text:?}");
+    }
+}
+
+#[test]
+fn the_variables_that_the_config_named_are_read_back() {
+    let mut named = lines(&["--memory=1"], &[]);
+    named.keys = ["B".parse().unwrap(), "A".parse().unwrap()].into();
+    let file = EnvFile::parse("A=1\nB=2\n").with_managed(&named).unwrap();
+    assert!(String::from_utf8(file.render()).unwrap().contains("ASTRA_CONFIG_KEYS=A B\n"));
+    assert_eq!(file.managed().unwrap(), Some(named.clone()));
+    // An agent before that wrote no such line: every variable is a person's.
+    let older = EnvFile::default().with_managed(&lines(&["--memory=1"], &[])).unwrap();
+    assert!(older.get("ASTRA_CONFIG_KEYS").is_none());
+    assert!(named.runs_as(&older.managed().unwrap().unwrap()), "which restarts nothing");
+}
