@@ -101,6 +101,9 @@ struct Deploy {
     /// Keep the image that serves: bring only a changed environment and changed arguments
     #[arg(long, conflicts_with = "image")]
     keep_image: bool,
+    /// Restart the committed release, one instance after another, without losing a request; changes nothing else
+    #[arg(long, conflicts_with_all = ["image", "keep_image", "migrate", "no_migrate", "force"])]
+    restart: bool,
     #[command(flatten)]
     how: How,
 }
@@ -139,6 +142,9 @@ struct How {
     /// Show what it would do, as `plan` does, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Do not watch the release for [deploy] soak before it is committed
+    #[arg(long)]
+    no_soak: bool,
     #[command(flatten)]
     mutate: Mutate,
 }

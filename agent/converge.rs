@@ -76,6 +76,8 @@ pub struct Ask {
     pub want: Want,
     pub migrate: crate::plan::migrations::Wish,
     pub force: bool,
+    /// Watch the release before it is committed, as the config says.
+    pub soak: bool,
     /// Login name behind the command; [`NOBODY`] when a timer asks.
     pub actor: String,
 }

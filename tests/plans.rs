@@ -93,6 +93,8 @@ impl World {
             force: false,
             automatic: false,
             lenient: false,
+            restart: false,
+            soak: true,
         })
     }
 
@@ -216,7 +218,15 @@ fn one_instance_that_rolls_is_down_meanwhile_and_says_so() {
 fn a_way_back_pulls_and_migrates_nothing() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
-    let back = Request { image: image(1), migrate: Wish::Auto, force: true, automatic: false, lenient: true };
+    let back = Request {
+        image: image(1),
+        migrate: Wish::Auto,
+        force: true,
+        automatic: false,
+        lenient: true,
+        restart: false,
+        soak: true,
+    };
     golden("rollback", &printed(&world.plan_as(back).unwrap()));
 }
 
@@ -233,8 +243,15 @@ fn a_held_release_is_refused_unless_forced() {
     let failed = world.plan(2).unwrap().candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Undone { blame: Blame::Release });
     assert!(matches!(world.plan(2), Err(Refusal::Held { number: 2, .. })));
-    let forced =
-        Request { image: image(2), migrate: Wish::Auto, force: true, automatic: false, lenient: false };
+    let forced = Request {
+        image: image(2),
+        migrate: Wish::Auto,
+        force: true,
+        automatic: false,
+        lenient: false,
+        restart: false,
+        soak: true,
+    };
     assert!(!world.plan_as(forced).unwrap().is_empty());
 }
 
@@ -322,8 +339,15 @@ fn a_release_whose_way_back_failed_too_is_held() {
 #[test]
 fn a_migration_that_is_asked_for_is_something_to_do() {
     let world = World::serving("");
-    let migrate =
-        Request { image: image(1), migrate: Wish::Always, force: false, automatic: false, lenient: false };
+    let migrate = Request {
+        image: image(1),
+        migrate: Wish::Always,
+        force: false,
+        automatic: false,
+        lenient: false,
+        restart: false,
+        soak: true,
+    };
     let plan = world.plan_as(migrate).unwrap();
     assert!(plan.steps.iter().any(|s| matches!(s, Step::Migrate { .. })));
 }
@@ -406,8 +430,15 @@ fn only_what_serves_needs_no_signature() {
     }
     let pulls = |lenient, number| {
         let migrate = Wish::Auto;
-        let plan =
-            world.plan_as(Request { image: image(number), migrate, force: true, automatic: false, lenient });
+        let plan = world.plan_as(Request {
+            image: image(number),
+            migrate,
+            force: true,
+            automatic: false,
+            lenient,
+            restart: false,
+            soak: true,
+        });
         plan.unwrap().steps.iter().any(|step| matches!(step, Step::Pull { .. }))
     };
     assert!(!pulls(false, 2), "what serves, with another environment");
@@ -423,4 +454,47 @@ fn what_a_power_cut_left_of_a_container_goes() {
     let history = world.history();
     let steps = prune::housekeeping(&world.inputs(&history));
     assert!(steps.contains(&Step::RemoveContainer { container: stray }), "{steps:?}");
+}
+
+#[test]
+fn a_restart_replaces_the_containers_and_nothing_else() {
+    let mut world = World::serving("");
+    world.commit(Verb::Deploy, 2);
+    let staged = world.config.app.name.staged_env();
+    world.observed.files.insert(staged.clone(), FileSeen { bytes: b"NEW=1\n".to_vec(), mode: 0o600 });
+    let request = |soak| Request {
+        image: image(2),
+        migrate: Wish::Auto,
+        force: false,
+        automatic: false,
+        lenient: false,
+        restart: true,
+        soak,
+    };
+    let plan = world.plan_as(request(true)).unwrap();
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(plan.candidate.unwrap().release.number, 2, "no new number");
+    let count = |word: &str| steps.iter().filter(|s| s.starts_with(word)).count();
+    let instances = world.config.instances().count();
+    assert_eq!((count("drain"), count("try"), count("commit")), (instances, instances, 1), "{steps:#?}");
+    assert_eq!((count("pull"), count("migrate")), (0, 0), "{steps:#?}");
+    assert!(!steps.iter().any(|s| s.contains(staged.to_str().unwrap())), "what is staged waits: {steps:#?}");
+    assert!(count("soak") > 0, "{steps:#?}");
+    let unwatched = world.plan_as(request(false)).unwrap();
+    assert!(!unwatched.steps.iter().any(|s| matches!(s, Step::Soak { .. })), "{:#?}", unwatched.steps);
+}
+
+#[test]
+fn tries_of_a_first_release_use_up_no_number() {
+    let mut world = World::bare("");
+    for number in [1, 2] {
+        let release = world.plan(number).unwrap().candidate.unwrap().release;
+        assert_eq!(release.number, 1);
+        world.record(Verb::Install, &release, Outcome::Undone { blame: Blame::Release });
+    }
+    world.commit(Verb::Install, 3);
+    let current = world.history().current().cloned().unwrap();
+    assert_eq!((current.number, current.image), (1, image(3)));
+    assert_eq!(world.history().releases.iter().filter(|r| r.number == 1).count(), 1);
+    assert_eq!(world.plan(2).unwrap().candidate.unwrap().release.number, 2);
 }

@@ -169,6 +169,7 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
     let (name, want, how) = match verb {
         Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
         Verb::Deploy(d) if d.keep_image => (Name::Deploy, Want::Committed, d.how),
+        Verb::Deploy(d) if d.restart => (Name::Deploy, Want::Restart, d.how),
         Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Want::Tracked, Want::Tag), d.how),
         Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(known(&d.digest)?), d.how),
         Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_ref())?), r.how),
@@ -180,7 +181,8 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
     let migrate = wish(how.migrate, how.no_migrate);
-    let ask = Ask { verb: name, want, migrate, force: how.force, actor: unit::actor(in_unit) };
+    let ask =
+        Ask { verb: name, want, migrate, force: how.force, soak: !how.no_soak, actor: unit::actor(in_unit) };
     Ok((ask, how.mutate, how.dry_run))
 }
 

@@ -66,7 +66,7 @@ pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
         _ => (Verb::Deploy, Want::Tracked),
     };
     let migrate = mutate::wish(args.migrate, args.no_migrate);
-    Ok(Ask { verb, want, migrate, force: args.force, actor: unit::actor(false) })
+    Ok(Ask { verb, want, migrate, force: args.force, soak: true, actor: unit::actor(false) })
 }
 
 /// Exit code 0, whatever the plan says: a plan is no judgement. What a run would refuse is refused.

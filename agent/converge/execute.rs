@@ -152,6 +152,7 @@ impl Foreman<'_> {
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
             pins: match ask.want {
                 Want::Committed => self.inputs(look).is_chosen(),
+                Want::Restart => look.history.pinned,
                 _ => ask.want.by_hand(),
             },
         }

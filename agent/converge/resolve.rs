@@ -33,6 +33,8 @@ pub enum Want {
     Tag(TrackedImage),
     Digest(DigestArg),
     Back(Back),
+    /// What is committed, in new containers.
+    Restart,
 }
 
 /// Where a rollback goes.
@@ -49,7 +51,7 @@ impl Want {
     /// release itself stands in its way.
     pub fn by_hand(&self) -> bool {
         match self {
-            Self::Keep | Self::Committed | Self::Tracked => false,
+            Self::Keep | Self::Committed | Self::Tracked | Self::Restart => false,
             Self::Tag(_) | Self::Digest(_) | Self::Back(_) => true,
         }
     }
@@ -83,6 +85,12 @@ impl Foreman<'_> {
                 }
             }
             Want::Back(back) => back_to(back, look, ask.force)?.image.clone(),
+            Want::Restart => match self.inputs(look).committed() {
+                Some(committed) => committed.image,
+                None => {
+                    return Err(Refused::of(1, anyhow!("nothing is committed: there is nothing to restart")));
+                }
+            },
         };
         Ok(Request {
             image,
@@ -90,6 +98,8 @@ impl Foreman<'_> {
             force: ask.force || matches!(ask.want, Want::Back(_)),
             automatic: ask.verb == crate::model::entry::Verb::Reconcile,
             lenient: matches!(ask.want, Want::Back(_)),
+            restart: matches!(ask.want, Want::Restart),
+            soak: ask.soak,
         })
     }
 

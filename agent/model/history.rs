@@ -138,9 +138,13 @@ impl History {
 
     fn add(&mut self, run: &RunRecord) {
         let Some(opened) = run.opened() else { return };
-        let known = |new: &&Release| self.releases.iter().any(|r| r.number == new.number);
-        if let Some(new) = opened.new.filter(|new| !known(new)) {
-            self.releases.push(new.clone());
+        if let Some(new) = opened.new {
+            match self.releases.iter_mut().find(|r| r.number == new.number) {
+                // Until one is committed, each try of a first release has its number.
+                Some(known) if self.commits.is_empty() => known.clone_from(new),
+                Some(_) => {}
+                None => self.releases.push(new.clone()),
+            }
         }
         if let Some(release) = run.committed() {
             self.commit(release, opened.verb, run.id);
@@ -252,14 +256,16 @@ impl History {
         first(a) > first(b)
     }
 
-    /// The number of the release with this image and fingerprint: its own when it had one, else the next.
+    /// The number of the release with this image and fingerprint: its own when it had one, else the next. Tries that
+    /// failed before anything was ever committed use up no number.
     pub fn number_for(&self, digest: &Digest, fingerprint: &Fingerprint, at_least: u64) -> u64 {
         let known = self
             .releases
             .iter()
             .find(|r| r.image.digest == *digest && r.fingerprint == *fingerprint)
             .map(|r| r.number);
-        let next = self.releases.iter().map(|r| r.number).max().unwrap_or(0).max(at_least) + 1;
+        let used = if self.commits.is_empty() { None } else { self.releases.iter().map(|r| r.number).max() };
+        let next = used.unwrap_or(0).max(at_least) + 1;
         known.unwrap_or(next)
     }
 

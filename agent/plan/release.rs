@@ -1,5 +1,7 @@
 //! The decision to bring one image into service: the order of DESIGN.md, "A deploy, in order".
 
+use std::collections::BTreeMap;
+
 use crate::config::Strategy;
 use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
 use crate::model::fingerprint::Fingerprint;
@@ -31,6 +33,10 @@ pub struct Request {
     pub automatic: bool,
     /// On the way back preflight warns where it otherwise refuses.
     pub lenient: bool,
+    /// What is committed, as it is, in new containers: neither migration nor another environment.
+    pub restart: bool,
+    /// Watch the release before it is committed, as the config says.
+    pub soak: bool,
 }
 
 /// Why no plan was made.
@@ -71,6 +77,9 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         return Ok(Plan::default());
     }
     let current = inputs.env_file();
+    if request.restart {
+        return restart(inputs, request, &current);
+    }
     let staged = staged(inputs, request, &current);
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
@@ -146,6 +155,23 @@ fn keep(
         return Plan { steps, commit: Some(0), candidate: Some(candidate), warnings: Vec::new() };
     }
     Plan { candidate: Some(candidate), ..Plan::forward(steps, Vec::new()) }
+}
+
+/// The plan that replaces the containers of what is committed: the order of a deploy, and its way back.
+fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<Plan, Refusal> {
+    let Some(lines) = inputs.committed() else { return Ok(Plan::default()) };
+    let problems = preflight::problems(inputs, current, &lines.image);
+    if !problems.is_empty() {
+        return Err(Refusal::Preflight(problems));
+    }
+    let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.image == lines.image);
+    let release = recorded.cloned().unwrap_or_else(|| Release {
+        number: lines.release,
+        image: lines.image.clone(),
+        fingerprint: fingerprint(inputs, current, &lines.args, &lines.command, lines.port),
+    });
+    let wanted = Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new() };
+    Ok(roll::plan(inputs, request, current, &wanted, Candidate { release, lines }, Vec::new()))
 }
 
 fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {

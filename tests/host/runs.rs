@@ -1,7 +1,7 @@
 //! A run as its operator and the reader of its log lines see it.
 
 use crate::harness::Host;
-use crate::site::{CONFIG_FILE, config_with, installed_with};
+use crate::site::{CONFIG_FILE, config_with, fresh_with, installed_with, turn};
 
 const FAST: (&str, &str) = ("soak = \"1s\"", "soak = \"0s\"");
 
@@ -59,4 +59,65 @@ fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
     let migrate = host.deploy("migrate-fails");
     let because = migrate.stdout.lines().find(|line| line.contains("because")).unwrap().to_owned();
     assert!(because.ends_with("migrating: the migration ended with code 1"), "{because}");
+}
+
+/// How many entries runs have left in the systemd journal.
+fn entries(host: &Host) -> Vec<serde_json::Value> {
+    let lines = host.sh("journalctl MESSAGE_ID=8b8827d277894539aaa6453c2d387272 -o json").ok().stdout;
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_rolling_restart_loses_nothing_and_every_run_leaves_one_entry() {
+    let host = installed_with("restart", &with(""));
+    let before = host.invocations();
+    let turn = turn();
+    let load = host.load(20).websockets(0).start();
+    let restart = host.agent(["deploy", "--restart"]);
+    let report = load.stop();
+    drop(turn);
+    println!("{}", restart.text());
+    assert_eq!(restart.code(), 0, "{}", restart.text());
+    report.assert_lossless();
+    assert!(!restart.text().contains("migrate"), "{}", restart.text());
+    assert!(!restart.stdout.contains("ok "), "progress is not the answer: {}", restart.stdout);
+    assert_ne!(host.invocations(), before);
+    assert_eq!((&host.status()["release"], &host.status()["pinned"]), (&1.into(), &false.into()));
+
+    assert_eq!(host.deploy("exits").code(), 3);
+    let told = entries(&host);
+    let field = |entry: &serde_json::Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    let words: Vec<_> = told
+        .iter()
+        .map(|e| [field(e, "ASTRA_VERB"), field(e, "ASTRA_OUTCOME"), field(e, "PRIORITY")].join(" "))
+        .collect();
+    assert_eq!(words, ["install converged 5", "deploy converged 5", "deploy undone 3"], "{told:#?}");
+    let failed = told.last().unwrap();
+    assert_eq!(field(failed, "ASTRA_DIGEST"), host.digest("exits"));
+    assert_eq!((field(failed, "ASTRA_ACTOR"), field(failed, "ASTRA_EXIT_CODE")), ("root".into(), "3".into()));
+    assert!(!field(failed, "MESSAGE_ID").is_empty());
+
+    // The timer finds nothing to do, and leaves nothing; what it repairs is told.
+    host.sh("systemctl start astra-agent-reconcile.service").ok();
+    assert_eq!(entries(&host).len(), 3);
+    host.sh("systemctl stop astra-app@2; systemctl start astra-agent-reconcile.service").ok();
+    let told = entries(&host);
+    assert_eq!((told.len(), field(&told[3], "ASTRA_ACTOR")), (4, "systemd".to_owned()), "{told:#?}");
+
+    // A `--` on the command line reaches the run.
+    let unknown = host.agent(["deploy-sha", "--", &format!("sha256:{}", "0".repeat(64))]);
+    assert_eq!(unknown.code(), 1, "{}", unknown.text());
+}
+
+#[test]
+fn an_install_does_not_repeat_what_the_release_did_wrong() {
+    let host = fresh_with("retry", &with(""));
+    host.tag("latest", "exits");
+    let failed = host.agent(["install"]);
+    println!("{}", failed.text());
+    assert_eq!(failed.code(), 3, "{}", failed.text());
+    assert_eq!(failed.text().matches("try release 1 in").count(), 1, "{}", failed.text());
+    host.tag("latest", "v1");
+    host.agent(["install"]).ok();
+    assert_eq!(host.status()["release"], 1, "tries that failed use up no number");
 }

@@ -17,12 +17,28 @@ use super::{World, config, image, printed};
 
 /// What the timer asks for.
 pub fn by_timer(number: u8) -> Request {
-    Request { image: image(number), migrate: Wish::Auto, force: false, automatic: true, lenient: false }
+    Request {
+        image: image(number),
+        migrate: Wish::Auto,
+        force: false,
+        automatic: true,
+        lenient: false,
+        restart: false,
+        soak: true,
+    }
 }
 
 /// What a rollback asks for.
 fn back_to(number: u8) -> Request {
-    Request { image: image(number), migrate: Wish::Auto, force: true, automatic: false, lenient: true }
+    Request {
+        image: image(number),
+        migrate: Wish::Auto,
+        force: true,
+        automatic: false,
+        lenient: true,
+        restart: false,
+        soak: true,
+    }
 }
 
 fn written<'p>(plan: &'p Plan, file: &Path) -> Option<(usize, &'p [u8])> {

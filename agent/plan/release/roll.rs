@@ -2,6 +2,7 @@
 //! follows it. Called by release.rs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::config::Strategy;
 use crate::model::envfile::EnvFile;
@@ -28,14 +29,17 @@ pub(super) fn plan(
 ) -> Plan {
     let mut steps = Vec::new();
     let image = &candidate.release.image;
-    let pulls = pulls(inputs, request, image);
+    let pulls = !request.restart && pulls(inputs, request, image);
     if pulls {
         steps.push(Step::Pull { image: image.clone() });
     }
     steps.extend(keep_made(inputs, wanted));
     steps.push(Step::WriteTrialEnv { content: trial_env(current, &wanted.file, &candidate) });
-    steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
-    steps.extend(roll(inputs, &candidate));
+    if !request.restart {
+        steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
+    }
+    let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
+    steps.extend(roll(inputs, &candidate, soak));
     if pulls || !is_blind(inputs, request) {
         // Also of an image that was committed earlier: it may have been pruned, and pulled again by hand.
         steps.push(Step::FlushImages);
@@ -93,9 +97,8 @@ fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Cont
 
 /// One instance after another, what does not serve before what does; with surge the spare first, and it leaves
 /// last.
-fn roll(inputs: &Inputs<'_>, candidate: &Candidate) -> Vec<Step> {
+fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step> {
     let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
-    let soak = inputs.config.deploy.soak;
     let probe = inputs.probe();
     let mut order: Vec<InstanceId> =
         inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
@@ -172,7 +175,7 @@ fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
     let path = inputs.config.app.name.staged_env();
     let there = inputs.observed.files.contains_key(&path) || !wanted.made.is_empty();
     // The way back leaves what waits for a deploy, unless it has brought all of it.
-    if there && (!request.lenient || inputs.staged().is_in(&wanted.file)) {
+    if there && !request.restart && (!request.lenient || inputs.staged().is_in(&wanted.file)) {
         steps.push(Step::RemoveFile { path });
     }
     let ids = || inputs.config.instances().chain(inputs.config.spare());
