@@ -10,6 +10,7 @@ use crate::model::selector::{DigestSelector, ReleaseSelector};
 mod check;
 mod cron;
 mod doctor;
+mod engine;
 mod env;
 mod fit;
 mod help;

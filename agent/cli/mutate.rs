@@ -41,7 +41,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
             return Ok(0);
         }
         // It starts while the unit does.
-        if let Some(engine) = EngineClient::detect(session::engine_of(&config)) {
+        if let Some(engine) = EngineClient::detect(super::engine::preferred(&config)) {
             engine.wake().await;
         }
         return unit::run_in_unit(ask.verb, json).await;

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use serde::Serialize;
 use similar::TextDiff;
 
+use super::engine::Reason;
 use super::session::Session;
 use super::{Plan as Args, mutate, out, terminal, unit, waiting};
 use crate::converge::{Ask, Back, Foreman, Look, Refused, Want};
@@ -93,6 +94,9 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
     if json {
         out::json(&shown);
     } else {
+        if matches!(session.engine.reason, Reason::Socket | Reason::Default) {
+            out::line(&format!("engine {}", session.engine));
+        }
         out::line(&text::text(&shown, terminal::columns(), std::io::stdout().is_terminal()));
     }
     Ok(0)

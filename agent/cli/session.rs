@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use anyhow::{Result, anyhow};
 
+use super::engine::{Choice, preferred};
 use crate::config::{self, Config};
 use crate::converge::{Foreman, Refused, Watch};
 use crate::host::engine::EngineClient;
@@ -17,7 +18,6 @@ use crate::model::entry::Verb;
 use crate::model::envfile::EnvFile;
 use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, LAST_CONFIG, RUN, STATE};
-use crate::model::observed::Engine;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::staged::Staged;
 
@@ -30,7 +30,7 @@ pub struct Session {
     pub journal: Journal,
     pub host: Host,
     pub key: HostKey,
-    pub engine: Engine,
+    pub engine: Choice,
 }
 
 /// agent.toml and its fragments; every error at once, exit code 2.
@@ -117,10 +117,9 @@ impl Session {
     }
 
     async fn connect(config: Config, detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
-        let engine = engine_of(&config);
-        let endpoints = Endpoints { root: "/".into(), engine };
+        let endpoints = Endpoints { root: "/".into(), engine: preferred(&config) };
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
-        let engine = engine.or(host.engine.as_ref().map(EngineClient::kind)).unwrap_or(Engine::Podman);
+        let engine = Choice::of(&config, host.engine.as_ref().map(EngineClient::kind));
         Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key: HostKey::new(NO_KEY), engine })
     }
 
@@ -145,25 +144,11 @@ impl Session {
             config: &self.config,
             journal: &self.journal,
             key: self.key.clone(),
-            engine: self.engine,
+            engine: self.engine.engine,
             agent: binary::path()?,
             watch,
         })
     }
-}
-
-/// The engine of the config, or that which the instances' unit was written for: with `auto` a host stays with what
-/// it has, also while that engine is down.
-pub fn engine_of(config: &Config) -> Option<Engine> {
-    let path = crate::model::name::unit_file(&config.app.name.template());
-    let written = || {
-        let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
-        let text = String::from_utf8_lossy(&seen.bytes).into_owned();
-        [Engine::Podman, Engine::Docker].into_iter().find(|e| {
-            text.lines().any(|l| l.starts_with("ExecStart") && l.contains(&format!("{} run ", e.client())))
-        })
-    };
-    config.app.engine.or_else(written)
 }
 
 /// The directories that everything else stands on; made before the sandbox, which must find them.

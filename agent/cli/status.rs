@@ -41,7 +41,7 @@ async fn look(json: bool) -> Result<Status, Refused> {
     let foreman = session.foreman(waiting.watch())?;
     let look = foreman.look(false).await?;
     let jobs = seen::jobs(&session).await;
-    Ok(seen::status(&foreman, &look, Lock::holder_of(Path::new(LOCK)), jobs))
+    Ok(seen::status(&session, &foreman, &look, Lock::holder_of(Path::new(LOCK)), jobs))
 }
 
 fn screen(status: &Status) -> String {

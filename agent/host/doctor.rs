@@ -10,13 +10,14 @@ use super::probe::probe;
 use super::systemd::get;
 use super::{Host, systemd};
 use crate::config::Config;
-use crate::model::checkup::{Checkup, Kind, Owner};
+use crate::model::checkup::{Checkup, Dockerd, Kind, Owner};
 use crate::model::exit::ExitCode;
 use crate::model::name::{LOCK, STATE};
 use crate::model::token;
 
 /// Where Caddy's admin endpoint is unless a config says otherwise.
 const ADMIN: u16 = 2019;
+const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 const ANSWER: Duration = Duration::from_secs(2);
 /// A person sits in front of it: one attempt.
 const RESOLVE: Duration = Duration::from_secs(8);
@@ -35,6 +36,7 @@ impl Host {
             checkup.owners.extend(self.owner_of(&store).ok().map(|owner| (store.clone(), owner)));
             checkup.store = Some(store);
         }
+        checkup.dockerd = self.dockerd().await;
         checkup.state_free = self.files.free_bytes(Path::new(STATE)).ok();
         checkup.running = Lock::holder_of(Path::new(LOCK))
             .map(|held| format!("`{}`, process {}, since {}", held.command, held.pid, held.since));
@@ -44,6 +46,17 @@ impl Host {
         checkup.admin_tcp = admin_over_tcp().await;
         self.look_at_registry(config, &mut checkup).await;
         checkup
+    }
+
+    async fn dockerd(&self) -> Option<Dockerd> {
+        let says = self.engine.as_ref()?.dockerd_says().await.ok().flatten()?;
+        let written = self.files.read(Path::new(DAEMON_JSON)).ok().flatten();
+        let settings: serde_json::Value =
+            written.and_then(|file| serde_json::from_slice(&file.bytes).ok()).unwrap_or_default();
+        // dockerd does not tell of this one.
+        let userland_proxy =
+            settings.get("userland-proxy").and_then(serde_json::Value::as_bool).unwrap_or(true);
+        Some(Dockerd { live_restore: says.live_restore, userland_proxy, journald: says.journald })
     }
 
     pub(super) fn owner_of(&self, path: &Path) -> std::io::Result<Owner> {

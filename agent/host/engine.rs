@@ -13,15 +13,16 @@ use anyhow::{Context, Result};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, SERVER};
 use serde::Deserialize;
-use serde_json::Value;
 
 mod answers;
+mod info;
 mod pull;
 
 use super::http::{Answer, Ask, Http};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
+pub use info::DockerdSays;
 pub use pull::may_pass;
 
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
@@ -195,38 +196,6 @@ impl EngineClient {
         ok(sent, &[404]).with_context(|| format!("removing the image {image}"))
     }
 
-    /// The directory that holds images and containers: `/var/lib/containers/storage`, `/var/lib/docker`. Asked once.
-    pub async fn image_store_path(&self) -> Result<PathBuf> {
-        let ask = async || match self.store_of_a_container().await {
-            Some(store) => Ok(store),
-            None => self.store_by_info().await,
-        };
-        self.store.get_or_try_init(ask).await.context("asking the engine where it keeps images").cloned()
-    }
-
-    /// Where the layer is that the newest container writes to: `STORE/overlay/ID/diff`, with docker `overlay2`.
-    /// `None`: there is no container, or another driver.
-    async fn store_of_a_container(&self) -> Option<PathBuf> {
-        let newest: Vec<Value> =
-            self.get("/containers/json", &[("all", "true"), ("limit", "1")]).await.ok()?;
-        let path = format!("/containers/{}/json", newest.first()?.get("Id")?.as_str()?);
-        let seen: Value = self.get(&path, &[]).await.ok()?;
-        store_of(Path::new(seen.pointer("/GraphDriver/Data/UpperDir")?.as_str()?)).map(Path::to_owned)
-    }
-
-    async fn store_by_info(&self) -> Result<PathBuf> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Info {
-            /// Of podman the graph root.
-            docker_root_dir: PathBuf,
-        }
-        let info: Info = self.get("/info", &[]).await?;
-        let root = info.docker_root_dir;
-        anyhow::ensure!(root.is_absolute(), "the engine says `{}`", root.display());
-        Ok(root)
-    }
-
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
         let answer = self.send(Method::GET, path, query, LOOK).await?;
         if answer.status != 200 {
@@ -248,13 +217,6 @@ impl EngineClient {
         let ask = Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP };
         Ok(self.http.ask(ask).await?)
     }
-}
-
-/// `/var/lib/docker` of `/var/lib/docker/overlay2/ID/diff`.
-fn store_of(layer: &Path) -> Option<&Path> {
-    let driver = layer.parent()?.parent()?;
-    let is_overlay = matches!(driver.file_name()?.to_str()?, "overlay" | "overlay2");
-    driver.parent().filter(|store| is_overlay && store.is_absolute())
 }
 
 #[cfg(test)]

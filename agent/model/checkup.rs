@@ -16,6 +16,8 @@ pub struct Checkup {
     pub owners: BTreeMap<PathBuf, Owner>,
     /// Where the engine keeps images.
     pub store: Option<PathBuf>,
+    /// Settings of dockerd; `None` with podman, and where docker does not answer.
+    pub dockerd: Option<Dockerd>,
     /// Free bytes where the journal lies.
     pub state_free: Option<u64>,
     /// The kernel's clock follows a time server; `None`: nobody could say.
@@ -47,6 +49,17 @@ pub enum ForeignJob {
     Line { file: PathBuf, line: usize },
     /// A timer with the app's name, or whose service enters a container of the app.
     Timer { unit: String },
+}
+
+/// What of dockerd's settings matters to a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dockerd {
+    /// Containers survive a restart of dockerd.
+    pub live_restore: bool,
+    /// Published ports are served by a process of dockerd's, which ends with it.
+    pub userland_proxy: bool,
+    /// It can write log lines to the systemd journal.
+    pub journald: bool,
 }
 
 /// Who owns something, without following a symlink.

@@ -1,7 +1,7 @@
 //! Releases that are no good: the committed one serves, and the reason is told.
 
 use crate::harness::Host;
-use crate::site::{ENV_FILE, config_with, installed_with, turn};
+use crate::site::{CONFIG_FILE, ENV_FILE, config_with, installed_with, turn};
 
 pub const SHORT: [(&str, &str); 2] = [
     ("timeout = \"60s\"", "timeout = \"10s\""),
@@ -35,6 +35,12 @@ pub fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     assert_told(host, tag, reasons[0]);
 }
 
+/// Seconds that the way back of an instance took: from its stop to the start of the committed release.
+fn seconds_back(printed: &str) -> f64 {
+    let line = printed.lines().find(|l| l.starts_with("undo") && l.contains("return astra-app@")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// `status` and `history` know it, and nobody tries it again by mistake.
 fn assert_told(host: &Host, tag: &str, reason: &str) {
     let status = host.status();
@@ -63,6 +69,14 @@ fn a_broken_release_is_taken_back_and_nobody_notices() {
     deploy_broken(&host, "not-ready", &["/readyz answered 503: not ready: APP_FAULT=not-ready"]);
     deploy_broken(&host, "flaps", &["exited with code 4", "APP_FAULT=flaps"]);
     assert_eq!(host.sh("systemctl show -p InvocationID astra-app@2").ok().stdout, second, "not its turn");
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+
+    // A process 1 that knows no SIGTERM is killed after its own stop time-out, 10 s, not after the unit's, 40 s.
+    host.write(CONFIG_FILE, &config_with(SHORT).replace("[app]", "[app]\ncommand = [\"sleep\", \"600\"]"));
+    let deaf = host.deploy("v1");
+    assert_eq!(deaf.code(), 3, "{}{}", deaf.stdout, deaf.stderr);
+    let said = format!("{}{}", deaf.stdout, deaf.stderr);
+    assert!(said.contains("not READY within 10s") && seconds_back(&said) < 35.0, "{said}");
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
 }
 

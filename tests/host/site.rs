@@ -19,16 +19,15 @@ pub fn fresh_with(name: &str, config: &str) -> Host {
     fresh_on(Engine::Podman, name, config)
 }
 
-/// The same with another engine. docker has no name for its host: the app gets an address.
+/// The same with another engine. docker has no name of its own for the host.
 pub fn fresh_on(engine: Engine, name: &str, config: &str) -> Host {
     let host = Host::boot_with(name, engine);
-    host.write(
-        CONFIG_FILE,
-        &match engine {
-            Engine::Podman => config.to_owned(),
-            Engine::Docker => config.replace("host.containers.internal", "172.17.0.1"),
-        },
-    );
+    let name = "[app]\nadd_hosts = { \"host.containers.internal\" = \"host-gateway\" }";
+    let config = match engine {
+        Engine::Podman => config.to_owned(),
+        Engine::Docker => config.replacen("[app]", name, 1),
+    };
+    host.write(CONFIG_FILE, &config);
     host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
     host
 }

@@ -30,6 +30,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_release: Option<String>,
     pub urls: Vec<String>,
+    /// podman or docker, and why.
+    pub engine: String,
     pub instances: Vec<Instance>,
     pub caddy: Option<String>,
     pub held: Vec<Held>,
@@ -130,7 +132,13 @@ pub async fn jobs(session: &Session) -> Vec<Job> {
     jobs
 }
 
-pub fn status(foreman: &Foreman<'_>, look: &Look, holder: Option<Holder>, cron_jobs: Vec<Job>) -> Status {
+pub fn status(
+    session: &Session,
+    foreman: &Foreman<'_>,
+    look: &Look,
+    holder: Option<Holder>,
+    cron_jobs: Vec<Job>,
+) -> Status {
     let inputs = foreman.inputs(look);
     let committed = inputs.committed();
     let history = &look.history;
@@ -152,6 +160,7 @@ pub fn status(foreman: &Foreman<'_>, look: &Look, holder: Option<Holder>, cron_j
         r.opened().is_some_and(|o| o.new.is_some() && (o.verb.is_new() || o.verb == Verb::Rollback))
     };
     Status {
+        engine: session.engine.to_string(),
         release: committed.as_ref().map(|c| c.release),
         image: committed.as_ref().map(|c| c.image.to_string()),
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),

@@ -31,6 +31,7 @@ fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
     rows.extend(status.instances.iter().map(|i| (format!("instance {}", i.instance), instance(i, styled))));
     let silent = || paint(RED, "does not answer", styled);
     row(&mut rows, "caddy", status.caddy.as_ref().map_or_else(silent, |v| format!("answers ({v})")));
+    row(&mut rows, "engine", status.engine.clone());
     if let Some(run) = &status.under_way {
         row(&mut rows, "run", paint(YELLOW, &under_way(run, now), styled));
     }

@@ -15,6 +15,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = disk(inputs, checkup);
     found.extend(clock(checkup));
     found.extend(engine(inputs));
+    found.extend(docker(checkup));
     found.extend(proxy(inputs, checkup));
     found.extend(registry(inputs, checkup));
     found.extend(signed(inputs, checkup));
@@ -84,6 +85,29 @@ fn engine(inputs: &Inputs<'_>) -> Option<Finding> {
     let answers = inputs.observed.engine.as_ref().is_some_and(|e| !e.version.is_empty());
     let fix = "`systemctl restart podman.socket podman.service`, or docker";
     (!answers).then(|| Finding::problem("engine", "the container engine does not answer", fix))
+}
+
+/// The site runs without these settings, and loses requests at each restart of docker: an upgrade of its package is one.
+fn docker(checkup: &Checkup) -> Vec<Finding> {
+    let Some(dockerd) = checkup.dockerd else { return Vec::new() };
+    let mut found = Vec::new();
+    if !dockerd.journald {
+        let what = "docker has no log driver `journald`: no container of the site can start";
+        found.push(Finding::problem("docker_journald", what, "install a docker that is built with it"));
+    }
+    if !dockerd.live_restore {
+        let what = "a restart of docker stops every container: for some seconds the site is down";
+        let fix = "write `\"live-restore\": true` into /etc/docker/daemon.json, then `systemctl reload docker`, which \
+                   touches no container";
+        found.push(Finding::note("docker_live_restore", what, fix));
+    }
+    if dockerd.userland_proxy {
+        let what = "requests pass docker-proxy, which a restart of docker ends: what it carries is cut";
+        let fix = "write `\"userland-proxy\": false` into /etc/docker/daemon.json, then `systemctl restart docker`, with \
+                   live-restore in force";
+        found.push(Finding::note("docker_userland_proxy", what, fix));
+    }
+    found
 }
 
 fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {

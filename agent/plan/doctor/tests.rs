@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::model::checkup::Dockerd;
 use crate::model::digest::Digest;
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
@@ -43,6 +44,19 @@ fn a_caddy_without_passive_health_checks() {
         let found = judged(&Observed { caddy, ..Observed::default() }, &well());
         assert_eq!(level(&found, "caddy_version").is_some(), expected, "{version:?}");
     }
+}
+
+#[test]
+fn settings_of_dockerd_are_notes_and_a_missing_log_driver_is_a_problem() {
+    let checks = |live_restore, userland_proxy, journald| {
+        let dockerd = Some(Dockerd { live_restore, userland_proxy, journald });
+        let found = judged(&Observed::default(), &Checkup { dockerd, ..well() });
+        ["docker_live_restore", "docker_userland_proxy", "docker_journald"].map(|check| level(&found, check))
+    };
+    assert_eq!(checks(true, false, true), [None; 3]);
+    assert_eq!(checks(false, true, false), [Some(Level::Note), Some(Level::Note), Some(Level::Problem)]);
+    let podman = judged(&Observed::default(), &well());
+    assert!(!podman.iter().any(|f| f.check.starts_with("docker")));
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn well() -> Status {
         urls: vec!["https://shop.example.org".to_owned()],
         instances: vec![instance(1), instance(2)],
         caddy: Some("2.11".to_owned()),
+        engine: "docker (agent.toml names it)".to_owned(),
         last_run: Some(ran(12, Verb::Deploy, 3, Outcome::Converged)),
         last_deploy: Some(ran(12, Verb::Deploy, 3, Outcome::Converged)),
         wanted: 2,
@@ -62,6 +63,7 @@ url         https://shop.example.org
 instance 1  ready, release 6, port 8001, active (running)
 instance 2  ready, release 6, port 8002, active (running)
 caddy       answers (2.11)
+engine      docker (agent.toml names it)
 last deploy run 12, deploy release 6, 3 h ago by root: converged in 15.6 s";
     assert_eq!(narrow(&well()), expected);
     assert_eq!(well().exit_code(), 0);

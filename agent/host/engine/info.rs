@@ -1,0 +1,150 @@
+//! What the engine says of itself: where it keeps images, and which of dockerd's settings matter to a site.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::EngineClient;
+use crate::model::observed::Engine;
+
+/// Settings of containerd; `root` is where it keeps images.
+const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+const CONTAINERD_ROOT: &str = "/var/lib/containerd";
+/// What `DriverStatus` says when containerd keeps the images: the default from docker 29 on.
+const SNAPSHOTTER: [&str; 2] = ["driver-type", "io.containerd.snapshotter.v1"];
+/// Part of the address of a containerd that dockerd runs itself.
+const OWN_CONTAINERD: &str = "/docker/containerd/";
+
+/// The answer of `/info`. Of podman `docker_root_dir` is its graph root.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Info {
+    docker_root_dir: PathBuf,
+    driver_status: Option<Vec<Vec<String>>>,
+    containerd: Option<Containerd>,
+    live_restore_enabled: bool,
+    plugins: Plugins,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Containerd {
+    address: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Plugins {
+    log: Option<Vec<String>>,
+}
+
+/// What dockerd says of its own settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DockerdSays {
+    pub live_restore: bool,
+    /// It can write log lines to the systemd journal.
+    pub journald: bool,
+}
+
+impl EngineClient {
+    /// The directory that holds the layers of images: `/var/lib/containers/storage`, `/var/lib/docker`,
+    /// `/var/lib/containerd`. Asked once.
+    pub async fn image_store_path(&self) -> Result<PathBuf> {
+        let ask = async || match self.store_of_a_container().await {
+            Some(store) => Ok(store),
+            None => self.store_by_info().await,
+        };
+        self.store.get_or_try_init(ask).await.context("asking the engine where it keeps images").cloned()
+    }
+
+    /// Of docker alone.
+    pub async fn dockerd_says(&self) -> Result<Option<DockerdSays>> {
+        if self.engine != Engine::Docker {
+            return Ok(None);
+        }
+        let info: Info = self.get("/info", &[]).await.context("asking docker for its settings")?;
+        let journald = info.plugins.log.is_none_or(|drivers| drivers.iter().any(|name| name == "journald"));
+        Ok(Some(DockerdSays { live_restore: info.live_restore_enabled, journald }))
+    }
+
+    /// Where the layer is that the newest container writes to: `STORE/overlay/ID/diff`, with docker `overlay2`.
+    /// `None`: there is no container, or containerd keeps its layers.
+    async fn store_of_a_container(&self) -> Option<PathBuf> {
+        let newest: Vec<Value> =
+            self.get("/containers/json", &[("all", "true"), ("limit", "1")]).await.ok()?;
+        let path = format!("/containers/{}/json", newest.first()?.get("Id")?.as_str()?);
+        let seen: Value = self.get(&path, &[]).await.ok()?;
+        store_of(Path::new(seen.pointer("/GraphDriver/Data/UpperDir")?.as_str()?)).map(Path::to_owned)
+    }
+
+    async fn store_by_info(&self) -> Result<PathBuf> {
+        let info: Info = self.get("/info", &[]).await?;
+        ensure!(info.docker_root_dir.is_absolute(), "the engine says `{}`", info.docker_root_dir.display());
+        let config = std::fs::read_to_string(CONTAINERD_CONFIG).unwrap_or_default();
+        Ok(store_by(&info, &config))
+    }
+}
+
+/// The store that `/info` and the settings of the host's containerd tell of.
+fn store_by(info: &Info, containerd_config: &str) -> PathBuf {
+    let status = info.driver_status.as_deref().unwrap_or_default();
+    if !status.iter().any(|pair| pair.iter().map(String::as_str).eq(SNAPSHOTTER)) {
+        return info.docker_root_dir.clone();
+    }
+    if info.containerd.as_ref().is_some_and(|own| own.address.contains(OWN_CONTAINERD)) {
+        return info.docker_root_dir.join("containerd/daemon");
+    }
+    let config: Option<toml::Table> = containerd_config.parse().ok();
+    let root = config.as_ref().and_then(|config| config.get("root")?.as_str());
+    root.unwrap_or(CONTAINERD_ROOT).into()
+}
+
+/// `/var/lib/docker` of `/var/lib/docker/overlay2/ID/diff`.
+fn store_of(layer: &Path) -> Option<&Path> {
+    let driver = layer.parent()?.parent()?;
+    let is_overlay = matches!(driver.file_name()?.to_str()?, "overlay" | "overlay2");
+    driver.parent().filter(|store| is_overlay && store.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::http::testing::{json, serve_unix};
+
+    fn store(info: &str, config: &str) -> PathBuf {
+        store_by(&serde_json::from_str(info).unwrap(), config)
+    }
+
+    #[test]
+    fn the_layers_are_where_their_keeper_has_them() {
+        let driver = r#"{"DockerRootDir":"/srv/docker","DriverStatus":[["Backing Filesystem","extfs"]]}"#;
+        assert_eq!(store(driver, "root = \"/srv/containerd\""), Path::new("/srv/docker"));
+        let snapshotter = r#"{"DockerRootDir":"/var/lib/docker","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}"#;
+        assert_eq!(store(snapshotter, ""), Path::new("/var/lib/containerd"));
+        assert_eq!(store(snapshotter, "version = 2\n"), Path::new("/var/lib/containerd"));
+        assert_eq!(store(snapshotter, "not toml ["), Path::new("/var/lib/containerd"));
+        let config = "version = 2\nroot = \"/srv/containerd\"\n[grpc]\naddress = \"x\"\n";
+        assert_eq!(store(snapshotter, config), Path::new("/srv/containerd"));
+        let own = r#"{"DockerRootDir":"/var/lib/docker","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]],
+            "Containerd":{"Address":"/var/run/docker/containerd/containerd.sock"}}"#;
+        assert_eq!(store(own, config), Path::new("/var/lib/docker/containerd/daemon"));
+        assert_eq!(
+            store(r#"{"DockerRootDir":"/x","DriverStatus":null,"Plugins":{"Log":null}}"#, ""),
+            Path::new("/x")
+        );
+    }
+
+    #[tokio::test]
+    async fn only_docker_is_asked_for_dockerd_s_settings() {
+        let server = serve_unix(|request| {
+            assert!(request.head.starts_with("GET /info "), "{}", request.head);
+            json(200, "", r#"{"LiveRestoreEnabled":true,"Plugins":{"Log":["json-file","journald"]}}"#)
+        })
+        .await;
+        let says = EngineClient::docker(&server.path).dockerd_says().await.unwrap();
+        assert_eq!(says, Some(DockerdSays { live_restore: true, journald: true }));
+        assert_eq!(EngineClient::podman("/nonexistent").dockerd_says().await.unwrap(), None);
+    }
+}
