@@ -25,8 +25,20 @@ use stop::STOP_MARGIN;
 const GLANCE: Duration = Duration::from_millis(20);
 /// Between two looks at something that takes a while.
 const LOOK: Duration = Duration::from_millis(100);
+/// A readiness path that redirects for that long will not stop doing so.
+const REDIRECTED: Duration = Duration::from_secs(10);
 /// How often an instance is asked at the end of a soak before it counts as broken.
 const SOAK_ASKS: usize = 3;
+
+/// Context of an answer that is a redirect.
+#[derive(Debug)]
+struct Redirected;
+
+impl std::fmt::Display for Redirected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("redirected")
+    }
+}
 
 impl Host {
     /// Write the trial file, and start the instance with it.
@@ -90,6 +102,7 @@ impl Host {
     ) -> Result<Option<String>> {
         let begun = Instant::now();
         let mut last;
+        let mut redirected: Option<Instant> = None;
         loop {
             let unit = self.systemd.unit(&instance.unit).await?;
             if unit.restarts > restarts || unit.has_ended() {
@@ -101,10 +114,16 @@ impl Host {
                     return Ok(Some(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
                 }
                 Ok(()) => format!("the readiness path answers, but the unit is {}", unit.active),
-                Err(error) => format!("{error:#}"),
+                Err(error) => {
+                    let since = error.is::<Redirected>().then(|| redirected.unwrap_or_else(Instant::now));
+                    redirected = since;
+                    format!("{error:#}")
+                }
             };
-            if begun.elapsed() >= ask.timeout {
-                let error = anyhow!("{instance}: not ready within {:?}: {last}", ask.timeout);
+            let steady = redirected.is_some_and(|since| since.elapsed() >= REDIRECTED);
+            if begun.elapsed() >= ask.timeout || steady {
+                let waited = if steady { REDIRECTED } else { ask.timeout };
+                let error = anyhow!("{instance}: not ready within {waited:?}: {last}");
                 return Err(self.explain(instance, error).await);
             }
             let (waited, limit) = (begun.elapsed().as_secs(), ask.timeout.as_secs());
@@ -121,7 +140,8 @@ impl Host {
         if (200..300).contains(&answer.status) {
             return Ok(());
         }
-        bail!("{} answered {}: {}", ask.path, answer.status, answer.shown())
+        let error = anyhow!("{} answered {}: {}", ask.path, answer.status, answer.shown());
+        Err(if (300..400).contains(&answer.status) { error.context(Redirected) } else { error })
     }
 
     /// Watch `instances` for `time`: none may restart, and all must be ready at the end.

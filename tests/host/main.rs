@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod auto;
+mod balancer;
 mod broken;
 mod caddy;
 mod container;
@@ -28,6 +29,7 @@ mod reach;
 mod recovery;
 mod report;
 mod rollback;
+mod rotation;
 mod runs;
 mod security;
 mod site;

@@ -55,8 +55,8 @@ fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_s
 
 #[test]
 fn a_readiness_path_that_takes_two_seconds_costs_no_request() {
-    // Caddy asks it every 250 ms, so checks from before a drain are answered in the midst of it.
-    let slow = ("path = \"/readyz\"", "path = \"/slow\"");
+    // Checks from before a drain are answered in the midst of it.
+    let slow = ("path = \"/readyz\"", "path = \"/slow\"\nanswer_timeout = \"5s\"");
     let host = installed_with("slow-ready", &config_with([QUICK, slow]));
     let load = host.load(600).quick().start();
     for version in ["v2", "v1"] {

@@ -127,7 +127,7 @@ pub(super) fn door(path: &str, listens: &Listens) -> String {
     let mut chain = "respond \"no instance is ready\" 503\n".to_owned();
     for id in listens.keys().rev() {
         chain = format!(
-            "reverse_proxy {} {{\n\t@unready status 3xx 4xx 5xx\n\thandle_response @unready {{\n{}\t}}\n\t\
+            "reverse_proxy {} {{\n\theader_up Host {{upstream_hostport}}\n\t@unready status 3xx 4xx 5xx\n\thandle_response @unready {{\n{}\t}}\n\t\
              handle_response {{\n\t\trespond \"ok\" 200\n\t}}\n}}\n",
             health_site_address(*id),
             indent(&indent(&chain)),

@@ -1,0 +1,70 @@
+//! Which instance gets requests, under load: loads of changed Caddyfiles, open WebSockets at a drain, instances that hang.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::Host;
+use crate::recovery::QUICK;
+use crate::site::{CONFIG_FILE, config_with, installed_with, turn};
+
+/// Loads of a changed `[caddy]` in a row; the campaign has more of them.
+const LOADS: usize = 5;
+
+#[test]
+fn a_changed_caddyfile_costs_no_request_and_cuts_no_websocket() {
+    let host = installed_with("loads", &config_with([QUICK]));
+    let _turn = turn();
+    let load = host.load(120).websockets(4).start();
+    for nth in 0..LOADS {
+        let extra = format!("tls = \"off\"\nextra = \"header X-Load {nth}\"");
+        host.write(CONFIG_FILE, &config_with([QUICK, ("tls = \"off\"", &extra)]));
+        host.agent(["reconcile"]).ok();
+        let header = host.sh("curl -sSI -m 10 localhost/").ok().stdout;
+        assert!(header.contains(&format!("X-Load: {nth}")), "{header}");
+    }
+    let report = load.stop();
+    report.assert_lossless();
+    assert_eq!(report.websockets.cuts.len(), 0, "{report:#?}");
+    host.assert_tidy();
+}
+
+#[test]
+fn websockets_and_event_streams_keep_their_instance_no_longer_than_their_own_time_out() {
+    let host = installed_with("streams", &config_with([QUICK]));
+    let _turn = turn();
+    let load = host.load(60).websockets(20).start();
+    std::thread::sleep(Duration::from_secs(2));
+    let begun = Instant::now();
+    host.tag("latest", "v2");
+    let deploy = host.sh("astra-agent deploy --json").ok().stdout;
+    let took = begun.elapsed();
+    let report = load.stop();
+    assert_eq!(report.failed, 0, "{report:#?}");
+    let answer: serde_json::Value = serde_json::from_str(&deploy).unwrap();
+    assert!(answer["cut"].as_u64().is_some_and(|cut| cut >= 20), "{deploy}");
+    // Two instances, 5 s for the streams of each; with drain_timeout it was 30 s each.
+    assert!(took < Duration::from_secs(55), "{took:?}");
+}
+
+#[test]
+fn an_instance_that_hangs_or_is_not_ready_leaves_rotation_within_five_seconds() {
+    let host = installed_with("hangs", &config_with([QUICK]));
+    let pid = host.sh("podman inspect --format '{{.State.Pid}}' astra-app-1").ok().stdout.trim().to_owned();
+    host.sh(&format!("kill -STOP {pid}")).ok();
+    std::thread::sleep(Duration::from_secs(5));
+    let ask = "for i in $(seq 20); do curl -sS -m 2 -o /dev/null -w '%{http_code}\\n' localhost/; done | sort | uniq -c";
+    assert_eq!(host.sh(ask).ok().stdout.trim(), "20 200");
+    host.sh(&format!("kill -CONT {pid}")).ok();
+    back_in_rotation(&host);
+
+    // A dead one is passed over by the next request.
+    let load = host.load(100).quick().start();
+    std::thread::sleep(Duration::from_secs(1));
+    host.sh("systemctl kill --signal=KILL astra-app@1; sleep 4").ok();
+    let report = load.stop();
+    // A request that it was answering when it was killed is lost with it.
+    assert!(report.failed <= 2, "{report:#?}");
+}
+
+fn back_in_rotation(host: &Host) {
+    host.wait("curl -sSf -m 2 127.0.1.1:9080/serves", Duration::from_secs(20));
+}
