@@ -24,9 +24,9 @@ fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
     let host = installed_with("words", &with(""));
     let held = || host.status()["held"].as_array().unwrap().len();
 
-    let (code, text) = deploy_with(&host, "volumes = [\"/root/no-such-key.pem:/key.pem:ro\"]");
+    let (code, text) = deploy_with(&host, "volumes = [\"/tmp/no-such-key.pem:/key.pem:ro\"]");
     assert_eq!((code, held()), (1, 0), "a missing file on this host is not the release's fault");
-    let reason = "Error: statfs /root/no-such-key.pem: no such file or directory";
+    let reason = "Error: statfs /tmp/no-such-key.pem: no such file or directory";
     assert!(text.contains(reason), "{text}");
     assert!(host.sh("journalctl -u astra-app@1").ok().stdout.contains(reason));
     for noise in ["container died", "container create", "<nwarn>", "Deactivated"] {
