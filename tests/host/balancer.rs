@@ -6,12 +6,12 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{CONFIG_FILE, config_with, installed_with};
 
-/// The address by which a balancer, or a visitor, reaches the host.
-const ADDRESS: &str = "10.88.0.1";
+/// The address by which the balancer reaches the host; it is one of its trusted proxies.
+const ADDRESS: &str = "127.0.0.1";
 
 fn behind_a_balancer(rest: &str) -> String {
     let site =
-        format!("hosts = [\"one.test\"]\ntrusted_proxies = [\"10.88.0.0/16\"]\nhealth = \"/health\"\n{rest}");
+        format!("hosts = [\"one.test\"]\ntrusted_proxies = [\"127.0.0.0/8\"]\nhealth = \"/health\"\n{rest}");
     config_with([QUICK, ("hosts = []", &site)])
 }
 
