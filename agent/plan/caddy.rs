@@ -68,7 +68,7 @@ pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens) -> Str
             ("private", &private(&readiness.path)),
             ("blocked", &blocked(config)),
             ("plain", routes::plain_matcher()),
-            ("proxies", &routes::proxies(config, listens)),
+            ("proxies", &routes::proxies(config, version, listens)),
             ("page", include_str!("../../caddy/503.html").trim_end()),
             ("extra", &config.caddy.extra),
             ("strangers", &strangers(config, &door)),

@@ -110,7 +110,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     // Another name: the old units go, running or not; the others are left alone.
     let config = host.read(CONFIG_FILE);
     host.write(CONFIG_FILE, &config.replace("\"tick\"\nevery", "\"tock\"\nevery"));
-    let reconcile = host.agent(["reconcile"]).ok().stdout;
+    let reconcile = host.agent(["reconcile"]).ok().text();
     assert!(reconcile.contains("astra-cron-tock.timer"), "{reconcile}");
     let units = host
         .sh("ls /etc/systemd/system /etc/systemd/system/timers.target.wants | grep cron-t | sort -u")

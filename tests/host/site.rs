@@ -22,10 +22,13 @@ pub fn fresh_with(name: &str, config: &str) -> Host {
 /// The same with another engine. docker has no name of its own for the host.
 pub fn fresh_on(engine: Engine, name: &str, config: &str) -> Host {
     let host = Host::boot_with(name, engine);
-    let name = "[app]\nadd_hosts = { \"host.containers.internal\" = \"host-gateway\" }";
+    let name = "\"host.containers.internal\" = \"host-gateway\"";
     let config = match engine {
         Engine::Podman => config.to_owned(),
-        Engine::Docker => config.replacen("[app]", name, 1),
+        Engine::Docker if config.contains("add_hosts = {") => {
+            config.replacen("add_hosts = {", &format!("add_hosts = {{ {name},"), 1)
+        }
+        Engine::Docker => config.replacen("[app]", &format!("[app]\nadd_hosts = {{ {name} }}"), 1),
     };
     host.write(CONFIG_FILE, &config);
     host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();

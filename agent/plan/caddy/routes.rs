@@ -12,6 +12,9 @@ use super::quote;
 /// drained: a route for each would make the file grow with the square of the count.
 const SINGLE_ROUTES: usize = 32;
 
+/// From here on Caddy counts failed health checks.
+const HEALTH_FAILS: (u32, u32) = (2, 8);
+
 /// Where each instance listens.
 pub(super) type Listens = BTreeMap<InstanceId, u16>;
 
@@ -36,18 +39,20 @@ pub(super) fn plain_matcher() -> &'static str {
 }
 
 /// The site's own proxies, over all instances and with health checks.
-pub(super) fn proxies(config: &Config, listens: &Listens) -> String {
+pub(super) fn proxies(config: &Config, version: (u32, u32), listens: &Listens) -> String {
     let all: Vec<_> = listens.keys().copied().collect();
     let interval = config.app.readiness.interval;
-    // Streams are few, and a new one that meets an instance that hangs is opened again by its client.
-    let checks = [("@plain ", "proxy", interval), ("", "streams", interval * 3)];
+    // Streams are few, and a new one that meets an instance that hangs is opened again by its client: they are checked
+    // more seldom. The first check of a Caddy that starts comes before its own listeners, so one failure is none.
+    let fails = if version >= HEALTH_FAILS { "\thealth_fails 2\n" } else { "" };
+    let checks = [("@plain ", "proxy", interval, ""), ("", "streams", interval * 3, fails)];
     let address: [fn(&Listens, InstanceId) -> String; 2] = [plain, stream];
     let mut text = String::new();
-    for ((matcher, import, interval), address) in checks.into_iter().zip(address) {
+    for ((matcher, import, interval, fails), address) in checks.into_iter().zip(address) {
         let to = join(&all, |id| address(listens, id));
         let _ = writeln!(
             text,
-            "reverse_proxy {matcher}{to} {{\n\timport {import}\n\timport checks {}\n}}",
+            "reverse_proxy {matcher}{to} {{\n\timport {import}\n\timport checks {}\n{fails}}}",
             super::time(interval)
         );
     }
