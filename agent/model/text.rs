@@ -7,9 +7,22 @@ pub fn clean(text: &str, longest: usize) -> String {
     text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// `text` without a cause that is told twice in a row: `manifest unknown: manifest unknown`.
+pub fn once(text: &str) -> String {
+    let mut causes: Vec<&str> = text.split(": ").collect();
+    causes.dedup();
+    causes.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        assert_eq!(once("pulling: manifest unknown: manifest unknown"), "pulling: manifest unknown");
+        assert_eq!(once("a: b: a"), "a: b: a");
+    }
 
     #[test]
     fn no_control_character_is_left() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::host::http::Answer;
 use crate::model::image::PinnedImage;
-use crate::model::text::clean;
+use crate::model::text::{clean, once};
 
 /// Longest text of the engine that is told on, in characters: the cause stands at its end.
 pub(super) const WORDS: usize = 2000;
@@ -47,7 +47,7 @@ pub(super) fn found(sent: Result<Answer>) -> Result<Option<Value>> {
 pub(super) fn refusal(answer: &Answer) -> anyhow::Error {
     let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
-    anyhow!("the engine answered {}: {}", answer.status, clean(message.trim(), WORDS))
+    anyhow!("the engine answered {}: {}", answer.status, once(&clean(message.trim(), WORDS)))
 }
 
 /// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.

@@ -13,7 +13,7 @@ use super::{EngineClient, LOOK, refusal, url};
 use crate::host::http::{Answer, Ask, sensitive};
 use crate::host::registry::Credentials;
 use crate::model::image::PinnedImage;
-use crate::model::text::clean;
+use crate::model::text::{clean, once};
 
 /// Longest line of the stream, in bytes.
 const LINE: usize = 1 << 20;
@@ -151,13 +151,6 @@ impl EngineClient {
         }
         watch.saw(&line, &mut progress).map(drop)
     }
-}
-
-/// Without a cause that is told twice in a row: `manifest unknown: manifest unknown`.
-fn once(text: &str) -> String {
-    let mut causes: Vec<&str> = text.split(": ").collect();
-    causes.dedup();
-    causes.join(": ")
 }
 
 /// What each layer said last: the same again is no progress.
