@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::config::Config;
 use crate::host::Host;
+use crate::host::instance::drain::NoneReady;
 use crate::host::lock::Lock;
 use crate::journal::Journal;
 use crate::model::entry::Verb;
@@ -154,7 +155,8 @@ impl Foreman<'_> {
                 report.warn("continuing although repairs failed");
                 false
             }
-            Err(refused) if ask.want.by_hand() => {
+            // By this config no release would ever be ready, and what serves could not be brought back.
+            Err(refused) if ask.want.by_hand() && !refused.error.is::<NoneReady>() => {
                 report.warn(&format!("continuing although repairs failed: {refused}"));
                 false
             }
@@ -222,7 +224,7 @@ impl Foreman<'_> {
             if plan.is_empty() {
                 return Ok(true);
             }
-            self.check_caddyfiles(&plan).await?;
+            self.check_caddyfiles(&look, &plan).await?;
             let outcome = self.carry_out(ask, &look, &plan, report).await?;
             if outcome != Outcome::Converged {
                 return Ok(false);

@@ -84,7 +84,7 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
         refused => refused?,
     }
     let host = foreman.host_plan(&look, ask.verb)?;
-    foreman.check_caddyfiles(&host).await?;
+    foreman.check_caddyfiles(&look, &host).await?;
     let release = match ask.want {
         Want::Keep => None,
         _ => Some(foreman.release_plan(&look, &foreman.request(ask, &look).await?)?),

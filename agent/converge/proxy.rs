@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use std::path::Path;
 
-use super::{Ask, Foreman, Refused, Report};
+use super::{Ask, Foreman, Look, Refused, Report};
 use crate::host::caddy::is_refusal;
 use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
@@ -15,7 +15,8 @@ use crate::model::step::Step;
 impl Foreman<'_> {
     /// Every Caddyfile of the plan is one that Caddy reads; else nothing is touched. What a certificate or an
     /// address in it is worth shows only when it is loaded.
-    pub async fn check_caddyfiles(&self, plan: &Plan) -> Result<(), Refused> {
+    /// A readiness path that no instance that serves answers would take all of them out of rotation.
+    pub async fn check_caddyfiles(&self, look: &Look, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
             let Step::LoadCaddy { content } = step else { continue };
             match self.host.caddy.adapt(content.bytes()).await {
@@ -25,6 +26,15 @@ impl Foreman<'_> {
                 // A Caddy that does not answer says so when the step comes.
                 _ => {}
             }
+        }
+        if plan.steps.iter().any(|step| matches!(step, Step::LoadCaddy { .. })) {
+            let inputs = self.inputs(look);
+            let up = look.observed.instances.iter().filter(|(_, seen)| seen.unit.is_active());
+            let targets: Vec<_> = up.map(|(id, _)| inputs.target(*id)).collect();
+            self.host
+                .keep_rotation(&targets, &inputs.probe())
+                .await
+                .map_err(|error| Refused::of(2, error))?;
         }
         Ok(())
     }

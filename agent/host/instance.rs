@@ -15,7 +15,7 @@ use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::step::{Probe, Target};
 
-mod drain;
+pub mod drain;
 mod failed;
 mod stop;
 

@@ -70,6 +70,15 @@ fn readiness_may_answer_204_or_slowly_but_not_with_a_redirect() {
     host.agent(["reconcile"]).ok();
     assert_eq!(host.invocations(), running, "an instance that answers slowly is as good as any");
 
+    // A path that only the next image has, or a mistyped one, does not take the site down.
+    host.write(CONFIG_FILE, &slow.replace("path = \"/readyz\"", "path = \"/reddyz\""));
+    for verb in ["reconcile", "deploy", "rollback"] {
+        let refused = host.agent([verb]);
+        assert_eq!(refused.code(), 2, "{}", refused.text());
+        assert!(refused.text().contains("/reddyz answered 404"), "{}", refused.text());
+        assert_eq!(host.get("/").status, 200);
+    }
+
     // The last answer stands in the message, and where it leads to.
     host.write(CONFIG_FILE, &slow.replace("APP_READY_DELAY = \"3\"", "APP_READY_STATUS = \"301\""));
     let failed = host.agent(["deploy"]);

@@ -26,6 +26,14 @@ const ROUTED: Duration = Duration::from_millis(20);
 /// The body of the health route's answer for an instance with a marker.
 const DRAINED: &str = "drained";
 
+/// No instance that serves would be ready by the config.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no instance that serves is ready by [app.readiness] and [caddy]: {0}\n  hint: put the former path back; to change \
+     it, first deploy an image that answers both"
+)]
+pub struct NoneReady(String);
+
 /// What Caddy is still answering through one instance.
 struct InFlight {
     requests: u64,
@@ -96,6 +104,26 @@ impl Host {
             self.files.remove(Path::new(WORKING))?;
         }
         Ok(())
+    }
+
+    /// A Caddyfile that asks for readiness in another way than the one in force must not take every instance out of
+    /// rotation: a path that only the next image has, or a mistyped one.
+    ///
+    /// # Errors
+    /// [`NoneReady`]: some of `instances` serve now, and none of these is ready by `ask`.
+    pub async fn keep_rotation(&self, instances: &[Target], ask: &Probe) -> Result<()> {
+        let mut last = None;
+        for instance in instances {
+            let serves = self.ask_caddy_for(instance, "/serves", CADDY_ANSWERS).await;
+            if !matches!(serves, Ok(Some(answer)) if (200..300).contains(&answer.status)) {
+                continue;
+            }
+            match self.still_ready(instance, ask).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(format!("{instance}: {error:#}")),
+            }
+        }
+        last.map_or(Ok(()), |last| Err(NoneReady(last).into()))
     }
 
     async fn wait_for_caddy(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
