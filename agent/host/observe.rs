@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,12 @@ impl Host {
             match self.files.read(&path) {
                 Ok(Some(seen)) => _ = observed.files.insert(path, seen),
                 Ok(None) => {}
-                Err(error) if truth.contains(&path) => return Err(error),
+                Err(error) if truth.contains(&path) => {
+                    return Err(anyhow!(
+                        "{error:#}\n  hint: `ls -l {}`; put the file itself there",
+                        path.display()
+                    ));
+                }
                 // A symlink or a directory in the place of one of our files: a write takes its place, or says why not.
                 Err(error) => observed.odd.push(format!("{error:#}")),
             }
