@@ -46,7 +46,10 @@ fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_s
 
     host.sh("systemctl stop astra-app@1 astra-app@2").ok();
     // Until Caddy's next check a request that reaches neither ends as 502, with the same page.
-    host.wait("[ $(curl -s -o /dev/null -m 20 -w '%{http_code}' localhost/) = 503 ]", Duration::from_secs(40));
+    host.wait(
+        "[ $(curl -s -o /dev/null -m 20 -w '%{http_code}' localhost/) = 503 ]",
+        Duration::from_secs(40),
+    );
     let page = host.sh("curl -sSi -m 20 localhost/").ok().stdout;
     for said in ["HTTP/1.1 503", "Retry-After: 5", "text/html", "Back in a moment"] {
         assert!(page.contains(said), "no {said:?} in:\n{page}");

@@ -69,7 +69,11 @@ impl<'a> Walk<'a> {
             here = match step {
                 Ok(fd) => File::from(fd),
                 Err(Errno::ELOOP | Errno::ENOTDIR) => {
-                    bail!("{} is a symlink or no directory, which is never followed", seen.display())
+                    bail!(
+                        "{0} is a symlink or no directory, which is never followed\n  hint: `ls -ld {0}`; make it a \
+                         directory of root again",
+                        seen.display()
+                    )
                 }
                 Err(error) => return Err(error).with_context(|| format!("opening {}", seen.display())),
             };
@@ -86,7 +90,11 @@ impl<'a> Walk<'a> {
 fn check(dir: &File, path: &Path) -> Result<()> {
     let meta = dir.metadata()?;
     if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
-        bail!("the directory {} belongs to user {}, not to root", path.display(), meta.uid());
+        bail!(
+            "the directory {0} belongs to user {1}, not to root\n  hint: `chown root: {0}`",
+            path.display(),
+            meta.uid()
+        );
     }
     if meta.mode() & 0o022 != 0 {
         bail!(
