@@ -20,7 +20,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long clients are asked to open new connections before a load: what they ask more seldom than that is not in
 /// use at the moment of the load.
-const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(5);
+/// The first check of a new config may meet the end of the old one and fail: then requests wait for the next. Another
+/// load meanwhile would fail those that wait.
+const CHECKED: Duration = Duration::from_secs(4);
 /// From the start of its unit until it answers.
 const START: Duration = Duration::from_secs(60);
 
@@ -102,6 +105,8 @@ impl Host {
             return Err(error);
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
+        (self.detail)("waiting for Caddy's first health checks");
+        tokio::time::sleep(CHECKED).await;
         let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(caddyfile)).await;
         note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
