@@ -73,10 +73,14 @@ impl Inputs<'_> {
         }
     }
 
+    fn drain_limits(&self) -> Drain {
+        let deploy = &self.config.deploy;
+        Drain { requests: deploy.drain_timeout, streams: deploy.websocket_timeout }
+    }
+
     /// No new requests to `instance`.
     pub fn drain(&self, instance: Target) -> Step {
-        let (requests, streams) = (self.config.deploy.drain_timeout, self.config.deploy.websocket_timeout);
-        Step::Drain { instance, limits: Drain { requests, streams }, probe: self.probe() }
+        Step::Drain { instance, limits: self.drain_limits(), probe: self.probe() }
     }
 
     /// The marker alone, before an instance that does not run is started: it gets requests when it rejoins.
@@ -89,8 +93,7 @@ impl Inputs<'_> {
 
     /// The other way round.
     pub fn rejoin(&self, instance: Target) -> Step {
-        let (requests, streams) = (self.config.deploy.drain_timeout, self.config.deploy.websocket_timeout);
-        Step::Rejoin { instance, probe: self.probe(), limits: Drain { requests, streams } }
+        Step::Rejoin { instance, probe: self.probe(), limits: self.drain_limits() }
     }
 
     /// astra.env as it is; empty when there is none.

@@ -15,11 +15,11 @@ use crate::model::outcome::EXIT_USAGE;
 use crate::model::staged::Staged;
 use crate::plan::env;
 
-/// What a config alone cannot say.
+/// Checks that need more than the config.
 const NOT_CHECKED: [&str; 4] =
     ["the env file and required_env", "the files that volumes mount", "the image", "[caddy] extra"];
 
-/// What was found: reasons for exit code 2, what is probably not meant, and what was not looked at.
+/// The result of a check: errors (exit code 2), warnings, and the checks that were left out.
 #[derive(Default)]
 struct Found {
     problems: Vec<String>,

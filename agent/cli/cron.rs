@@ -16,7 +16,7 @@ use crate::model::name::CronName;
 use crate::model::observed::UnitSeen;
 use crate::model::outcome::EXIT_USAGE;
 
-/// What a job's end takes on top of its time-out.
+/// Time that a job's end takes beyond its time-out.
 const MARGIN: Duration = Duration::from_secs(60);
 /// A job that failed is a failed command, whatever its own exit code means elsewhere.
 const FAILED: u8 = 1;
@@ -78,7 +78,7 @@ fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused>
     })
 }
 
-/// What systemd knows of the end, else what the wait for it said.
+/// The end as systemd reports it, else the error of the wait.
 fn failure(unit: &UnitSeen, job: &CronJob, waited: &str) -> String {
     match (unit.result.as_str(), unit.exit_code) {
         ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),

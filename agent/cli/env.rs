@@ -36,7 +36,7 @@ struct Variable {
     key: String,
     /// The file that its value comes from.
     from: String,
-    /// What the next deploy does with it, when it does something.
+    /// The effect of the next deploy on it, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_deploy: Option<&'static str>,
 }

@@ -72,7 +72,7 @@ Examples:
 
 Exit codes: as of `astra-agent deploy`. Ctrl-C undoes the run.";
 
-/// What is typed out of habit, and what does it here.
+/// Verbs of other tools, and the command that does the same here.
 const HABITS: [(&[&str], &str); 19] = [
     (&["logs", "log"], "`journalctl -t astra-app-1 -t astra-app-2 -f` follows the log of the app"),
     (&["exec", "shell", "console"], "`podman exec -it astra-app-1 sh` (with docker: `docker exec`)"),
