@@ -128,7 +128,7 @@ fn shown(verb: Verb, foreman: &Foreman<'_>, look: &Look, host: &Plan, release: O
 fn change(number: usize, step: &Step, observed: &Observed) -> Option<Change> {
     let (path, new) = match step {
         Step::WriteFile { path, content: Content::Plain(new), .. } => (path.clone(), new),
-        Step::LoadCaddy { content: Content::Plain(new) } => (CADDYFILE.into(), new),
+        Step::LoadCaddy { content: Content::Plain(new), .. } => (CADDYFILE.into(), new),
         _ => return None,
     };
     let old = observed.files.get(&path).map(|seen| seen.bytes.as_slice());
@@ -159,7 +159,7 @@ mod tests {
         let seen = |text: &str| FileSeen { bytes: text.into(), mode: 0o644 };
         let mut observed = Observed::default();
         observed.files.insert(CADDYFILE.into(), seen("a\nb\n"));
-        let load = Step::LoadCaddy { content: Content::Plain(b"a\nc\n".to_vec()) };
+        let load = Step::LoadCaddy { content: Content::Plain(b"a\nc\n".to_vec()), in_use: false };
         let change_of = change(4, &load, &observed).unwrap();
         assert_eq!((change_of.step, change_of.path.as_str()), (4, CADDYFILE));
         assert_eq!(

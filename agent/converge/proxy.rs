@@ -18,7 +18,7 @@ impl Foreman<'_> {
     /// A readiness path that no instance that serves answers would take all of them out of rotation.
     pub async fn check_caddyfiles(&self, look: &Look, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
-            let Step::LoadCaddy { content } = step else { continue };
+            let Step::LoadCaddy { content, .. } = step else { continue };
             match self.host.caddy.adapt(content.bytes()).await {
                 Err(error) if is_refusal(&error) => {
                     return Err(Refused::of(2, refused(&error, content.bytes())));

@@ -54,8 +54,7 @@ impl CaddyAdmin {
     }
 
     /// Makes Caddy run exactly this Caddyfile (POST /load). Returns when it serves by it; when it cannot, the
-    /// old config stays, and Caddy's own words are the error. The same bytes again change nothing; different
-    /// ones cut every WebSocket.
+    /// old config stays, and Caddy's own words are the error. The same bytes again change nothing.
     pub async fn load(&self, caddyfile: &[u8]) -> Result<()> {
         self.post("/load", caddyfile, LOAD).await.context("loading the Caddyfile").map(drop)
     }

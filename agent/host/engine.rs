@@ -18,7 +18,7 @@ mod answers;
 mod info;
 mod pull;
 
-use super::http::{Answer, Ask, Http};
+use super::http::{Answer, Ask, Http, HttpError};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
@@ -32,6 +32,8 @@ pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 const LOOK: Duration = Duration::from_secs(15);
 /// Removing a container or a large image.
 const REMOVE: Duration = Duration::from_secs(120);
+/// Before a question is repeated whose connection broke.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Longest answer.
 const CAP: usize = 32 << 20;
 
@@ -213,9 +215,18 @@ impl EngineClient {
         deadline: Duration,
     ) -> Result<Answer> {
         let url = url(path, query)?;
-        let headers = HeaderMap::new();
-        let ask = Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP };
-        Ok(self.http.ask(ask).await?)
+        let ask = || {
+            let (method, headers) = (method.clone(), HeaderMap::new());
+            self.http.ask(Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP })
+        };
+        // An engine that is killed or upgraded is started again by its socket, and all that is sent here may be sent
+        // twice.
+        let first = ask().await;
+        if let Err(HttpError::Broken { .. } | HttpError::Connect { .. }) = first {
+            tokio::time::sleep(AGAIN).await;
+            return Ok(ask().await?);
+        }
+        Ok(first?)
     }
 }
 

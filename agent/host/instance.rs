@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
+use super::http::HttpError;
 use super::logs::Start;
 use super::perform::HostFault;
-use super::probe::probe;
+use super::probe::{ProbeError, probe};
 use super::systemd::JobResult;
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
@@ -136,7 +137,12 @@ impl Host {
     /// Ask the readiness path once.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
         let at = SocketAddr::V4(instance.upstream);
-        let answer = probe(at, &ask.path, &ask.host, ask.https, ask.answer).await?;
+        let answer = match probe(at, &ask.path, &ask.host, ask.https, ask.answer).await {
+            Err(ProbeError::Http(late @ HttpError::Late { .. })) => {
+                bail!("{late} (`answer_timeout` in [app.readiness])");
+            }
+            answer => answer?,
+        };
         if (200..300).contains(&answer.status) {
             return Ok(());
         }

@@ -54,7 +54,9 @@ impl Host {
                 self.systemd.stop(unit, UNIT_JOB).await?;
                 self.systemd.reset_failed(unit).await.map(|()| None)
             }
-            Step::LoadCaddy { content } => self.load_caddy(content.bytes()).await.map(|()| None),
+            Step::LoadCaddy { content, in_use } => {
+                self.load_caddy(content.bytes(), *in_use).await.map(|()| None)
+            }
             Step::UseCaddy { env, .. } => self.use_caddy(env).await.map(|()| None),
             Step::Pull { image } => self.pull(image).await,
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await,

@@ -55,6 +55,8 @@ pub enum Step {
     /// nothing.
     LoadCaddy {
         content: Content,
+        /// An instance is up, so a connection may carry a request at the moment of the load.
+        in_use: bool,
     },
     /// Run Caddy from the image that this caddy.env names: a second without answers.
     UseCaddy {
@@ -332,7 +334,7 @@ impl fmt::Display for Step {
             Self::StartUnit { unit } => write!(f, "start {unit}"),
             Self::RestartUnit { unit } => write!(f, "restart {unit}"),
             Self::StopUnit { unit } => write!(f, "stop {unit}"),
-            Self::LoadCaddy { content } => {
+            Self::LoadCaddy { content, .. } => {
                 write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE)
             }
             Self::UseCaddy { env, .. } => {

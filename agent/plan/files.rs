@@ -159,7 +159,10 @@ pub fn lasting(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
 pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Step {
     let content = Content::Plain(caddyfile(inputs, listens));
     match inputs.observed.caddy {
-        Some(_) => Step::LoadCaddy { content },
+        Some(_) => {
+            let in_use = inputs.observed.instances.values().any(|seen| seen.unit.is_up());
+            Step::LoadCaddy { content, in_use }
+        }
         None => Step::WriteFile { path: CADDYFILE.into(), mode: MODE, content },
     }
 }

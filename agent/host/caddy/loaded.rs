@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::is_refusal;
 use crate::host::{Host, failpoint};
@@ -21,8 +22,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// How long clients are asked to open new connections before a load: what they ask more seldom than that is not in
 /// use at the moment of the load.
 const CLOSE: Duration = Duration::from_secs(5);
-/// The first check of a new config may meet the end of the old one and fail: then requests wait for the next. Another
-/// load meanwhile would fail those that wait.
+/// From a load on. A check of the new config may meet the end of the old one (`shutdown_delay` in the Caddyfile) and fail:
+/// then requests wait for the next. Another load meanwhile would fail those that wait.
 const CHECKED: Duration = Duration::from_secs(4);
 /// From the start of its unit until it answers.
 const START: Duration = Duration::from_secs(60);
@@ -83,8 +84,8 @@ impl Host {
     }
 
     /// Make Caddy serve by `caddyfile`, then write it. What Caddy refuses changes nothing; after a cut in here
-    /// nobody takes the load for done.
-    pub(in crate::host) async fn load_caddy(&self, caddyfile: &[u8]) -> Result<()> {
+    /// nobody takes the load for done. While instances are `in_use` it takes 9 s, for the sake of their requests.
+    pub(in crate::host) async fn load_caddy(&self, caddyfile: &[u8], in_use: bool) -> Result<()> {
         let invocation = self.systemd.unit(CADDY_UNIT).await?.invocation;
         let known = self.note().filter(|note| note.invocation == invocation);
         let runs = known.map(|note| note.runs);
@@ -94,7 +95,10 @@ impl Host {
             self.write_note(&Note { invocation: invocation.clone(), runs, incomparable })
         };
         note(None, false)?;
-        self.close_idle_connections().await?;
+        if in_use {
+            self.close_idle_connections().await?;
+        }
+        let checked = Instant::now() + CHECKED;
         let loaded = self.caddy.load(caddyfile).await;
         self.files.remove(Path::new(CLOSING))?;
         self.leave_markers()?;
@@ -105,8 +109,10 @@ impl Host {
             return Err(error);
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
-        (self.detail)("waiting for Caddy's first health checks");
-        tokio::time::sleep(CHECKED).await;
+        if in_use {
+            (self.detail)("waiting for Caddy's first health checks");
+            tokio::time::sleep_until(checked).await;
+        }
         let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(caddyfile)).await;
         note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
@@ -142,7 +148,7 @@ impl Host {
     /// Returns when the Caddy that was just started answers. Its unit says so itself on podman alone.
     pub(in crate::host) async fn await_caddy(&self) -> Result<()> {
         (self.detail)("waiting until Caddy answers");
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let restarts = self.systemd.unit(CADDY_UNIT).await?.restarts;
         loop {
             let Err(silent) = self.caddy.version().await else { return Ok(()) };

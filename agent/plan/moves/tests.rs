@@ -100,7 +100,7 @@ impl Site {
 /// Steps as a person reads them, files by their last name; a Caddyfile by the upstreams that it names.
 fn shown(steps: &[Step]) -> Vec<String> {
     let show = |step: &Step| match step {
-        Step::LoadCaddy { content } => format!("caddy {}", upstreams(content)),
+        Step::LoadCaddy { content, .. } => format!("caddy {}", upstreams(content)),
         Step::WriteFile { path, content, .. } if path.ends_with("10-astra.conf") => {
             let unit =
                 path.parent().unwrap().file_name().unwrap().to_string_lossy().replace(".service.d", "");

@@ -104,6 +104,8 @@ impl Site {
     pub fn toml(&self) -> String {
         let Self { instances, base_port, strategy, network, auto, notify, stop_timeout, .. } = self;
         let also = if self.required { ", \"OPERATOR_NOTE\"" } else { "" };
+        let delay = self.behaviour.get("APP_READY_DELAY").copied().unwrap_or("0");
+        let answer_timeout = if delay == "0" || delay == "0.3" { "2s" } else { "5s" };
         let database = if *network == "host" { "127.0.0.1" } else { "host.containers.internal" };
         let mut toml = format!(
             r#"[app]
@@ -118,6 +120,7 @@ required_env = ["DATABASE_HOST", "DATABASE_PASSWORD", "SECRET_KEY"{also}]
 notify = {notify}
 path = "/readyz"
 timeout = "90s"
+answer_timeout = "{answer_timeout}"
 
 [migrate]
 command = ["./migrate.sh"]
