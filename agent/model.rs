@@ -1,5 +1,6 @@
 //! Floor 1: the words everything else is written in. Pure data and parsing; no clock, no file, no network.
 
+pub mod caddyfile;
 pub mod checkup;
 pub mod cron;
 pub mod digest;

@@ -14,8 +14,6 @@ pub const RUN: &str = "/run/astra";
 pub const DRAIN_DIR: &str = "/run/astra/drain";
 /// There while an instance is drained by the agent: only then Caddy looks at the markers for each request.
 pub const WORKING: &str = "/run/astra/drain/any";
-/// There while clients are asked to open new connections, before a changed Caddyfile is loaded.
-pub const CLOSING: &str = "/run/astra/drain/closing";
 pub const LOCK: &str = "/run/astra/run.lock";
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
 pub const STATE: &str = "/var/lib/astra-agent";

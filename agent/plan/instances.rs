@@ -3,7 +3,7 @@
 
 use crate::config::EnvSource;
 use crate::model::envfile::ManagedLines;
-use crate::model::name::{CLOSING, EnvKey, InstanceId, TRIAL_ENV, WORKING};
+use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV, WORKING};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 
@@ -85,7 +85,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
         steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
     }
     if observed.working && observed.markers.is_empty() {
-        steps.extend([CLOSING, WORKING].map(|path| Step::RemoveFile { path: path.into() }));
+        steps.push(Step::RemoveFile { path: WORKING.into() });
     }
     let (staged, path) = (inputs.staged(), inputs.config.app.name.staged_env());
     let kept = inputs.env_file();

@@ -2,7 +2,7 @@
 //! JSON, and from a Caddyfile of the same bytes every version makes another. So it is noted, and the note holds as
 //! long as the unit's invocation. Called by observe.rs and perform.rs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,17 +11,15 @@ use tokio::time::Instant;
 
 use super::is_refusal;
 use crate::host::{Host, failpoint};
+use crate::model::caddyfile::{leaving_marker, own_address_in};
 use crate::model::fingerprint::sha256;
-use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CADDYFILE, CLOSING, WORKING, unit_file};
+use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CADDYFILE, WORKING, unit_file};
 use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
 /// One answer of Caddy while the host is looked at.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// How long clients are asked to open new connections before a load: what they ask more seldom than that is not in
-/// use at the moment of the load.
-const CLOSE: Duration = Duration::from_secs(5);
 /// From a load on. A check of the new config may meet the end of the old one (`shutdown_delay` in the Caddyfile) and fail:
 /// then requests wait for the next. Another load meanwhile would fail those that wait.
 const CHECKED: Duration = Duration::from_secs(4);
@@ -84,7 +82,8 @@ impl Host {
     }
 
     /// Make Caddy serve by `caddyfile`, then write it. What Caddy refuses changes nothing; after a cut in here
-    /// nobody takes the load for done. While instances are `in_use` it takes 9 s, for the sake of their requests.
+    /// nobody takes the load for done. While instances are `in_use` it takes 4 s, for the sake of their requests: the
+    /// servers of the former config go on for a while, and each of their answers asks its client for a new connection.
     pub(in crate::host) async fn load_caddy(&self, caddyfile: &[u8], in_use: bool) -> Result<()> {
         let invocation = self.systemd.unit(CADDY_UNIT).await?.invocation;
         let known = self.note().filter(|note| note.invocation == invocation);
@@ -95,13 +94,14 @@ impl Host {
             self.write_note(&Note { invocation: invocation.clone(), runs, incomparable })
         };
         note(None, false)?;
-        if in_use {
-            self.close_idle_connections().await?;
-        }
+        let leaving = if in_use { self.mark_leaving()? } else { None };
         let checked = Instant::now() + CHECKED;
+        (self.detail)("waiting for clients to move to the new config");
         let loaded = self.caddy.load(caddyfile).await;
-        self.files.remove(Path::new(CLOSING))?;
-        self.leave_markers()?;
+        if let Some(leaving) = leaving {
+            self.files.remove(&leaving)?;
+            self.leave_markers()?;
+        }
         if let Err(error) = loaded {
             if is_refusal(&error) {
                 note(runs.as_ref().and_then(|runs| runs.caddyfile.clone()), false)?;
@@ -110,21 +110,22 @@ impl Host {
         }
         self.files.write_atomic(Path::new(CADDYFILE), caddyfile, 0o644)?;
         if in_use {
-            (self.detail)("waiting for Caddy's first health checks");
             tokio::time::sleep_until(checked).await;
         }
         let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(caddyfile)).await;
         note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
 
-    /// A load ends the servers of the old config, and with them the connections that are idle in that instant: a request
-    /// that is on its way through one is lost. So for a moment each answer asks its client to open a new one.
-    async fn close_idle_connections(&self) -> Result<()> {
-        self.files.write_atomic(Path::new(CLOSING), b"", 0o644)?;
-        self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
-        (self.detail)("asking clients for new connections");
-        tokio::time::sleep(CLOSE).await;
-        Ok(())
+    /// The config in force is about to go.
+    fn mark_leaving(&self) -> Result<Option<PathBuf>> {
+        let Some(seen) = self.files.read(Path::new(CADDYFILE))? else { return Ok(None) };
+        let own = own_address_in(&String::from_utf8_lossy(&seen.bytes));
+        let marker = own.map(leaving_marker);
+        if let Some(marker) = &marker {
+            self.files.write_atomic(marker, b"", 0o644)?;
+            self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
+        }
+        Ok(marker)
     }
 
     /// Run Caddy from the image that `env` names: caddy.env names it once it has answered, by one rename. Until then

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::host::http::HttpError;
 use crate::host::perform::CaddyHangs;
 use crate::host::probe::{ProbeAnswer, ProbeError, probe};
+use crate::model::caddyfile::LEAVING;
 use crate::model::name::{DRAIN_DIR, WORKING};
 use crate::model::step::{Drain, Probe, Target};
 use crate::model::told::Told;
@@ -97,13 +98,16 @@ impl Host {
         self.leave_markers()
     }
 
-    /// Without a marker there is nothing to look for in the request path.
+    /// Without the marker of an instance there is nothing to look for in the request path.
     pub(in crate::host) fn leave_markers(&self) -> Result<()> {
         let markers = self.files.list(Path::new(DRAIN_DIR))?;
-        if !markers.iter().any(|name| name.parse::<u16>().is_ok()) {
-            self.files.remove(Path::new(WORKING))?;
+        if markers.iter().any(|name| name.parse::<u16>().is_ok()) {
+            return Ok(());
         }
-        Ok(())
+        let left = markers.iter().filter(|name| name.starts_with(LEAVING));
+        left.map(|name| Path::new(DRAIN_DIR).join(name))
+            .try_for_each(|path| self.files.remove(&path).map(drop))?;
+        self.files.remove(Path::new(WORKING)).map(drop)
     }
 
     /// A Caddyfile that asks for readiness in another way than the one in force must not take every instance out of

@@ -119,7 +119,7 @@ required_env = ["DATABASE_HOST", "DATABASE_PASSWORD", "SECRET_KEY"{also}]
 [app.readiness]
 notify = {notify}
 path = "/readyz"
-timeout = "90s"
+timeout = "40s"
 answer_timeout = "{answer_timeout}"
 
 [migrate]
