@@ -323,21 +323,26 @@ impl Foreman<'_> {
         report.release = look.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
         if plan.is_empty() {
-            let by_hand = ask.want.by_hand();
-            if ask.want == Want::Committed || self.inputs(&look).is_chosen() == by_hand {
-                return Ok(());
-            }
-            (self.watch)(&Event::Note(if by_hand {
-                "it serves already; from now on it stays, until a plain `deploy`"
-            } else {
-                "it serves already; from now on the tag is followed again"
-            }));
+            let Some(choice) = self.choice(ask, &look) else { return Ok(()) };
+            (self.watch)(&Event::Note(choice));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
         // Unsaid, it may be asked to stop, and then takes the release back.
         let _ = lock.hold();
         self.carry_out(ask, &look, &plan, report).await?;
         Ok(())
+    }
+
+    /// How a verb whose release serves already changes whether the tag is followed; `None`: it does not.
+    pub fn choice(&self, ask: &Ask, look: &Look) -> Option<&'static str> {
+        let by_hand = ask.want.by_hand();
+        if ask.want == Want::Committed || self.inputs(look).is_chosen() == by_hand {
+            return None;
+        }
+        Some(match by_hand {
+            true => "it serves already; from now on it stays, until a plain `deploy`",
+            false => "it serves already; from now on the tag is followed again",
+        })
     }
 
     /// # Errors

@@ -33,6 +33,9 @@ struct Shown {
     release: Option<Vec<String>>,
     /// Index in `release` of the step from which a run only goes forward.
     commit: Option<usize>,
+    /// How the verb changes whether the tag is followed, when that is all that it changes of the release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<&'static str>,
     /// How files differ, in the order of the steps.
     changes: Vec<Change>,
     warnings: Vec<String>,
@@ -90,7 +93,8 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
         _ => Some(foreman.release_plan(&look, &foreman.request(ask, &look).await?)?),
     };
     drop(waiting);
-    let shown = shown(ask.verb, &foreman, &look, &host, release.as_ref());
+    let choice = release.as_ref().filter(|plan| plan.is_empty()).and_then(|_| foreman.choice(ask, &look));
+    let shown = Shown { choice, ..shown(ask.verb, &foreman, &look, &host, release.as_ref()) };
     if json {
         out::json(&shown);
     } else {
@@ -113,6 +117,7 @@ fn shown(verb: Verb, foreman: &Foreman<'_>, look: &Look, host: &Plan, release: O
         host: lines(host),
         release: release.map(lines),
         commit: release.and_then(|plan| plan.commit),
+        choice: None,
         changes: all.enumerate().filter_map(|(n, step)| change(n, step, &look.observed)).collect(),
         warnings: host
             .warnings

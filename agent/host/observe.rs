@@ -267,14 +267,40 @@ impl Host {
     }
 }
 
-/// Somebody listens there.
+/// Somebody listens there. Bound and not listening: two agents that look in the same moment do not see each other
+/// (socket(7), SO_REUSEADDR).
 fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
-    let busy = |e: std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
-    std::net::TcpListener::bind((ip, port)).is_err_and(busy)
+    let bind = || {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((ip, port)))
+    };
+    bind().is_err_and(|error: std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Somebody else listens where the instance would.
 fn is_taken(target: &Target) -> bool {
     let own = *target.upstream.ip();
     is_busy(own, target.upstream.port()) || is_busy(Ipv4Addr::LOCALHOST, target.upstream.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_is_seen_and_another_look_is_not() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_busy(Ipv4Addr::LOCALHOST, port));
+        drop(listener);
+        let looks = || (0..2000).filter(|_| is_busy(Ipv4Addr::LOCALHOST, port)).count();
+        let busy = std::thread::scope(|scope| {
+            let all = [(); 4].map(|()| scope.spawn(looks));
+            all.map(|one| one.join().unwrap())
+        });
+        assert_eq!(busy, [0; 4]);
+    }
 }

@@ -8,8 +8,8 @@ use crate::site::{CONFIG_FILE, config_with, installed_with, turn};
 
 /// Loads of a changed `[caddy]` in a row; the campaign has more of them.
 const LOADS: usize = 5;
-/// One load without any care lost one to two requests.
-const LOST: usize = 2;
+/// A connection that is opened in the very instant in which the former servers end may be lost: one in some 40 loads.
+const LOST: usize = 1;
 
 #[test]
 fn a_changed_caddyfile_costs_hardly_a_request_and_cuts_no_websocket() {
@@ -24,7 +24,6 @@ fn a_changed_caddyfile_costs_hardly_a_request_and_cuts_no_websocket() {
         assert!(header.contains(&format!("X-Load: {nth}")), "{header}");
     }
     let report = load.stop();
-    // A connection that was idle for longer than clients are asked for new ones may be used in the very instant of a load.
     assert!(report.failed <= LOST, "{report:#?}");
     assert_eq!((report.websockets.failed, report.websockets.cuts.len()), (0, 0), "{report:#?}");
     host.assert_tidy();

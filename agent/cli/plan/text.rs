@@ -14,7 +14,9 @@ const NUMBERS: usize = 5;
 pub(super) fn text(shown: &Shown, columns: Option<usize>, styled: bool) -> String {
     let release = shown.release.as_deref().unwrap_or_default();
     if shown.host.is_empty() && release.is_empty() {
-        return warned(shown, columns, styled) + "nothing to do";
+        let nothing =
+            shown.choice.map_or("nothing to do".to_owned(), |choice| format!("nothing to restart: {choice}"));
+        return warned(shown, columns, styled) + &nothing;
     }
     let mut text = warned(shown, columns, styled);
     let _ = writeln!(text, "`astra-agent {}` would do this; nothing was changed\n", shown.verb);
@@ -105,6 +107,7 @@ mod tests {
     fn deploy() -> Shown {
         let diff = "--- /etc/astra/Caddyfile\n+++ /etc/astra/Caddyfile\n@@ -1 +1 @@\n-a\n+b\n".to_owned();
         Shown {
+            choice: None,
             verb: "deploy",
             from: Some(named(5, "c5")),
             to: Some(named(6, "d0")),

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::act::{Done, Known};
-use super::look::Look;
+use super::look::{Held, Look};
 use super::ops::{BAD, By, Edit, Hand, Op, Victim};
 use crate::harness::Engine;
 use crate::report::Report;
 
 /// What a change of Caddy's configuration may lose (docs/decisions/0012).
-const LOST_AT_A_LOAD: usize = 2;
+const LOST_AT_A_LOAD: usize = 1;
 
 /// What the operator had taken away when an operation began, or ended.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +93,10 @@ fn brings(verb: &str, digest: &str, force: bool, lacks: Lacks, before: &Look, kn
         _ if verb == "install" => vec![0, 1, 3],
         _ if lacks.registry && verb == "deploy" => vec![1],
         _ if lacks.registry => vec![0, 1, 3],
-        Some(true) if !force => vec![1],
-        Some(false) if !force => vec![0, 1, 3],
+        Some(Held::RolledBack) if !force => vec![1],
+        // With another environment it is tried.
+        Some(_) if !force && bad => vec![1, 3],
+        Some(_) if !force => vec![0, 1, 3],
         _ if lacks.environment => vec![1, 3],
         // A migration of its own fails where it is run: never for a digest that served.
         _ if bad => vec![3],
@@ -198,7 +200,7 @@ fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Know
             ));
         }
         // Another environment of it may be.
-        0 if verb != "rollback" && after.held(&digest) == Some(false) => {
+        0 if verb != "rollback" && after.held(&digest) == Some(Held::RolledBack) => {
             broken.push(format!("`{words}` ends with 0, and {digest} is held"));
         }
         1..=3 if (before.image(), before.release()) != (after.image(), after.release()) => {

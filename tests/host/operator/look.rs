@@ -37,12 +37,20 @@ const SECRETS: &str = r#"
 umask 077
 sed -nE 's/^(SECRET_KEY|FIELD_KEY|DATABASE_PASSWORD|TOKEN)=//p' /etc/astra/astra.env | grep . >/root/secrets || exit 0
 grep -rlF -f /root/secrets /etc/astra /run/astra /etc/systemd /var/lib/astra-agent 2>/dev/null |
-    grep -v '\.env$\|^/etc/astra/token$' | sed 's/^/file /'
+    grep -v '\.env$\|^/etc/astra/token\(\.away\)\?$' | sed 's/^/file /'
 grep -lF -f /root/secrets /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/argv: /'
 journalctl -q --no-pager -o cat | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemd journal: /'
 systemctl show 'astra-*' | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemctl show: /'
 rm -f /root/secrets
 "#;
+
+/// Why a digest is held; the last keeps it away whatever its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    Environment,
+    Failed,
+    RolledBack,
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct Container {
@@ -124,11 +132,14 @@ impl Look {
             && self.answers.iter().all(|answer| !answer.is_empty() && answer.parse::<u16>().is_err())
     }
 
-    /// Whether a digest is held, whatever it is tried with.
-    pub fn held(&self, digest: &str) -> Option<bool> {
+    pub fn held(&self, digest: &str) -> Option<Held> {
         let held = self.status["held"].as_array()?;
-        let of: Vec<_> = held.iter().filter(|h| h["digest"] == digest).collect();
-        (!of.is_empty()).then(|| of.iter().any(|h| h["only_environment"] == false))
+        let why = |held: &Value| match held["reason"].as_str() {
+            Some(reason) if reason.starts_with("rolled back") => Held::RolledBack,
+            _ if held["only_environment"] == true => Held::Environment,
+            _ => Held::Failed,
+        };
+        held.iter().filter(|held| held["digest"] == digest).map(why).max()
     }
 }
 

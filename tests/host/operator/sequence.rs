@@ -105,7 +105,8 @@ pub fn run(drawn: &Drawn, places: &[usize], engine: Engine) -> Ended {
 fn said(operator: &Operator) -> String {
     // podman tells each container's life in events of three lines.
     let look = "astra-agent history -n 6; astra-agent status; journalctl -q --no-pager -o short-precise -n 300 | \
-                grep 'astra\\|caddy' | grep -v ' podman\\[\\| conmon\\[\\|mount: \\|cron-' | tail -n 40 | cut -c1-250";
+                grep 'astra\\|caddy' | grep -v ' podman\\[\\| conmon\\[\\|mount: \\|cron-' | tail -n 40 | cut -c1-250; \
+                ss -Htlnp | cut -c1-120";
     let said = operator.host.sh(look);
     format!("{}{}", said.stdout, said.stderr).lines().map(|line| format!("    | {line}\n")).collect()
 }
