@@ -253,7 +253,8 @@ pub fn lost(
     };
     let failed = report.failed + report.websockets.failed;
     let allowed = if why.is_empty() { LOST_AT_A_LOAD * loads } else { usize::MAX };
-    let errors: Vec<_> = report.kinds.values().flat_map(|kind| &kind.errors).take(3).collect();
+    let errors = report.kinds.values().flat_map(|kind| &kind.errors);
+    let errors: Vec<_> = errors.chain(&report.websockets.errors).take(3).collect();
     (failed > allowed)
         .then(|| format!("{failed} of {} requests were lost, {loads} loads: {errors:?}", report.total))
 }
