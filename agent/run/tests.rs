@@ -1,0 +1,195 @@
+use std::cell::RefCell;
+use std::time::Duration;
+
+use super::*;
+use crate::model::envfile::ManagedLines;
+use crate::model::fingerprint::HostKey;
+use crate::model::name::{AppName, InstanceId};
+use crate::model::release::{Candidate, Release};
+use crate::model::step::{Content, Fallback, Probe, Target};
+
+fn target(id: u16) -> Target {
+    let app: AppName = "astra".parse().unwrap();
+    let id = InstanceId::new(id).unwrap();
+    let address = format!("127.0.0.1:{}", 8000 + id.get()).parse().unwrap();
+    Target { id, unit: app.unit(id), container: app.container(id), upstream: address }
+}
+
+/// Pull, trial environment, migration, two instances one after the other, commit, one cleaning step.
+fn deploy() -> Plan {
+    let image: crate::model::image::PinnedImage =
+        format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap();
+    let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
+    let release = Release { number: 2, image: image.clone(), fingerprint };
+    let lines = ManagedLines {
+        image: image.clone(),
+        release: 2,
+        args: vec![],
+        command: vec![],
+        port: 8000,
+        keys: Default::default(),
+    };
+    let candidate = Candidate { release, lines };
+    let stop = Duration::from_secs(1);
+    let probe = Probe { path: "/".into(), host: "h".into(), https: false, answer: stop, timeout: stop };
+    let limits = crate::model::step::Drain { requests: stop, streams: stop };
+    let mut steps = vec![
+        Step::Pull { image },
+        Step::WriteTrialEnv { content: Content::Secret { bytes: vec![], changed: vec![] } },
+        Step::Migrate { release: 2, timeout: stop },
+    ];
+    for id in [1, 2] {
+        let fallback = Fallback::Committed { probe: probe.clone(), stop };
+        steps.push(Step::Drain { instance: target(id), limits, probe: probe.clone() });
+        steps.push(Step::Try {
+            instance: target(id),
+            candidate: candidate.clone(),
+            fallback,
+            stop,
+            timeout: stop,
+        });
+        steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
+        steps.push(Step::Rejoin { instance: target(id), probe: probe.clone(), limits });
+    }
+    let commit = steps.len();
+    let env = std::collections::BTreeMap::new();
+    steps.push(Step::Commit { file: "/e".into(), old: None, candidate: candidate.clone(), env });
+    steps.push(Step::RemoveFile { path: "/run/astra/trial.env".into() });
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings: vec![] }
+}
+
+#[test]
+fn a_spare_that_is_stopped_again_does_not_rejoin() {
+    let mut plan = deploy();
+    for step in &mut plan.steps {
+        if let Step::Try { instance, fallback, .. } = step
+            && instance.id.get() == 1
+        {
+            *fallback = Fallback::Stopped;
+        }
+    }
+    let way: Vec<String> = way_back(&plan, &[1, 2, 3, 4, 7, 8]).iter().map(ToString::to_string).collect();
+    assert!(way.iter().any(|s| s.starts_with("stop astra-app@1")), "{way:?}");
+    assert!(!way.iter().any(|s| s.starts_with("put astra-app@1")), "{way:?}");
+    assert!(way.iter().any(|s| s.starts_with("put astra-app@2")), "{way:?}");
+}
+
+#[test]
+fn an_instance_that_is_stopped_again_gets_the_time_to_stop_that_it_was_started_with() {
+    let mut plan = deploy();
+    let (long, stopped) = (Duration::from_secs(150), Fallback::Stopped);
+    for step in &mut plan.steps {
+        if let Step::Try { fallback, stop, .. } = step {
+            (*fallback, *stop) = (stopped.clone(), long);
+        }
+    }
+    let way = way_back(&plan, &[1, 2, 3, 4]);
+    let stops = |step: &Step| matches!(step, Step::StopInstance { stop, .. } if *stop == long);
+    assert!(way.iter().any(stops), "{way:?}");
+}
+
+/// What a host would be after a run in which the step number `fails` does not work.
+struct World {
+    /// Per instance: runs the trial, in rotation.
+    instances: RefCell<[(bool, bool); 2]>,
+    /// The fewest instances that were ever in rotation.
+    fewest: RefCell<usize>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { instances: RefCell::new([(false, true); 2]), fewest: RefCell::new(2) }
+    }
+
+    fn act(&self, step: &Step) {
+        let mut instances = self.instances.borrow_mut();
+        let at = |t: &Target| usize::from(t.id.get()) - 1;
+        match step {
+            Step::Drain { instance, .. } => instances[at(instance)].1 = false,
+            Step::Try { instance, .. } => instances[at(instance)].0 = true,
+            Step::Return { instance, .. } => instances[at(instance)].0 = false,
+            Step::Rejoin { instance, .. } => instances[at(instance)].1 = true,
+            _ => {}
+        }
+        let serving = instances.iter().filter(|(_, rotating)| *rotating).count();
+        let mut fewest = self.fewest.borrow_mut();
+        *fewest = serving.min(*fewest);
+    }
+}
+
+async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>) {
+    let world = World::new();
+    let count = RefCell::new(0);
+    let perform = async |step: &Step, undoing: bool| {
+        world.act(step);
+        let mut count = count.borrow_mut();
+        *count += 1;
+        if !undoing && *count == fails + 1 {
+            let error = anyhow::anyhow!("planted");
+            return Performed::Failed(Failure { blame: Blame::Release, error });
+        }
+        Performed::Done(Told::default())
+    };
+    let (outcome, entries) = run(plan, perform, |_, _| Ok(())).await.unwrap();
+    (outcome, world, entries)
+}
+
+#[tokio::test]
+async fn a_failure_anywhere_before_the_commit_point_takes_everything_back() {
+    let plan = deploy();
+    for fails in 0..=plan.commit.unwrap() {
+        let (outcome, world, _) = with_failure(&plan, fails).await;
+        assert!(matches!(outcome, Outcome::Undone { .. } | Outcome::Failed { .. }), "{fails}: {outcome:?}");
+        assert_eq!(*world.instances.borrow(), [(false, true); 2], "step {fails} of {plan:?}");
+        assert!(*world.fewest.borrow() >= 1, "step {fails}: nothing served");
+    }
+}
+
+#[tokio::test]
+async fn after_the_commit_point_it_only_goes_forward() {
+    let plan = deploy();
+    let (outcome, world, entries) = with_failure(&plan, plan.commit.unwrap() + 1).await;
+    assert_eq!(outcome, Outcome::Incomplete, "a trial file that stays needs a look");
+    assert_eq!(*world.instances.borrow(), [(true, true); 2]);
+    assert!(!entries.iter().any(|e| matches!(e, Entry::UndoStarted { .. })));
+}
+
+#[tokio::test]
+async fn a_plan_that_works_converges_and_says_what_it_commits_before_it_does() {
+    let plan = deploy();
+    let (outcome, world, entries) = with_failure(&plan, usize::MAX - 1).await;
+    assert_eq!(outcome, Outcome::Converged);
+    assert_eq!(*world.instances.borrow(), [(true, true); 2]);
+    let at = |wanted: fn(&Entry) -> bool| entries.iter().position(wanted).unwrap();
+    let intent = at(|e| matches!(e, Entry::CommitIntent { .. }));
+    assert!(intent < at(|e| matches!(e, Entry::Committed { .. })));
+}
+
+#[tokio::test]
+async fn a_way_back_that_fails_stops_there() {
+    let plan = deploy();
+    let perform = async |step: &Step, undoing: bool| match step {
+        Step::AwaitReady { .. } => {
+            let error = anyhow::anyhow!("planted, undoing: {undoing}");
+            Performed::Failed(Failure { blame: Blame::Release, error })
+        }
+        _ => Performed::Done(Told::default()),
+    };
+    let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await.unwrap();
+    assert_eq!(outcome, Outcome::Incomplete);
+    let rejoined =
+        entries.iter().filter(|e| matches!(e, Entry::UndoStarted { what, .. } if what.contains("rotation")));
+    assert_eq!(rejoined.count(), 0, "an instance that is not ready must not rejoin");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_touches_nothing() {
+    let plan = deploy();
+    let touched = RefCell::new(0);
+    let perform = async |_: &Step, _: bool| {
+        *touched.borrow_mut() += 1;
+        Performed::Done(Told::default())
+    };
+    let (outcome, _) = run(&plan, perform, |_, _| anyhow::bail!("disk full")).await.unwrap();
+    assert_eq!((outcome, *touched.borrow()), (Outcome::Failed { blame: Blame::Host }, 0));
+}
