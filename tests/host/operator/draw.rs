@@ -66,7 +66,7 @@ impl Site {
         let slow = server == "asgi" || behaviour["APP_WORKERS"] != "1";
         for (one_in, key, values) in [
             (3, "APP_READY_STATUS", ["204", "204", "204"]),
-            (if slow { 3 } else { 1000 }, "APP_READY_DELAY", ["0.3", "2.5", "3"]),
+            (if slow { 3 } else { 1000 }, "APP_READY_DELAY", ["0.3", "0.3", "2.5"]),
             (4, "APP_READY_AFTER", ["1", "3", "5"]),
             (4, "APP_START_DELAY", ["0.5", "2", "4"]),
             (4, "APP_ON_TERM", ["slow-term", "dies-on-term", "ignores-term"]),
