@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets (fuzz/bodies.rs) under a small mutator of their own, because cargo-fuzz needs
+//! The bodies of the fuzz targets (tests/fuzz/bodies.rs) under a small mutator of their own, because cargo-fuzz needs
 //! a nightly compiler. FUZZ_SECONDS per target (20), FUZZ_SEED to repeat a run; a failure prints its input.
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     reason = "a test may fail by panicking"
 )]
 
-#[path = "../fuzz/bodies.rs"]
+#[path = "fuzz/bodies.rs"]
 mod bodies;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
