@@ -106,7 +106,7 @@ pub const TARGETS: &[Target] = &[
         name: "config",
         body: config,
         corpus: &[
-            include_str!("../packaging/agent.toml"),
+            include_str!("../../packaging/agent.toml"),
             "[app]\nimage = \"ghcr.io/a/b:c\"\ninstances = 3\n[env]\nA = \"hunter2\"\nB = { generate = 64 }\n[caddy]\nhosts = [\"a.example\"]\nblock = [\"/.env\"]\n[[cron_jobs]]\nname = \"a\"\nevery = \"10s\"\nrun = [\"x\"]\n[verify]\nrequire_signature = true\n",
         ],
         words: &[
