@@ -173,8 +173,9 @@ impl Foreman<'_> {
         if !in_order {
             self.repair_again(ask, &mut report).await;
         }
-        // A killed run may have been killed at tidying up.
-        if !report.nothing_to_do || ask.verb == Verb::Recover {
+        // A killed run may have been killed at tidying up. And somebody may have removed the way back's image.
+        let due = ask.verb == Verb::Reconcile && self.host.way_back_is_due().unwrap_or(true);
+        if !report.nothing_to_do || ask.verb == Verb::Recover || due {
             self.housekeeping(&mut report).await;
         }
         let after = self.host.caddy.metrics().await.ok();

@@ -170,13 +170,24 @@ impl Foreman<'_> {
             Ok(look) => look,
             Err(error) => return warn(report, error),
         };
+        let mut whole = true;
         for step in prune::housekeeping(&self.inputs(&look)) {
             let text = step.to_string();
             failpoint::reach("before", 0, &text);
-            if let Err(error) = self.host.perform(&step).await {
-                warn(report, error.context(text.clone()));
+            match (self.host.perform(&step).await, &step) {
+                (Ok(_), Step::Pull { .. }) => {
+                    (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
+                }
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    whole = false;
+                    warn(report, error.context(text.clone()));
+                }
             }
             failpoint::reach("after", 0, &text);
+        }
+        if whole && let Err(error) = self.host.note_way_back() {
+            warn(report, error);
         }
     }
 

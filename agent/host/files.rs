@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -212,6 +213,15 @@ impl Files {
     pub fn owner(&self, path: &Path) -> Result<Option<(u32, u32)>> {
         match std::fs::symlink_metadata(self.below(path)) {
             Ok(meta) => Ok(Some((meta.uid(), meta.mode() & 0o7777))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("looking at {}", path.display())),
+        }
+    }
+
+    /// When the file at `path` was last written; `None` where it is missing.
+    pub fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        match std::fs::symlink_metadata(self.below(path)).and_then(|meta| meta.modified()) {
+            Ok(at) => Ok(Some(at)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("looking at {}", path.display())),
         }

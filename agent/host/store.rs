@@ -17,7 +17,7 @@ use super::engine::may_pass;
 use super::systemd::{BUS, MANAGER, PATH};
 use super::transient::{Transient, run_transient};
 use crate::model::image::PinnedImage;
-use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW};
+use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW, WAY_BACK_SEEN};
 use crate::model::observed::Engine;
 
 /// A pull in which nothing moves for that long is stuck.
@@ -28,6 +28,8 @@ const PULL_TRIES: u32 = 3;
 /// Before the second attempt; before the third twice as long.
 const PULL_PAUSE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(300);
+/// Between two looks for the image of the way back.
+const WAY_BACK: Duration = Duration::from_secs(60 * 60);
 /// Every file of every layer is read.
 const CHECK: Duration = Duration::from_secs(15 * 60);
 const CHECK_STOPS: Duration = Duration::from_secs(60);
@@ -110,6 +112,17 @@ impl Host {
     /// Something was pulled since the boot, and nobody has waited for the disk yet.
     pub fn has_unflushed_pull(&self) -> Result<bool> {
         Ok(self.is_there(UNFLUSHED)? && self.is_there(UNFLUSHED_NOW)?)
+    }
+
+    /// Whether the image of the way back should be looked for again: that wakes the engine, so not with every timer.
+    pub fn way_back_is_due(&self) -> Result<bool> {
+        let seen = self.files.modified(Path::new(WAY_BACK_SEEN))?;
+        Ok(seen.and_then(|at| at.elapsed().ok()).is_none_or(|age| age > WAY_BACK))
+    }
+
+    /// The image of the way back is in the store.
+    pub fn note_way_back(&self) -> Result<()> {
+        self.files.write_atomic(Path::new(WAY_BACK_SEEN), b"", 0o644)
     }
 
     fn is_there(&self, path: &str) -> Result<bool> {

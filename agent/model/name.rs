@@ -23,6 +23,8 @@ pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
 /// Both are there while an image is pulled that is not yet on the disk; only the first outlives a power cut.
 pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";
 pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
+/// Written when the image of the way back was last seen in the image store.
+pub const WAY_BACK_SEEN: &str = "/run/astra/way-back";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::model::digest::Digest;
+use crate::model::image::PinnedImage;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::step::{Content, Step};
 
@@ -13,10 +14,21 @@ use super::Inputs;
 /// left-over containers and superfluous images go. A failure here is a warning.
 pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
     let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
+    if let Some(image) = lost_way_back(inputs) {
+        steps.extend([Step::Pull { image }, Step::FlushImages]);
+    }
     let strays = inputs.observed.strays.iter();
     steps.extend(strays.map(|stray| Step::RemoveContainer { container: stray.clone() }));
     steps.extend(images(inputs));
     steps
+}
+
+/// The image of the way back, when somebody has removed it from this host.
+pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
+    inputs.observed.engine.as_ref().filter(|engine| !engine.version.is_empty())?;
+    let image = &inputs.history.rollback_target()?.image;
+    let here = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
+    (!here).then(|| image.clone())
 }
 
 /// The file is derived: written when it differs, absent when there is nothing to go back to.

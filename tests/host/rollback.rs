@@ -5,11 +5,16 @@ use crate::site::{config_with, installed_with};
 const NO_SOAK: (&str, &str) = ("soak = \"1s\"", "soak = \"0s\"");
 
 #[test]
-fn two_rollbacks_without_a_registry_go_two_releases_back() {
+fn two_rollbacks_without_a_registry_go_two_releases_back_also_after_a_prune() {
     let host = installed_with("rollback", &config_with([NO_SOAK]));
     host.deploy("v2").ok();
     host.deploy("v3").ok();
     let (v1, v2) = (host.image("v1"), host.image("v2"));
+    // A crontab line on many hosts. The timer looks once an hour.
+    host.sh("podman image prune -af").ok();
+    assert_eq!(host.sh(&format!("podman image exists {v2}")).code(), 1);
+    host.sh("rm /run/astra/way-back; systemctl start astra-agent-reconcile").ok();
+    host.sh(&format!("podman image exists {v2}; podman pull -q {v1}")).ok();
     host.sh("systemctl stop docker-registry").ok();
     assert_eq!(host.status()["rollback_to"], v2.as_str());
     host.agent(["rollback"]).ok();

@@ -14,6 +14,19 @@ fn prune_keeps_the_way_back() {
 }
 
 #[test]
+fn an_image_of_the_way_back_that_somebody_removed_is_pulled_again() {
+    let mut world = World::serving("");
+    world.commit(Verb::Deploy, 2);
+    let tidying = |world: &World| prune::housekeeping(&world.inputs(&world.history()));
+    let pull = Step::Pull { image: image(1) };
+    assert!(!tidying(&world).contains(&pull));
+    world.observed.images.retain(|seen| !seen.repo_digests.contains(&image(1)));
+    assert!(tidying(&world).contains(&pull));
+    world.silence_engine();
+    assert!(!tidying(&world).contains(&pull), "an engine that is silent has told of no image");
+}
+
+#[test]
 fn every_instance_is_drained_before_it_is_touched() {
     for more in ["", "[deploy]\nstrategy = \"surge\"\n"] {
         let plan = World::serving(more).plan(2).unwrap();

@@ -4,6 +4,7 @@ use super::{Finding, Inputs};
 use crate::model::checkup::Checkup;
 use crate::model::envfile::{EnvError, EnvProblem};
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
+use crate::plan::prune::lost_way_back;
 
 pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = env_file(inputs);
@@ -151,12 +152,12 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Finding> {
         };
         found.push(Finding::problem("last_app_image", what, fix));
     }
-    let engine = inputs.observed.engine.as_ref().filter(|e| !e.version.is_empty());
-    let local = |image: &_| inputs.observed.images.iter().any(|i| i.repo_digests.contains(image));
-    if let (Some(engine), Some(target)) = (engine, target.filter(|r| !local(&r.image))) {
-        let what = format!("the image that a rollback goes to is not on this host: {}", target.image);
+    if let (Some(engine), Some(image)) = (&inputs.observed.engine, lost_way_back(inputs)) {
+        let what = format!("the image that a rollback goes to is not on this host: {image}");
         let client = engine.engine.client().rsplit('/').next().unwrap_or("podman");
-        found.push(Finding::problem("rollback_image", what, format!("`{client} pull {}`", target.image)));
+        let fix =
+            format!("`{client} pull {image}`; the timer does so within the hour, when the registry has it");
+        found.push(Finding::problem("rollback_image", what, fix));
     }
     found
 }

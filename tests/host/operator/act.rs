@@ -145,7 +145,7 @@ impl Operator {
                 ));
             }
             Op::Prune("back") => {
-                self.sh("for i in $(cat /etc/astra/last_app_image); do ENGINE rmi --force $i; done");
+                self.sh("for i in $(cat /etc/astra/last_app_image); do ENGINE rmi --force $i; done; rm -f /run/astra/way-back");
             }
             Op::Prune(_) => _ = self.sh("ENGINE rmi 127.0.0.1:5000/caddy:2"),
             Op::Registry(up) => {
