@@ -148,7 +148,7 @@ pub fn after(
 }
 
 /// A `status` that calls a host well is right.
-fn well(look: &Look) -> Option<String> {
+pub fn well(look: &Look) -> Option<String> {
     let instances = look.status["instances"].as_array().map_or(&[][..], Vec::as_slice);
     let drained = instances.iter().any(|i| i["drained"] == true);
     (look.status_code == 0 && (drained || !look.serves())).then(|| {

@@ -132,10 +132,18 @@ fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended
     // What is there to be called by whatever the operation changed is judged by the host as it was then.
     let during = both(lacks, Lacks::of(operator));
     let mut broken = quiet(operator).into_iter().collect::<Vec<_>>();
-    let after = match look(operator) {
+    let mut after = match look(operator) {
         Ok(after) => after,
         Err(cut) => return vec![cut],
     };
+    // The site was asked a moment before `status`: in between a killed Caddy may have come back.
+    if judge::well(&after).is_some() {
+        sleep(Duration::from_secs(1));
+        after = match look(operator) {
+            Ok(after) => after,
+            Err(cut) => return vec![cut],
+        };
+    }
     broken.extend(judge::after(op, (&before, &after), &done, during, operator));
     broken.extend(empty_plan(&done, operator));
 
