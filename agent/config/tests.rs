@@ -8,6 +8,7 @@ use super::*;
 
 mod docs;
 mod refused;
+mod schema;
 
 pub(super) const MINIMAL: &str = "[app]\nimage = \"ghcr.io/almalinux/astra:latest\"\n";
 /// The contract as it was agreed on, word for word.

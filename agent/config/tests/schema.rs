@@ -1,0 +1,158 @@
+//! packaging/agent.schema.json, by which editors complete and check agent.toml, is written from the table of keys. It
+//! tells types and names; `astra-agent check` tells everything else.
+
+use std::path::Path;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
+
+const FILE: &str = "packaging/agent.schema.json";
+const STRING: &str = "string";
+
+/// The type of a key, from the words of the reference.
+fn kind(words: &str) -> Json {
+    let list = || json!({ "type": "array", "items": { "type": STRING } });
+    let range = |text: &str| {
+        let (least, most) = text.split_once(" to ")?;
+        Some((least.parse::<u64>().ok()?, most.parse::<u64>().ok()?))
+    };
+    if let Some((least, most)) = range(words) {
+        return json!({ "type": "integer", "minimum": least, "maximum": most });
+    }
+    match words {
+        "true or false" => json!({ "type": "boolean" }),
+        "0 or 1" => json!({ "enum": [0, 1] }),
+        "port" => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
+        "number above 0" => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        "string or list of strings" => json!({ "anyOf": [{ "type": STRING }, list()] }),
+        words if words.starts_with("list of ") => list(),
+        words if words.starts_with("table of ") => json!({ "type": "object" }),
+        words if words.starts_with("time") => {
+            json!({ "type": STRING, "pattern": "^([0-9]+(ms|s|m|h|d))+$" })
+        }
+        words if words.starts_with("size") => json!({ "type": STRING, "pattern": "^[0-9]+[KMGT]?$" }),
+        words if words.starts_with('`') && !words.contains("USER") => {
+            json!({ "enum": words.split('`').skip(1).step_by(2).collect::<Vec<_>>() })
+        }
+        _ => json!({ "type": STRING }),
+    }
+}
+
+/// A value as it stands in a TOML file.
+fn value(text: &str) -> Json {
+    let table: toml::Table = format!("it = {text}").parse().unwrap();
+    serde_json::to_value(&table["it"]).unwrap()
+}
+
+fn property(key: &Key) -> Json {
+    let Json::Object(mut property) = kind(key.kind) else { unreachable!("a type is an object") };
+    property.insert("description".into(), key.doc.into());
+    property.insert("examples".into(), json!([value(key.example)]));
+    if let Absent::Value(default) = key.absent {
+        property.insert("default".into(), value(default));
+    }
+    property.into()
+}
+
+fn table(path: &str, doc: &str) -> Json {
+    let keys = || KEYS.iter().filter(|key| key.table == path);
+    let mut properties: Map<_, _> = keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    for below in TABLES {
+        if let Some((above, name)) = below.path.rsplit_once('.')
+            && above == path
+        {
+            properties.insert(name.to_owned(), table(below.path, below.doc));
+        }
+    }
+    // No key is required: the files of agent.d hold parts of a configuration.
+    json!({ "type": "object", "description": doc, "additionalProperties": false, "properties": properties })
+}
+
+/// Any name is a key of [env]; what stands there has one of three forms.
+fn env(doc: &str) -> Json {
+    let source = |name: &str| {
+        let key = KEYS.iter().find(|key| key.table == "env" && key.name == name).unwrap();
+        let property = json!({ "type": kind(key.kind)["type"], "description": key.doc });
+        json!({ "type": "object", "additionalProperties": false, "required": [name], "properties": { name: property } })
+    };
+    let forms = json!([{ "type": STRING }, source("generate"), source("file")]);
+    json!({ "type": "object", "description": doc, "additionalProperties": { "anyOf": forms } })
+}
+
+fn schema() -> Json {
+    let of = |section: &super::super::keys::Section| match section.path {
+        "env" => env(section.doc),
+        JOBS => json!({ "type": "array", "maxItems": 256, "items": table(JOBS, section.doc) }),
+        path => table(path, section.doc),
+    };
+    let tables = TABLES.iter().filter(|section| !section.path.contains('.'));
+    let properties: Map<_, _> = tables.map(|section| (section.path.to_owned(), of(section))).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "agent.toml of astra-agent",
+        "type": "object", "additionalProperties": false, "properties": properties,
+    })
+}
+
+#[test]
+fn the_schema_for_editors_is_written_from_the_keys() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+    let wanted = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{FILE} is not what agent/config/keys.rs says: run UPDATE_DOCS=1 cargo test schema"
+    );
+}
+
+/// Whether `value` has the type that `kind` says: as much of JSON Schema as a key needs.
+fn fits(value: &Json, kind: &Json) -> bool {
+    if let Some(any) = kind["anyOf"].as_array() {
+        return any.iter().any(|kind| fits(value, kind));
+    }
+    if let Some(words) = kind["enum"].as_array() {
+        return words.contains(value);
+    }
+    let is = |name: &Json| match name.as_str().unwrap() {
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.as_array().is_some_and(|list| list.iter().all(|item| fits(item, &kind["items"]))),
+        "object" => value.is_object(),
+        _ => value.is_string(),
+    };
+    is(&kind["type"])
+}
+
+#[test]
+fn examples_and_defaults_have_the_type_of_their_key() {
+    for key in KEYS.iter().filter(|key| key.table != "env") {
+        let kind = kind(key.kind);
+        assert!(fits(&value(key.example), &kind), "{}: {} is no {kind}", key.name, key.example);
+        if let Absent::Value(default) = key.absent {
+            assert!(fits(&value(default), &kind), "{}: {default} is no {kind}", key.name);
+        }
+    }
+    assert!(!fits(&json!("yes"), &kind("true or false")) && !fits(&json!([1]), &kind("list of strings")));
+    assert_eq!(kind("`rolling` or `surge`"), json!({ "enum": ["rolling", "surge"] }));
+}
+
+/// Every key of the configurations that are valid is one that the schema knows.
+#[test]
+fn the_schema_knows_every_key_of_the_contract() {
+    let contract: toml::Table = include_str!("contract.toml").parse().unwrap();
+    let schema = schema();
+    for (name, content) in &contract {
+        let known = &schema["properties"][name];
+        let tables = content.as_array().cloned().unwrap_or_else(|| vec![content.clone()]);
+        let known = if known["type"] == "array" { &known["items"] } else { known };
+        for key in tables.iter().filter_map(|table| table.as_table()).flat_map(|table| table.keys()) {
+            let open = known["additionalProperties"].is_object();
+            assert!(open || known["properties"][key].is_object(), "[{name}] {key}");
+        }
+    }
+}
