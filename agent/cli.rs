@@ -28,7 +28,7 @@ mod turn;
 mod unit;
 mod waiting;
 
-/// How long a reader of a run may keep its end waiting.
+/// How long output may block the end of a run inside its unit.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Deploys a container app on this host: by digest, without losing a request, with a way back.
@@ -74,9 +74,9 @@ enum Verb {
     Status(Status),
     /// The runs of this host, newest first
     History(History),
-    /// Check agent.toml and the env file; without root, a config that is not this host's
+    /// Check agent.toml and the env file; with FILE or --root, check a config without a host and without root
     Check(Check),
-    /// Find what is unsafe or broken on this host, and say the fix for each; changes nothing
+    /// Find what is unsafe or broken on this host, with a fix for each; changes nothing
     Doctor,
     /// The app's environment
     #[command(subcommand)]
@@ -86,7 +86,7 @@ enum Verb {
     Cron(Cron),
 }
 
-/// What every mutating verb takes.
+/// Options of every mutating verb.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Mutate {
     /// How long to wait for another run to end, e.g. 60s
@@ -252,7 +252,8 @@ enum Cron {
 
 /// Parse the command line, do the verb, and answer with the exit code.
 pub async fn run() -> u8 {
-    // Known from here on: the binary may be replaced at any moment. Whoever needs it says that it is not.
+    // Must be the first thing: an upgrade may replace the binary at any moment. Callers that need the path
+    // report its absence.
     let _ = crate::host::binary::path();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -279,7 +280,7 @@ pub async fn run() -> u8 {
         report::refusal(&refused, cli.json);
         refused.exit_code
     });
-    // A reader of `history | less` may take all day; a run has to end.
+    // `history | less` may block for hours; a run inside its unit must end.
     out::finish(if cli.in_unit { LAST_WORDS } else { Duration::MAX });
     code
 }

@@ -1,5 +1,5 @@
-//! `check`: agent.toml, its fragments, the env file and the files that [env] names; nothing else is asked. With a FILE or a
-//! --root it is about a config that is not this host's, and only about that.
+//! `check`: validates agent.toml, its fragments, the env file and the files that [env] names. With FILE or
+//! --root it validates a config of another host, and nothing else.
 
 use std::path::Path;
 
@@ -85,7 +85,7 @@ fn this_host() -> Result<Found, Refused> {
     Ok(found)
 }
 
-/// Lines that a container and systemd read differently; not those that the next deploy writes anew.
+/// Lines that a container and systemd read differently, except those that the next deploy rewrites.
 fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
     let path = config.app.name.env_file();
     let replaced = |key: &str| {
@@ -107,7 +107,7 @@ fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
         .collect()
 }
 
-/// The release that the file names must be one that a deploy of this agent wrote.
+/// The release named in the file must have been written by a deploy of this agent.
 fn release(config: &Config, file: &EnvFile) -> Option<String> {
     let error = file.managed().err()?;
     let path = config.app.name.env_file();

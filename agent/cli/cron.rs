@@ -16,9 +16,9 @@ use crate::model::name::CronName;
 use crate::model::observed::UnitSeen;
 use crate::model::outcome::EXIT_USAGE;
 
-/// Time that a job's end takes beyond its time-out.
+/// Extra wait beyond a job's own timeout.
 const MARGIN: Duration = Duration::from_secs(60);
-/// A job that failed is a failed command, whatever its own exit code means elsewhere.
+/// The exit code for a failed job, whatever code the job itself gave.
 const FAILED: u8 = 1;
 
 pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
@@ -34,7 +34,7 @@ pub(super) async fn run(what: &Cron, json: bool) -> Result<u8, Refused> {
 
 /// How a run of a job ended.
 struct Ended {
-    /// It ran already when it was asked for: one run, not two.
+    /// The job was already running: this command waited for that run.
     joined: bool,
     took: Duration,
     /// Why it failed.
@@ -78,7 +78,7 @@ fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused>
     })
 }
 
-/// The end as systemd reports it, else the error of the wait.
+/// The failure as systemd reports it, else the error of the wait.
 fn failure(unit: &UnitSeen, job: &CronJob, waited: &str) -> String {
     match (unit.result.as_str(), unit.exit_code) {
         ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),
@@ -158,7 +158,7 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
     Ok(0)
 }
 
-/// A moment of the calendar; for a period, how long it still takes.
+/// A point in calendar time; for `every`, the time left until then.
 fn until(when: &When, at: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match when {

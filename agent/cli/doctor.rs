@@ -1,4 +1,4 @@
-//! `doctor`: what is unsafe or broken on this host, each with its fix. Changes nothing.
+//! `doctor`: what is unsafe or broken on this host, with a fix for each finding. Changes nothing.
 
 use std::io::IsTerminal;
 
@@ -16,7 +16,7 @@ use crate::model::outcome::Outcome;
 use crate::plan::doctor::{Finding, Level, blind, findings, watched};
 use crate::plan::units;
 
-/// Exit code 0 when nothing needs a look, 4 when something does. Notes are no reason to look.
+/// Exit code 0 without problems, 4 with one. Notes do not count.
 pub async fn run(json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host and asking the registry", json);
     let session = Session::inspect(waiting.detail()).await?;
@@ -45,7 +45,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     Ok(if ill { Outcome::Incomplete.exit_code() } else { 0 })
 }
 
-/// Columns before what is wrapped of a finding.
+/// Indentation of the wrapped lines of a finding.
 const FIX: usize = 7;
 
 fn show(found: &[Finding]) {

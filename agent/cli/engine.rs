@@ -8,7 +8,7 @@ use crate::host::engine::{DOCKER_SOCKET, PODMAN_SOCKET};
 use crate::host::files::Files;
 use crate::model::observed::Engine;
 
-/// An engine, and what decided for it.
+/// An engine, and the reason it was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub engine: Engine,
@@ -19,17 +19,17 @@ pub struct Choice {
 pub enum Reason {
     /// `[app] engine` names it.
     Config,
-    /// The instances' unit was written for it.
+    /// The instances' unit file was written for it.
     Unit(String),
-    /// It has a socket; podman's is looked for first.
+    /// Its socket exists; podman's is checked first.
     Socket,
-    /// No engine has a socket.
+    /// No engine socket exists.
     Default,
 }
 
 impl Choice {
-    /// With `auto` a host stays with the engine that it has, also while that is down; one without units takes the
-    /// engine that has a socket.
+    /// With `auto`, a host keeps the engine that its units were written for, even while that engine is down.
+    /// A host without units uses the engine whose socket exists.
     pub fn of(config: &Config, with_socket: Option<Engine>) -> Self {
         let chosen = |engine, reason| Self { engine, reason };
         if let Some(engine) = config.app.engine {
@@ -65,7 +65,7 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The engine of the config, or that which the units were written for.
+/// The engine from the config, or the one that the units were written for.
 pub fn preferred(config: &Config) -> Option<Engine> {
     config.app.engine.or_else(|| recorded(config))
 }
@@ -76,7 +76,7 @@ fn recorded(config: &Config) -> Option<Engine> {
     written_for(&String::from_utf8_lossy(&seen.bytes))
 }
 
-/// The engine whose client a unit starts its container with.
+/// The engine whose client the unit's ExecStart= calls.
 fn written_for(unit: &str) -> Option<Engine> {
     let starts = |line: &str, engine: Engine| {
         line.starts_with("ExecStart") && line.contains(&format!("={} run ", engine.client()))
@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_tells_which_engine_it_was_written_for() {
+    fn engine_is_read_from_the_unit() {
         let config = config("auto");
         for engine in [Engine::Podman, Engine::Docker] {
             let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
             let template = &files[&crate::model::name::unit_file(&config.app.name.template())];
             assert_eq!(written_for(template), Some(engine));
         }
-        // The attached form of earlier agents.
+        // The attached form, written by earlier agents.
         let attached =
             "[Service]\nExecStartPre=-/usr/bin/docker rm --force x\nExecStart=/usr/bin/docker run --rm \\\n";
         assert_eq!(written_for(attached), Some(Engine::Docker));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_says_what_it_chose_and_why() {
+    fn auto_reports_its_choice_and_the_reason() {
         let told = |engine, socket| Choice::of(&config(engine), socket).to_string();
         assert_eq!(told("docker", Some(Engine::Podman)), "docker (agent.toml names it)");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! `env check|list|set|unset`: the app's environment, values never shown. What is set or unset waits beside astra.env
-//! for a deploy: until then a restart, or a way back, runs with what worked.
+//! `env check|list|set|unset`: the app's environment, with values masked. Changes are staged beside astra.env
+//! until the next deploy, so a restart or a rollback still uses the environment that worked.
 
 use std::path::Path;
 
@@ -34,9 +34,9 @@ pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
 #[derive(Debug, Serialize)]
 struct Variable {
     key: String,
-    /// The file that its value comes from.
+    /// The file that holds its value.
     from: String,
-    /// The effect of the next deploy on it, if there is one.
+    /// How the next deploy changes it, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_deploy: Option<&'static str>,
 }
@@ -100,7 +100,7 @@ fn usage(error: anyhow::Error) -> Refused {
     Refused { exit_code: EXIT_USAGE, error }
 }
 
-/// [env] wins over what is set, so a value set for one of its keys would never arrive.
+/// A key of [env] always overrides a staged value, so setting it has no effect.
 fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused> {
     let fixed = match config.env.get(key) {
         Some(EnvSource::Literal(_)) => "its value stands there: change it",
@@ -124,7 +124,7 @@ async fn set(key: &EnvKey, empty: bool, json: bool) -> Result<u8, Refused> {
     let secret = input::value(key, empty).await?;
     let lock = lock("astra-agent env set").await?;
     let (mut current, mut staged) = session::env_files(&config)?;
-    // What astra.env cannot take is refused now, not in the deploy.
+    // Values that astra.env cannot hold are refused now rather than by the deploy.
     for file in [&mut staged.set, &mut current] {
         file.set(key.as_str(), &secret).map_err(|e| usage(anyhow!("setting {key}: {e}")))?;
     }

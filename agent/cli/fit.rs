@@ -1,14 +1,14 @@
-//! The line under a spinner, cut to the terminal's width. Called by progress.rs.
+//! Fits the spinner's line to the terminal's width. Called by progress.rs.
 
 use super::step_line::done;
 
-/// Below this many columns for the text there is no room to count steps.
+/// With fewer columns than this for the text, the step counter is left out.
 const COUNTED: usize = 45;
-/// A step's own text never gets less than that, so that it can be told from others.
+/// Minimum width of a step's own text, so that steps remain distinguishable.
 const SHORTEST: usize = 12;
 
-/// `text`, then which step it is, then what it waits for, in `room` columns. What it waits for is the point of the
-/// line: it gives way last, and keeps its beginning.
+/// Joins `text`, the step number and the wait detail within `room` columns. The detail is shortened last, and
+/// from its end.
 pub fn fit(text: &str, number: &str, detail: &str, room: usize) -> String {
     let gap = if detail.is_empty() { "" } else { "  " };
     let whole = |text: &str, number: &str| format!("{text}{number}{gap}{detail}");
@@ -23,7 +23,7 @@ pub fn fit(text: &str, number: &str, detail: &str, room: usize) -> String {
     cut(&whole(&text, number), room)
 }
 
-/// The beginning of `text`, with an ellipsis where something is left out.
+/// The start of `text`, with an ellipsis if it was cut.
 fn cut(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
@@ -49,7 +49,7 @@ mod tests {
     const DETAIL: &str = "waiting for 4 requests in flight, 3 of 30 s";
 
     #[test]
-    fn what_a_step_waits_for_keeps_its_beginning_at_every_width() {
+    fn the_detail_keeps_its_start_at_every_width() {
         let wide = fit(STEP, NUMBER, DETAIL, 185);
         assert_eq!(wide, format!("{STEP}{NUMBER}  {DETAIL}"));
         assert_eq!(

@@ -1,5 +1,5 @@
-//! `--help`, and the answer to a command line that cannot be read: also to the verbs that people look for here out
-//! of habit, which name the command that does it.
+//! `--help`, and error messages for command lines that do not parse. Verbs of other tools get a hint at the
+//! command that does the same here.
 
 use std::fmt::Write;
 
@@ -10,11 +10,11 @@ use super::{Cli, out, report};
 use crate::converge::Refused;
 use crate::model::outcome::EXIT_USAGE;
 
-/// Columns of a verb's name in the list.
+/// Width of the verb column.
 const NAMES: usize = 15;
 const WIDTH: usize = 80;
 
-/// The verbs by what they are for. One that is in no group stands in the last.
+/// Verbs grouped by purpose. A verb in no group is listed in the last one.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
     ("Look", &["status", "plan", "history", "doctor", "check"]),
@@ -41,7 +41,7 @@ Exit codes:
 operations.md are in docs/using of the source.
 ";
 
-/// Behind the help of each verb that changes the host.
+/// Appended to the help of each verb that changes the host.
 pub const MUTATES: &str = "\
 Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
 3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
@@ -72,7 +72,7 @@ Examples:
 
 Exit codes: as of `astra-agent deploy`. Ctrl-C undoes the run.";
 
-/// Verbs of other tools, and the command that does the same here.
+/// Verbs of other tools, and the equivalent command here.
 const HABITS: [(&[&str], &str); 19] = [
     (&["logs", "log"], "`journalctl -t astra-app-1 -t astra-app-2 -f` follows the log of the app"),
     (&["exec", "shell", "console"], "`podman exec -it astra-app-1 sh` (with docker: `docker exec`)"),
@@ -117,13 +117,13 @@ const HABITS: [(&[&str], &str); 19] = [
 ];
 
 impl Cli {
-    /// The command line of this process, with the help of this file.
+    /// Parses the command line of this process, with the help from this file.
     pub(super) fn try_parse() -> Result<Self, clap::Error> {
         command().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches))
     }
 }
 
-/// The command line with its help in groups.
+/// The clap command with grouped help.
 pub fn command() -> Command {
     let command = Cli::command();
     let text = overview(&command);
@@ -159,7 +159,7 @@ fn overview(command: &Command) -> String {
     text + "\n" + FOOT
 }
 
-/// Answers a command line that was not taken; `--help` and `--version` are such ones, too.
+/// Prints clap's error; `--help` and `--version` are errors to clap as well.
 pub fn answer(error: &clap::Error, json: bool) -> u8 {
     if !error.use_stderr() {
         out::line(error.render().to_string().trim_end());
@@ -173,7 +173,7 @@ pub fn answer(error: &clap::Error, json: bool) -> u8 {
     EXIT_USAGE
 }
 
-/// For what is typed out of habit: what does it here.
+/// The equivalent command for a verb of another tool.
 fn habit(error: &clap::Error) -> Option<String> {
     let (kind, what) = match error.kind() {
         ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, "verb"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_is_in_the_list_and_nothing_is_wider_than_eighty_columns() {
+    fn every_verb_is_listed_within_eighty_columns() {
         let text = overview(&Cli::command());
         for verb in Cli::command().get_subcommands() {
             assert_eq!(text.matches(&format!("\n  {:<NAMES$}", verb.get_name())).count(), 1, "{text}");
@@ -224,15 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_verb_out_of_habit_is_answered_with_what_does_it() {
+    fn a_verb_of_another_tool_gets_a_hint() {
         let hint = |words: &[&str]| habit(&refused(words)).unwrap_or_default();
         let logs = hint(&["logs"]);
         assert!(logs.starts_with("there is no verb `logs`\n  hint: `journalctl -t astra-app-1"), "{logs}");
         assert!(hint(&["uninstall"]).contains("\"Uninstall\""));
         assert!(hint(&["deploy", "--verbose"]).starts_with("there is no option `--verbose`"));
-        // A slip of the keyboard is clap's to answer.
+        // Typing errors are left to clap's suggestions.
         assert_eq!(hint(&["deplyo"]), "");
-        // A verb that exists needs no hint.
+        // Existing verbs need no hint.
         for (names, _) in HABITS {
             for name in names {
                 assert!(

@@ -17,11 +17,11 @@ use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::release::Release;
 
-/// Blanks between two columns.
+/// Spaces between two columns.
 const GAP: &str = "  ";
-/// Blanks before the reason of a run.
+/// Indentation of the reason of a run.
 const INDENT: usize = 6;
-/// The one column that a narrow terminal does without: the ages say it, too.
+/// The column that a narrow terminal leaves out: the age already says it.
 const STARTED: usize = 2;
 
 #[derive(Debug, Serialize)]
@@ -34,7 +34,7 @@ struct Row {
     outcome: Option<Outcome>,
     reason: Option<String>,
     seconds: Option<f64>,
-    /// Closed by a later recover.
+    /// Closed by a later `recover`.
     recovered: bool,
     /// The steps that were planned.
     plan: Vec<String>,
@@ -83,7 +83,7 @@ fn row(run: &RunRecord) -> Option<Row> {
 
 const HEADER: [&str; 9] = ["RUN", "AGE", "STARTED", "VERB", "RELEASE", "DIGEST", "OUTCOME", "TOOK", "BY"];
 
-/// Columns as wide as what stands in them; `columns` is the width of the terminal.
+/// A table with columns as wide as their content; `columns` is the terminal's width.
 fn table(rows: &[Row], now: u64, columns: Option<usize>, styled: bool) -> String {
     let cells: Vec<[String; 9]> = rows.iter().map(|row| cells(row, now, styled)).collect();
     let width = |column: usize| {
@@ -135,13 +135,13 @@ fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
     ]
 }
 
-/// An outcome in its colour; a run without one has not ended.
+/// An outcome in its colour; a run without an outcome has not ended.
 pub fn painted(outcome: Option<Outcome>, styled: bool) -> String {
     let style = if outcome == Some(Outcome::Converged) { GREEN } else { RED };
     paint(style, outcome.map_or("not ended", word), styled)
 }
 
-/// An outcome in words.
+/// The outcome as a word.
 pub fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converged => "converged",

@@ -1,5 +1,5 @@
-//! The verbs that change the host. The process a person starts only asks systemd for a transient unit of the
-//! same binary and waits for it; the work is done in there, where no dropped terminal reaches it.
+//! The verbs that change the host. The user's process starts a transient unit of the same binary and waits
+//! for it. The work runs inside that unit, so it survives a dropped terminal.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::model::outcome::EXIT_USAGE;
 use crate::model::selector::{DigestSelector, ReleaseSelector};
 use crate::plan::migrations::Wish;
 
-/// A first boot comes up with a network and a registry that are not there yet.
+/// At first boot the network or the registry may not be up yet.
 const INSTALL_TRIES: u32 = 4;
 const INSTALL_PAUSE: Duration = Duration::from_secs(10);
-/// Recover waits out whoever else is repairing; nobody sits in front of it.
+/// Recover runs unattended, so it can wait long for another run's lock.
 const RECOVER_WAITS: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Refused> {
@@ -33,14 +33,14 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
         return plan::run(&ask, json).await;
     }
     if !in_unit {
-        // Said before a unit is started: a typo in agent.toml is no run.
+        // Validated before a unit is started, so that a typo in agent.toml starts no run.
         let (config, _) = session::config_for(ask.verb)?;
         session::directories()?;
         session::writable()?;
         if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
             return Ok(0);
         }
-        // It starts while the unit does.
+        // The engine wakes up while the unit starts.
         if let Some(engine) = EngineClient::detect(super::engine::preferred(&config)) {
             engine.wake().await;
         }
@@ -49,7 +49,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
     inside(&ask, &mutate, json).await
 }
 
-/// The work itself, inside the unit.
+/// The run itself, inside the unit.
 async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
     let (config, last) = session::config_for(ask.verb)?;
@@ -85,8 +85,8 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     loop {
         let ended = foreman.converge(ask, &lock).await;
         foreman.log_end(ask, &ended);
-        // Once something serves, nobody waits for a first boot any more; and what the release did wrong it would do
-        // again.
+        // No retry once something is serving (the boot is done), nor after a failed release (it would fail
+        // again).
         let again = ask.verb == Name::Install
             && tries < INSTALL_TRIES
             && session.host.signals.asked().is_none()
@@ -97,7 +97,7 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
             return Ok(report.exit_code);
         }
         let pause = INSTALL_PAUSE * 2_u32.pow(tries - 1);
-        // The log lines of a step that failed stand below it already.
+        // The log lines of the failed step were printed already.
         let why = match &ended {
             Ok(report) => report.error.clone().unwrap_or_default(),
             Err(refused) => refused.to_string(),
@@ -116,7 +116,7 @@ fn code_of(ended: &Result<Report, Refused>) -> u8 {
     }
 }
 
-/// Waits before an attempt of an install, and counts down.
+/// Waits before the next attempt of an install, with a countdown.
 async fn pause_before(
     attempt: u32,
     pause: Duration,
@@ -145,7 +145,7 @@ async fn pause_before(
     Ok(())
 }
 
-/// Nothing differs: said without a unit, because it is asked every few minutes.
+/// Whether nothing differs. Checked without starting a unit, because the timer asks every few minutes.
 async fn quiet(json: bool) -> Result<bool, Refused> {
     let (watch, detail) = progress::watch(true);
     let session = Session::open(detail, Signals::none()).await?;
@@ -163,7 +163,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
     Ok(calm)
 }
 
-/// What the foreman is asked for.
+/// Translates the verb's arguments into a request.
 fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
     let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
     let (name, want, how) = match verb {
@@ -186,7 +186,7 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
     Ok((ask, how.mutate, how.dry_run))
 }
 
-/// What `--migrate` and `--no-migrate` ask for.
+/// The migration policy from `--migrate` and `--no-migrate`.
 pub(super) fn wish(always: bool, never: bool) -> Wish {
     match (always, never) {
         (true, _) => Wish::Always,
@@ -195,7 +195,7 @@ pub(super) fn wish(always: bool, never: bool) -> Wish {
     }
 }
 
-/// Where `--to` leads; without it, to the release before.
+/// The target of `--to`; without it, the previous release.
 pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<Back, Refused> {
     match to {
         None => Ok(Back::Nearest),
@@ -204,7 +204,7 @@ pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<Back, Refused> {
     }
 }
 
-/// The digest that is meant, of those that this host knows where it is not typed whole.
+/// The full digest; a shortened one is looked up among the releases that this host knows.
 pub(super) fn known(digest: &DigestSelector) -> Result<DigestArg, Refused> {
     let history = Journal::at(JOURNAL_DIR).history()?;
     digest.resolve(&history).map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("{e}") })

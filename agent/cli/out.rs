@@ -1,19 +1,19 @@
-//! Writing for people and pipes. Neither a terminal that went away (a dropped SSH) nor one that stands still
-//! (Ctrl-S, a pipe that nobody reads) may hold up a run that has an instance drained: a thread of its own
-//! writes, and errors of writing are nobody's business.
+//! Output for users and pipes, written by a thread of its own. A terminal that is gone (a dropped SSH) or
+//! blocked (Ctrl-S, a pipe that is not read) must not delay a run while an instance is drained. Write errors
+//! are ignored.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// What the writer is handed.
+/// A message to the writer thread.
 enum Order {
     Out(String),
     Err(String),
-    /// On standard error; without a line break at its end it is a line that changes until something else is written.
+    /// To standard error; without a trailing newline it is a status line that the next output overwrites.
     Progress(String),
-    /// Answered when everything before it is written.
+    /// Acknowledged when everything before it is written.
     Tell(Sender<()>),
 }
 
@@ -51,7 +51,7 @@ fn write(orders: Receiver<Order>) {
     }
 }
 
-/// Wait until everything is written; at the end of the process, what is not is lost.
+/// Waits until everything is written; after `at_most` the rest is dropped.
 pub fn finish(at_most: Duration) {
     let (written, all) = channel();
     if WRITER.get().is_some() {
@@ -60,33 +60,33 @@ pub fn finish(at_most: Duration) {
     }
 }
 
-/// A line on standard output: the answer, and nothing else.
+/// Writes a line of the answer to standard output.
 pub fn line(text: &str) {
     order(Order::Out(format!("{text}\n")));
 }
 
-/// Progress, on standard error, as it is.
+/// Writes progress to standard error, unchanged.
 pub fn progress(text: String) {
     order(Order::Progress(text));
 }
 
-/// Columns of the terminal on standard error, as it is now.
+/// Current width of the terminal on standard error.
 pub fn width() -> usize {
     let size = terminal_size::terminal_size_of(std::io::stderr());
     size.map(|(columns, _)| usize::from(columns.0)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
-/// A line on standard error, after `error:`.
+/// Writes a line to standard error, after `error:`.
 pub fn error(text: &str) {
     beside(RED, "error:", text);
 }
 
-/// A line on standard error, after `warning:`.
+/// Writes a line to standard error, after `warning:`.
 pub fn warning(text: &str) {
     beside(YELLOW, "warning:", text);
 }
 
-/// A line on standard error while a run may be drawing its own there: it takes the place of the spinner's line.
+/// Writes a line to standard error while a run may show a spinner there: it replaces the spinner's line.
 pub fn aside(text: &str) {
     let terminal = std::io::stderr().is_terminal();
     let clear = if terminal { "\r\x1b[K" } else { "" };
@@ -98,10 +98,10 @@ fn beside(style: &str, mark: &str, text: &str) {
     order(Order::Err(format!("{mark} {text}\n")));
 }
 
-/// The version of every answer: another number when a field goes or changes its meaning.
+/// Version of every JSON answer: increased when a field is removed or changes its meaning.
 const SCHEMA: u32 = 1;
 
-/// An answer: the fields of `value`, and `schema`.
+/// A JSON answer: the fields of `value`, and `schema`.
 #[derive(serde::Serialize)]
 struct Answer<'a, T> {
     schema: u32,
@@ -109,7 +109,7 @@ struct Answer<'a, T> {
     value: &'a T,
 }
 
-/// A value with fields as JSON, on standard output.
+/// Writes a value with fields as JSON to standard output.
 pub fn json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(&Answer { schema: SCHEMA, value }) {
         Ok(text) => line(&text),
@@ -123,7 +123,7 @@ pub const YELLOW: &str = "33";
 pub const DIM: &str = "2";
 pub const BOLD: &str = "1";
 
-/// `text` in an ANSI style, where `styled` (a terminal, and no `NO_COLOR`: no-color.org).
+/// `text` in an ANSI style if `styled` (a terminal, and no `NO_COLOR`: no-color.org).
 pub fn paint(style: &str, text: &str, styled: bool) -> String {
     if styled && std::env::var_os("NO_COLOR").is_none() {
         format!("\x1b[{style}m{text}\x1b[0m")
@@ -132,12 +132,12 @@ pub fn paint(style: &str, text: &str, styled: bool) -> String {
     }
 }
 
-/// `2026-11-21T04:05:06.007Z` of milliseconds since 1970.
+/// Milliseconds since 1970 as `2026-11-21T04:05:06.007Z`.
 pub fn time(millis: u64) -> String {
     crate::host::facts::rfc3339(std::time::UNIX_EPOCH + Duration::from_millis(millis))
 }
 
-/// What a long error is about; the rest of it is for the journal.
+/// The summary line of a long error; the journal has the rest.
 pub fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }

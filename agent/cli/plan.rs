@@ -1,4 +1,5 @@
-//! `plan` and `--dry-run`: what a verb would do, with a readable difference of each file. Nothing is changed.
+//! `plan` and `--dry-run`: the steps that a verb would take, with a diff of each file. Changes no part of the
+//! service.
 
 use std::io::IsTerminal;
 
@@ -19,24 +20,24 @@ use crate::model::step::{Content, Step};
 
 mod text;
 
-/// The answer of `plan --json`.
+/// The JSON of `plan --json`.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Shown {
     verb: &'static str,
     from: Option<Named>,
-    /// `None`: the verb brings no release into service.
+    /// `None`: the verb deploys no release.
     to: Option<Named>,
-    /// Steps that make the host what agent.toml says.
+    /// Steps that bring the host to agent.toml.
     host: Vec<String>,
-    /// Steps that bring the release into service.
+    /// Steps that deploy the release.
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<Vec<String>>,
-    /// Index in `release` of the step from which a run only goes forward.
+    /// Index in `release` of the commit step.
     commit: Option<usize>,
-    /// How the verb changes whether the tag is followed, when that is all that it changes of the release.
+    /// How the verb changes whether the tag is followed, if it changes nothing else of the release.
     #[serde(skip_serializing_if = "Option::is_none")]
     choice: Option<&'static str>,
-    /// How files differ, in the order of the steps.
+    /// Diffs of files, in step order.
     changes: Vec<Change>,
     warnings: Vec<String>,
 }
@@ -51,14 +52,14 @@ struct Named {
 /// A file that a step writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Change {
-    /// Index of the step, of all steps of the answer.
+    /// Index among all steps of the answer.
     step: usize,
     path: String,
-    /// As `diff -u` shows it.
+    /// In the format of `diff -u`.
     diff: String,
 }
 
-/// What `plan` was asked for, as the verb of that name is asked.
+/// The request that the planned verb itself would make.
 pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
     let (verb, want) = match args {
         Args { digest: Some(digest), .. } => (Verb::DeploySha, Want::Digest(mutate::known(digest)?)),
@@ -73,14 +74,14 @@ pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
     Ok(Ask { verb, want, migrate, force: args.force, soak: true, actor: unit::actor(false) })
 }
 
-/// Exit code 0, whatever the plan says: a plan is no judgement. What a run would refuse is refused.
+/// Exit code 0 for every plan. A refusal of the run is a refusal of the plan.
 pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
     let foreman = session.foreman(waiting.watch())?;
     let look = foreman.look(true).await?;
     match foreman.refuse_env(&look) {
-        // Before the agent's first commit APP_IMAGE is another tool's line: planned as if it were not there.
+        // Before the agent's first commit, APP_IMAGE was written by another tool: it is ignored for the plan.
         Err(refused) if look.history.commits.is_empty() => {
             out::warning(&format!("{refused}, and a run is refused"))
         }
@@ -128,8 +129,8 @@ fn shown(verb: Verb, foreman: &Foreman<'_>, look: &Look, host: &Plan, release: O
     }
 }
 
-/// How the file that `step` writes differs from what is there. An env file is told by the names of its keys alone,
-/// which stand in the line of the step.
+/// The diff of the file that `step` writes. Env files show only the names of changed keys, which the step's
+/// own line has.
 fn change(number: usize, step: &Step, observed: &Observed) -> Option<Change> {
     let (path, new) = match step {
         Step::WriteFile { path, content: Content::Plain(new), .. } => (path.clone(), new),
@@ -142,7 +143,7 @@ fn change(number: usize, step: &Step, observed: &Observed) -> Option<Change> {
     (!diff.is_empty()).then_some(Change { step: number, path, diff })
 }
 
-/// As `diff -u` shows it; a new file against /dev/null.
+/// The diff in the format of `diff -u`; a new file is compared with /dev/null.
 fn difference(path: &str, old: Option<&[u8]>, new: &[u8]) -> String {
     let (before, after) = (String::from_utf8_lossy(old.unwrap_or_default()), String::from_utf8_lossy(new));
     let from = if old.is_some() { path } else { "/dev/null" };
@@ -160,7 +161,7 @@ mod tests {
     use crate::model::secret::Secret;
 
     #[test]
-    fn every_written_file_has_a_difference_but_not_a_secret_one() {
+    fn every_written_file_has_a_diff_except_secret_ones() {
         let seen = |text: &str| FileSeen { bytes: text.into(), mode: 0o644 };
         let mut observed = Observed::default();
         observed.files.insert(CADDYFILE.into(), seen("a\nb\n"));

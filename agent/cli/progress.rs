@@ -1,4 +1,5 @@
-//! The progress of a run, on standard error: on a terminal a spinner, then a line a step; elsewhere plain lines.
+//! Progress of a run on standard error. On a terminal: a spinner, then one line a step. Elsewhere: plain
+//! lines.
 
 use std::io::IsTerminal;
 use std::rc::Rc;
@@ -12,10 +13,10 @@ use crate::converge::{Event, Watch};
 
 const FRAMES: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠇", "⠏", "⠛"];
 const TICK: Duration = Duration::from_millis(100);
-/// Where a line's text begins: behind four columns for how it went and the seconds it took.
+/// Column at which a line's text begins, after four columns for the mark and those for the seconds.
 const TEXT: usize = 15;
 
-/// What the screen shows, or is about to.
+/// The content of the screen, or the next update of it.
 #[derive(Default)]
 struct Screen {
     terminal: bool,
@@ -23,22 +24,22 @@ struct Screen {
     files: Files,
 }
 
-/// The step under way, as the spinner draws it.
+/// The current step, as the spinner draws it.
 struct Now {
     text: String,
-    /// `step 3 of 18`; nobody has counted the steps of the way back.
+    /// `step 3 of 18`; empty for undo steps, which are not counted.
     number: String,
     detail: String,
     undoing: bool,
-    /// No step, but something before it: resolving a tag, waiting for the lock.
+    /// Not a step but work before it: resolving a tag, waiting for the lock.
     note: bool,
     begun: Instant,
 }
 
-/// Takes what a step waits for right now.
+/// Receives what the current step waits for.
 pub type Detail = Rc<dyn Fn(&str)>;
 
-/// Progress for `--json` (nothing), a terminal, or a pipe.
+/// Progress for `--json` (none), a terminal, or a pipe.
 pub fn watch(json: bool) -> (Watch, Detail) {
     if json {
         return (Rc::new(|_| ()), Rc::new(|_| ()));
@@ -115,21 +116,21 @@ impl Screen {
 
     fn begin(&mut self, text: String, number: String, undoing: bool, note: bool) {
         self.note_line();
-        // A pipe is told at once: nothing moves there while it lasts.
+        // A pipe has no spinner, so the note is written at once.
         if note && !self.terminal {
             return self.line(DIM, "--", None, &text);
         }
         self.now = Some(Now { text, number, detail: String::new(), undoing, note, begun: Instant::now() });
     }
 
-    /// A note stays on the screen once something else begins.
+    /// Keeps a note on the screen when the next step begins.
     fn note_line(&mut self) {
         if let Some(now) = self.now.take_if(|now| now.note) {
             self.line(DIM, "--", Some(now.begun.elapsed()), &now.text);
         }
     }
 
-    /// A finished line, below that of the files before it.
+    /// Writes a finished line, after the lines of earlier files.
     fn line(&mut self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
         self.files_line();
         self.write(style, mark, elapsed, text);
@@ -141,7 +142,7 @@ impl Screen {
         }
     }
 
-    /// In the place of the spinner's line; further lines stand below the first one's text.
+    /// Replaces the spinner's line; further lines are aligned with the first one's text.
     fn write(&self, style: &str, mark: &str, elapsed: Option<Duration>, text: &str) {
         if self.terminal {
             out::progress("\r\x1b[K".to_owned());
@@ -159,10 +160,10 @@ async fn spin(screen: Arc<Mutex<Screen>>) {
         let Ok(screen) = screen.lock() else { return };
         let Some(now) = screen.now.as_ref() else { continue };
         let mark = if now.undoing { format!("{frame}<  ") } else { format!("{frame}   ") };
-        // The last column stays free: a terminal may break the line there.
+        // The last column stays free, because a terminal may break the line there.
         let room = out::width().saturating_sub(TEXT + 1);
         let text = fit(&now.text, &now.number, &now.detail, room).replace(['\n', '\r'], " ");
-        // Without automatic wrapping: a terminal that was made narrower meanwhile breaks no line.
+        // Automatic wrapping is off: a terminal that became narrower breaks no line.
         let line = format!("{mark}  {}  {text}", seconds(now.begun.elapsed()));
         out::progress(format!("\r\x1b[K\x1b[?7l{line}\x1b[?7h"));
     }

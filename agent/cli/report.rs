@@ -1,4 +1,4 @@
-//! The closing words of a run.
+//! The closing summary of a run.
 
 use std::io::IsTerminal;
 
@@ -27,7 +27,7 @@ pub fn show(report: &Report, as_json: bool) {
     if let Some(image) = &report.image {
         row("image", &image.to_string());
     }
-    // The rest is told by --json.
+    // `--json` shows the rest.
     let phases = report.phases.iter().filter(|(_, seconds)| *seconds >= 0.05);
     let phases: Vec<_> = phases.map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect();
     if !phases.is_empty() {
@@ -45,7 +45,7 @@ pub fn show(report: &Report, as_json: bool) {
         row("cut", &paint(YELLOW, &cut, styled));
     }
     if let Some(error) = &report.error {
-        // Its log lines stand below the step that failed.
+        // The log lines were printed below the failed step.
         row("because", out::first_line(error));
     }
     if let Some(next) = next(report) {
@@ -53,7 +53,7 @@ pub fn show(report: &Report, as_json: bool) {
     }
 }
 
-/// What to do now.
+/// The recommended next command.
 fn next(report: &Report) -> Option<String> {
     Some(match report.outcome {
         Outcome::Converged => return None,
@@ -78,7 +78,7 @@ fn next(report: &Report) -> Option<String> {
     })
 }
 
-/// The host is what it should be; what only a deploy would change is told, not done.
+/// Nothing to do: reports what only a deploy would change.
 pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
     let current = look.history.current();
     let pending = crate::plan::release::pending(&foreman.inputs(look));
@@ -97,7 +97,7 @@ pub fn nothing_to_do(foreman: &Foreman<'_>, look: &Look, as_json: bool) {
     }
 }
 
-/// A refusal, on standard error or as JSON. Whoever reads it learns what to do.
+/// A refusal with its hint, on standard error or as JSON.
 pub fn refusal(refused: &Refused, as_json: bool) {
     let mut error = refused.to_string();
     if refused.exit_code == 1 && !error.contains("hint:") && is_of_the_host(&refused.error) {
@@ -111,7 +111,7 @@ pub fn refusal(refused: &Refused, as_json: bool) {
     out::error(&error);
 }
 
-/// Whether doctor, which looks at the host, may find the cause: a bus, a disk or a socket that fails.
+/// Whether `doctor`, which examines the host, may find the cause: a failed bus, disk or socket.
 fn is_of_the_host(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>())
 }

@@ -1,4 +1,4 @@
-//! What every verb begins with: the config, the journal, the host's key, the foreman.
+//! Common start of every verb: config, journal, host key, engine.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,10 +21,10 @@ use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, LAST_CONFIG, RUN, STATE};
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::staged::Staged;
 
-/// Of a host that has none yet: it has no releases that a key could tell from one another.
+/// Stands in for the key of a host without one: such a host has no releases to tell apart.
 const NO_KEY: [u8; 32] = [0; 32];
 
-/// The host as this process meets it.
+/// The open connections and files of this process.
 pub struct Session {
     pub config: Config,
     pub journal: Journal,
@@ -33,7 +33,7 @@ pub struct Session {
     pub engine: Choice,
 }
 
-/// agent.toml and its fragments; every error at once, exit code 2.
+/// Reads agent.toml and its fragments; reports all errors together, with exit code 2.
 pub fn config() -> Result<Config, Refused> {
     config::load(Path::new("/")).map_err(wrong_config)
 }
@@ -42,8 +42,8 @@ pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
     Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") }
 }
 
-/// The config for `verb`. The way back works while agent.toml is being edited: with the last valid one, and a text that
-/// says so.
+/// The config for `verb`. A rollback also works while agent.toml is invalid: it uses the last valid config,
+/// and a text that says so is returned.
 pub fn config_for(verb: Verb) -> Result<(Config, Option<String>), Refused> {
     let errors = match config::load(Path::new("/")) {
         Ok(config) => return Ok((config, None)),
@@ -62,7 +62,8 @@ fn last_config(files: &Files) -> Option<Config> {
     config::parse(&serde_json::from_slice::<Vec<(PathBuf, String)>>(&seen.bytes).ok()?).ok()
 }
 
-/// Keeps the texts of a valid config for the way back. They may hold secrets. A disk that is full stops no run here.
+/// Keeps the texts of a valid config for a rollback. They may hold secrets. Failing to write them stops no
+/// run.
 pub fn keep_config(files: &Files) {
     let Ok(texts) = config::texts(Path::new("/")) else { return };
     let Ok(bytes) = serde_json::to_vec(&texts) else { return };
@@ -73,7 +74,7 @@ pub fn keep_config(files: &Files) {
     }
 }
 
-/// astra.env, and what `env set` and `env unset` have asked for since; empty where there is none.
+/// astra.env, and the staged changes; empty if there are none.
 pub fn env_files(config: &Config) -> Result<(EnvFile, Staged), Refused> {
     let files = Files::new(Path::new("/"));
     let read = |path: PathBuf| anyhow::Ok(files.read(&path)?.map(|seen| seen.bytes).unwrap_or_default());
@@ -81,7 +82,7 @@ pub fn env_files(config: &Config) -> Result<(EnvFile, Staged), Refused> {
     Ok((EnvFile::parse(current), Staged::parse(&staged)))
 }
 
-/// Only root may see the env file, the engine's socket and systemd's jobs.
+/// Only root may read the env file and use the engine's socket and systemd's jobs.
 pub fn root() -> Result<(), Refused> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
@@ -91,7 +92,7 @@ pub fn root() -> Result<(), Refused> {
 }
 
 impl Session {
-    /// Connect, and make the few directories that everything else stands on.
+    /// Connects, and creates the agent's base directories.
     pub async fn open(detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
         root()?;
         Self::open_with(config()?, detail, signals).await
@@ -108,7 +109,7 @@ impl Session {
         Ok(session)
     }
 
-    /// As `open`, and nothing is made: for a look at the host as it is.
+    /// Like `open`, but creates nothing: for read-only verbs.
     pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
         root()?;
         let mut session = Self::connect(config()?, detail, Signals::none()).await?;
@@ -123,8 +124,8 @@ impl Session {
         Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key: HostKey::new(NO_KEY), engine })
     }
 
-    /// Make the host's key where there is none. Under the lock: two runs that each make one would not know each
-    /// other's releases.
+    /// Creates the host key if it is missing. Requires the lock: two runs that each create a key would not
+    /// recognise each other's releases.
     pub fn make_key(&mut self, _: &Lock) -> Result<()> {
         let key = match key(&self.host.files)? {
             Some(key) => key,
@@ -151,7 +152,7 @@ impl Session {
     }
 }
 
-/// The directories that everything else stands on; made before the sandbox, which must find them.
+/// Creates the base directories. Runs before the sandbox, which needs them to exist.
 pub fn directories() -> Result<()> {
     let files = Files::new(Path::new("/"));
     for (dir, mode) in [(ETC, 0o700), (STATE, 0o700), (RUN, 0o755)] {
@@ -160,7 +161,7 @@ pub fn directories() -> Result<()> {
     Ok(())
 }
 
-/// Whether a run could keep what it does: root may write everywhere, but for a file system that went read-only.
+/// Whether the state directory is writable: for root it is, unless the file system became read-only.
 pub fn writable() -> Result<()> {
     for dir in [ETC, STATE, RUN] {
         nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).map_err(|error| {

@@ -1,4 +1,4 @@
-//! `status`: what runs, what is held, what differs, and which run is under way.
+//! `status`: what is running, what is held, what differs, and the run under way.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -18,10 +18,10 @@ mod under_way;
 
 use seen::Status;
 
-/// How often `--watch` shows a host on which no run is under way.
+/// Refresh interval of `--watch` while no run is under way.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Exit code 0 when every instance serves the committed release and Caddy answers, 4 when it needs a look.
+/// Exit code 0 if every instance serves the committed release and Caddy answers, else 4.
 pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
     if watch {
         return follow_or_refresh(json).await;
@@ -48,7 +48,7 @@ fn screen(status: &Status) -> String {
     text::text(status, terminal::now(), terminal::columns(), std::io::stdout().is_terminal())
 }
 
-/// A run under way is followed to its end; without one the status is shown anew until Ctrl-C.
+/// Follows a run under way to its end; without one, refreshes the status until Ctrl-C.
 async fn follow_or_refresh(json: bool) -> Result<u8, Refused> {
     session::root()?;
     if json {
@@ -62,7 +62,7 @@ async fn follow_or_refresh(json: bool) -> Result<u8, Refused> {
     }
     loop {
         let shown = screen(&look(false).await?);
-        // In place of what was shown before, without a flicker.
+        // Redraws in place, without flicker.
         let top = if std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
         out::line(&format!("{top}{shown}\n"));
         tokio::time::sleep(REFRESH).await;

@@ -1,14 +1,14 @@
-//! How a step reads once it is done: short, and one line for all files written in a row. The journal and `plan`
-//! have the long form. Called by progress.rs.
+//! The text of a finished step: short, and one line for consecutive file steps. The journal and `plan` have
+//! the long form. Called by progress.rs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Hex digits of a digest that tell images apart at a glance.
+/// Number of hex digits of a shortened digest.
 const SHORT: usize = 12;
 const LONG: usize = 64;
 
-/// The text of a step without what only matters while it lasts, its digests short.
+/// The text of a step without limits that only matter while it runs, with short digests.
 pub fn done(text: &str) -> String {
     let text = match text.find("at most ").map(|at| text.split_at(at)) {
         Some((head, _)) if head.ends_with('(') => head.trim_end_matches([' ', '(']).to_owned(),
@@ -18,7 +18,7 @@ pub fn done(text: &str) -> String {
     short(&text)
 }
 
-/// Digests cut to twelve digits; the closing summary shows the whole one.
+/// Digests cut to twelve hex digits; the closing summary shows them whole.
 pub fn short(text: &str) -> String {
     let mut parts = text.split("sha256:");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -35,7 +35,7 @@ pub fn short(text: &str) -> String {
     out
 }
 
-/// Steps in a row that only write, create or remove files.
+/// Consecutive steps that only write, create or remove files.
 #[derive(Debug, Default)]
 pub struct Files {
     seen: Vec<(String, PathBuf)>,
@@ -43,7 +43,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// `false`: the step is no such step.
+    /// `false`: the step is not a file step.
     pub fn add(&mut self, text: &str, elapsed: Duration) -> bool {
         let Some((verb, rest)) = text.split_once(' ') else { return false };
         if !matches!(verb, "create" | "write" | "remove" | "keep") || !rest.starts_with('/') {
@@ -76,7 +76,7 @@ impl Files {
     }
 }
 
-/// The directory that a path belongs to; a unit's drop-in stands beside the unit.
+/// The directory that a path is listed under; a unit's drop-in is listed with the unit.
 fn home(path: &Path) -> &Path {
     let dir = path.parent().unwrap_or(path);
     let drop_in =
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_done_step_says_nothing_of_limits_and_has_short_digests() {
+    fn a_finished_step_has_no_limits_and_short_digests() {
         let digest = "ab".repeat(32);
         assert_eq!(done("drain astra-app@1 (at most 30s)"), "drain astra-app@1");
         assert_eq!(

@@ -1,9 +1,9 @@
-//! Text that fits where it is read: the width of the terminal, words wrapped at it, ages instead of times.
-//! Called by the verbs that show something; pure but for [`columns`] and [`now`].
+//! Text layout for the terminal: its width, word wrapping, ages instead of times. Called by the verbs that
+//! show something; pure except for [`columns`] and [`now`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Columns of the terminal on standard output; `None` where it is none, and lines stay whole.
+/// Width of the terminal on standard output; `None` if it is not a terminal, and lines are not wrapped.
 pub fn columns() -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
     Some(usize::from(width.0).max(20))
@@ -15,7 +15,7 @@ pub fn now() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `7 s`, `3 min`, `2 h`, `5 d`: the largest unit of which there is one.
+/// `7 s`, `3 min`, `2 h`, `5 d`: the largest unit that is at least 1.
 pub fn span(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     match seconds {
@@ -26,7 +26,7 @@ pub fn span(elapsed: Duration) -> String {
     }
 }
 
-/// `2 h ago`, of two moments in milliseconds since 1970.
+/// `2 h ago`, from two times in milliseconds since 1970.
 pub fn ago(now: u64, at: u64) -> String {
     match now.saturating_sub(at) {
         0..1000 => "just now".to_owned(),
@@ -34,8 +34,8 @@ pub fn ago(now: u64, at: u64) -> String {
     }
 }
 
-/// `text` in lines of at most `columns`, broken between words; each line but the first begins with `indent` blanks.
-/// A word longer than a line stands alone on one, whole: it is a path or a digest that a reader copies.
+/// Wraps `text` at `columns` between words; continuation lines begin with `indent` spaces. A word longer than
+/// a line, such as a path or a digest, is never broken, so that it can be copied.
 pub fn wrap(text: &str, indent: usize, columns: Option<usize>) -> String {
     let Some(columns) = columns.map(|c| c.max(indent + 20)) else { return text.to_owned() };
     let mut lines: Vec<String> = Vec::new();
@@ -59,7 +59,7 @@ pub fn wrap(text: &str, indent: usize, columns: Option<usize>) -> String {
     lines.join(&format!("\n{}", " ".repeat(indent)))
 }
 
-/// Columns that `text` takes: its characters without the escape sequences of out.rs.
+/// Width of `text`: its characters without the escape sequences of out.rs.
 pub fn shown(text: &str) -> usize {
     let mut count = 0;
     let mut escape = false;
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!([0, 59, 60, 3599].map(told), ["0 s", "59 s", "1 min", "59 min"]);
         assert_eq!([3600, 172_799, 172_800, 864_000].map(told), ["1 h", "47 h", "2 d", "10 d"]);
         assert_eq!(ago(10_000, 3_000), "7 s ago");
-        // A clock that was set back is no reason to speak of the future.
+        // A clock that was set back must not give a negative age.
         assert_eq!(ago(10_000, 99_000), "just now");
     }
 

@@ -1,4 +1,4 @@
-//! Whoever changes the host takes its turn: the lock, and how long to wait for it.
+//! Takes the lock for a command that changes the host, and limits the wait for it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::host::lock::{self, Lock, LockError};
 use crate::model::name::LOCK;
 use crate::model::outcome::EXIT_LOCKED;
 
-/// How long a person waits for a timer's run without having asked to: mostly that only looks, and is over in a
-/// moment.
+/// Default wait for a timer's run: it mostly only checks, and ends within seconds.
 const TIMERS_MOMENT: Duration = Duration::from_secs(60);
-/// A wait worth a word.
+/// Waits longer than this are reported.
 const LONG: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes the lock for `command` of `actor`, waiting for at most `wait`. A timer's or recover's run that only repairs is
-/// asked to stop: it may wait for minutes until an instance is ready, and the command may be the way back.
+/// Takes the lock for `command` of `actor`, waiting for at most `wait`. A run of the timer or of recover that
+/// only repairs is asked to stop: it may wait for minutes until an instance is ready, and the command may be
+/// a rollback.
 ///
 /// # Errors
-/// Exit code 75, with who holds the lock, since when, and `hint`.
+/// Exit code 75, with the holder of the lock, since when, and `hint`.
 pub async fn take(
     command: &str,
     actor: &str,
@@ -33,7 +33,7 @@ pub async fn take(
     take_watched(command, actor, wait, hint, say, |_| ()).await
 }
 
-/// The same, and `count` is told how long the wait has lasted.
+/// Like `take`, and calls `count` with the time waited.
 pub async fn take_watched(
     command: &str,
     actor: &str,
@@ -49,7 +49,7 @@ pub async fn take_watched(
         let held = match Lock::try_take(Path::new(LOCK), command, actor) {
             Ok(lock) => {
                 if actor == NOBODY {
-                    // Unsaid, it is only waited for.
+                    // If this fails, others wait for the lock as usual.
                     let _ = lock.yield_when_asked();
                 }
                 return Ok(lock);

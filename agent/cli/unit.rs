@@ -1,4 +1,4 @@
-//! The process in front of a run: starts the transient unit, passes the terminal in and Ctrl-C on, waits.
+//! The user's process: starts the transient unit, passes the terminal in and Ctrl-C on, and waits.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::model::entry::Verb;
 use crate::model::name::RECOVER_UNIT;
 use crate::model::outcome::Outcome;
 
-/// The hardening of every process of the agent that works: units/sandbox.conf.
+/// The sandbox of every agent process that changes the host: units/sandbox.conf.
 const SANDBOX: &str = include_str!("../../units/sandbox.conf");
-/// A shutdown asks with SIGTERM, and the way back of a whole deploy takes its time.
+/// A shutdown sends SIGTERM, and undoing a whole deploy takes minutes.
 const STOP: Duration = Duration::from_secs(300);
 const ACTOR: &str = "ASTRA_ACTOR";
 
-/// Login name behind the command. Inside a unit it is what the process in front handed over; a unit that a
-/// timer or a failure started has nobody behind it.
+/// Login name of the user. Inside a unit, the name is handed over by the user's process; a unit started by a
+/// timer or by OnFailure= has the system actor.
 pub fn actor(in_unit: bool) -> String {
     let named = |names: &[&str]| names.iter().find_map(|n| std::env::var(n).ok());
     if in_unit {
@@ -31,14 +31,14 @@ pub fn actor(in_unit: bool) -> String {
     named(&["SUDO_USER", "LOGNAME", "USER"]).unwrap_or_else(|| "root".to_owned())
 }
 
-/// Run this very command line inside a transient unit, and answer with its exit code.
+/// Runs this command line inside a transient unit, and returns its exit code.
 pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let systemd = Systemd::connect().await?;
     // From here on a signal is passed on instead of ending this process.
     let mut signals = Signals::catch()?;
     let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
     let mut argv = vec![binary::path()?];
-    // In front: what follows a `--` is no option.
+    // Placed before any `--`, behind which nothing is an option.
     argv.push("--in-unit".to_owned());
     argv.extend(std::env::args().skip(1));
     let run = run_transient(
@@ -52,7 +52,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
             stdout: std::io::stdout().as_fd(),
             stderr: std::io::stderr().as_fd(),
             on_failure: RECOVER_UNIT,
-            // Everything the agent says with its exit code is an answer; only a killed run is a failure.
+            // The agent's own exit codes are answers; only a killed run counts as a failure.
             success_exit: &[1, 2, 3, 4, 75],
             stop_timeout: STOP,
         },
@@ -80,7 +80,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     }
 }
 
-/// The answer to a signal; `again`: the run was asked before.
+/// The message for a signal; `again`: the run was already asked to stop.
 fn interrupted(signal: &str, again: bool, unit: &str) -> String {
     let key = if signal == "SIGINT" { "Ctrl-C" } else { signal };
     if again {
@@ -92,7 +92,7 @@ fn interrupted(signal: &str, again: bool, unit: &str) -> String {
     format!("{key}: undoing, please wait (past its commit a release stays)")
 }
 
-/// What of the caller's environment a run is handed.
+/// The variables of the caller's environment that a run gets.
 fn environment() -> Vec<(String, String)> {
     let passed = ["TERM", "NO_COLOR", "COLUMNS", "ASTRA_FAILPOINT"];
     let mut env = vec![(ACTOR.to_owned(), actor(false))];
@@ -100,7 +100,7 @@ fn environment() -> Vec<(String, String)> {
     env
 }
 
-/// What is told of a run whose end nobody could tell us.
+/// The error for a run whose exit status could not be read.
 fn lost(unit: &str, error: &anyhow::Error) -> Refused {
     let error = anyhow!(
         "losing sight of the run: {error:#}\n  hint: it may go on as {unit}; mend the bus (`systemctl status dbus`), \
@@ -109,7 +109,7 @@ fn lost(unit: &str, error: &anyhow::Error) -> Refused {
     Refused { exit_code: Outcome::Incomplete.exit_code(), error }
 }
 
-/// What is told of a run that was killed: systemd has started recover by then.
+/// The error for a run that was killed: systemd has started recover by then.
 fn killed(signal: i32) -> Refused {
     let error = anyhow!(
         "the run was killed (signal {signal}); systemd has started astra-agent-recover, which brings back the \

@@ -1,5 +1,5 @@
-//! What a verb that only looks is waiting for, on standard error: the answer on standard output stays alone.
-//! Shown when it takes longer than a moment; a terminal gets one line, which goes when the answer comes.
+//! Shows on standard error what a read-only verb waits for; standard output holds only the answer. Shown
+//! after a short delay; on a terminal as one line, which is erased when the answer comes.
 
 use std::io::IsTerminal;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use super::progress::Detail;
 use crate::cli::step_line::short;
 use crate::converge::{Event, Watch};
 
-/// An answer that comes sooner needs no word of what it waits for.
+/// Shorter waits are not shown.
 const MOMENT: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(250);
 
@@ -21,13 +21,13 @@ pub struct Waiting(Arc<Mutex<Line>>);
 struct Line {
     text: String,
     begun: Instant,
-    /// What stands on the terminal, or was written to a pipe.
+    /// The line on the terminal, or the last one written to a pipe.
     shown: Option<String>,
     ended: bool,
     terminal: bool,
 }
 
-/// `quiet`: for a program, which is told nothing.
+/// `quiet`: for `--json`, which shows nothing.
 pub fn begin(what: &str, quiet: bool) -> Waiting {
     let terminal = std::io::stderr().is_terminal();
     let line = Line { text: what.to_owned(), begun: Instant::now(), shown: None, ended: quiet, terminal };
@@ -39,7 +39,7 @@ pub fn begin(what: &str, quiet: bool) -> Waiting {
 }
 
 impl Waiting {
-    /// For the foreman: its notes say what it waits for.
+    /// For the reconciler: its notes name what it waits for.
     pub fn watch(&self) -> Watch {
         let line = self.0.clone();
         Rc::new(move |event: &Event<'_>| {
@@ -87,7 +87,7 @@ async fn tick(line: Arc<Mutex<Line>>) {
 }
 
 impl Line {
-    /// What is to be written now, if anything: a terminal's line counts the seconds, a pipe gets each text once.
+    /// The line to write now, if any: on a terminal with the seconds waited, on a pipe each text once.
     fn next(&mut self) -> Option<String> {
         let elapsed = self.begun.elapsed();
         if elapsed < MOMENT && (self.shown.is_none() || !self.terminal) {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_wait_is_silent_and_a_pipe_hears_of_each_thing_once() {
+    fn a_short_wait_is_silent_and_a_pipe_gets_each_text_once() {
         let text = "resolving r/a:latest".to_owned();
         let mut line = Line { text, begun: Instant::now(), shown: None, ended: false, terminal: false };
         assert_eq!(line.next(), None);

@@ -1,4 +1,4 @@
-//! The value of `env set`: from a pipe to its end, or from a terminal without showing it.
+//! Reads the value for `env set`: from a pipe until end of file, or from a terminal without echo.
 
 use std::io::{IsTerminal, Read, stdin};
 
@@ -12,7 +12,7 @@ use crate::converge::Refused;
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
-/// A value longer than this cannot stand in an env file anyway.
+/// Larger values do not fit into an env file.
 const LARGEST: u64 = 64 << 10;
 
 pub(super) async fn value(key: &EnvKey, empty: bool) -> Result<Secret, Refused> {
@@ -38,13 +38,14 @@ fn piped() -> Result<String> {
     Ok(text)
 }
 
-/// One line from the terminal, which does not show it. Ctrl-C ends the wait and not the process: the terminal has to
-/// show again what is typed.
+/// Reads one line from the terminal without echo. Ctrl-C ends the wait and not the process, so that the
+/// terminal's echo is restored.
 async fn typed(key: &EnvKey) -> Result<String> {
     out::line(&format!("value of {key} (not shown), then Enter:"));
     let hidden = Hidden::begin()?;
     let (send, read) = oneshot::channel();
-    // Not a task of the runtime, which would wait for it at the end: nothing ends a read from a terminal.
+    // A thread instead of a runtime task: the runtime waits for its tasks at exit, and a blocked read from a
+    // terminal cannot be cancelled.
     std::thread::spawn(move || {
         let mut line = String::new();
         let _ = send.send(stdin().read_line(&mut line).map(|_| line));
@@ -57,7 +58,7 @@ async fn typed(key: &EnvKey) -> Result<String> {
     line
 }
 
-/// The terminal shows nothing of what is typed until this is dropped.
+/// Turns the terminal's echo off until dropped.
 struct Hidden(Termios);
 
 impl Hidden {
@@ -65,7 +66,7 @@ impl Hidden {
         let before = tcgetattr(stdin()).context("asking the terminal for its settings")?;
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO);
-        // The end of the line shows, so that what follows begins on a new one.
+        // Echo the newline, so that later output starts on a new line.
         quiet.local_flags.insert(LocalFlags::ECHONL);
         tcsetattr(stdin(), SetArg::TCSAFLUSH, &quiet).context("hiding what is typed")?;
         Ok(Self(before))

@@ -34,7 +34,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn eighty_columns_hold_every_run_without_a_broken_word() {
+fn eighty_columns_hold_every_run_with_whole_words() {
     let text = table(&rows(), NOW, Some(80), false);
     let expected = "\
 RUN  AGE        VERB           RELEASE  DIGEST        OUTCOME         TOOK    BY
@@ -48,7 +48,7 @@ RUN  AGE        VERB           RELEASE  DIGEST        OUTCOME         TOOK    BY
 }
 
 #[test]
-fn a_wide_terminal_and_a_pipe_have_the_moment_as_well() {
+fn a_wide_terminal_and_a_pipe_show_the_start_time() {
     for columns in [Some(200), None] {
         let text = table(&rows(), NOW, columns, false);
         assert!(text.contains("2027-01-15 07:58:00Z"), "{text}");

@@ -1,4 +1,4 @@
-//! A plan for a reader: from what to what, then the steps in one numbering, each with the difference of its file.
+//! A plan as text: the release before and after, then all steps numbered, each with the diff of its file.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use crate::cli::out::{BOLD, DIM, GREEN, RED, YELLOW, paint};
 use crate::cli::step_line::short;
 use crate::cli::terminal;
 
-/// Columns of a step's number and the blanks behind it.
+/// Columns of a step's number and the spaces after it.
 const NUMBERS: usize = 5;
 
-/// `columns`: the width of the terminal. Without one digests stay whole.
+/// `columns`: the terminal's width. Without one, digests are not shortened.
 pub(super) fn text(shown: &Shown, columns: Option<usize>, styled: bool) -> String {
     let release = shown.release.as_deref().unwrap_or_default();
     if shown.host.is_empty() && release.is_empty() {
@@ -42,7 +42,7 @@ fn head(shown: &Shown, columns: Option<usize>, styled: bool, text: &mut String) 
         Some(old) => format!("{old} -> {new}"),
         None => format!("none -> {new}"),
     };
-    // A digest that is new here is worth a line of its own where lines have an end.
+    // On a terminal, a new digest gets a line of its own.
     let name = |image: &crate::model::image::PinnedImage| match columns {
         Some(_) => image.digest.short().to_owned(),
         None => image.to_string(),
@@ -59,7 +59,7 @@ struct Steps<'a> {
     shown: &'a Shown,
     columns: Option<usize>,
     styled: bool,
-    /// Index of the next step, of all.
+    /// Index of the next step, counted over all lists.
     next: usize,
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn one_numbering_with_headings_differences_and_what_becomes_of_what() {
+    fn steps_are_numbered_through_with_headings_and_diffs() {
         let expected = "\
 warning: rolling with one instance: the site is down while it restarts
 `astra-agent deploy` would do this; nothing was changed

@@ -1,5 +1,5 @@
-//! `status --watch` while a run is under way: its steps as the journal's file gets them, to its end. So a run can be
-//! followed from another terminal, or after the first one is gone.
+//! `status --watch` while a run is under way: shows its steps from the journal file until the end. This
+//! follows a run from another terminal, or after its first terminal was lost.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::model::name::{JOURNAL_DIR, LOCK};
 
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Exit code 0 however the run ends: it was followed to its end.
+/// Exit code 0 whatever the outcome of the run.
 pub async fn follow(holder: &Held) -> Result<u8, Refused> {
     let journal = Journal::at(JOURNAL_DIR);
     let since = facts::millis_of(&holder.since).unwrap_or(0);
@@ -33,7 +33,7 @@ pub async fn follow(holder: &Held) -> Result<u8, Refused> {
     let (watch, _) = progress::watch(false);
     let mut told = Told { run: before + 1, ..Told::default() };
     loop {
-        // Asked before the files are read: what a run writes last is shown, too.
+        // Checked before the files are read, so that the run's last entries are shown as well.
         let holds = Lock::holder_of(Path::new(LOCK))
             .is_some_and(|now| (now.pid, &now.since) == (holder.pid, &holder.since));
         for run in journal.runs_from(told.run)? {
@@ -52,18 +52,18 @@ fn begun(run: &RunRecord) -> u64 {
     run.opened().map_or(0, |opened| opened.at)
 }
 
-/// How far the runs were told.
+/// The position up to which the runs were shown.
 #[derive(Default)]
 struct Told {
     run: RunId,
     entries: usize,
-    /// When the step that was told last began.
+    /// Start time of the last step shown.
     begun: u64,
     last: Option<RunRecord>,
 }
 
 impl Told {
-    /// What is new in `run`, as the terminal in front of it shows it.
+    /// Shows the new entries of `run` like the terminal that started it.
     fn tell(&mut self, run: &RunRecord, watch: &Watch) {
         if run.id != self.run {
             (self.run, self.entries) = (run.id, 0);
@@ -109,7 +109,7 @@ impl Told {
     }
 }
 
-/// The last line: how the last of its runs ended.
+/// The last line: the outcome of the last run.
 fn ending(command: &str, last: Option<&RunRecord>) -> String {
     let Some((run, opened)) = last.and_then(|run| Some((run, run.opened()?))) else {
         return format!("`{command}` ended; it made no run");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_is_told_once_with_the_time_that_its_step_took() {
+    fn each_entry_is_shown_once_with_its_duration() {
         let heard = Rc::new(RefCell::new(Vec::new()));
         let ear = heard.clone();
         let watch: Watch = Rc::new(move |event: &Event<'_>| {

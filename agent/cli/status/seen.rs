@@ -1,4 +1,4 @@
-//! The answer of `status` as data, made from one look at the host, its history and the lock.
+//! The data of `status`, made from one snapshot of the host, its history and the lock.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::model::entry::Verb;
 use crate::model::history::{History, RunRecord};
 use crate::model::outcome::Outcome;
 
-/// The answer of `status --json`.
+/// The JSON of `status --json`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
     pub release: Option<u64>,
@@ -22,30 +22,30 @@ pub struct Status {
     pub live_since: Option<String>,
     pub rollback_to: Option<String>,
     pub rollback_release: Option<u64>,
-    /// The run since which that release is held: a plain `rollback` says so and goes nowhere.
+    /// The run since which that release is held; a plain `rollback` then refuses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_held: Option<u64>,
     pub pinned: bool,
-    /// Why astra.env does not tell what is committed, and what to do.
+    /// Why the committed release cannot be read from astra.env, and the fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_release: Option<String>,
     pub urls: Vec<String>,
-    /// podman or docker, and why.
+    /// podman or docker, and the reason.
     pub engine: String,
     pub instances: Vec<Instance>,
     pub caddy: Option<String>,
     pub held: Vec<Held>,
-    /// What `reconcile` would do; empty while a run is under way, whose trial is no drift.
+    /// What `reconcile` would do; empty during a run, whose trial is not drift.
     pub drift: Vec<String>,
-    /// What only `deploy` would change; empty while a run is under way.
+    /// What only `deploy` would change; empty during a run.
     pub pending: Vec<String>,
     pub cron_jobs: Vec<Job>,
     pub under_way: Option<UnderWay>,
-    /// A run that has no end, and that no process carries on.
+    /// A run without an end whose process is gone.
     pub cut_off_run: Option<u64>,
     pub journal_damaged: Option<String>,
     pub last_run: Option<Run>,
-    /// The last run that was to bring a release into service.
+    /// The last run that deployed or rolled back.
     pub last_deploy: Option<Run>,
     /// How many instances agent.toml asks for.
     #[serde(skip)]
@@ -68,7 +68,7 @@ pub struct Instance {
 pub struct Held {
     pub release: u64,
     pub digest: String,
-    /// The image itself served; what it was tried with is held.
+    /// The image itself has served; only the environment it was tried with is held.
     pub only_environment: bool,
     pub run: u64,
     pub reason: String,
@@ -79,7 +79,7 @@ pub struct Job {
     pub name: String,
     pub running: bool,
     pub last: Option<String>,
-    /// How the last run ended: `success`, `exit-code`, `timeout`, …
+    /// Result of the last run: `success`, `exit-code`, `timeout`, …
     pub result: Option<String>,
     pub next: Option<String>,
 }
@@ -103,8 +103,8 @@ impl Job {
 }
 
 impl Status {
-    /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else 4. While a
-    /// run is under way, which takes one instance after another out of rotation, one that serves is enough.
+    /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else
+    /// 4. During a run, which drains one instance at a time, one serving instance is enough.
     pub fn exit_code(&self) -> u8 {
         let mut wanted = self.instances.iter().filter(|i| i.instance <= self.wanted).peekable();
         let ready = match self.under_way {
@@ -118,7 +118,8 @@ impl Status {
     }
 }
 
-/// The cron jobs as systemd sees them. One that it cannot tell of is left out: `cron list` says why.
+/// The cron jobs as systemd reports them. Jobs that cannot be read are left out; `cron list` gives the
+/// reason.
 pub async fn jobs(session: &Session) -> Vec<Job> {
     let mut jobs = Vec::new();
     for job in &session.config.cron_jobs {
@@ -154,7 +155,7 @@ pub fn status(
         }
     };
     let target = history.rollback_target();
-    // The one under way has a row of its own.
+    // A run under way has a row of its own.
     let ended = || history.runs.iter().rev().filter(|r| quiet || r.closed().is_some());
     let deploys = |r: &&RunRecord| {
         r.opened().is_some_and(|o| o.new.is_some() && (o.verb.is_new() || o.verb == Verb::Rollback))

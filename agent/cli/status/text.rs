@@ -1,4 +1,4 @@
-//! `status` for a reader: one row a fact, short digests, ages, and no line longer than the terminal.
+//! `status` as text: one row a fact, short digests, ages, and no line wider than the terminal.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use crate::cli::step_line::{done, short};
 use crate::cli::{history, terminal};
 use crate::host::facts::millis_of;
 
-/// Columns of the names at the left.
+/// Width of the name column.
 const NAMES: usize = 12;
-/// Of a long list of held releases the newest are of use.
+/// Only the newest held releases are listed.
 const HELD_SHOWN: usize = 3;
 
 /// `columns`: the width of the terminal; `now`: milliseconds since 1970.
@@ -114,7 +114,7 @@ fn under_way(run: &UnderWay, now: u64) -> String {
     format!("{}{number} under way{age} by {}: {doing}", run.command, run.actor)
 }
 
-/// The newest first, and how many more there are.
+/// The newest held releases, and the number of others.
 fn held(held: &[Held], rows: &mut Vec<Row>) {
     for held in held.iter().rev().take(HELD_SHOWN) {
         let only = if held.only_environment {
@@ -131,7 +131,7 @@ fn held(held: &[Held], rows: &mut Vec<Row>) {
     }
 }
 
-/// Jobs that failed, and the one that is due next.
+/// Failed jobs, and the next one due.
 fn cron(jobs: &[Job], now: u64, styled: bool, rows: &mut Vec<Row>) {
     for job in jobs.iter().filter(|job| job.failed()) {
         let ago = job.last.as_deref().and_then(millis_of).map(|at| format!(" {}", terminal::ago(now, at)));

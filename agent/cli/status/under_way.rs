@@ -1,4 +1,4 @@
-//! The run under way, from the two places that tell of it: the lock says who, the journal how far.
+//! The run under way, from two sources: the lock names the process, the journal its progress.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::host::lock::Held;
 use crate::model::entry::{Entry, RunId};
 use crate::model::history::RunRecord;
 
-/// The process that holds the lock, and what it is doing.
+/// The process that holds the lock, and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct UnderWay {
     /// `deploy`
@@ -16,22 +16,23 @@ pub struct UnderWay {
     pub pid: u32,
     /// RFC 3339, UTC.
     pub since: String,
-    /// `null` while it prepares a run, and for a command that makes none (`env set`).
+    /// `null` while it prepares a run, and for a command without a run (`env set`).
     pub run: Option<RunId>,
-    /// The step that was begun last, of `of`; `null` on the way back.
+    /// The last step that was started, out of `of`; `null` during undo.
     pub step: Option<usize>,
     pub of: Option<usize>,
     pub doing: Option<String>,
     pub undoing: bool,
 }
 
-/// `open`: the newest run that has no end.
+/// `open`: the newest run without an end.
 pub fn under_way(holder: &Held, open: Option<&RunRecord>) -> UnderWay {
     let (command, actor) =
         (holder.command.trim_start_matches("astra-agent ").to_owned(), holder.actor.clone());
     let found =
         UnderWay { command, actor, pid: holder.pid, since: holder.since.clone(), ..UnderWay::default() };
-    // A run that was cut off before the holder came is not the holder's: it is about to close it.
+    // A run that was cut off before the lock was taken belongs to an earlier process; the holder is about to
+    // close it.
     let since = facts::millis_of(&holder.since).unwrap_or(0);
     let Some(run) = open.filter(|run| run.opened().is_some_and(|opened| opened.at >= since)) else {
         return found;
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_says_who_and_the_journal_how_far() {
+    fn the_lock_names_the_process_and_the_journal_its_progress() {
         let entries = vec![Entry::Started { step: 0 }, Entry::Started { step: 1 }];
         let found = under_way(&holder(), Some(&run(20, entries)));
         assert_eq!((found.command.as_str(), found.actor.as_str(), found.pid), ("deploy", "root", 7));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_cut_off_earlier_is_not_that_of_the_holder() {
+    fn a_run_cut_off_earlier_does_not_belong_to_the_holder() {
         let found = under_way(&holder(), Some(&run(-20, vec![Entry::Started { step: 1 }])));
         assert_eq!((found.run, found.step), (None, None));
         assert_eq!(under_way(&holder(), None).run, None);

@@ -44,7 +44,7 @@ fn well() -> Status {
     }
 }
 
-/// As a terminal of eighty columns shows it: nothing is wider.
+/// The status on a terminal of eighty columns; checks that no line is wider.
 fn narrow(status: &Status) -> String {
     let text = text(status, NOW, Some(80), false);
     for line in text.lines() {
@@ -70,7 +70,7 @@ last deploy run 12, deploy release 6, 3 h ago by root: converged in 15.6 s";
 }
 
 #[test]
-fn a_run_under_way_is_told_with_its_step_and_recover_is_not_advised() {
+fn a_run_under_way_shows_its_step_and_does_not_advise_recover() {
     let run = UnderWay {
         command: "deploy".to_owned(),
         actor: "root".to_owned(),
@@ -103,7 +103,7 @@ fn a_run_under_way_is_told_with_its_step_and_recover_is_not_advised() {
 }
 
 #[test]
-fn of_many_held_releases_the_newest_three_are_shown() {
+fn only_the_newest_three_held_releases_are_shown() {
     let held = |release: u64| Held {
         release,
         digest: digest("ab"),
@@ -122,7 +122,7 @@ fn of_many_held_releases_the_newest_three_are_shown() {
 }
 
 #[test]
-fn a_failed_cron_job_is_named_with_its_log_and_the_next_one_with_its_time() {
+fn a_failed_cron_job_shows_its_log_command_and_the_next_job_its_time() {
     let job = |name: &str, result: &str, next: u64| Job {
         name: name.to_owned(),
         last: Some(out::time(NOW - 2 * 60_000)),
@@ -140,7 +140,7 @@ fn a_failed_cron_job_is_named_with_its_log_and_the_next_one_with_its_time() {
 }
 
 #[test]
-fn what_needs_a_look_is_exit_code_4() {
+fn problems_give_exit_code_4() {
     let mut ill = well();
     if let Some(instance) = ill.instances.first_mut() {
         (instance.ready, instance.drained, instance.restarts) = (false, true, 1);
