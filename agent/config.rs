@@ -1,5 +1,5 @@
-//! Floor 2: the desired state. agent.toml and its fragments become one validated [`Config`]; everything
-//! above this floor can trust it. Called by cli/, which hands the result to everything else.
+//! Floor 2: the desired state. agent.toml and its fragments become one validated [`Config`], which the floors
+//! above can trust. Called by cli/, which hands the result on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,28 +33,28 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|fault| std::iter::once(fault.message).chain(fault.help).collect::<Vec<_>>().join("; "))
 }
 
-/// The whole desired state, valid as one.
+/// The whole desired state, validated as one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub app: App,
     pub env: BTreeMap<EnvKey, EnvSource>,
-    /// Where each of them stands: `file:line:column`.
+    /// The location of each of them: `file:line:column`.
     pub env_places: BTreeMap<EnvKey, String>,
     pub migrate: Option<Migrate>,
     pub deploy: Deploy,
     pub caddy: Caddy,
     pub verify: Verify,
     pub cron_jobs: Vec<CronJob>,
-    /// What is allowed and probably not meant, for whoever reads the output.
+    /// Settings that are allowed but probably not intended.
     pub notices: Vec<ConfigError>,
 }
 
-/// One service. Today there is one, `[app]`; the type knows nothing of that.
+/// One service. Today there is one, `[app]`; nothing in the type depends on that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
     pub name: AppName,
     pub image: TrackedImage,
-    /// `None`: whichever engine is there, podman first.
+    /// `None`: the engine that is installed, podman first.
     pub engine: Option<Engine>,
     pub instances: u16,
     /// See [`App::port_of`].
@@ -70,11 +70,11 @@ pub struct App {
     pub required_env: Vec<EnvKey>,
     pub readiness: Readiness,
     pub container: Container,
-    /// Two copies never run at once: the old one is stopped before the new one starts.
+    /// Two copies must never run at once: the old one is stopped before the new one starts.
     pub at_most_one: bool,
 }
 
-/// How the engine makes a container of the app, beyond image, command and limits.
+/// Container settings other than image, command and limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Container {
     /// Empty: the image's own.
@@ -102,7 +102,7 @@ impl App {
         self.base_port.saturating_add(id.get())
     }
 
-    /// The files and directories of this host that its volumes mount; a named volume is the engine's.
+    /// Host files and directories mounted as volumes; named volumes belong to the engine.
     pub fn volume_sources(&self) -> impl Iterator<Item = &Path> {
         let sources = self.volumes.iter().filter_map(|volume| volume.split(':').next());
         sources.filter(|source| source.starts_with('/')).map(Path::new)
@@ -120,21 +120,21 @@ pub struct Readiness {
     pub notify: bool,
     pub path: String,
     pub timeout: Duration,
-    /// How often Caddy asks each instance.
+    /// Interval of Caddy's health checks for each instance.
     pub interval: Duration,
-    /// How long one answer may take, whoever asks.
+    /// Limit for one answer of the readiness path, in every check.
     pub answer_timeout: Duration,
 }
 
-/// Where the value of an environment variable comes from.
+/// The source of an environment variable's value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EnvSource {
     Literal(Secret),
-    /// Made once with that many characters, then kept.
+    /// Generated once with this many characters, then kept.
     Generate {
         length: usize,
     },
-    /// The only line of a root-owned file.
+    /// The single line of a root-owned file.
     File(PathBuf),
 }
 
@@ -146,7 +146,7 @@ impl EnvSource {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrate {
-    /// Empty: the app's.
+    /// Empty: the app's entry point.
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
     pub timeout: Duration,
@@ -173,14 +173,14 @@ pub enum Strategy {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caddy {
-    /// Tracked or pinned; what runs is a digest either way.
+    /// Tracked or pinned; either way, Caddy runs from a digest.
     pub image: CaddyImage,
     pub hosts: Vec<String>,
     pub tls: Tls,
     pub block: Vec<String>,
     pub http_port: u16,
     pub https_port: u16,
-    /// The path that tells a load balancer whether this host serves.
+    /// The path on which a load balancer checks this host.
     pub health: Option<String>,
     pub trusted_proxies: Vec<String>,
     pub headers_up: BTreeMap<String, String>,
@@ -201,7 +201,7 @@ pub enum Tls {
     Off,
 }
 
-/// Whether images must be signed. podman checks that by its policy; the agent checks the policy.
+/// Whether images must be signed. podman enforces this by its policy; the agent checks the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub require_signature: bool,
@@ -217,49 +217,49 @@ pub struct CronJob {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum When {
-    /// systemd OnCalendar= expressions; more than one where cron ORs day-of-month and weekday.
+    /// systemd OnCalendar= expressions; two where cron joins day and weekday by OR.
     Calendar(Vec<String>),
     Every(Duration),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    /// The argv itself, run on the host.
+    /// A command of the host, as argv.
     Command(Vec<String>),
-    /// In a one-off container of the committed release.
+    /// A command in a one-off container of the committed release.
     Run(OneOff),
 }
 
-/// What a one-off container runs.
+/// The process of a one-off container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OneOff {
     pub argv: Vec<String>,
-    /// Empty: the app's.
+    /// Empty: the app's entry point.
     pub entrypoint: Vec<String>,
-    /// On top of the app's environment; none of it is secret.
+    /// Added to the app's environment; must not be secret.
     pub env: BTreeMap<EnvKey, String>,
 }
 
 impl Config {
-    /// The instances that a committed host runs.
+    /// The instances of a committed host.
     pub fn instances(&self) -> impl DoubleEndedIterator<Item = InstanceId> + Clone {
         InstanceId::first(self.app.instances)
     }
 
-    /// The `Host` of every question to the readiness path: an application that checks it knows the first name of the
-    /// site, and any knows localhost.
+    /// The `Host` header of readiness requests: the first name of the site, else localhost. Applications that
+    /// check the header accept one of them.
     pub fn ready_host(&self) -> &str {
         self.caddy.hosts.first().map_or("localhost", String::as_str)
     }
 
-    /// Whether visitors come over TLS, by Caddy's own certificate or through a proxy in front of it. The readiness path
-    /// is asked as if over TLS then, or an application that redirects plain HTTP would never be ready.
+    /// Whether visitors use TLS, ended by Caddy or by a proxy in front of it. Readiness requests then say so
+    /// as well, or an application that redirects plain HTTP would never be ready.
     pub fn is_https(&self) -> bool {
         let own = self.caddy.tls != Tls::Off && !self.caddy.hosts.is_empty();
         own || !self.caddy.trusted_proxies.is_empty()
     }
 
-    /// The spare that a surge deploy borrows: instance N + 1.
+    /// The spare that a surge deploy uses: instance N + 1.
     pub fn spare(&self) -> Option<InstanceId> {
         match self.deploy.strategy {
             Strategy::Surge => InstanceId::new(self.app.instances + 1),

@@ -1,5 +1,5 @@
-//! `[app]`, `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: each key into its type, then what only shows when several
-//! are seen together. Called by load.rs.
+//! `[app]`, `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across
+//! keys. Called by load.rs.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) fn app(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<App> {
     })
 }
 
-/// Less than docker's own least, with which nothing starts on either engine.
+/// Docker's own minimum; with less, neither engine starts a container.
 const LEAST_MEMORY: u64 = 6 << 20;
 
 fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
@@ -95,7 +95,7 @@ fn readiness(table: &Table<'_>, instances: u16, problems: &mut Problems<'_>) -> 
     if given && interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
         r.fault("interval", Fault::new("`interval` must be at least 1s"));
     }
-    // Checks that overlap would make a busy application busier.
+    // Overlapping checks would add load to a busy application.
     let interval = interval.zip(answer_timeout).map(|(interval, answer)| interval.max(answer));
     Some(Readiness {
         notify: notify?,
@@ -106,13 +106,13 @@ fn readiness(table: &Table<'_>, instances: u16, problems: &mut Problems<'_>) -> 
     })
 }
 
-/// The readiness path is asked about three times a second at most over all instances, so that a host with many of
-/// them is idle when nothing happens.
+/// The default interval: about three readiness requests a second over all instances at most, so that a host
+/// with many instances is idle without traffic.
 fn usual_interval(instances: u16) -> Duration {
     Duration::from_secs(3).max(Duration::from_millis(300) * u32::from(instances))
 }
 
-/// The outer `None`: there was an error; the inner one: the table is not there.
+/// The outer `None`: an error; the inner one: the table is absent.
 pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Option<Migrate>> {
     let mut r = Reader { table: &tree.table("migrate"), problems };
     if r.table.given.is_none() {
@@ -129,7 +129,7 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
     Some(Some(Migrate { entrypoint: entrypoint?, command: command?, timeout: timeout? }))
 }
 
-/// `instances` decides which strategy is the default.
+/// The default strategy depends on `instances`.
 pub(super) fn deploy(
     tree: &Tree<'_>,
     app: Option<&App>,
@@ -174,7 +174,7 @@ pub(super) fn deploy(
     })
 }
 
-/// Every instance, the spare included, needs a port of its own that Caddy does not have.
+/// Every instance, the spare included, needs its own port, which Caddy must not use.
 fn ports(r: &mut Reader<'_, '_, '_>, app: &App, caddy: &Caddy, strategy: Strategy) {
     let spare = u16::from(strategy == Strategy::Surge);
     let count = app.instances + spare;

@@ -1,4 +1,4 @@
-//! The keys of `[app]` that say how the engine makes a container, beyond image, command and limits. Called by app.rs.
+//! The keys of `[app]` for container settings other than image, command and limits. Called by app.rs.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::read::Reader;
 use super::tree::describe;
 use super::value::{self, clip};
 
-/// What getrlimit(2) knows, by the names of the engines.
+/// The limits of getrlimit(2), by the engines' names.
 const LIMITS: [&str; 16] = [
     "as",
     "core",
@@ -30,7 +30,7 @@ const LIMITS: [&str; 16] = [
     "sigpending",
     "stack",
 ];
-/// Signals that servers end by.
+/// Signals that servers accept for a shutdown.
 const SIGNALS: [&str; 9] =
     ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL", "SIGRTMIN+3"];
 const TMPFS_OPTIONS: [&str; 8] = ["size", "mode", "ro", "rw", "exec", "noexec", "suid", "nosuid"];
@@ -65,7 +65,7 @@ pub(super) fn container(r: &mut Reader<'_, '_, '_>) -> Option<Container> {
     })
 }
 
-/// `entrypoint` of `[app]`, `[migrate]` or a cron job; empty where it is not there.
+/// `entrypoint` of `[app]`, `[migrate]` or a cron job; empty if absent.
 pub(super) fn entrypoint(r: &mut Reader<'_, '_, '_>) -> Option<Vec<String>> {
     if r.node("entrypoint").is_none() {
         return Some(Vec::new());

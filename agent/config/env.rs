@@ -1,4 +1,5 @@
-//! `[env]`: where each variable of the application comes from. No error here shows a value. Called by load.rs.
+//! `[env]`: the source of each variable of the application. Errors here never show a value. Called by
+//! load.rs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::model::envfile::{check_value, is_reserved};
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
-/// Sources of the contract that this release does not have, and what they stand for.
+/// Sources of the contract that this release does not support yet, and their meaning.
 const NOT_YET: [(&str, &str); 3] = [
     ("secret", "AWS Secrets Manager"),
     ("parameter", "AWS SSM Parameter Store"),
@@ -21,7 +22,7 @@ const NOT_YET: [(&str, &str); 3] = [
 ];
 const SOURCES: [&str; 2] = ["generate", "file"];
 
-/// The source of each variable, and where it stands.
+/// The source of each variable, and its location.
 type Env = (BTreeMap<EnvKey, EnvSource>, BTreeMap<EnvKey, String>);
 
 pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Env {
@@ -48,7 +49,7 @@ pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Env {
 fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
     let fault = match node.value {
         DeValue::String(text) => match check_value(text) {
-            // The name and `=` stand in the same line.
+            // The line also holds the name and `=`.
             Ok(()) if node.name.len() + 1 + text.len() > 32 << 10 => {
                 Fault::new(format!("the value of `{}` is longer than 32 KiB", node.name))
             }

@@ -1,5 +1,5 @@
-//! Errors of the config: each names its place, shows the line it is about, and says what would be right.
-//! Made by every other file of config/, printed by cli/.
+//! Errors of the config: each has its location, shows the line, and says what would be valid. Made by the
+//! other files of config/, printed by cli/.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 
 use super::keys;
 
-/// Everything that is wrong, in the order of files and lines.
+/// All errors, ordered by file and line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     pub file: PathBuf,
     /// `None`: the file as a whole.
     pub place: Option<Place>,
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Vec<String>,
 }
 
-/// Where in a file; both from 1, the column in characters.
+/// A location in a file; line and column from 1, the column in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub line: usize,
     pub column: usize,
-    /// The line as it may be shown, and which of its characters are meant.
+    /// The line as it may be shown, and the range of characters marked in it.
     text: String,
     marked: Range<usize>,
 }
@@ -51,7 +51,7 @@ impl fmt::Display for ConfigError {
         let mut gutter = String::new();
         if let Some(place) = &self.place {
             gutter = " ".repeat(place.line.to_string().len());
-            // A tab stays a tab, so that the caret stands below its character.
+            // A tab is kept, so that the caret is below its character.
             let lead = place.text.chars().take(place.marked.start);
             let lead: String = lead.map(|c| if c == '\t' { c } else { ' ' }).collect();
             let carets = "^".repeat(place.marked.len().max(1));
@@ -74,15 +74,15 @@ pub(super) struct Source {
     pub text: String,
 }
 
-/// A stretch of one of the sources.
+/// A range in one of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub file: usize,
     pub bytes: Range<usize>,
 }
 
-/// How much of the line an error may show: a value under `[env]` is never seen, and what stands behind an
-/// unknown key may have been meant as one.
+/// How much of the line an error may show: never a value under `[env]`, and nothing after an unknown key,
+/// which may be a misplaced variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Show<'a> {
     Line,
@@ -90,7 +90,7 @@ pub(super) enum Show<'a> {
     OnlyKey(&'a str),
 }
 
-/// What is wrong with a value, before its place is known.
+/// An error in a value, before its location is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub message: String,
@@ -107,7 +107,7 @@ impl Fault {
         self
     }
 
-    /// For a word that is none of `known`: names the nearest, and all.
+    /// A word that is not in `known`: names the nearest one, and all.
     pub fn unknown(message: String, word: &str, what: &str, known: &[&str]) -> Self {
         let mut fault = Self::new(message);
         if let Some(near) = keys::nearest(word, known) {
@@ -127,11 +127,11 @@ impl<E: std::error::Error> From<E> for Fault {
 pub(super) struct Problems<'a> {
     sources: &'a [Source],
     found: Vec<(usize, usize, ConfigError)>,
-    /// Not wrong, but probably not meant.
+    /// Allowed, but probably not intended.
     notices: Vec<ConfigError>,
-    /// Known tables that an unknown one was probably meant to be.
+    /// Known tables that an unknown table was probably meant to be.
     mistaken: BTreeSet<&'static str>,
-    /// Lines that are no TOML, by file.
+    /// Lines that are not TOML, by file.
     broken: BTreeSet<(usize, usize)>,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// A value or key that is wrong. What the parser made up to get past a broken line is left out.
+    /// Adds an error for a value or key. Errors on a line that the parser could not read are dropped.
     pub fn add(&mut self, span: &Span, show: Show<'_>, fault: impl Into<Fault>) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = place(&source.text, &span.bytes, show);
@@ -156,7 +156,7 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// Something that is allowed, and probably not meant.
+    /// Adds a notice: allowed, but probably not intended.
     pub fn notice(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = Some(place(&source.text, &span.bytes, show));
@@ -164,7 +164,7 @@ impl<'a> Problems<'a> {
         self.notices.push(ConfigError { file: source.path.clone(), place, message, help });
     }
 
-    /// An unknown table was probably meant to be `table`, whose keys are then not missing.
+    /// An unknown table was probably meant to be `table`; its keys are then not reported as missing.
     pub fn mistake(&mut self, table: &'static str) {
         self.mistaken.insert(table);
     }
@@ -173,7 +173,7 @@ impl<'a> Problems<'a> {
         self.mistaken.contains(table)
     }
 
-    /// A line that is no TOML.
+    /// Adds an error for a line that is not TOML.
     pub fn add_syntax(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = place(&source.text, &span.bytes, show);
@@ -181,7 +181,7 @@ impl<'a> Problems<'a> {
         self.push(span, place, fault);
     }
 
-    /// Something may only seem to be missing, because its line is broken.
+    /// A key may seem to be missing only because its line is broken.
     pub fn is_broken(&self) -> bool {
         !self.broken.is_empty()
     }
@@ -193,7 +193,7 @@ impl<'a> Problems<'a> {
         self.found.push((span.file, span.bytes.start, error));
     }
 
-    /// About a file as a whole.
+    /// Adds an error for a file as a whole.
     pub fn add_file(&mut self, file: usize, fault: impl Into<Fault>) {
         let Fault { message, help } = fault.into();
         let path =
@@ -201,14 +201,14 @@ impl<'a> Problems<'a> {
         self.found.push((file, 0, ConfigError { file: path.to_owned(), place: None, message, help }));
     }
 
-    /// `file:line:column` of a stretch, for an error that names a second place.
+    /// `file:line:column` of a range, for an error that names a second location.
     pub fn locate(&self, span: &Span) -> String {
         let Some(source) = self.sources.get(span.file) else { return String::new() };
         let place = place(&source.text, &span.bytes, Show::UpToMark);
         format!("{}:{}:{}", source.path.display(), place.line, place.column)
     }
 
-    /// The notices, when nothing is wrong.
+    /// The notices, if there are no errors.
     pub fn finish(mut self) -> Result<Vec<ConfigError>, ConfigErrors> {
         self.found.sort_by_key(|(file, at, _)| (*file, *at));
         let errors: Vec<_> = self.found.into_iter().map(|(_, _, error)| error).collect();
@@ -223,7 +223,7 @@ fn place(text: &str, bytes: &Range<usize>, show: Show<'_>) -> Place {
     let column = before.get(start..).unwrap_or_default().chars().count();
     let marked = text.get(bytes.clone()).unwrap_or_default();
     let width = marked.lines().next().unwrap_or_default().chars().count();
-    // A terminal shows nothing for a control character, or worse.
+    // Control characters could change the terminal.
     let visible = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
     let line: String = line.chars().map(visible).collect();
     let (text, marked) = match show {

@@ -1,4 +1,4 @@
-//! `[[cron_jobs]]`: when, and what. Called by load.rs.
+//! `[[cron_jobs]]`: schedules and commands. Called by load.rs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::model::cron::{CronExpr, Field};
 use crate::model::envfile::{MANAGED_KEYS, check_value};
 use crate::model::name::{CronName, EnvKey};
 
-/// More than that is a mistake of whatever wrote the file.
+/// More jobs than this are taken for a mistake of a generator.
 const MOST: usize = 256;
 
 pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob> {
@@ -57,12 +57,12 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
     jobs
 }
 
-/// A field that says something: an empty text is what the Terraform variable of old gave for "default".
+/// A field that is not empty: the former Terraform variable used an empty string for "default".
 fn filled<'a>(r: &Reader<'_, 'a, '_>, field: Field) -> Option<Node<'a>> {
     r.node(field.name()).filter(|n| !matches!(n.value, DeValue::String(text) if text.is_empty()))
 }
 
-/// Whoever comes from a crontab, where each field is written, takes an absent `hour` for every hour.
+/// Users of crontab, where every field is written, may expect an absent `hour` to mean every hour.
 fn notice_midnight(r: &mut Reader<'_, '_, '_>) {
     if filled(r, Field::Hour).is_some() {
         return;
@@ -106,7 +106,7 @@ fn when(r: &mut Reader<'_, '_, '_>) -> Option<When> {
     let [Some(minute), Some(hour), Some(day), Some(month), Some(weekday)] = fields else { return None };
     match CronExpr::parse(&minute, &hour, &day, &month, &weekday) {
         Ok(expr) => Some(When::Calendar(expr.on_calendar())),
-        // Each field alone is right, so this is about days that no month has.
+        // Each field alone is valid, so the error is about days that do not exist, such as 31 February.
         Err(error) => {
             r.fault(error.field.name(), error);
             None
@@ -114,7 +114,7 @@ fn when(r: &mut Reader<'_, '_, '_>) -> Option<When> {
     }
 }
 
-/// A field on its own, so that every wrong one is an error.
+/// Parses one field alone, so that every invalid one is reported.
 fn parse_one(field: Field, text: &str) -> Result<CronExpr, crate::model::cron::BadCron> {
     let pick = |this: Field| if this == field { text } else { "*" };
     CronExpr::parse(
@@ -173,7 +173,8 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
     }
 }
 
-/// Variables of one job. They stand in its unit and in a command line, which every user of the host may read.
+/// Variables of one job. They are written to its unit and to a command line, which every user of the host may
+/// read.
 fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
     if r.node("env").is_none() {
         return Some(BTreeMap::new());
@@ -211,8 +212,8 @@ fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
     (env.len() == entries.len()).then_some(env)
 }
 
-/// What systemd starts: an absolute path, or a bare name that it looks up itself (systemd.service(5),
-/// "COMMAND LINES"); there a leading `@`, `-`, `:`, `+` or `!` means something.
+/// The program that systemd starts: an absolute path, or a bare name that it looks up itself
+/// (systemd.service(5), "COMMAND LINES"); a leading `@`, `-`, `:`, `+` or `!` has a special meaning there.
 fn program(argv: &[String]) -> Result<(), Fault> {
     let Some(program) = argv.first() else { return Err(Fault::new("`command` is empty")) };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'+');

@@ -1,7 +1,7 @@
-//! Every key of the config: its type, what holds without it, and what it means. The one table behind the
-//! defaults, the check for unknown keys and docs/using/config.md (written from it: see tests/docs.rs).
+//! Every key of the config: its type, its default and its meaning. This table is the source of the defaults,
+//! of the check for unknown keys and of docs/using/config.md (see tests/docs.rs).
 
-/// A key as the reference shows it.
+/// A key as shown in the reference.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub table: &'static str,
@@ -9,20 +9,20 @@ pub(super) struct Key {
     #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
     pub kind: &'static str,
     pub absent: Absent,
-    /// A value as it stands in a file.
+    /// An example value.
     #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
     pub example: &'static str,
     #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
     pub doc: &'static str,
 }
 
-/// What holds when a key is not there.
+/// The default of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
-    /// That value, in TOML.
+    /// This value, in TOML.
     Value(&'static str),
     Required,
-    /// Something that depends, in words.
+    /// A default that depends on something, in words.
     Means(&'static str),
 }
 use Absent::{Means, Required, Value};
@@ -35,7 +35,7 @@ pub(super) struct Section {
     pub doc: &'static str,
 }
 
-/// The one table that stands as a list.
+/// The one table that is a list.
 pub(super) const JOBS: &str = "cron_jobs";
 
 /// In the order of the reference.
@@ -229,7 +229,7 @@ pub(super) fn find(table: &str, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|k| k.table == table && k.name == name)
 }
 
-/// What may stand in `table`: its keys, and the tables right below it.
+/// The valid names in `table`: its keys, and the tables directly below it.
 pub(super) fn names(table: &str) -> Vec<&'static str> {
     let keys = KEYS.iter().filter(|k| k.table == table).map(|k| k.name);
     let below = TABLES.iter().filter_map(|t| match t.path.rsplit_once('.') {
@@ -239,7 +239,7 @@ pub(super) fn names(table: &str) -> Vec<&'static str> {
     keys.chain(below).collect()
 }
 
-/// The default of a text key, without its quotes.
+/// The default of a string key, without its quotes.
 pub(super) fn default_text(table: &str, name: &str) -> &'static str {
     match find(table, name).map(|k| k.absent) {
         Some(Value(value)) => value.trim_matches('"'),
@@ -247,7 +247,7 @@ pub(super) fn default_text(table: &str, name: &str) -> &'static str {
     }
 }
 
-/// All defaults as a config file: the layer below every other.
+/// All defaults as a config file: the lowest layer.
 pub(super) fn defaults() -> String {
     let mut text = String::new();
     for table in TABLES.iter().filter(|t| t.path != JOBS && t.path != "env") {
@@ -261,7 +261,7 @@ pub(super) fn defaults() -> String {
     text
 }
 
-/// The word of `known` that `word` was probably meant to be.
+/// The word of `known` nearest to `word`.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     let close = |k: &&str| strsim::jaro_winkler(&word, k);

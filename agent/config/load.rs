@@ -1,4 +1,4 @@
-//! The way in: files to texts, texts to a [`Config`]. Called by cli/.
+//! Reads the files and makes a [`Config`] of them. Called by cli/.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use super::tree::{self, Tree};
 use super::{Config, app, env, jobs, keys};
 use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
 
-/// A config larger than this is a mistake.
+/// Larger files are taken for a mistake.
 const LARGEST: u64 = 1 << 20;
 
-/// Reads agent.toml and the fragments in agent.d below `root`, which is `/` but in tests.
+/// Reads agent.toml and the fragments in agent.d below `root`, which is `/` outside tests.
 pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
     let mut config = parse(&texts(root)?)?;
     config.notices.extend(overlooked(&root.join(CONFIG_DIR.trim_start_matches('/'))));
     Ok(config)
 }
 
-/// agent.toml and its fragments as they are: what a config can be made of again.
+/// agent.toml and its fragments as text, from which a config can be made again.
 ///
 /// # Errors
 /// Every file that cannot be read.
@@ -40,13 +40,13 @@ pub fn texts(root: &Path) -> Result<Vec<(PathBuf, String)>, ConfigErrors> {
     if errors.is_empty() { Ok(files) } else { Err(ConfigErrors(errors)) }
 }
 
-/// Reads `path` as the whole config: for who checks a file that is not on its host.
+/// Reads `path` as the whole config: to check a file of another host.
 pub fn load_one(path: &Path) -> Result<Config, ConfigErrors> {
     let text = read(path).map_err(|error| ConfigErrors(vec![*error]))?;
     parse(&[(path.to_owned(), text)])
 }
 
-/// One config of several texts: a later one overrides single keys, and adds its cron jobs.
+/// Merges several texts into one config: a later one overrides single keys, and adds its cron jobs.
 pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let defaults = Source { path: PathBuf::from("(defaults)"), text: keys::defaults() };
     let given = files.iter().map(|(path, text)| Source { path: path.clone(), text: text.clone() });
@@ -69,7 +69,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         (Some(app), Some(migrate), Some(deploy), Some(caddy), Some(verify)) => {
             Ok(Config { app, env, env_places, migrate, deploy, caddy, verify, cron_jobs, notices })
         }
-        // Whatever is missing has noted why; this is the answer if it ever forgot to.
+        // A missing part has reported its error already; this is the fallback if it did not.
         _ => {
             let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
             Err(ConfigErrors(vec![*error]))
@@ -90,7 +90,7 @@ fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(unreadable)?.path();
-        // What begins with a dot is an editor's or a package manager's.
+        // Hidden files belong to editors or package managers.
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.extension().is_some_and(|e| e == "toml") {
             paths.push(path);
@@ -100,10 +100,10 @@ fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {
     Ok(paths)
 }
 
-/// Endings of what editors and package managers put beside a file, or a person out of its way.
+/// Suffixes of files that editors, package managers or users put aside.
 const PUT_ASIDE: [&str; 8] = ["rpmsave", "rpmnew", "dpkg-old", "dpkg-dist", "dpkg-new", "bak", "old", "off"];
 
-/// Files in agent.d that are not read, and were perhaps meant to be.
+/// Files in agent.d that are not read, and perhaps should be.
 fn overlooked(dir: &Path) -> Vec<ConfigError> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_overlooked(path)).collect();
@@ -135,7 +135,7 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
         }
         _ => odd(path, &format!("reading the configuration: {error}")),
     };
-    // A FIFO would be waited for, for ever.
+    // Opening a FIFO would block.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(odd(path, "reading the configuration: it is no regular file"));
     }
@@ -159,14 +159,14 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     })
 }
 
-/// Only root may look there.
+/// Only root may read this path.
 fn forbidden(path: &Path, message: &str) -> Box<ConfigError> {
     let mut error = file_error(path, message.to_owned());
     error.help.push("it is root's: run this with sudo".to_owned());
     error
 }
 
-/// Something stands where the config should.
+/// The path is not a regular file.
 fn odd(path: &Path, message: &str) -> Box<ConfigError> {
     let mut error = file_error(path, message.to_owned());
     error.help.push("it must be a TOML file that root can read".to_owned());

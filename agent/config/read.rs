@@ -1,5 +1,5 @@
-//! Typed reading of one table: each key is read once, and whatever is wrong with it becomes an error at its
-//! place. `None` means that an error was noted, or that the key is absent. Called by app.rs, env.rs, jobs.rs.
+//! Typed reading of one table: each key is read once, and each invalid value becomes an error at its
+//! location. `None`: an error was added, or the key is absent. Called by app.rs, env.rs, jobs.rs.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ const NUMBER: &str = "a number";
 const BOOLEAN: &str = "true or false, without quotes";
 const LIST: &str = "a list of strings";
 
-/// A value of the wrong type, written as it was probably meant.
+/// A value of the wrong type, rewritten in the intended type.
 fn as_wanted(node: &Node<'_>, wanted: &str) -> Option<String> {
     if node.secret {
         return None;
@@ -46,7 +46,7 @@ fn as_wanted(node: &Node<'_>, wanted: &str) -> Option<String> {
     }
 }
 
-/// A table and where its errors go.
+/// A table and the collector of its errors.
 pub(super) struct Reader<'r, 'a, 's> {
     pub table: &'r Table<'a>,
     pub problems: &'r mut Problems<'s>,
@@ -69,14 +69,14 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Notes what is wrong with the value of `key`.
+    /// Adds an error for the value of `key`.
     pub fn fault(&mut self, key: &str, fault: impl Into<Fault>) {
         if let Some(node) = self.node(key) {
             self.problems.add(&node.span, node.show(), fault);
         }
     }
 
-    /// Notes that `key`, which has no default, is not there.
+    /// Adds an error: `key`, which has no default, is missing.
     pub fn require(&mut self, key: &str) {
         let table = self.table.path;
         let known = self.table.nodes.contains_key(key);
@@ -143,7 +143,7 @@ impl<'a> Reader<'_, 'a, '_> {
         Some(value)
     }
 
-    /// One of a closed set of words.
+    /// One word of a closed set.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let known: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         self.text(key, |text| {
@@ -174,7 +174,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// A number above 0, whole or not.
+    /// A number above 0, integer or float.
     pub fn number(&mut self, key: &str) -> Option<f64> {
         let node = self.node(key)?;
         let value = match node.value {
@@ -189,7 +189,7 @@ impl<'a> Reader<'_, 'a, '_> {
         value
     }
 
-    /// A list of strings; every item that is wrong is an error of its own.
+    /// A list of strings; every invalid item is an error of its own.
     pub fn list<T, E: Into<Fault>>(
         &mut self,
         key: &str,
@@ -230,7 +230,7 @@ impl<'a> Reader<'_, 'a, '_> {
         Some(table.iter().map(entry).collect())
     }
 
-    /// A table of strings, each checked with its name.
+    /// A table of strings; each is checked together with its name.
     pub fn pairs(
         &mut self,
         key: &str,
@@ -253,7 +253,7 @@ impl<'a> Reader<'_, 'a, '_> {
         (values.len() == entries.len()).then_some(values)
     }
 
-    /// A list in which nothing stands twice.
+    /// A list without duplicates.
     pub fn distinct<T: PartialEq, E: Into<Fault>>(
         &mut self,
         key: &str,

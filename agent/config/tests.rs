@@ -1,5 +1,5 @@
-//! The whole config at work: what is taken, what is refused and where, and that the reference, the manual
-//! and the code say the same.
+//! The whole config: what is accepted, what is refused and where, and that the reference, the manual and the
+//! code agree.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn an_image_is_enough() {
 }
 
 #[test]
-fn the_contract_works_but_for_the_sources_to_come() {
+fn the_contract_works_except_for_sources_not_supported_yet() {
     let errors = parse(&files(&[CONTRACT])).unwrap_err().0;
     let messages: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
     assert_eq!(
@@ -88,7 +88,7 @@ fn one_instance_surges() {
 }
 
 #[test]
-fn a_job_that_was_meant_for_every_hour_is_noticed() {
+fn a_job_probably_meant_for_every_hour_gets_a_notice() {
     let notices = |keys: &str| {
         let config = good(&[&format!("{MINIMAL}[[cron_jobs]]\nrun = [\"x\"]\n{keys}\n")]);
         config.notices.iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -127,7 +127,7 @@ fn times_may_have_several_units() {
 }
 
 #[test]
-fn two_copies_at_once_are_excluded() {
+fn at_most_one_excludes_two_copies() {
     let config = good(&[&format!("{MINIMAL}instances = 1\nat_most = 1")]);
     assert_eq!(
         (config.app.at_most_one, config.deploy.strategy, config.spare()),

@@ -1,4 +1,4 @@
-//! From texts to one tree: every file is parsed, unknown keys are refused where they stand, and later files
+//! Merges texts into one tree: parses every file, reports unknown keys where they are, and lets later files
 //! override single keys of earlier ones. Called by load.rs; read by read.rs.
 
 use std::borrow::Cow;
@@ -10,14 +10,14 @@ use toml::de::{DeTable, DeValue};
 use super::error::{Fault, Problems, Show, Source, Span};
 use super::keys::{self, TABLES};
 
-/// A value, and where it and its key stand.
+/// A value, with its location and that of its key.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'a> {
     pub name: &'a str,
     pub key: Span,
     pub span: Span,
     pub value: &'a DeValue<'a>,
-    /// It stands under `[env]`: never show it.
+    /// Below `[env]`: must never be shown.
     pub secret: bool,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// One table, merged; `given` is where a person's file names it first.
+/// One merged table; `given` is where a user's file names it first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table<'a> {
     pub path: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct Table<'a> {
     pub nodes: BTreeMap<&'a str, Node<'a>>,
 }
 
-/// All tables by path, and the jobs in their order.
+/// All tables by path, and the jobs in order.
 #[derive(Debug, Default)]
 pub(super) struct Tree<'a> {
     tables: BTreeMap<&'static str, Table<'a>>,
@@ -68,7 +68,7 @@ impl<'a> Tree<'a> {
                     DeValue::Table(inner) => {
                         let target = self.tables.entry(known.path).or_default();
                         target.path = known.path;
-                        // Source 0 is the defaults: nobody gave them.
+                        // Source 0 holds the defaults, which no user wrote.
                         if file > 0 && target.given.is_none() {
                             target.given = Some(node.key.clone());
                         }
@@ -154,7 +154,7 @@ fn unknown(path: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
     }
 }
 
-/// What a value is, in words.
+/// The type of a value, in words.
 pub(super) fn describe(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -167,7 +167,7 @@ pub(super) fn describe(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// Syntax: every error that the parser recovers from, none of which may show a value of `[env]`.
+/// Parses the sources; reports every error that the parser recovers from, without a value of `[env]`.
 pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> Vec<Spanned<DeTable<'a>>> {
     let mut documents = Vec::new();
     for (file, source) in sources.iter().enumerate() {
@@ -188,8 +188,8 @@ pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> 
     documents
 }
 
-/// Whether the line of a place begins with a header, or with a key that the config knows: any other may be
-/// a variable that stands in the wrong table.
+/// Whether the line begins with a header, or with a known key: any other line may be a variable in the wrong
+/// table.
 fn near_key(text: &str, at: usize) -> bool {
     let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |n| n + 1);
     let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim_start();
@@ -197,8 +197,9 @@ fn near_key(text: &str, at: usize) -> bool {
     word.is_empty() || word == line || keys::KEYS.iter().any(|key| key.name == word)
 }
 
-/// Whether a place may lie in `[env]`. A broken text has no structure to ask, so this errs towards hiding:
-/// all below a header or a line that begins with `env`, up to the next header of another known table.
+/// Whether a location may be in `[env]`. Broken text has no structure, so this hides too much rather than too
+/// little: everything after a header or a line that begins with `env`, up to the header of another known
+/// table.
 fn near_env(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or(text);
     let end = text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| at + n);

@@ -1,12 +1,12 @@
-//! The small grammars of single values. Pure; called by read.rs, app.rs, env.rs and jobs.rs, and by cli.rs
-//! for times on the command line.
+//! The grammars of single values. Pure; called by read.rs, app.rs, env.rs and jobs.rs, and by cli.rs for
+//! times on the command line.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::error::Fault;
 
-/// Longest time that makes sense anywhere: a year.
+/// The longest duration: a year.
 const LONGEST: u64 = 366 * 24 * 3600 * 1000;
 
 /// `500ms`, `30s`, `10m`, `1h30m`: the larger unit first.
@@ -54,7 +54,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A value for a message: it may be long.
+/// A value shortened for a message.
 pub(super) fn clip(text: &str) -> String {
     text.chars().take(100).collect::<String>().escape_debug().to_string()
 }
@@ -108,7 +108,7 @@ pub(super) fn volume(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// A path as it stands in a URL and in a Caddyfile; no query, nothing that either would read as syntax.
+/// A path that is valid in a URL and in a Caddyfile; no query, and nothing that either reads as syntax.
 pub(super) fn url_path(text: &str, star: bool) -> Result<String, Fault> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&+,;=:@".contains(c) || (star && c == '*');
     let bad = |reason: &str| Err(Fault::new(format!("`{}` {reason}", clip(text))));
@@ -186,7 +186,7 @@ pub(super) fn cidr(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// One argument. Units and env files carry no control character but the tab.
+/// One argument. Units and env files allow no control character except the tab.
 pub(super) fn argument(text: &str) -> Result<String, Fault> {
     if text.contains(|c: char| (c.is_control() && c != '\t') || c == '\u{feff}') {
         let fault = Fault::new("an argument has a line break or another control character");

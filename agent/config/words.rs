@@ -1,5 +1,5 @@
-//! Splits a command into its arguments like a POSIX shell (XCU 2.2, 2.6.5), without being one: what only a
-//! shell could do is refused instead of passed on as plain text. Called by jobs.rs.
+//! Splits a command into arguments like a POSIX shell (XCU 2.2, 2.6.5). Syntax that needs a shell is refused
+//! instead of passed on as text. Called by jobs.rs.
 
 use super::error::Fault;
 
@@ -28,7 +28,7 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, Fault> {
                 loop {
                     match chars.next() {
                         Some('"') => break,
-                        // XCU 2.2.3: between double quotes a backslash only escapes these.
+                        // XCU 2.2.3: between double quotes a backslash escapes only these.
                         Some('\\') => match chars.next() {
                             Some(c @ ('$' | '`' | '"' | '\\')) => word.push(c),
                             Some(c) => word.extend(['\\', c]),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
 use super::*;
 
-/// What stands above the tables.
+/// The text above the tables.
 const INTRO: &str = include_str!("intro.md");
 
 fn reference() -> String {
@@ -48,13 +48,13 @@ fn examples(table: &str) -> String {
         .collect()
 }
 
-/// Trimming took the brace of an inline table along.
+/// Trimming removed the brace of an inline table as well.
 fn close(key: &Key) -> &'static str {
     if key.example.matches('{').count() > 1 { " }" } else { "" }
 }
 
 #[test]
-fn reference_is_what_the_code_says() {
+fn the_reference_matches_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/using/config.md");
     let wanted = reference();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -67,9 +67,9 @@ fn reference_is_what_the_code_says() {
     );
 }
 
-/// The examples above the tables are configurations as they stand there.
+/// The examples above the tables are valid configurations.
 #[test]
-fn the_least_and_the_typical_example_are_valid() {
+fn the_minimal_and_the_typical_example_are_valid() {
     let blocks: Vec<_> = INTRO.split("```toml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
     let [least, typical] = blocks[..] else { panic!("{} examples", blocks.len()) };
     assert_eq!(good(&[least]).app.instances, 2);
@@ -103,20 +103,20 @@ fn written_out_defaults_change_nothing() {
         }
     }
     let defaults = super::super::keys::defaults();
-    // [migrate] has a default, but only for who writes the table.
+    // [migrate] has a default, but only where the table is present.
     let defaults = defaults.replace("[migrate]\ntimeout = \"10m\"\n", "");
     assert_eq!(good(&[&defaults, MINIMAL, &jobs]), plain);
 }
 
 #[test]
-fn names_stand_once_and_defaults_are_valid() {
+fn names_are_unique_and_defaults_are_valid() {
     for (nth, key) in KEYS.iter().enumerate() {
         assert!(TABLES.iter().any(|t| t.path == key.table), "{}", key.name);
         assert!(!KEYS[..nth].iter().any(|k| (k.table, k.name) == (key.table, key.name)), "{}", key.name);
     }
 }
 
-/// The manual as it is, and with every commented setting taken in: `#key = value`, without a blank.
+/// The manual is valid as it is, and with every commented setting enabled: `#key = value`, without a space.
 #[test]
 fn manual_shows_the_defaults() {
     let plain = good(&[MANUAL]);

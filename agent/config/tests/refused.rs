@@ -1,8 +1,8 @@
-//! What is refused, at which place, and with which words.
+//! Refused configs: the location and the text of each error.
 
 use super::*;
 
-/// Each text below a minimal config gives exactly one error, at `line:column`, whose message begins so.
+/// Each text below a minimal config gives exactly one error, at `line:column`, whose message starts as given.
 #[test]
 fn one_mistake_is_one_error_at_its_place() {
     for (text, place, message) in [
@@ -213,7 +213,7 @@ fn a_value_of_the_wrong_type_is_shown_as_it_should_be() {
 }
 
 #[test]
-fn a_job_that_stands_twice_names_both_places() {
+fn a_duplicate_job_names_both_locations() {
     let job = "\n[[cron_jobs]]\nname = \"a\"\nrun = [\"x\"]\n";
     let errors = parse(&files(&[&format!("{MINIMAL}{job}"), job])).unwrap_err();
     assert_eq!(
@@ -287,7 +287,7 @@ fn no_error_shows_a_value_of_env() {
         let shown = parse(&files(&[text])).unwrap_err();
         assert!(!shown.to_string().contains("hunter2"), "{shown}");
     }
-    // What was meant for [env] and stands elsewhere; a key of the config is shown, to be mended.
+    // A variable in the wrong table stays hidden; a key of the config is shown, so that it can be fixed.
     let astray =
         parse(&files(&["[caddy]\nhosts = [x\n", "[deploy]\nPASSWORD = \"hunter2\nsoak = 1x\n"])).unwrap_err();
     let shown = astray.to_string();
@@ -296,7 +296,7 @@ fn no_error_shows_a_value_of_env() {
 }
 
 #[test]
-fn what_is_no_toml() {
+fn invalid_toml() {
     assert!(parse(&files(&[MINIMAL, "[app]\nport = 1\nport = 2\n"])).is_err());
     assert!(parse(&files(&[MINIMAL, "port\n"])).is_err());
     let deep = format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000));
