@@ -1,5 +1,5 @@
-//! Floor 4: the foreman. Lock, load, observe, plan, run, report: every verb is this one path with another
-//! request, so a reader who knows it knows them all.
+//! Floor 4: the reconciler. Lock, load, observe, plan, run, report: every verb takes this path, with its own
+//! request.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ use refuse::Committed;
 pub use report::{Report, Requests};
 pub use resolve::{Back, Want};
 
-/// What is going on, for whoever watches.
+/// Progress of a command, for its observer.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// A run has ended.
@@ -47,7 +47,7 @@ pub enum Event<'a> {
         text: &'a str,
         undoing: bool,
     },
-    /// What the step waits for right now.
+    /// What the current step waits for.
     Detail(&'a str),
     Done {
         told: &'a Told,
@@ -57,33 +57,33 @@ pub enum Event<'a> {
         error: &'a str,
         elapsed: Duration,
     },
-    /// A signal came, and the step was left.
+    /// A signal came, and the step was abandoned.
     Stopped {
         told: &'a str,
         elapsed: Duration,
     },
     Warning(&'a str),
-    /// Something that is no step: resolving a tag, closing a cut-off run.
+    /// Progress outside of steps: resolving a tag, closing a cut-off run.
     Note(&'a str),
 }
 
-/// Takes events; called from inside steps, so it must not block.
+/// Receives events; called from inside steps, so it must not block.
 pub type Watch = Rc<dyn Fn(&Event<'_>)>;
 
-/// What a verb asks of the foreman.
+/// The request of a verb.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub verb: Verb,
     pub want: Want,
     pub migrate: crate::plan::migrations::Wish,
     pub force: bool,
-    /// Watch the release before it is committed, as the config says.
+    /// Soak the release before it is committed, as the config says.
     pub soak: bool,
     /// Login name behind the command; [`NOBODY`] when a timer asks.
     pub actor: String,
 }
 
-/// The actor of a run that no person asked for.
+/// The actor of a run that systemd started.
 pub const NOBODY: &str = "systemd";
 
 impl Ask {
@@ -112,7 +112,7 @@ impl From<anyhow::Error> for Refused {
     }
 }
 
-/// The host with the config it is held against.
+/// The host, its config and its journal.
 pub struct Foreman<'a> {
     pub host: &'a Host,
     pub config: &'a Config,
@@ -124,7 +124,7 @@ pub struct Foreman<'a> {
     pub watch: Watch,
 }
 
-/// What is known of the host at one moment.
+/// The state of the host at one moment.
 pub struct Look {
     pub observed: Observed,
     pub history: History,
@@ -132,7 +132,7 @@ pub struct Look {
 }
 
 impl Foreman<'_> {
-    /// Carry out `ask` under `lock`.
+    /// Carries out `ask` under `lock`.
     pub async fn converge(&self, ask: &Ask, lock: &Lock) -> Result<Report, Refused> {
         let begun = Instant::now();
         let mut report = Report::new(ask.verb);
@@ -150,12 +150,12 @@ impl Foreman<'_> {
         let kept = self.keep(ask, &mut report).await;
         let in_order = match kept {
             Ok(true) => true,
-            // The way back must work on the worst night, whatever else does not.
+            // A rollback goes on even when repairs fail: it must work on a broken host.
             Ok(false) if ask.want.by_hand() => {
                 report.warn("continuing although repairs failed");
                 false
             }
-            // By this config no release would ever be ready, and what serves could not be brought back.
+            // With this config no release would become ready, and the serving one could not be restored.
             Err(refused) if ask.want.by_hand() && !refused.error.is::<NoneReady>() => {
                 report.warn(&format!("continuing although repairs failed: {refused}"));
                 false
@@ -164,7 +164,7 @@ impl Foreman<'_> {
             Err(refused) => return Err(refused),
         };
         if !report.nothing_to_do {
-            // Keeping may have loaded Caddy's config, and its counters begin anew then.
+            // Repairs may have loaded a config into Caddy, which resets its counters.
             before = self.host.caddy.metrics().await.ok();
         }
         if let Some(want) = self.wanted(ask, committed.as_ref()) {
@@ -173,7 +173,8 @@ impl Foreman<'_> {
         if !in_order {
             self.repair_again(ask, &mut report).await;
         }
-        // A killed run may have been killed at tidying up. And somebody may have removed the way back's image.
+        // A killed run may have missed its housekeeping, so recover does it too. Reconcile does it if the image of
+        // the rollback target is missing.
         let due = ask.verb == Verb::Reconcile && self.host.way_back_is_due().unwrap_or(true);
         if !report.nothing_to_do || ask.verb == Verb::Recover || due {
             self.housekeeping(&mut report).await;
@@ -189,8 +190,8 @@ impl Foreman<'_> {
         report
     }
 
-    /// The release that this run is to bring into service, if any: with `auto` the timer follows the tag too,
-    /// unless a person chose what runs, be it in astra.env; and an install that is run again keeps that choice.
+    /// The release that this run deploys, if any. With `auto` the timer follows the tag too, unless the
+    /// release is pinned, by a command or in astra.env; a repeated install keeps the pin.
     fn wanted(&self, ask: &Ask, committed: Option<&Committed>) -> Option<Want> {
         let chosen = committed.filter(|c| c.chosen).map(|c| &c.image);
         let ours = |image: &&PinnedImage| image.repository == self.config.app.image.repository;
@@ -207,9 +208,9 @@ impl Foreman<'_> {
         (follows && committed.is_some() && chosen.is_none()).then_some(Want::Tracked)
     }
 
-    /// Everything but the release: files, units, Caddy, and the committed release in every instance.
-    /// A change can call for another (Caddy tells its version once it runs), so it repeats until nothing
-    /// differs. `false`: it did not get there.
+    /// Repairs everything but the release: files, units, Caddy, and the committed release in every instance.
+    /// One change can require another (Caddy's version is only known once it runs), so this repeats until
+    /// nothing differs. `false`: it did not get there.
     async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
         for _ in 0..4 {
             let mut look = self.look(false).await?;
@@ -237,8 +238,8 @@ impl Foreman<'_> {
         Ok(false)
     }
 
-    /// The way back goes on although repairs failed before it: perhaps the release was the cure. When they still fail,
-    /// the run is incomplete: a release that Caddy does not reach serves nobody.
+    /// A rollback goes on although repairs failed before it, since the old release may have been the cause.
+    /// If they fail again, the run is incomplete: a release that Caddy does not reach is not serving.
     async fn repair_again(&self, ask: &Ask, report: &mut Report) {
         if report.outcome != Outcome::Converged {
             return;
@@ -255,7 +256,8 @@ impl Foreman<'_> {
         report.error = Some(why);
     }
 
-    /// The plan that keeps the committed state: all of it, or after a cut only what a cut leaves.
+    /// The plan that keeps the committed state: all of it, or after a cut-off run only what such a run
+    /// leaves.
     pub fn keep_plan(&self, look: &Look, verb: Verb) -> Plan {
         let inputs = self.inputs(look);
         let mut steps = Vec::new();
@@ -273,9 +275,9 @@ impl Foreman<'_> {
         if verb != Verb::Recover {
             steps.extend(files::farewell(&inputs));
         }
-        // Whatever was cut off: what is committed comes back at the next boot.
+        // After any cut-off run: the committed units start at the next boot.
         steps.extend(files::enabling(&inputs));
-        // Last: the instances come back even where Caddy does not start.
+        // Last: the instances are restored even if Caddy does not start.
         steps.extend(caddy_trial::settle(&inputs));
         if verb == Verb::Recover {
             steps.extend(caddy_trial::start(&inputs));
@@ -284,7 +286,7 @@ impl Foreman<'_> {
         Plan::forward(steps, warnings)
     }
 
-    /// All that a run of `verb` would do before its release, as the host is now.
+    /// All steps that a run of `verb` would take before its release.
     ///
     /// # Errors
     /// A move that the host cannot make.
@@ -296,8 +298,8 @@ impl Foreman<'_> {
         Ok(plan)
     }
 
-    /// The plan that moves instances to where the config wants them. Only who brings a release into service
-    /// restarts what serves.
+    /// The plan that moves instances to the configured ports. Only verbs that deploy a release restart
+    /// serving instances.
     pub fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
         let inputs = self.inputs(look);
         if !matches!(verb, Verb::Install | Verb::Deploy) {
@@ -310,12 +312,12 @@ impl Foreman<'_> {
         Err(Refused::of(1, anyhow::Error::new(Refusal::Preflight(problems))))
     }
 
-    /// Bring the wanted image into service.
+    /// Deploys the requested image.
     async fn release(&self, ask: &Ask, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
         let look = self.look(true).await?;
         let request = self.request(ask, &look).await?;
         let plan = match self.release_plan(&look, &request) {
-            // The timer asks every few minutes: a held digest is no news then.
+            // The timer asks every few minutes: a held digest is not reported each time.
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),
             plan => plan?,
         };
@@ -328,13 +330,13 @@ impl Foreman<'_> {
             (self.watch)(&Event::Note(choice));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
-        // Unsaid, it may be asked to stop, and then takes the release back.
+        // If this fails, the run can still be asked to stop, and undoes the release.
         let _ = lock.hold();
         self.carry_out(ask, &look, &plan, report).await?;
         Ok(())
     }
 
-    /// How a verb whose release serves already changes whether the tag is followed; `None`: it does not.
+    /// How a verb changes whether the tag is followed, if its release is serving already; `None`: not at all.
     pub fn choice(&self, ask: &Ask, look: &Look) -> Option<&'static str> {
         let by_hand = ask.want.by_hand();
         if ask.want == Want::Committed || self.inputs(look).is_chosen() == by_hand {
@@ -347,7 +349,7 @@ impl Foreman<'_> {
     }
 
     /// # Errors
-    /// The refusal, with exit code 2 when the config or the env file is what has to change.
+    /// The refusal, with exit code 2 if the config or the env file has to change.
     pub fn release_plan(&self, look: &Look, request: &Request) -> Result<Plan, Refused> {
         release::plan(&self.inputs(look), request).map_err(|refusal| {
             let config = match &refusal {

@@ -1,15 +1,15 @@
-//! The entry that a run leaves in the systemd journal: its fields and its priority. docs/using/operations.md tells
-//! readers of them, packaging/astra-agent.catalog explains the message to them.
+//! The entry that a run leaves in the systemd journal: its fields and its priority. docs/using/operations.md
+//! documents them, and packaging/astra-agent.catalog explains the message.
 
 use super::{Ask, Foreman, Refused, Report};
 use crate::model::entry::Verb;
 use crate::model::history::RunRecord;
 use crate::model::outcome::{Blame, Outcome};
 
-/// The same for every entry of this kind, on every host (`journalctl MESSAGE_ID=…`).
+/// The same for every entry of this kind on every host (`journalctl MESSAGE_ID=…`).
 pub const MESSAGE_ID: &str = "8b8827d277894539aaa6453c2d387272";
 
-/// syslog(3).
+/// Priorities of syslog(3).
 const ERROR: u8 = 3;
 const WARNING: u8 = 4;
 const NOTICE: u8 = 5;
@@ -17,7 +17,7 @@ const NOTICE: u8 = 5;
 type Fields = Vec<(&'static str, String)>;
 
 impl Foreman<'_> {
-    /// Tell the systemd journal how `ask` ended. A timer's run that found nothing to do is no news.
+    /// Logs the end of `ask` to the systemd journal. A timer's run that found nothing to do is not logged.
     pub fn log_end(&self, ask: &Ask, ended: &Result<Report, Refused>) {
         if ask.automatic() && matches!(ended, Ok(report) if report.nothing_to_do) {
             return;
@@ -26,11 +26,11 @@ impl Foreman<'_> {
             Ok(report) => of_report(&ask.actor, report),
             Err(refused) => of_refusal(ask, refused),
         };
-        // The run is over: an entry that cannot be written changes nothing about it.
+        // The run is over: a failure to log does not change its outcome.
         let _ = self.host.journald.send(&fields);
     }
 
-    /// The same for a run that was cut off, once recover has closed it.
+    /// Logs a cut-off run, once recover has closed it.
     pub(super) fn log_closed(&self, run: &RunRecord, outcome: Outcome) {
         if let Some(fields) = of_cut_run(run, outcome) {
             let _ = self.host.journald.send(&fields);
@@ -65,7 +65,7 @@ fn of_refusal(ask: &Ask, refused: &Refused) -> Fields {
     let verb = ask.verb;
     let message =
         format!("{} by {}: refused: {}", verb.as_str(), ask.actor, first_line(&refused.to_string()));
-    // Exit code 4: not only refused, but something is left to repair.
+    // Exit code 4: not only refused, something needs repair.
     let priority = if refused.exit_code == Outcome::Incomplete.exit_code() { ERROR } else { WARNING };
     common(priority, message, verb, &ask.actor, "refused", refused.exit_code)
 }
@@ -119,7 +119,7 @@ fn blame(outcome: Outcome) -> Option<&'static str> {
     }
 }
 
-/// What an error is about; below it stand log lines of the app, which may hold anything.
+/// The summary line of an error; the lines below it are logs of the app, which may hold anything.
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalog_and_the_page_for_operators_know_the_id() {
+    fn the_catalog_and_operations_md_have_the_message_id() {
         assert!(include_str!("../../packaging/astra-agent.catalog").contains(&format!("-- {MESSAGE_ID}\n")));
         assert!(include_str!("../../docs/using/operations.md").contains(MESSAGE_ID));
     }

@@ -1,5 +1,5 @@
-//! Carrying out a plan: each step is written into the journal, performed, and written again. What follows every
-//! run, whatever became of it, is here as well.
+//! Runs a plan: each step is journalled, performed, and journalled again. Also the housekeeping after every
+//! run.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::model::told::Told;
 use crate::plan::prune;
 use crate::run::{self, Failure, Performed};
 
-/// A database has no way back that we know of.
+/// The agent cannot undo database changes.
 const HALF_DONE: &str = "half-way: what it has changed in the database stays";
 
 /// A signal came while the migration ran.
@@ -28,7 +28,7 @@ fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
 }
 
 impl Foreman<'_> {
-    /// Journal, perform, journal: one run of `plan`.
+    /// Journals, performs and journals each step of one run of `plan`.
     pub(super) async fn carry_out(
         &self,
         ask: &Ask,
@@ -62,7 +62,7 @@ impl Foreman<'_> {
             performed
         };
         if let (true, Some(candidate)) = (plan.commit.is_none(), &plan.candidate) {
-            // It serves already: a person wrote it into astra.env, or the record of its commit was lost.
+            // It is serving already: astra.env was edited by hand, or the commit was not recorded.
             let release = candidate.release.clone();
             if look.history.current() != Some(&release) {
                 file.append(&Entry::Committed { release }, true)?;
@@ -86,7 +86,8 @@ impl Foreman<'_> {
         }
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         failpoint::reach("before", 0, "close");
-        // A run without its commit must not be closed: recover finds it open, and the release in astra.env.
+        // A run whose commit was not journalled must not be closed: recover then finds it open, and the
+        // release in astra.env.
         for entry in untold.iter().chain([&closed]) {
             if let Err(error) = file.append(entry, true) {
                 report.warn(&format!("{error:#}"));
@@ -101,7 +102,8 @@ impl Foreman<'_> {
         Ok(outcome)
     }
 
-    /// One step. A signal is obeyed where the step can be left: before the commit point and not on the way back.
+    /// Performs one step. A signal stops it where the step can be abandoned: before the commit point, and not
+    /// during undo.
     async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
         let signals = &self.host.signals;
         let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
@@ -115,7 +117,8 @@ impl Foreman<'_> {
         };
         match done {
             Ok(told) => Performed::Done(told),
-            // Nobody is served by it, and it must not keep what worked before from coming back.
+            // Going on is safe here: nothing is served through Caddy, and restoring the committed release
+            // must not fail on it.
             Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
                 Performed::Done(Told::warning(format!("{error:#}: going on")))
             }
@@ -158,11 +161,11 @@ impl Foreman<'_> {
         }
     }
 
-    /// The pointer back and superfluous images, whatever became of the run. Each failure is a warning, stops none of
-    /// the others, and the next run tries again.
+    /// Updates last_app_image and prunes images, whatever the outcome. Each failure is a warning and does not
+    /// stop the others; the next run tries again.
     pub(super) async fn housekeeping(&self, report: &mut Report) {
         let warn = |report: &mut Report, error: anyhow::Error| report.warn(&format!("tidying up: {error:#}"));
-        // Else an ordinary reboot would look like a power cut in the middle of a pull.
+        // Without the flush, an ordinary reboot would look like a power cut during a pull.
         if let Err(error) = self.flush_pulled().await {
             warn(report, error);
         }

@@ -1,4 +1,4 @@
-//! Looking at the host: which files, units and instances a plan may depend on.
+//! Takes a snapshot of the host: which files, units and instances a plan may depend on.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::model::observed::Observed;
 use crate::plan::{Inputs, files, units};
 
 impl Foreman<'_> {
-    /// Look at the host; `images` as well when a release is to be planned.
+    /// Observes the host; also its images if a release is to be planned.
     pub async fn look(&self, images: bool) -> Result<Look> {
         let history = self.journal.history()?;
         let scope = self.scope(images).await?;

@@ -1,4 +1,4 @@
-//! What of a run is about Caddy alone: its word on a Caddyfile before anything is touched, and another image for it.
+//! Caddy's part of a run: validates a Caddyfile before the run changes anything, and upgrades Caddy's image.
 
 use anyhow::anyhow;
 
@@ -13,9 +13,9 @@ use crate::model::plan::Plan;
 use crate::model::step::Step;
 
 impl Foreman<'_> {
-    /// Every Caddyfile of the plan is one that Caddy reads; else nothing is touched. What a certificate or an
-    /// address in it is worth shows only when it is loaded.
-    /// A readiness path that no instance that serves answers would take all of them out of rotation.
+    /// Refuses a plan with a Caddyfile that Caddy cannot parse. Problems with a certificate or an address
+    /// only show when it is loaded. Also refuses a readiness path that no serving instance answers: it would
+    /// take all of them out of rotation.
     pub async fn check_caddyfiles(&self, look: &Look, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
             let Step::LoadCaddy { content, .. } = step else { continue };
@@ -23,7 +23,7 @@ impl Foreman<'_> {
                 Err(error) if is_refusal(&error) => {
                     return Err(Refused::of(2, refused(&error, content.bytes())));
                 }
-                // A Caddy that does not answer says so when the step comes.
+                // A Caddy that does not answer is reported by the step itself.
                 _ => {}
             }
         }
@@ -41,8 +41,8 @@ impl Foreman<'_> {
 }
 
 impl Foreman<'_> {
-    /// Run Caddy from the image that `[caddy] image` means now; from the former one again when that does not answer.
-    /// `false`: it did not work.
+    /// Runs Caddy from the current image of `[caddy] image`, and goes back to the former one if the new one
+    /// does not answer. `false`: it did not work.
     pub(super) async fn upgrade_caddy(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
         let look = self.look(false).await?;
         let written = look.observed.files.get(Path::new(CADDY_ENV));
@@ -64,7 +64,7 @@ impl Foreman<'_> {
     }
 }
 
-/// What Caddy says, with the line that it names: the file is not on the disk.
+/// Caddy's error, with the line that it names: the file is not on the disk.
 fn refused(error: &anyhow::Error, caddyfile: &[u8]) -> anyhow::Error {
     let (major, minor) = CaddySeen::OLDEST;
     let error = format!("{error:#}");

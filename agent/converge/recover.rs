@@ -1,5 +1,5 @@
-//! Closing a run that was cut off. One rule: astra.env is the truth. The containers' labels say which instance
-//! differs; the journal only says what the run meant to do.
+//! Closes a run that was cut off. One rule: astra.env is the truth. The containers' labels tell which
+//! instance differs; the journal only tells what the run intended.
 
 use anyhow::Result;
 
@@ -13,8 +13,8 @@ use crate::model::step::Step;
 use crate::plan::files;
 
 impl Foreman<'_> {
-    /// Bring the host to what astra.env says, then write the cut-off runs' last lines. Idempotent; needs
-    /// neither registry nor config beyond what names the instances.
+    /// Restores the state that astra.env names, then closes the cut-off runs in the journal. Idempotent;
+    /// needs no registry, and only the instance names from the config.
     pub(super) async fn close_open_runs(
         &self,
         ask: &Ask,
@@ -27,7 +27,7 @@ impl Foreman<'_> {
             return Ok(());
         }
         (self.watch)(&Event::Note("closing a run that was cut off"));
-        // The runs stay open until this has been tried, so a cut in here changes nothing.
+        // The runs stay open until this was tried, so another cut here loses nothing.
         let look = self.look(false).await?;
         let plan = self.keep_plan(&look, Verb::Recover);
         let repaired = if plan.is_empty() {
@@ -48,7 +48,7 @@ impl Foreman<'_> {
         }
         let what = "closing a run that was cut off: not every instance came back";
         if ask.want != super::Want::Keep {
-            // Perhaps the release that is asked for is the cure.
+            // The requested release may fix the problem.
             report.warn(what);
             return Ok(());
         }
@@ -58,8 +58,8 @@ impl Foreman<'_> {
         Err(Refused::of(Outcome::Incomplete.exit_code(), error))
     }
 
-    /// The journal tells of runs that were killed. In systemd their units would stay failed, and the host
-    /// `degraded`, until somebody says that it is over.
+    /// The journal records the killed runs. Their systemd units would stay failed, and the host `degraded`,
+    /// until reset.
     pub(super) async fn forget_killed_units(&self) -> Result<()> {
         let systemd = &self.host.systemd;
         for unit in systemd.list(&["astra-agent-*-*.service"]).await? {
@@ -68,7 +68,7 @@ impl Foreman<'_> {
         Ok(())
     }
 
-    /// `committed` and `caddy`: what astra.env and caddy.env name.
+    /// `committed` and `caddy`: the releases named in astra.env and caddy.env.
     fn close(
         &self,
         run: &RunRecord,

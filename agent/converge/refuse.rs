@@ -1,4 +1,4 @@
-//! What no run begins with: a journal or an astra.env that nobody can trust.
+//! Preconditions of a run: a readable journal and astra.env.
 
 use anyhow::anyhow;
 
@@ -8,14 +8,14 @@ use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
 use crate::plan::release::Refusal;
 
-/// The committed image, and whether a person chose it.
+/// The committed image, and whether it is pinned.
 pub(super) struct Committed {
     pub image: PinnedImage,
     pub chosen: bool,
 }
 
 impl Refused {
-    /// Nothing is wrong: this release failed before.
+    /// The release is held: nothing else is wrong.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.error.downcast_ref(), Some(Refusal::Held { .. }))
     }
@@ -37,17 +37,17 @@ impl Foreman<'_> {
         Err(Refused::of(4, error))
     }
 
-    /// What astra.env names, read before anything else is looked at.
+    /// The committed release from astra.env, read before anything else.
     ///
     /// # Errors
-    /// It names none although one was committed: whatever began now would stop what serves.
+    /// It names none although one was committed: a run would stop what is serving.
     pub(super) fn committed(&self, history: History) -> Result<Option<Committed>, Refused> {
         let path = self.config.app.name.env_file();
         let mut observed = Observed::default();
         match self.host.files.read(&path) {
             Ok(Some(seen)) => _ = observed.files.insert(path, seen),
             Ok(None) => {}
-            // What is not a file is told by the look at the host.
+            // A path that is not a regular file is reported by the snapshot.
             Err(_) => return Ok(None),
         }
         let look = Look { observed, history, caddy_image: None };
@@ -57,7 +57,7 @@ impl Foreman<'_> {
     }
 
     /// # Errors
-    /// Nobody can tell from astra.env what should run.
+    /// The committed release cannot be read from astra.env.
     pub fn refuse_env(&self, look: &Look) -> Result<(), Refused> {
         if let Err(error) = self.inputs(look).env_file().managed() {
             let file = self.config.app.name.env_file();

@@ -1,4 +1,4 @@
-//! How a run went: what is told at its end, to people and to programs.
+//! The report of a run, for users and programs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use crate::model::entry::{Entry, RunId, Verb};
 use crate::model::image::PinnedImage;
 use crate::model::outcome::{Blame, Outcome};
 
-/// How it went.
+/// The result of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub outcome: Outcome,
     pub exit_code: u8,
     pub verb: Verb,
-    /// Nothing differed from what was wanted.
+    /// The host already matched the request.
     pub nothing_to_do: bool,
-    /// Nothing was ever committed here before.
+    /// This host had no commit before.
     #[serde(skip)]
     pub first: bool,
-    /// Number of the run in the journal, the last one where there were more.
+    /// Number of the run in the journal; the last one if there were several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// The release that was committed before.
+    /// The release committed before.
     #[serde(skip)]
     pub before: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,25 +34,25 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub warnings: Vec<String>,
-    /// Those of `warnings` that were shown at their step.
+    /// Those of `warnings` that were shown with their step.
     #[serde(skip)]
     pub shown: Vec<String>,
-    /// Connections that were still open when the time-out of a drain was over, and that the stop cut.
+    /// Connections still open when a drain timed out; the stop cut them.
     pub cut: u64,
-    /// Seconds per phase, in the order in which they were first met.
+    /// Seconds per phase, in the order of their first occurrence.
     pub phases: Vec<(&'static str, f64)>,
     pub seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
 }
 
-/// What Caddy saw while the run lasted.
+/// Caddy's counters for the duration of the run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Requests {
     pub served: u64,
-    /// Answers 502 to 504 that Caddy itself made because no instance gave one.
+    /// Answers 502 to 504 that Caddy itself made because no instance answered.
     pub failed: u64,
-    /// Upper bound, in seconds, of the latency that 99 of 100 requests stayed under.
+    /// Upper bound, in seconds, of the 99th percentile of latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
 }
@@ -82,7 +82,7 @@ impl Book {
     }
 }
 
-/// The first thing that went wrong.
+/// The first failure.
 pub(super) fn reason(entries: &[Entry]) -> Option<String> {
     let undo = entries.iter().find_map(|e| match e {
         Entry::UndoFailed { error, .. } => Some(format!("; then, taking it back: {error}")),
@@ -118,7 +118,7 @@ impl Report {
         }
     }
 
-    /// What the steps of a run told that concerns the end of it.
+    /// Collects what the steps reported for the summary.
     pub(super) fn note(&mut self, entries: &[Entry]) {
         for entry in entries {
             let (Entry::Done { told, .. } | Entry::UndoDone { told, .. }) = entry else { continue };
@@ -130,7 +130,7 @@ impl Report {
         }
     }
 
-    /// The outcome, and what it means for the release.
+    /// The outcome, and the state of the release.
     pub fn headline(&self) -> String {
         let Some(release) = self.release.map(|number| format!("release {number}")) else {
             return match self.outcome {
@@ -163,7 +163,7 @@ impl Report {
     }
 }
 
-/// The smallest bucket bound that 99 of 100 requests between two moments stayed under.
+/// The smallest bucket bound that covers 99 % of the requests between two samples.
 fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
     let earlier =
         |bound: f64| before.iter().find(|(b, _)| b.total_cmp(&bound).is_eq()).map_or(0, |(_, n)| *n);
@@ -177,7 +177,7 @@ fn p99(before: &[(f64, u64)], after: &[(f64, u64)]) -> Option<f64> {
 }
 
 impl Requests {
-    /// `None`: the counters began anew between the two, as they do when Caddy starts or loads a config.
+    /// `None`: the counters were reset in between, as they are when Caddy starts or loads a config.
     pub(super) fn between(before: &Metrics, after: &Metrics) -> Option<Self> {
         Some(Self {
             served: after.requests_total().checked_sub(before.requests_total())?,
@@ -193,7 +193,7 @@ mod tests {
     use crate::model::told::Told;
 
     #[test]
-    fn connections_cut_on_both_ways_are_counted_and_warned_of_once() {
+    fn connections_cut_forward_and_by_undo_are_counted_and_warned_of_once() {
         let mut report = Report::new(Verb::Deploy);
         report.note(&[
             Entry::Done { step: 0, told: Told::note("ready after 1.2 s") },

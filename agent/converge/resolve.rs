@@ -1,5 +1,5 @@
-//! From what a person asks for to the one image that is meant: the tag is resolved, a digest checked, the
-//! way back looked up in the history.
+//! Resolves a request to one image: the tag to a digest, a digest checked, the rollback target from the
+//! history.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const RETRIES: u32 = 5;
 /// The release that a verb asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Want {
-    /// No release: only what is committed.
+    /// No release: only keep what is committed.
     Keep,
     /// The committed image, with today's environment and arguments.
     Committed,
@@ -33,11 +33,11 @@ pub enum Want {
     Tag(TrackedImage),
     Digest(DigestArg),
     Back(Back),
-    /// What is committed, in new containers.
+    /// The committed release, in new containers.
     Restart,
 }
 
-/// Where a rollback goes.
+/// The target of a rollback.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Back {
     /// The nearest earlier commit with another digest that is not held.
@@ -47,8 +47,8 @@ pub enum Back {
 }
 
 impl Want {
-    /// A person chose the digest: that ends following the tag until the next plain deploy, and nothing but the
-    /// release itself stands in its way.
+    /// The digest was chosen by hand: this pins it until the next plain deploy, and only a problem of the
+    /// release itself refuses it.
     pub fn by_hand(&self) -> bool {
         match self {
             Self::Keep | Self::Committed | Self::Tracked | Self::Restart => false,
@@ -58,7 +58,7 @@ impl Want {
 }
 
 impl Foreman<'_> {
-    /// The request for the plan. Nothing is written before this has succeeded.
+    /// The request for the planner. Nothing is written before this succeeds.
     pub async fn request(&self, ask: &Ask, look: &Look) -> Result<Request, Refused> {
         let image = match &ask.want {
             Want::Keep => return Err(anyhow!("asking for no release").into()),
@@ -103,7 +103,7 @@ impl Foreman<'_> {
         })
     }
 
-    /// The digest that the tag names now.
+    /// The current digest of the tag.
     async fn resolve(&self, tracked: &TrackedImage) -> Result<PinnedImage, Refused> {
         (self.watch)(&Event::Note(&format!("resolving {tracked}")));
         let digest = tokio::select! {
@@ -124,7 +124,7 @@ impl Foreman<'_> {
         Err(Refused::of(2, error))
     }
 
-    /// The digest for caddy.env, when there is none yet: looked up once in a host's life.
+    /// The digest for caddy.env, if it has none yet: resolved once per host.
     pub(super) async fn find_caddy_image(&self, look: &mut Look) -> Result<(), Refused> {
         if look.caddy_image.is_some() {
             return Ok(());
@@ -133,8 +133,8 @@ impl Foreman<'_> {
         Ok(())
     }
 
-    /// A Caddy that is down cannot start when the engine has lost the image that caddy.env names. What the image cannot
-    /// be had for is told, and does not keep the rest of the host from being repaired.
+    /// Pulls Caddy's image again if the engine has lost it, since a Caddy that is down could not start. A
+    /// failure is reported, and the rest of the host is still repaired.
     pub(super) async fn restore_caddy_image(&self, look: &Look, report: &mut Report) {
         let is_up = look.observed.units.get(CADDY_UNIT).is_some_and(UnitSeen::is_active);
         let Some(image) = look.caddy_image.as_ref().filter(|_| !is_up) else { return };
@@ -143,7 +143,7 @@ impl Foreman<'_> {
         }
     }
 
-    /// The image that `[caddy] image` means now, on this host.
+    /// Pulls the current image of `[caddy] image` and returns its digest.
     pub(super) async fn fetch_caddy_image(&self) -> Result<PinnedImage, Refused> {
         let image = match &self.config.caddy.image {
             CaddyImage::Pinned(image) => image.clone(),
@@ -164,8 +164,8 @@ impl Foreman<'_> {
     }
 }
 
-/// The nearest earlier release is held: the attempt to go there may have failed for a reason that has passed, and
-/// another release than the one that was meant must not come by repeating the command.
+/// The nearest earlier release is held: the attempt to go there may have failed for a temporary reason.
+/// Repeating the command must not silently go to a different release.
 fn held_back(held: &Held, behind: Option<&Release>) -> anyhow::Error {
     let further = behind.map_or_else(String::new, |release| {
         format!("; `astra-agent rollback --to {0}` goes past it to release {0}", release.number)
@@ -178,7 +178,7 @@ fn held_back(held: &Held, behind: Option<&Release>) -> anyhow::Error {
     )
 }
 
-/// `history` shows runs by number, too: the two are easily confused.
+/// `history` shows run numbers, too: the two are easily confused.
 fn no_release(number: u64, history: &History) -> String {
     let run = history.runs.iter().find(|run| run.id == number);
     let meant = run.and_then(|run| Some((run.opened()?.verb, run.opened()?.new?.number)));
