@@ -34,12 +34,12 @@ pub mod systemd;
 pub mod timer;
 pub mod transient;
 
-/// Where the host's parts are. The default is a real host.
+/// The endpoints of the host's parts. The default is a real host.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    /// Directory that stands for `/`.
+    /// Directory used as `/`.
     pub root: PathBuf,
-    /// The engine to use; `None`: whichever has a socket, podman first.
+    /// The engine to use; `None`: the one with a socket, podman first.
     pub engine: Option<Engine>,
 }
 
@@ -47,27 +47,27 @@ pub struct Endpoints {
 pub struct Host {
     pub files: files::Files,
     pub systemd: systemd::Systemd,
-    /// `None`: no engine has a socket here.
+    /// `None`: no engine socket exists.
     pub engine: Option<engine::EngineClient>,
     pub caddy: caddy::CaddyAdmin,
     pub registry: registry::Registry,
     pub journald: journald::Journald,
     pub signals: signals::Signals,
-    /// What the current step waits for, for a person who watches.
+    /// Shows what the current step waits for.
     pub detail: Detail,
-    /// Each instance's unit as it was when it became ready: what soak compares with.
+    /// Each instance's unit when it became ready; soak compares with it.
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
-    /// The start or the migration under way: log lines before it are another's.
+    /// The current start or migration: earlier log lines belong to another one.
     start: RefCell<logs::Start>,
-    /// The flush of the image store that a pull began.
+    /// The flush of the image store that a pull started.
     flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
 }
 
-/// Takes a short text of what is going on right now.
+/// Receives a short text about current progress.
 pub type Detail = Box<dyn Fn(&str)>;
 
 impl Host {
-    /// Connect to the parts of the host. An engine or a Caddy that is not there is observed, not an error.
+    /// Connects to the parts of the host. A missing engine or Caddy is observed, not an error.
     pub async fn connect(endpoints: &Endpoints, signals: signals::Signals, detail: Detail) -> Result<Self> {
         let root = &endpoints.root;
         let at = |path: &str| root.join(path.trim_start_matches('/'));

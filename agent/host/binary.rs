@@ -1,5 +1,5 @@
-//! The path of the agent's own binary, which its units name and which runs start. Taken once, before any wait:
-//! once a binary was replaced, Linux answers `PATH (deleted)` for it.
+//! The path of the agent's own binary, used in its units and for starting runs. Read once at the start: after
+//! the binary was replaced, Linux reports `PATH (deleted)`.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const DELETED: &str = " (deleted)";
 
 static TAKEN: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// The path under which this binary can be started again.
+/// The path from which this binary can be started again.
 ///
 /// # Errors
 /// No such path is known, or it is not UTF-8.
@@ -33,11 +33,11 @@ fn take() -> Option<PathBuf> {
 
 /// Paths that may lead to this binary.
 struct Candidates {
-    /// In the unit of recover, as it is on the disk.
+    /// From recover's unit file.
     written: Option<PathBuf>,
-    /// As the command line named it; a symlink is not resolved, for it outlives what it points to.
+    /// From the command line; a symlink is not resolved, because it outlives its target.
     invoked: Option<PathBuf>,
-    /// As Linux names it: resolved.
+    /// From Linux: resolved.
     running: Option<PathBuf>,
 }
 
@@ -52,7 +52,7 @@ impl Candidates {
             return Some(path.clone());
         }
         let invoked = self.invoked.filter(|path| is_executable(path));
-        // Where it was is where an upgrade puts the next one.
+        // An upgrade installs the next binary at the same path.
         invoked.or(written).or_else(|| self.running.map(undeleted))
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_replaced_binary_keeps_its_path() {
         let (bin, deleted) = ("/usr/local/bin/astra-agent", "/usr/local/bin/astra-agent (deleted)");
-        // The new one is there already, or not yet.
+        // The new binary is installed already, or not yet.
         assert_eq!(chosen([bin, bin, deleted], &[bin], &[]), bin);
         assert_eq!(chosen([bin, bin, deleted], &[], &[]), bin);
         assert_eq!(chosen(["", "", deleted], &[], &[]), bin);
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_stays_the_path_that_units_name() {
+    fn units_keep_naming_the_symlink() {
         let (link, target) = ("/usr/bin/astra-agent", "/opt/astra-1.2.3/astra-agent");
         let both = [link, target];
         assert_eq!(chosen(["", link, target], &both, &both), link);
         assert_eq!(chosen([link, target, target], &both, &both), link);
-        // A binary elsewhere that is another one takes over.
+        // A different binary elsewhere replaces the path.
         assert_eq!(
             chosen(
                 [link, "/root/astra-agent", "/root/astra-agent"],
@@ -132,7 +132,7 @@ mod tests {
             ),
             "/root/astra-agent"
         );
-        // A link whose target is gone does not count.
+        // A symlink whose target is gone does not count.
         assert_eq!(chosen([link, target, target], &[target], &[target]), target);
     }
 

@@ -15,13 +15,13 @@ use super::http::{Answer, Ask, Http};
 use crate::model::observed::CaddySeen;
 pub use metrics::Metrics;
 
-/// A config with certificates to load may take seconds.
+/// Loading a config with certificates may take seconds.
 const LOAD: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(5);
-/// Longest list of metrics: a busy Caddy has 200 KiB.
+/// Largest metrics answer: a busy Caddy sends 200 KiB.
 const METRICS: usize = 16 << 20;
 
-/// What a release is the first to understand.
+/// Directives that a release was the first to understand.
 const TELLTALES: [((u32, u32), &str); 3] = [
     ((2, 11), "{\n\trenewal_window_ratio 0.5\n}\n"),
     ((2, 9), "{\n\tmetrics {\n\t\tper_host\n\t}\n}\n"),
@@ -35,14 +35,14 @@ pub struct CaddyAdmin {
     socket: PathBuf,
 }
 
-/// One upstream of reverse_proxy, across all of its sites.
+/// One upstream of reverse_proxy, summed over all sites.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Upstream {
     /// `127.0.1.1:8001`
     pub address: String,
     /// Requests in flight, WebSockets included.
     pub num_requests: u64,
-    /// Failures that passive health checks remember.
+    /// Failures remembered by passive health checks.
     #[serde(default)]
     pub fails: u64,
 }
@@ -53,20 +53,20 @@ impl CaddyAdmin {
         Self { http: Http::unix(&socket), socket }
     }
 
-    /// Makes Caddy run exactly this Caddyfile (POST /load). Returns when it serves by it; when it cannot, the
-    /// old config stays, and Caddy's own words are the error. The same bytes again change nothing.
+    /// Makes Caddy run exactly this Caddyfile (POST /load). Returns once it is in force; on an error the old
+    /// config stays, and the error has Caddy's message. Loading the same bytes again changes nothing.
     pub async fn load(&self, caddyfile: &[u8]) -> Result<()> {
         self.post("/load", caddyfile, LOAD).await.context("loading the Caddyfile").map(drop)
     }
 
-    /// Checks a Caddyfile without running it, and gives it as Caddy's JSON. Fails with what Caddy says. What a
-    /// proxy address or a certificate is worth shows only when it runs.
+    /// Validates a Caddyfile without running it, and returns it as Caddy's JSON; the error has Caddy's
+    /// message. Problems with an address or a certificate only show when it runs.
     pub async fn adapt(&self, caddyfile: &[u8]) -> Result<serde_json::Value> {
         let answer = self.post("/adapt", caddyfile, LOOK).await.context("checking the Caddyfile")?;
         serde_json::from_slice(&answer.body).context("checking the Caddyfile: Caddy's answer is not JSON")
     }
 
-    /// Whether the config that it serves by is what it makes of `caddyfile`.
+    /// Whether the config in force is what Caddy makes of `caddyfile`.
     pub async fn serves_by(&self, caddyfile: &[u8]) -> Result<bool> {
         let doing = "asking Caddy for its config";
         let running = self.ask(Method::GET, "/config/", &[], LOOK).await.context(doing)?;
@@ -75,25 +75,25 @@ impl CaddyAdmin {
         Ok(adapted.get("result") == Some(&running))
     }
 
-    /// All upstreams, with their requests in flight at this moment.
+    /// All upstreams with their current requests in flight.
     pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
         let doing = "asking Caddy for its upstreams";
         let answer = self.ask(Method::GET, "/reverse_proxy/upstreams", &[], LOOK).await.context(doing)?;
         read_upstreams(&answer.body).context(doing)
     }
 
-    /// Its counters at this moment.
+    /// The current counters.
     pub async fn metrics(&self) -> Result<Metrics> {
         let answer =
             self.ask(Method::GET, "/metrics", &[], LOOK).await.context("asking Caddy for its metrics")?;
         Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
     }
 
-    /// (major, minor) of the Caddy that runs, or rather the newest release here whose Caddyfile it understands:
-    /// the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2, 11) is exact
-    /// where it matters; below it is a lower bound. `None`: it answers, but is older than
-    /// [`CaddySeen::OLDEST`]. Changes nothing in Caddy. An error where Caddy did not say what it thinks of a
-    /// Caddyfile, for then it need not be old.
+    /// (major, minor) of the running Caddy: the newest release known here whose Caddyfile it understands,
+    /// because the admin endpoint has no version, and `go_build_info` is empty in distributions' builds. (2,
+    /// 11) is exact where it matters; below it is a lower bound. `None`: it answers, but is older than
+    /// [`CaddySeen::OLDEST`]. Changes nothing in Caddy. An error if Caddy did not judge a Caddyfile, since
+    /// then it need not be old.
     pub async fn version(&self) -> Result<Option<(u32, u32)>> {
         for (version, caddyfile) in TELLTALES {
             match self.adapt(caddyfile.as_bytes()).await {
@@ -111,7 +111,7 @@ impl CaddyAdmin {
 
     async fn ask(&self, method: Method, path: &str, body: &[u8], deadline: Duration) -> Result<Answer> {
         let mut headers = HeaderMap::new();
-        // 2.6 takes only an empty Host over a unix socket (RFC 9112, 3.2); later ones take it, too.
+        // 2.6 accepts only an empty Host over a unix socket (RFC 9112, 3.2); later versions accept it, too.
         headers.insert(HOST, HeaderValue::from_static(""));
         if method == Method::POST {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/caddyfile"));
@@ -129,7 +129,7 @@ impl CaddyAdmin {
     }
 }
 
-/// What Caddy itself has to say against a request.
+/// Caddy's own error message for a request.
 #[derive(Debug, thiserror::Error)]
 #[error("Caddy says: {text}")]
 struct Says {
@@ -137,18 +137,18 @@ struct Says {
     text: String,
 }
 
-/// Caddy has read what it was sent, and does not take it.
+/// Caddy has read the request, and rejects its content.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<Says>().is_some_and(|says| says.status == 400))
 }
 
-/// Caddy's answer; without any upstream it is `null`.
+/// The list of upstreams; Caddy answers `null` if there are none.
 pub fn read_upstreams(body: &[u8]) -> Result<Vec<Upstream>> {
     let all: Option<Vec<Upstream>> = serde_json::from_slice(body)?;
     Ok(all.unwrap_or_default())
 }
 
-/// Caddy's own words: `{"error": "…"}`.
+/// Caddy's error message: `{"error": "…"}`.
 fn reason(answer: &Answer) -> Option<anyhow::Error> {
     #[derive(Deserialize)]
     struct Told {
@@ -164,7 +164,7 @@ mod tests {
     use crate::host::http::testing::{json, serve_unix};
 
     #[tokio::test]
-    async fn speaks_as_both_2_6_and_2_11_want() {
+    async fn requests_suit_2_6_and_2_11() {
         let server = serve_unix(|request| {
             let head = request.head.to_lowercase();
             assert!(head.contains("\r\nhost: \r\n") || head.contains("\r\nhost:\r\n"), "{head}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_config_than_that_of_the_caddyfile_is_seen() {
+    async fn a_config_that_differs_from_the_caddyfile_is_detected() {
         let server = serve_unix(|request| match request.body.as_str() {
             "" => json(200, "", r#"{"apps":{"http":{},"tls":{}}}"#),
             "same" => json(200, "", r#"{"warnings":[],"result":{"apps":{"tls":{},"http":{}}}}"#),

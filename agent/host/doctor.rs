@@ -1,4 +1,4 @@
-//! Looks at what only `doctor` wants to know, and changes nothing: a part that does not answer is left out.
+//! Observes what only `doctor` needs. Changes nothing; a part that does not answer is left out.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,15 +15,15 @@ use crate::model::exit::ExitCode;
 use crate::model::name::{LOCK, STATE};
 use crate::model::token;
 
-/// Where Caddy's admin endpoint is unless a config says otherwise.
+/// Caddy's default admin endpoint over TCP.
 const ADMIN: u16 = 2019;
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 const ANSWER: Duration = Duration::from_secs(2);
-/// A person sits in front of it: one attempt.
+/// A user is waiting: one attempt.
 const RESOLVE: Duration = Duration::from_secs(8);
 
 impl Host {
-    /// `watched`: paths whose owner and mode matter. `units`: those whose drop-ins matter.
+    /// `watched`: paths whose owner and mode matter. `units`: units whose drop-ins matter.
     pub async fn checkup(&self, config: &Config, watched: &[PathBuf], units: &[String]) -> Checkup {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut checkup = Checkup { now, ..Checkup::default() };
@@ -53,7 +53,7 @@ impl Host {
         let written = self.files.read(Path::new(DAEMON_JSON)).ok().flatten();
         let settings: serde_json::Value =
             written.and_then(|file| serde_json::from_slice(&file.bytes).ok()).unwrap_or_default();
-        // dockerd does not tell of this one.
+        // dockerd has no API for this setting.
         let userland_proxy =
             settings.get("userland-proxy").and_then(serde_json::Value::as_bool).unwrap_or(true);
         Some(Dockerd { live_restore: says.live_restore, userland_proxy, journald: says.journald })
@@ -79,7 +79,7 @@ impl Host {
                 continue;
             };
             let paths: Vec<String> = get(&properties, "DropInPaths").unwrap_or_default();
-            // A distribution's own, for all services alike, is nobody's mistake here.
+            // Drop-ins of the distribution apply to all services and are not reported.
             let own = |path: &&String| {
                 let dir = Path::new(path).parent().and_then(Path::file_name).and_then(|n| n.to_str());
                 dir.is_some_and(|dir| dir.starts_with(name.split(['@', '.']).next().unwrap_or(name)))
@@ -91,7 +91,7 @@ impl Host {
         }
     }
 
-    /// A job fails for nobody's eyes: systemd keeps its unit failed until the next run or a `reset-failed`.
+    /// A failed job is easily missed: its unit stays failed until the next run or a `reset-failed`.
     async fn look_at_jobs(&self, config: &Config, checkup: &mut Checkup) {
         for job in &config.cron_jobs {
             let Ok(unit) = self.systemd.unit(&job.name.service()).await else { continue };
@@ -119,12 +119,12 @@ impl Host {
     }
 }
 
-/// Any answer in JSON, and that to a question that only an admin endpoint knows.
+/// Whether a JSON answer comes to a request that only an admin endpoint knows.
 async fn admin_over_tcp() -> Option<String> {
     for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(ip, ADMIN);
         let answer = probe(address, "/config/admin", &address.to_string(), false, ANSWER).await;
-        // A foreign Host is refused by 2.6 and later, with 403 and Caddy's own words.
+        // 2.6 and later refuse a foreign Host with 403 and Caddy's own message.
         if answer.is_ok_and(|a| a.status == 200 || a.body_start.contains("\"error\"")) {
             return Some(address.to_string());
         }

@@ -1,9 +1,9 @@
 //! podman or docker through the socket of its Docker-compatible API (docs.docker.com/reference/api/engine).
 //!
-//! Plain HTTP and JSON rather than typed models: podman answers with container states that Docker's models do
+//! Plain HTTP and JSON instead of typed models: podman answers with container states that Docker's models do
 //! not have, and one such container would fail a whole list; podman 4.3 reports a failed pull in a field that
-//! they leave out, and the pull would read as done. Paths carry no version: each engine then speaks its own
-//! newest, and nothing has to be negotiated. Every call has a deadline: a hung podman service never answers.
+//! the models lack, so the pull would look successful. Paths carry no version: each engine then uses its
+//! newest, without negotiation. Every call has a deadline, because a hung podman service never answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,11 +28,11 @@ pub use pull::may_pass;
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 
-/// A question that the engine answers from memory or its database.
+/// A request answered from memory or the engine's database.
 const LOOK: Duration = Duration::from_secs(15);
 /// Removing a container or a large image.
 const REMOVE: Duration = Duration::from_secs(120);
-/// Before a question is repeated whose connection broke.
+/// Pause before a request is repeated after a broken connection.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Longest answer.
 const CAP: usize = 32 << 20;
@@ -46,13 +46,13 @@ pub struct EngineClient {
     store: tokio::sync::OnceCell<PathBuf>,
 }
 
-/// A container, in whatever state.
+/// A container in any state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSeen {
     pub id: String,
     /// Without the `/` that the API puts before it.
     pub name: String,
-    /// The engine's own word: `running`, `exited`, `created`, on podman also `stopped`, `stopping`, …
+    /// The engine's state name: `running`, `exited`, `created`, on podman also `stopped`, `stopping`, …
     pub state: String,
     pub labels: BTreeMap<String, String>,
 }
@@ -71,8 +71,8 @@ impl EngineClient {
         Self { engine, http: Http::unix(&socket), socket, store: tokio::sync::OnceCell::new() }
     }
 
-    /// The preferred engine at its usual socket; without a preference podman where it has one, else docker.
-    /// Nothing is asked: an idle podman takes half a second to wake up. `None`: there is no such socket.
+    /// The preferred engine at its usual socket; without a preference podman if its socket exists, else
+    /// docker. Sends no request: an idle podman takes half a second to wake up. `None`: no such socket.
     pub fn detect(preferred: Option<Engine>) -> Option<Self> {
         let podman = || Self::podman(PODMAN_SOCKET);
         let docker = || Self::docker(DOCKER_SOCKET);
@@ -84,8 +84,8 @@ impl EngineClient {
         candidates.into_iter().find(|candidate| candidate.socket.exists())
     }
 
-    /// Has systemd start an engine that sleeps (podman's service does after 5 s without a question, and takes 0.2 s
-    /// to start), and does not wait for it.
+    /// Starts a sleeping engine without waiting for it: podman's service exits after 5 s without a request,
+    /// and takes 0.2 s to start.
     pub async fn wake(&self) {
         let _ = tokio::net::UnixStream::connect(&self.socket).await;
     }
@@ -98,8 +98,8 @@ impl EngineClient {
         &self.socket
     }
 
-    /// Version of the engine, `5.4.2`: of `Server: Libpod/5.4.2 (linux)`. `/version` and `/info` take podman 0.1 s,
-    /// for it looks up packages. Fails when it does not answer within 15 s.
+    /// Version of the engine, `5.4.2`, from `Server: Libpod/5.4.2 (linux)`. `/version` and `/info` take
+    /// podman 0.1 s, because they query the package manager. Fails without an answer within 15 s.
     pub async fn version(&self) -> Result<String> {
         let doing = "asking the engine for its version";
         let answer = self.send(Method::GET, "/_ping", &[], LOOK).await.context(doing)?;
@@ -108,8 +108,8 @@ impl EngineClient {
         version.map(str::to_owned).context(doing)
     }
 
-    /// All containers, running or not; of podman also those that only its store still knows (`storage`), which a
-    /// power cut leaves behind: they have a name, and no label.
+    /// All containers, running or not; on podman also those that only its store still has (`storage`), which
+    /// a power cut leaves behind: they have a name, and no label.
     pub async fn containers(&self) -> Result<Vec<ContainerSeen>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -119,7 +119,8 @@ impl EngineClient {
             state: Option<String>,
             labels: Option<BTreeMap<String, String>>,
         }
-        // podman looks into each container for Docker's list, and one that a power cut has damaged fails it.
+        // For Docker's list, podman inspects each container, and one damaged by a power cut fails the whole
+        // list.
         let (path, query) = match self.engine {
             Engine::Podman => {
                 ("/v4.0.0/libpod/containers/json", [("all", "true"), ("external", "true")].as_slice())
@@ -129,7 +130,8 @@ impl EngineClient {
         let listed: Vec<Listed> = self.get(path, query).await.context("listing the containers")?;
         let seen = |listed: Listed| ContainerSeen {
             id: listed.id,
-            // One linked to by others (docker) has a longer name for each; its own has no second slash.
+            // A container that others link to (docker) has a longer name for each link; its own name has no
+            // second slash.
             name: (listed.names.unwrap_or_default().iter())
                 .filter_map(|name| name.strip_prefix('/').or(Some(name)))
                 .find(|name| !name.contains('/'))
@@ -141,21 +143,22 @@ impl EngineClient {
         Ok(listed.into_iter().map(seen).collect())
     }
 
-    /// Stops a container by name: SIGTERM, and SIGKILL after its own stop time-out. One that does not run is fine.
+    /// Stops a container by name: SIGTERM, then SIGKILL after its stop timeout. A stopped container is no
+    /// error.
     pub async fn stop_container(&self, name: &str, deadline: Duration) -> Result<()> {
         let sent = self.send(Method::POST, &format!("/containers/{name}/stop"), &[], deadline).await;
         ok(sent, &[304, 404]).with_context(|| format!("stopping the container {name}"))
     }
 
-    /// Removes a container, by id, that does not run. One that is gone already is fine.
+    /// Removes a stopped container by id. A missing one is no error.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let path = format!("/containers/{id}");
         let sent = self.send(Method::DELETE, &path, &[("force", "false")], REMOVE).await;
-        // 409: someone else is removing it.
+        // 409: another client is removing it.
         ok(sent, &[404, 409]).with_context(|| format!("removing the container {id}"))
     }
 
-    /// The local images that were pulled from some repository, whatever else they are called.
+    /// The local images that were pulled from a repository, whatever other names they have.
     pub async fn images(&self) -> Result<Vec<ImageSeen>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -178,7 +181,7 @@ impl EngineClient {
         Ok(listed.into_iter().map(seen).filter(|image| !image.repo_digests.is_empty()).collect())
     }
 
-    /// Whether the engine has `image`, and knows it by this very repository and digest.
+    /// Whether the engine has `image` under this repository and digest.
     pub async fn has_image(&self, image: &PinnedImage) -> Result<bool> {
         let sent = self.send(Method::GET, &format!("/images/{image}/json"), &[], LOOK).await;
         let seen = found(sent).with_context(|| format!("looking for the image {image}"))?;
@@ -190,8 +193,8 @@ impl EngineClient {
         Ok(known.contains(image))
     }
 
-    /// Removes an image by `repository@digest`, or by id. One that is gone is fine; one that a container uses is
-    /// an error. Where somebody has tagged it besides, podman only forgets this name, and frees nothing.
+    /// Removes an image by `repository@digest`, or by id. A missing one is no error; one that a container
+    /// uses is. If the image has other tags, podman removes only this name and frees no space.
     pub async fn remove_image(&self, image: &str) -> Result<()> {
         let sent =
             self.send(Method::DELETE, &format!("/images/{image}"), &[("force", "false")], REMOVE).await;
@@ -219,7 +222,7 @@ impl EngineClient {
             let (method, headers) = (method.clone(), HeaderMap::new());
             self.http.ask(Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP })
         };
-        // An engine that is killed or upgraded is started again by its socket, and all that is sent here may be sent
+        // A killed or upgraded engine is started again by its socket, and every request here may be sent
         // twice.
         let first = ask().await;
         if let Err(HttpError::Broken { .. } | HttpError::Connect { .. }) = first {

@@ -1,5 +1,5 @@
-//! What only the running host can say: time, randomness and the line of a protected file.
-//! The floors below take these as arguments; the foreman and the adapters beside this file call here.
+//! Facts of the running host: time, randomness and the line of a protected file. The floors below get these
+//! as arguments; the reconciler and the adapters call here.
 
 use std::fs::File;
 use std::io::Read;
@@ -22,12 +22,12 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// `characters` random characters out of `A-Z a-z 0-9`, all equally likely (for `{ generate = … }` values).
+/// `characters` random characters out of `A-Z a-z 0-9`, uniformly distributed (for `{ generate = … }`).
 pub fn random_text(characters: usize) -> Result<String> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(characters);
     while text.len() < characters {
-        // 248 = 4 * 62: a byte above would make the first letters likelier than the others.
+        // 248 = 4 * 62: larger bytes would make the first letters more likely.
         let fresh = random::<64>()?;
         let letters = fresh
             .iter()
@@ -38,9 +38,9 @@ pub fn random_text(characters: usize) -> Result<String> {
     Ok(text)
 }
 
-/// The only line of the file at `path`, without its line end. The file must be a regular one (no symlink),
-/// owned by root (or by the user we run as, which for the agent is root), and not writable by group or
-/// others. Fails on anything else, on more lines, on more than 64 KiB, and on text that is not UTF-8.
+/// The single line of the file at `path`, without its line end. The file must be regular (no symlink), owned
+/// by root (or by the current user, which for the agent is root), and not writable by group or others. Fails
+/// otherwise, and on more than one line, more than 64 KiB, or text that is not UTF-8.
 pub fn only_line(path: &Path) -> Result<String> {
     read_only_line(path).with_context(|| format!("reading {}", path.display()))
 }
@@ -51,7 +51,7 @@ fn read_only_line(path: &Path) -> Result<String> {
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
         .open(path)
         .map_err(|error| match error.kind() {
-            // Root without capabilities looks only into what is root's.
+            // Root without capabilities can read only root's files.
             std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
                 "{error} (hint: the file and the directories on the way must be root's: the agent has no right to look \
                  into those of others)"
@@ -83,13 +83,13 @@ fn read_only_line(path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("it is not UTF-8"))
 }
 
-/// The wall clock now, as [`rfc3339`].
+/// The current time, as [`rfc3339`].
 pub fn now() -> String {
     rfc3339(SystemTime::now())
 }
 
-/// `time` in UTC to the millisecond, `2026-11-21T04:23:42.007Z` (RFC 3339, 5.6): fixed width, so texts sort
-/// as times do. Times before 1970 read as 1970.
+/// `time` in UTC to the millisecond, `2026-11-21T04:23:42.007Z` (RFC 3339, 5.6): fixed width, so that texts
+/// sort like times. Times before 1970 become 1970.
 pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_the_only_line_of_a_protected_file() {
+    fn a_value_is_the_single_line_of_a_protected_file() {
         let dir = std::env::temp_dir().join(format!("astra-facts-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("key");

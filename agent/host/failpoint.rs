@@ -1,10 +1,10 @@
-//! Where a run can be made to die, for the crash campaign (tests/host/kills/points.rs). Only a build with the feature
-//! `failpoints` dies of this; in every other one nothing of it is left.
+//! Points where a run can be killed, for the crash campaign (tests/host/kills/points.rs). Compiled only with
+//! the feature `failpoints`.
 
-/// Die without a last word, if `ASTRA_FAILPOINT` names this moment. `before:7` and `after:7` stand around the
-/// seventh step that this process carries out, `after:drain astra-app@2` behind the step whose line begins so.
-/// Within steps: `rename:astra.env`, `stopped:astra-app@1`; besides them `locked:deploy`, `before:open`,
-/// `after:open` (the journal of a run), `before:close`, `after:close`.
+/// Kills the process if `ASTRA_FAILPOINT` names this point. `before:7` and `after:7` surround the seventh
+/// step of this process; `after:drain astra-app@2` follows the step whose line begins so. Inside steps:
+/// `rename:astra.env`, `stopped:astra-app@1`; outside: `locked:deploy`, `before:open`, `after:open` (the
+/// journal of a run), `before:close`, `after:close`.
 #[cfg(feature = "failpoints")]
 pub fn reach(moment: &str, number: usize, what: &str) {
     let wanted = std::env::var("ASTRA_FAILPOINT").unwrap_or_default();

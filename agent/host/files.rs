@@ -1,7 +1,7 @@
-//! Files of the host: read with limits, written as a whole or not at all. Paths are walked one directory at a
-//! time without following symlinks, so that nobody but root can redirect a write of root's.
+//! Files of the host: read with limits, written atomically. Paths are walked one directory at a time without
+//! following symlinks, so that only root can redirect a write of root's.
 //!
-//! A test hands [`Files`] a temporary directory; every absolute path is then meant below it.
+//! A test hands [`Files`] a temporary directory, and every absolute path is below it.
 
 mod walk;
 
@@ -27,7 +27,7 @@ use walk::Walk;
 /// Largest file that is read, in bytes.
 pub const CAP: u64 = 1024 * 1024;
 
-/// What stands in the name of a temporary file, `.NAME.astra-tmp-RANDOM`.
+/// Part of the name of a temporary file, `.NAME.astra-tmp-RANDOM`.
 const MARK: &str = ".astra-tmp-";
 
 /// The files below one root directory, which is `/` outside tests.
@@ -41,8 +41,8 @@ impl Files {
         Self { root: root.into() }
     }
 
-    /// The file at the absolute `path`; `None` where it, or a directory on the way, does not exist. Fails on a
-    /// symlink anywhere on the way, on anything but a regular file, and on more than 1 MiB.
+    /// The file at the absolute `path`; `None` if it or a parent directory does not exist. Fails on a symlink
+    /// anywhere in the path, on anything but a regular file, and on more than 1 MiB.
     pub fn read(&self, path: &Path) -> Result<Option<FileSeen>> {
         self.try_read(path).with_context(|| format!("reading {}", path.display()))
     }
@@ -50,7 +50,7 @@ impl Files {
     fn try_read(&self, path: &Path) -> Result<Option<FileSeen>> {
         let (parent, name) = split(path)?;
         let Some(dir) = self.walk().existing(parent)? else { return Ok(None) };
-        // O_NONBLOCK: opening a FIFO must not hang; it means nothing for a regular file.
+        // O_NONBLOCK: opening a FIFO must not block; it has no effect on a regular file.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let file = match openat(&dir, name, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
@@ -70,9 +70,9 @@ impl Files {
         Ok(Some(FileSeen { bytes, mode: meta.permissions().mode() & 0o7777 }))
     }
 
-    /// Makes `path` hold exactly `bytes` with permission bits `mode`: after a crash at any moment it is either
-    /// the old file or the new one, and the new one once this has returned (rename(2), fsync(2)). Every
-    /// directory on the way must exist, be root's (or our own user's), and not be writable by group or others.
+    /// Replaces `path` by `bytes` with permission bits `mode`: after a crash at any moment it is either the
+    /// old file or the new one, and the new one once this has returned (rename(2), fsync(2)). Every parent
+    /// directory must exist, be root's (or the current user's), and not be writable by group or others.
     pub fn write_atomic(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         self.try_write(path, bytes, mode).with_context(|| format!("writing {}", path.display()))
     }
@@ -87,7 +87,8 @@ impl Files {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&dir, temp.as_os_str(), flags, Mode::from_bits_truncate(0o600))?);
         let written = (|| -> Result<()> {
-            // The mode that open(2) gets is cut by the umask; and it has to stand before the first byte does.
+            // The umask restricts the mode that open(2) gets, and the mode must be set before the first byte
+            // is written.
             fchmod(&file, Mode::from_bits_truncate(mode & 0o7777))?;
             file.write_all(bytes)?;
             file.sync_all()?;
@@ -95,14 +96,14 @@ impl Files {
             Ok(renameat(&dir, temp.as_os_str(), &dir, name)?)
         })();
         if written.is_err() {
-            // Best effort: recover removes what stays (see `leftovers`).
+            // Best effort: recover removes remaining ones (see `leftovers`).
             let _ = unlinkat(&dir, temp.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
         written?;
         dir.sync_all().context("making the rename last (fsync of the directory)")
     }
 
-    /// Removes a file; `false` where it was not there. Directories are walked as for writing.
+    /// Removes a file; `false` if it did not exist. Checks parent directories as for writing.
     pub fn remove(&self, path: &Path) -> Result<bool> {
         self.try_remove(path).with_context(|| format!("removing {}", path.display()))
     }
@@ -122,13 +123,13 @@ impl Files {
         Ok(true)
     }
 
-    /// Makes sure that the directory `path` exists with permission bits `mode`. Missing directories above it
-    /// are made with the same bits; existing ones above it must be trusted as for writing.
+    /// Makes sure that the directory `path` exists with permission bits `mode`. Missing parents are created
+    /// with the same bits; existing ones are checked as for writing.
     pub fn make_dir(&self, path: &Path, mode: u32) -> Result<()> {
         let bits = Mode::from_bits_truncate(mode & 0o7777);
         self.walk()
             .made(path, bits)
-            // One that is as it should be is left alone: the file system may be read-only.
+            // A correct directory is not changed: the file system may be read-only.
             .and_then(|dir| match dir.metadata()?.mode() & 0o7777 == mode & 0o7777 {
                 true => Ok(()),
                 false => Ok(fchmod(&dir, bits)?),
@@ -136,8 +137,8 @@ impl Files {
             .with_context(|| format!("making the directory {}", path.display()))
     }
 
-    /// Those of `paths` that are certainly not there; a symlink is followed. A run sees a /tmp, a /dev and a /proc of its
-    /// own: what lies there is not judged.
+    /// The `paths` that certainly do not exist; symlinks are followed. A run has its own /tmp, /dev and
+    /// /proc, so paths in there are not reported.
     pub fn missing<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> BTreeSet<PathBuf> {
         let own = |path: &Path| ["/tmp", "/var/tmp", "/dev", "/proc"].iter().any(|dir| path.starts_with(dir));
         let gone = |path: &&Path| {
@@ -150,8 +151,8 @@ impl Files {
         paths.filter(gone).map(Path::to_owned).collect()
     }
 
-    /// Names in the directory `path`, sorted; empty where it does not exist. Names that are not UTF-8 are
-    /// nobody's of ours and left out. At most 100,000.
+    /// Names in the directory `path`, sorted; empty if it does not exist. Names that are not UTF-8 are never
+    /// the agent's, and left out. At most 100,000.
     pub fn list(&self, path: &Path) -> Result<Vec<String>> {
         self.try_list(path).with_context(|| format!("listing {}", path.display()))
     }
@@ -172,14 +173,14 @@ impl Files {
         Ok(names)
     }
 
-    /// Every file of the directory `path` that [`Files::read`] can read, by its full path. Unreadable entries
+    /// Every file of the directory `path` that [`Files::read`] can read, by full path. Others
     /// (subdirectories, symlinks) are left out.
     pub fn read_dir(&self, path: &Path) -> Result<BTreeMap<PathBuf, FileSeen>> {
         let paths = self.list(path)?.into_iter().map(|name| path.join(name));
         Ok(paths.filter_map(|file| Some((file.clone(), self.try_read(&file).ok()??))).collect())
     }
 
-    /// Temporary files that cut-off writes left in `dirs`.
+    /// Temporary files of interrupted writes in `dirs`.
     pub fn leftovers<'a>(&self, dirs: impl IntoIterator<Item = &'a Path>) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for dir in dirs {
@@ -190,8 +191,8 @@ impl Files {
         Ok(found)
     }
 
-    /// Writes everything of the file system that holds `path` to disk (syncfs(2)). Blocks, perhaps for
-    /// minutes, and cannot be interrupted: call it from `tokio::task::spawn_blocking`, under a time-out.
+    /// Writes the file system of `path` to disk (syncfs(2)). Blocks uninterruptibly, perhaps for minutes:
+    /// call it from `tokio::task::spawn_blocking` with a timeout.
     pub fn sync_fs(&self, path: &Path) -> Result<()> {
         File::open(self.below(path))
             .map_err(anyhow::Error::from)
@@ -199,8 +200,8 @@ impl Files {
             .with_context(|| format!("writing the file system of {} to disk", path.display()))
     }
 
-    /// Bytes that root may still write to the file system that holds `path`, or would hold it where it does
-    /// not exist yet (statvfs(3), `f_bavail`: without the blocks kept for root).
+    /// Bytes that root may still write to the file system of `path`, also if `path` does not exist yet
+    /// (statvfs(3), `f_bavail`: without the blocks reserved for root).
     pub fn free_bytes(&self, path: &Path) -> Result<u64> {
         let mut at = self.below(path);
         while !at.exists() && at.pop() {}
@@ -209,7 +210,7 @@ impl Files {
         Ok(seen.blocks_available().saturating_mul(seen.fragment_size()))
     }
 
-    /// Owner (uid) and permission bits of the file, directory or socket at `path`; `None` where it is missing.
+    /// Owner (uid) and permission bits of the file, directory or socket at `path`; `None` if it is missing.
     pub fn owner(&self, path: &Path) -> Result<Option<(u32, u32)>> {
         match std::fs::symlink_metadata(self.below(path)) {
             Ok(meta) => Ok(Some((meta.uid(), meta.mode() & 0o7777))),

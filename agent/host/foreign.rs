@@ -1,4 +1,4 @@
-//! Jobs of the app that something else than the agent starts: crontabs and timers of old. Called by doctor.rs.
+//! Jobs of the app outside of the agent: earlier crontabs and timers. Called by doctor.rs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use crate::config::Config;
 use crate::model::checkup::ForeignJob;
 use crate::model::name::UNIT_DIR;
 
-/// Where cron reads jobs of root: Debian's file and Red Hat's, the system's, and a directory.
+/// Crontabs of root: Debian's and Red Hat's file, the system's, and a directory.
 const CRONTABS: [&str; 3] = ["/var/spool/cron/crontabs/root", "/var/spool/cron/root", "/etc/crontab"];
 const CRON_DIR: &str = "/etc/cron.d";
 
 impl Host {
-    /// What cannot be read is left out.
+    /// Files that cannot be read are left out.
     pub(super) async fn foreign_jobs(&self, config: &Config) -> Vec<ForeignJob> {
         let app = config.app.name.as_str();
         let in_dir = self.files.list(Path::new(CRON_DIR)).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Host {
     }
 }
 
-/// A command of an engine that names an instance's container.
+/// An engine command that names an instance's container.
 fn enters(app: &str, command: &str) -> bool {
     let container = format!("{app}-app-");
     let named = command.split(&container).skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -58,7 +58,7 @@ fn lines(app: &str, file: &Path, text: &str) -> Vec<ForeignJob> {
     jobs.map(|(nth, _)| ForeignJob::Line { file: file.to_owned(), line: nth + 1 }).collect()
 }
 
-/// The agent's own say so in their first line.
+/// The agent's own files say so in their first line.
 fn is_about(app: &str, unit: &str, timer: &str, service: &str) -> bool {
     let own = timer.lines().next().is_some_and(|line| line.contains("astra-agent"));
     !own && (unit.starts_with(&format!("{app}-")) || service.lines().any(|line| enters(app, line)))
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crontab_line_that_enters_a_container_of_the_app_is_found() {
+    fn a_crontab_line_with_exec_into_the_app_is_found() {
         let text = "# podman exec astra-app-1 x\nMAILTO=root\n\
                     0 0 * * * podman exec astra-app-1 python manage.py daily\n\
                     5 * * * * /usr/bin/docker exec astra-app-12 x\n\
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_is_foreign_by_its_name_or_by_what_it_starts() {
+    fn a_timer_is_foreign_by_its_name_or_its_service() {
         let exec = "[Service]\nExecStart=/usr/bin/podman exec astra-app-1 python manage.py mail\n";
         let own = "# Written by astra-agent\n[Timer]\n";
         assert!(is_about("astra", "astra-mail.timer", "[Timer]\n", ""));

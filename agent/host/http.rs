@@ -1,9 +1,9 @@
 //! One HTTP client for all: registries over TLS, loopback ports, unix sockets. No proxy from the environment,
-//! no redirects, no connection kept for later (an app that restarts must not meet a stale one), a deadline and
-//! a size limit for every answer.
+//! no redirects, no connection reuse (an app that restarts must not get a stale one), a deadline and a size
+//! limit for every answer.
 //!
-//! A client is built when first used. The one for TLS reads the host's certificates, which takes milliseconds
-//! that `status` does not have; plain HTTP never pays for it.
+//! Clients are built on first use. The TLS client reads the host's certificates, which takes milliseconds
+//! that plain HTTP, and so `status`, does not spend.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -24,13 +24,13 @@ pub struct Http {
     tls: OnceLock<Client>,
 }
 
-/// What TLS takes besides the host's own authorities. All in PEM.
+/// TLS settings besides the host's own authorities. All in PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     pub authorities: Vec<Vec<u8>>,
-    /// Certificate and key of this host.
+    /// Client certificate and key of this host.
     pub own: Option<Vec<u8>>,
-    /// Any certificate will do.
+    /// Accept any certificate.
     pub unchecked: bool,
 }
 
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("connecting to {to}: {why}")]
@@ -58,25 +58,25 @@ pub enum HttpError {
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
-    /// No longer than the `cap` of its question.
+    /// At most the `cap` of the request.
     pub body: Vec<u8>,
 }
 
-/// A question. `url` is absolute; over a unix socket its host means nothing.
+/// A request. `url` is absolute; over a unix socket its host has no effect.
 #[derive(Debug)]
 pub struct Ask<'a> {
     pub method: Method,
     pub url: &'a str,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// For everything: connection, answer, body.
+    /// For the whole request: connection, answer, body.
     pub deadline: Duration,
     /// Longest body, in bytes.
     pub cap: usize,
 }
 
 impl<'a> Ask<'a> {
-    /// A GET with 10 s and 1 MiB.
+    /// A GET with a deadline of 10 s and a cap of 1 MiB.
     pub fn get(url: &'a str) -> Self {
         let deadline = Duration::from_secs(10);
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: Vec::new(), deadline, cap: 1 << 20 }
@@ -88,17 +88,17 @@ impl Http {
         Self::default()
     }
 
-    /// Everything goes to the unix socket at `path`.
+    /// A client for the unix socket at `path`.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self { socket: Some(path.into()), ..Self::default() }
     }
 
-    /// With more, or less, trust than the host's own.
+    /// A client with other trust settings than the host's own.
     pub fn with(extra: Tls) -> Self {
         Self { extra, ..Self::default() }
     }
 
-    /// Asks, and reads the whole answer. Any status is an answer.
+    /// Sends the request and reads the whole answer. Any status is an answer.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, HttpError> {
         let (to, deadline, cap) = (self.peer(ask.url), ask.deadline, ask.cap);
         let whole = async {
@@ -119,8 +119,8 @@ impl Http {
         }
     }
 
-    /// Asks, and gives the answer as soon as its head is there; the body's time and size are the caller's to
-    /// bound.
+    /// Sends the request and returns once the head of the answer is there; the caller limits time and size of
+    /// the body.
     pub(super) async fn open(&self, ask: Ask<'_>) -> Result<Response, HttpError> {
         let to = self.peer(ask.url);
         let request: RequestBuilder = self.client(ask.url)?.request(ask.method, ask.url).headers(ask.headers);
@@ -149,7 +149,7 @@ impl Http {
             .connect_timeout(CONNECT)
             .user_agent(concat!("astra-agent/", env!("CARGO_PKG_VERSION")));
         if tls {
-            // An error means that the process has a provider already, which is as good.
+            // An error means that the process has a provider already.
             let _ = rustls::crypto::ring::default_provider().install_default();
             builder = builder.https_only(true).tls_danger_accept_invalid_certs(self.extra.unchecked);
             let pem = |error: reqwest::Error| format!("reading a certificate: {}", chain(&error));
@@ -160,7 +160,7 @@ impl Http {
                 builder = builder.identity(Identity::from_pem(own).map_err(pem)?);
             }
         } else {
-            // Without roots there is nothing to load, and nothing that could be trusted by mistake.
+            // Without roots nothing is loaded from disk, and nothing can be trusted by mistake.
             let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
             let config = rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
@@ -175,7 +175,7 @@ impl Http {
         builder.build().map_err(|error| chain(&error))
     }
 
-    /// Who is asked, for messages: never the query, where a token may stand.
+    /// The peer for error messages: without the query, which may hold a token.
     fn peer(&self, url: &str) -> String {
         match &self.socket {
             Some(socket) => socket.display().to_string(),
@@ -196,7 +196,7 @@ fn broken(to: &str, error: &reqwest::Error) -> HttpError {
     if error.is_connect() { HttpError::Connect { to, why } } else { HttpError::Broken { to, why } }
 }
 
-/// What reqwest's error says beyond itself: its own text repeats the whole URL.
+/// The causes of reqwest's error, without its own text, which repeats the whole URL.
 fn chain(error: &reqwest::Error) -> String {
     let mut texts = Vec::new();
     let mut source = std::error::Error::source(error);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_client_is_built_in_no_time() {
+    fn a_plain_client_is_built_quickly() {
         let begun = std::time::Instant::now();
         Http::new().client("http://127.0.0.1/").unwrap();
         let plain = begun.elapsed();

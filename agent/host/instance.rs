@@ -1,4 +1,4 @@
-//! One instance through a release: drain, try, await, soak, rejoin. Called by perform.rs.
+//! One instance through a release: drain, start trial, await ready, soak, undrain. Called by perform.rs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,16 +22,16 @@ mod stop;
 
 use stop::STOP_MARGIN;
 
-/// Between two looks at something that changes within milliseconds.
+/// Poll interval for something that changes within milliseconds.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Between two looks at something that takes a while.
+/// Poll interval for something that takes a while.
 const LOOK: Duration = Duration::from_millis(100);
-/// A readiness path that redirects for that long will not stop doing so.
+/// A readiness path that redirects for this long will not become ready.
 const REDIRECTED: Duration = Duration::from_secs(10);
-/// How often an instance is asked at the end of a soak before it counts as broken.
+/// Readiness requests at the end of a soak before an instance counts as broken.
 const SOAK_ASKS: usize = 3;
 
-/// Context of an answer that is a redirect.
+/// Error context: the answer was a redirect.
 #[derive(Debug)]
 struct Redirected;
 
@@ -42,7 +42,7 @@ impl std::fmt::Display for Redirected {
 }
 
 impl Host {
-    /// Write the trial file, and start the instance with it.
+    /// Writes the trial file, and starts the instance with it.
     pub(super) async fn try_release(
         &self,
         instance: &Target,
@@ -57,7 +57,7 @@ impl Host {
         self.start_over(instance, stop, timeout).await
     }
 
-    /// Remove the trial file, and start the instance with what astra.env says.
+    /// Removes the trial file, and starts the instance with the release in astra.env.
     pub(super) async fn return_to_committed(
         &self,
         instance: &Target,
@@ -68,12 +68,12 @@ impl Host {
         self.start_over(instance, stop, timeout).await
     }
 
-    /// Stop, then start: a start that systemd keeps retrying reads `activating` and is only left by a stop.
+    /// Stops, then starts: a start that systemd keeps retrying is `activating`, and only a stop ends it.
     async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<Option<String>> {
         self.ready.borrow_mut().remove(&instance.id);
         (self.detail)("stopping");
         let before = self.systemd.unit(&instance.unit).await.unwrap_or_default().invocation;
-        // What runs there now is another release: its stop says nothing about the one to come.
+        // The instance still runs the other release, whose stop result says nothing about this one.
         let stopped = self.stop_unit(instance, stop + STOP_MARGIN).await;
         stopped.context(HostFault("stopping what ran before"))?;
         failpoint::reach("stopped", 0, &instance.unit);
@@ -88,13 +88,13 @@ impl Host {
         }
     }
 
-    /// Wait until the unit is active and the readiness path answers 2xx.
+    /// Waits until the unit is active and the readiness path answers 2xx.
     pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
         let first = self.systemd.unit(&instance.unit).await?;
         self.await_ready_since(instance, ask, first.restarts).await
     }
 
-    /// Of a unit that systemd had restarted so often when all was well, and that somebody may be restarting by hand.
+    /// `restarts`: systemd's count when the instance was last good. A manual restart meanwhile is allowed.
     async fn await_ready_since(
         &self,
         instance: &Target,
@@ -129,12 +129,12 @@ impl Host {
             }
             let (waited, limit) = (begun.elapsed().as_secs(), ask.timeout.as_secs());
             (self.detail)(&format!("waited {waited} of {limit} s: {last}"));
-            // An app that starts in a second is asked often, one that takes minutes is left alone.
+            // The poll interval grows: a fast app is asked often, a slow one seldom.
             sleep((begun.elapsed() / 10).clamp(GLANCE, LOOK * 5)).await;
         }
     }
 
-    /// Ask the readiness path once.
+    /// Sends one request to the readiness path.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
         let at = SocketAddr::V4(instance.upstream);
         let answer = match probe(at, &ask.path, &ask.host, ask.https, ask.answer).await {
@@ -150,7 +150,7 @@ impl Host {
         Err(if (300..400).contains(&answer.status) { error.context(Redirected) } else { error })
     }
 
-    /// Watch `instances` for `time`: none may restart, and all must be ready at the end.
+    /// Watches `instances` for `time`: none may restart, and all must be ready at the end.
     pub(super) async fn soak(
         &self,
         instances: &[Target],
@@ -179,7 +179,7 @@ impl Host {
         Ok(None)
     }
 
-    /// An app that is busy may miss one answer or two; one that hangs or is broken gives none.
+    /// A busy app may miss one or two answers; a hung or broken one gives none.
     async fn still_ready(&self, instance: &Target, ask: &Probe) -> Result<()> {
         let mut asked = self.ask(instance, ask).await;
         for _ in 1..SOAK_ASKS {
@@ -201,7 +201,7 @@ impl Host {
             return Err(self.ended(instance, &now, "while it was watched").await);
         }
         if now.invocation != was.invocation || !now.is_active() {
-            // Somebody restarts it by hand: it is as good as ever once it is ready again.
+            // A manual restart: the instance counts as good once it is ready again.
             self.await_ready_since(instance, ask, was.restarts).await?;
         }
         Ok(())

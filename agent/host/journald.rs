@@ -1,5 +1,6 @@
-//! One entry in the systemd journal at the end of a run (systemd.io, "Journal native protocol"): a datagram of
-//! fields, so that whoever reads logs or alerts on them need not know the agent's own journal. Called by converge.
+//! Writes one entry to the systemd journal at the end of a run (systemd.io, "Journal native protocol"): a
+//! datagram of fields, so that log readers and alerts need not know the agent's own journal. Called by
+//! converge.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -8,12 +9,12 @@ use anyhow::{Context, Result};
 
 use crate::model::text::clean;
 
-/// Where journald takes entries.
+/// journald's socket for entries.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
-/// A longer value is cut, so that an entry always fits a datagram.
+/// Longer values are cut, so that an entry always fits a datagram.
 const LONGEST: usize = 4000;
 
-/// journald behind one socket.
+/// journald behind its socket.
 #[derive(Clone, Debug)]
 pub struct Journald {
     socket: PathBuf,
@@ -24,7 +25,7 @@ impl Journald {
         Self { socket: socket.into() }
     }
 
-    /// Writes one entry. A journald that takes nothing is not waited for.
+    /// Writes one entry. Does not block if journald does not read.
     ///
     /// # Errors
     /// The socket is not there, or is full.
@@ -38,7 +39,8 @@ impl Journald {
     }
 }
 
-/// `NAME=value` a line. No value has a line break or another control character, so none needs the form with a length.
+/// One `NAME=value` a line. Values have no line breaks or other control characters, so the form with a length
+/// is not needed.
 fn datagram(fields: &[(&str, String)]) -> Vec<u8> {
     fields
         .iter()
@@ -59,7 +61,7 @@ mod tests {
         Journald::at(&path).send(&fields).unwrap();
         let mut bytes = [0; 1000];
         let length = journald.recv(&mut bytes).unwrap();
-        // A line break in a value would begin a field of its own.
+        // A line break in a value would start another field.
         assert_eq!(&bytes[..length], b"MESSAGE=deploy PRIORITY=0\nPRIORITY=5\n");
         std::fs::remove_file(&path).unwrap();
         assert!(Journald::at(&path).send(&fields).is_err(), "no socket is an error, and no panic");

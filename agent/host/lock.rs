@@ -1,4 +1,5 @@
-//! One mutating run at a time: a kernel lock on a file, which dies with its holder. Taken by the foreman.
+//! One mutating run at a time: a kernel lock on a file, released when its holder dies. Taken by the
+//! reconciler.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -12,27 +13,27 @@ use serde::{Deserialize, Serialize};
 
 use super::facts;
 
-/// The lock (flock(2), `LOCK_EX`). Dropping it releases it; so does the end of the process, however it ends.
-/// The descriptor is close-on-exec: a child that inherits it would hold the lock for ever.
+/// The lock (flock(2), `LOCK_EX`). Released when dropped, and at the end of the process. The descriptor is
+/// close-on-exec: a child that inherits it would hold the lock forever.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,
     holder: Held,
 }
 
-/// Who holds the lock, as written inside the file.
+/// The holder of the lock, as written inside the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("another run holds the lock: `{command}` by {actor}, process {pid}, since {since}")]
 pub struct Held {
-    /// 0 where the holder could not be read.
+    /// 0 if the holder could not be read.
     pub pid: u32,
-    /// The command line as the holder gave it; no secrets stand in one.
+    /// The holder's command line; it holds no secrets.
     pub command: String,
-    /// Login name behind the command, `systemd` for a timer's.
+    /// Login name of the user, `systemd` for a timer's run.
     pub actor: String,
     /// RFC 3339, UTC.
     pub since: String,
-    /// SIGINT ends it at once, with nothing to take back: a person's command need not wait for it.
+    /// SIGINT ends the holder at once with nothing to undo, so that a user's command need not wait.
     #[serde(default)]
     pub yields: bool,
 }
@@ -47,8 +48,8 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock at `path` (made with mode 0600 where missing; its directory must exist) without
-    /// waiting, and writes `command`, `actor`, our process id and the time into it as one line of JSON.
+    /// Takes the lock at `path` without waiting, and writes `command`, `actor`, the process id and the time
+    /// into it as one line of JSON. The file is created with mode 0600; its directory must exist.
     pub fn try_take(path: &Path, command: &str, actor: &str) -> Result<Self, LockError> {
         let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -68,12 +69,12 @@ impl Lock {
 }
 
 impl Lock {
-    /// From here on the holder ends at SIGINT with nothing to take back.
+    /// From here on SIGINT ends the holder with nothing to undo.
     pub fn yield_when_asked(&self) -> Result<()> {
         self.sign(&Held { yields: true, ..self.holder.clone() }).context("writing the lock")
     }
 
-    /// From here on the holder has something to finish, or to take back.
+    /// From here on the holder has something to finish or to undo.
     pub fn hold(&self) -> Result<()> {
         self.sign(&self.holder).context("writing the lock")
     }
@@ -87,8 +88,8 @@ impl Lock {
         Ok(file.write_all(&line)?)
     }
 
-    /// Who holds the lock at `path` right now. Takes nothing, not even for a moment: a run that begins meanwhile
-    /// would take that for another run (proc_locks(5)).
+    /// The current holder of the lock at `path`. Does not take the lock even briefly: a run that starts
+    /// meanwhile would fail on it (proc_locks(5)).
     pub fn holder_of(path: &Path) -> Option<Held> {
         use std::os::unix::fs::MetadataExt;
         let mut file = File::options().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path).ok()?;
@@ -96,7 +97,7 @@ impl Lock {
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
         let ours = |line: &str| {
             let mut fields = line.split_whitespace();
-            // A line with `->` is somebody who waits.
+            // A line with `->` is a waiting process.
             fields.nth(1) == Some("FLOCK")
                 && fields.nth(3).and_then(|id| id.rsplit(':').next()) == Some(&inode)
         };
@@ -104,7 +105,7 @@ impl Lock {
     }
 }
 
-/// Sends SIGINT to a holder that yields; `false` where it could not be sent.
+/// Sends SIGINT to a holder that yields; `false` if it could not be sent.
 pub fn ask_to_stop(holder: &Held) -> bool {
     let pid = i32::try_from(holder.pid).ok().filter(|pid| *pid > 0).map(nix::unistd::Pid::from_raw);
     pid.is_some_and(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).is_ok())
@@ -121,7 +122,7 @@ fn open(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Reads the holder. It may have locked a moment ago and not have written yet: ask again for a tenth of a second.
+/// Reads the holder. A new holder may not have written yet, so this retries for a tenth of a second.
 fn holder(file: &mut File) -> Held {
     for _ in 0..10 {
         let mut text = String::new();
@@ -141,7 +142,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     #[test]
-    fn one_holder_who_is_named() {
+    fn one_holder_which_is_named() {
         let path = std::env::temp_dir().join(format!("astra-lock-{}", std::process::id()));
         let first = Lock::try_take(&path, "astra-agent deploy", "eve").unwrap();
         match Lock::try_take(&path, "astra-agent rollback", "eve") {
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1, "{}", first.file.as_raw_fd());
         drop(first);
         assert_eq!(Lock::holder_of(&path), None);
-        // A shorter text after a longer one: the old one leaves nothing behind.
+        // A shorter text replaces a longer one completely.
         drop(Lock::try_take(&path, "x", "eve").unwrap());
         assert!(std::fs::read_to_string(&path).unwrap().contains(r#""command":"x""#));
         std::fs::remove_file(path).unwrap();

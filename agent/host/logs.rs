@@ -1,5 +1,5 @@
-//! The last log lines of a unit, for an error message. The systemd journal has no socket to read it from, so
-//! `journalctl` runs as a transient unit, like everything that has to be a child process.
+//! The last log lines of a unit, for an error message. The systemd journal cannot be read through a socket,
+//! so `journalctl` runs as a transient unit, like every child process.
 
 use std::io::{PipeReader, Read};
 use std::os::fd::AsFd;
@@ -14,40 +14,40 @@ use crate::model::text::clean;
 
 const LINES: usize = 8;
 const LONGEST_LINE: usize = 300;
-/// Of the systemd journal, of which podman's events are a part.
+/// Number of entries, podman's events included.
 const READ: &str = "--lines=100";
 const LARGEST: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What an entry is judged by.
+/// The fields that entries are selected by.
 const FIELDS: &str =
     "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,PODMAN_EVENT,CONTAINER_NAME,_SYSTEMD_INVOCATION_ID";
 
-/// The start that log lines are wanted of.
+/// The start whose log lines are wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
     at: SystemTime,
-    /// Invocation id of what ran before it, whose last lines may arrive late.
+    /// Invocation id of the previous start, whose last lines may arrive late.
     before: String,
 }
 
 impl Start {
-    /// A start that begins now, after the invocation `before` (empty where there was none).
+    /// A start that begins now, after the invocation `before` (empty if there was none).
     pub(super) fn now(before: &str) -> Self {
         Self { at: SystemTime::now(), before: before.to_owned() }
     }
 }
 
-/// What a unit wrote: its app, or the engine about it.
+/// The log lines of a unit, from its app or from the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LastWords {
     /// Oldest first.
     pub lines: Vec<String>,
-    /// Those of the engine and its runtime, which the app had no part in.
+    /// Lines of the engine and its runtime, not of the app.
     pub engine: Vec<String>,
 }
 
 impl LastWords {
-    /// `error`, and below it the lines; none where nothing was written.
+    /// `error` with the lines below it, if there are any.
     pub(super) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if self.lines.is_empty() {
             return error;
@@ -57,13 +57,13 @@ impl LastWords {
 }
 
 impl Host {
-    /// What `unit` has written since this process began.
+    /// The lines of `unit` since this process began.
     pub async fn last_lines(&self, unit: &str) -> Vec<String> {
         self.last_words(unit, None).await.lines
     }
 
-    /// What `unit` and its container wrote last, oldest first; empty when the journal says nothing. Only since
-    /// the start under way began, and without the remarks of systemd and podman about it.
+    /// The last lines of `unit` and its container, oldest first; empty if the journal has none. Only since
+    /// the current start, and without remarks of systemd and podman about it.
     pub(super) async fn last_words(&self, unit: &str, container: Option<&str>) -> LastWords {
         let since = self.start.borrow().clone();
         match tokio::time::timeout(PATIENCE, self.journalctl(unit, container, &since)).await {
@@ -81,9 +81,9 @@ impl Host {
             ["/usr/bin/journalctl", "--quiet", "--no-pager", "--all", "--output=json", FIELDS, READ, &since]
                 .map(str::to_owned)
                 .to_vec();
-        // What a process of the unit wrote: an attached container, conmon, or podman about its own failure.
+        // Written by a process of the unit: an attached container, conmon, or podman about its own failure.
         argv.push(format!("_SYSTEMD_UNIT={unit}"));
-        // What conmon wrote for a detached container (podman-run(1), --log-driver=journald).
+        // Written by conmon for a detached container (podman-run(1), --log-driver=journald).
         argv.extend(
             container.into_iter().flat_map(|name| ["+".to_owned(), format!("CONTAINER_NAME={name}")]),
         );
@@ -103,7 +103,7 @@ impl Host {
             },
         )
         .await?;
-        // The other end belongs to journalctl now: ours would keep the pipe open for ever.
+        // journalctl has the other end; keeping this one open would keep the pipe open.
         drop(write);
         let text = tokio::task::spawn_blocking(move || read_all(read));
         run.wait().await?;
@@ -132,7 +132,7 @@ struct Seen {
     invocation: String,
 }
 
-/// A text, or the bytes of one that is not UTF-8 or has control characters in it.
+/// A string, or bytes if it is not UTF-8 or has control characters.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Message {
@@ -156,13 +156,13 @@ impl Seen {
         }
     }
 
-    /// Written by the engine, not by the app in the container.
+    /// Written by the engine, not by the app.
     fn is_engine(&self) -> bool {
         self.container.is_none() && matches!(self.identifier.as_str(), "podman" | "conmon" | "docker")
     }
 }
 
-/// The lines that explain a failure, of entries as journalctl prints them.
+/// The lines that explain a failure, from entries as journalctl prints them.
 fn read(entries: &str, before: &str) -> LastWords {
     let mut words = LastWords::default();
     for entry in entries.lines().filter_map(|line| serde_json::from_str::<Seen>(line).ok()) {
@@ -172,7 +172,8 @@ fn read(entries: &str, before: &str) -> LastWords {
         }
         let text = entry.text();
         let text = match entry.identifier.as_str() {
-            // Its own warnings are of no use here: with a runtime that fails it hands on what that said.
+            // conmon's own warnings do not help here; on a failure of the runtime it passes on the runtime's
+            // message.
             "conmon" if entry.is_engine() => match text.split_once("runtime stderr: ") {
                 Some((_, said)) => said.to_owned(),
                 None => continue,
@@ -181,7 +182,7 @@ fn read(entries: &str, before: &str) -> LastWords {
         };
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let line = clean(line.trim_end(), LONGEST_LINE);
-            // podman says again what conmon heard from the runtime.
+            // podman repeats what conmon got from the runtime.
             if entry.is_engine() {
                 words.lines.retain(|said| !(words.engine.contains(said) && line.contains(said.as_str())));
                 words.engine.push(line.clone());
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_the_failed_start_alone_are_shown() {
+    fn only_the_lines_of_the_failed_start_are_shown() {
         let said = [
             entry("astra-app-1", "goodbye", r#","CONTAINER_NAME":"astra-app-1","_SYSTEMD_INVOCATION_ID":"old""#),
             entry("podman", "2026-11-25 container died 73e8", r#","PODMAN_EVENT":"died""#),
@@ -231,12 +232,12 @@ mod tests {
         let words = read(&said.join("\n"), "");
         assert_eq!(words.lines, ["Error: crun: opening file `memory.max`: No such file: OCI runtime error"]);
         assert_eq!(words.engine.len(), 2);
-        // Without podman's line the runtime's own is left.
+        // Without podman's line, the runtime's own remains.
         assert_eq!(read(&said[0], "").lines, ["opening file `memory.max`: No such file"]);
     }
 
     #[test]
-    fn the_last_lines_of_a_long_story_are_kept() {
+    fn the_last_lines_of_a_long_log_are_kept() {
         let said: Vec<String> = (0..20).map(|n| entry("astra-migrate", &format!("line {n}"), "")).collect();
         let words = read(&said.join("\n"), "");
         assert_eq!(words.lines.first().map(String::as_str), Some("line 12"));

@@ -1,5 +1,4 @@
-//! Gathers what the host shows, without changing it. Nothing here waits longer than a moment: a part that
-//! does not answer is seen as absent.
+//! Observes the host without changing it. Every wait is short: a part that does not answer counts as absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -23,26 +22,27 @@ use crate::model::observed::{
 use crate::model::policy::Policy;
 use crate::model::step::{Probe, Target};
 
-/// What the engine said of an instance holds as long as its unit's invocation: a container lives within one.
+/// The engine's answer about an instance is valid for one invocation of its unit: a container lives within
+/// one.
 const SEEN: &str = "/run/astra/seen.json";
 
-/// What to look at.
+/// What to observe.
 #[derive(Debug, Default)]
 pub struct Scope {
     /// Files that the config would write.
     pub files: Vec<PathBuf>,
-    /// Units that the config wants, instances excepted.
+    /// Units that the config wants, except instances.
     pub units: Vec<String>,
     /// Instances that may exist, the spare included.
     pub instances: Vec<Target>,
-    /// Where an instance would listen that is still elsewhere.
+    /// Configured addresses of instances that listen elsewhere now.
     pub ports: Vec<SocketAddrV4>,
     pub probe: Option<Probe>,
-    /// Local images as well: the engine takes its time to answer that.
+    /// Also the local images, which the engine lists slowly.
     pub images: bool,
 }
 
-/// The local images, where the engine listed them in time, and the free bytes of their store.
+/// The local images, if the engine listed them in time, and the free bytes of their store.
 type Images = (Option<Vec<ImageSeen>>, Option<u64>);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ struct Seen {
 }
 
 impl Host {
-    /// Look at everything in `scope`.
+    /// Observes everything in `scope`.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed::default();
         (observed.env_values, observed.env_unread) = super::sources::env_values(config)?;
@@ -65,14 +65,14 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
-        // The engine may have to be started for its answer, which takes a while: meanwhile the rest is looked at.
+        // The engine may have to be started first, so the rest is observed meanwhile.
         let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
             if scope.images { self.ask_images().await } else { None }
         });
         if unknown? || scope.images {
-            // One that did not answer once is not waited for again.
+            // An engine that did not answer once is not asked again.
             if images.is_some() || !scope.images {
-                // After the units: what is remembered of a unit's invocation must not be older than that.
+                // After the units: the cached answer must not be older than the unit's invocation.
                 self.see_engine(scope, images, &mut observed).await;
             }
             self.remember(&observed);
@@ -83,7 +83,7 @@ impl Host {
         Ok(observed)
     }
 
-    /// Units, readiness and Caddy; whether the engine has to say what an instance runs.
+    /// Units, readiness and Caddy; returns whether the engine has to be asked what an instance runs.
     async fn see_running(&self, scope: &Scope, observed: &mut Observed) -> Result<bool> {
         let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
         let names: Vec<_> = names.collect();
@@ -107,7 +107,7 @@ impl Host {
             if !unit.is_up() && is_taken(target) {
                 observed.taken.insert(target.id);
             }
-            // Whoever else has its port does not make it ready.
+            // Another process on its port does not make it ready.
             let ready = answers && unit.is_active();
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
@@ -140,7 +140,8 @@ impl Host {
                         path.display()
                     ));
                 }
-                // A symlink or a directory in the place of one of our files: a write takes its place, or says why not.
+                // A symlink or a directory instead of one of the agent's files: a write replaces it, or fails
+                // with the reason.
                 Err(error) => observed.odd.push(format!("{error:#}")),
             }
         }
@@ -164,7 +165,7 @@ impl Host {
         Ok(())
     }
 
-    /// What decides which images podman takes. What cannot be looked at is no less there for podman.
+    /// The files that decide which images podman accepts. A file that cannot be read still counts for podman.
     fn see_policy(&self, observed: &mut Observed) {
         let mut paths = vec![PathBuf::from(ROOTS_OWN_POLICY), POLICY.into()];
         match self.files.read(Path::new(POLICY)) {
@@ -186,14 +187,14 @@ impl Host {
         }
     }
 
-    /// 2xx on the readiness path, now.
+    /// Whether the readiness path answers 2xx now.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
         let at = SocketAddr::V4(target.upstream);
         let answer = probe(at, &ask.path, &ask.host, ask.https, ask.answer).await;
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
-    /// All images (the way back may lie in a repository that the config no longer names), and the space left in
+    /// All images (a rollback may need a repository that the config no longer names), and the free space of
     /// their store. `None`: the engine does not answer.
     async fn ask_images(&self) -> Option<Images> {
         let engine = self.engine.as_ref()?;
@@ -201,11 +202,11 @@ impl Host {
         Some((images.ok(), self.files.free_bytes(&store.ok()?).ok()))
     }
 
-    /// Engine and containers' labels. An engine that does not answer leaves them unknown.
+    /// Engine and container labels. They stay unknown if the engine does not answer.
     async fn see_engine(&self, scope: &Scope, images: Option<Images>, observed: &mut Observed) {
         let Some(engine) = &self.engine else { return };
         let (version, containers) = tokio::join!(engine.version(), engine.containers());
-        // Who cannot tell what runs is as good as silent: nobody is restarted for that.
+        // An engine that cannot list containers counts as silent: no instance is restarted for that.
         let (Ok(version), Ok(containers)) = (version, containers) else { return };
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
         if let Some((listed, free)) = images {
@@ -216,8 +217,8 @@ impl Host {
             let instance = scope.instances.iter().find(|t| t.container == name);
             instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
         };
-        // Asked after the list was made: a container of a cron job comes and goes with its service, and one whose
-        // service runs by now is no leftover.
+        // The units are read after the container list: cron containers come and go with their service, and
+        // one whose service runs by now is no leftover.
         let jobs = containers.iter().filter(|c| c.name.starts_with(CRON_PREFIX)).map(|c| unit_of(&c.name));
         let Ok(jobs) = self.systemd.units(&jobs.collect::<Vec<_>>()).await else { return };
         let idle = |c: &&ContainerSeen| {
@@ -250,7 +251,7 @@ impl Host {
         file.and_then(|f| serde_json::from_slice(&f.bytes).ok()).unwrap_or_default()
     }
 
-    /// A cache: what cannot be written is asked again.
+    /// A cache: if the write fails, the engine is asked again.
     fn remember(&self, observed: &Observed) {
         let seen: BTreeMap<InstanceId, Seen> = observed
             .instances
@@ -267,8 +268,8 @@ impl Host {
     }
 }
 
-/// Somebody listens there. Bound and not listening: two agents that look in the same moment do not see each other
-/// (socket(7), SO_REUSEADDR).
+/// Whether a process listens there. Binds without listening: two agents that check at the same moment do not
+/// see each other (socket(7), SO_REUSEADDR).
 fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
     let bind = || {
         let socket = tokio::net::TcpSocket::new_v4()?;
@@ -278,7 +279,7 @@ fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
     bind().is_err_and(|error: std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// Somebody else listens where the instance would.
+/// Whether another process listens on the instance's address.
 fn is_taken(target: &Target) -> bool {
     let own = *target.upstream.ip();
     is_busy(own, target.upstream.port()) || is_busy(Ipv4Addr::LOCALHOST, target.upstream.port())
@@ -291,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_seen_and_another_look_is_not() {
+    fn a_listener_is_detected_and_another_check_is_not() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(is_busy(Ipv4Addr::LOCALHOST, port));

@@ -1,4 +1,4 @@
-//! Carries out one step. Every wait in here has a deadline, and every failure says who is to blame.
+//! Performs one step. Every wait has a deadline, and every failure says who is to blame.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::model::secret::Secret;
 use crate::model::step::Step;
 use crate::model::told::Told;
 
-/// One act of systemd that waits for nothing of the app's.
+/// Limit for a systemd job that does not wait for the app.
 const UNIT_JOB: Duration = Duration::from_secs(120);
 
 impl Host {
-    /// Do `step`, and tell what it found.
+    /// Performs `step`, and returns its note.
     ///
     /// # Errors
-    /// The whole chain, with what was being done.
+    /// The whole chain, with the operation that failed.
     pub async fn perform(&self, step: &Step) -> Result<Told> {
         let done: Result<Option<String>> = match step {
             Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
@@ -44,7 +44,7 @@ impl Host {
             Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
             Step::EnableUnits { units } => {
                 self.systemd.enable(&refs(units)).await?;
-                // Without it systemd goes on telling that they are disabled, and wants nothing new.
+                // Without a reload systemd still considers them disabled, and starts nothing new.
                 self.systemd.reload().await.map(|()| None)
             }
             Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
@@ -91,13 +91,13 @@ impl Host {
         self.engine.as_ref().context("the container engine does not answer")
     }
 
-    /// Of Caddy, its own words when it does not start: mostly the Caddyfile is what it does not like.
+    /// If Caddy does not start, the error has Caddy's message: usually the Caddyfile is invalid.
     async fn start_unit(&self, unit: &str) -> Result<()> {
         self.start.replace(Start::now(""));
         if unit != CADDY_UNIT {
             return Ok(self.systemd.start(unit, UNIT_JOB).await?);
         }
-        // The next look is for the version that runs: it has to answer by then.
+        // The next snapshot asks for the running version, so Caddy must answer by then.
         let answers = match self.start_caddy().await {
             Ok(()) => self.await_caddy().await.with_context(|| format!("starting {unit}")),
             Err(error) => Err(error),
@@ -107,7 +107,7 @@ impl Host {
         Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
     }
 
-    /// A start of Caddy that systemd retries began before its cause was removed: a mere start would join it.
+    /// A start that systemd retries began before the cause was removed, and a mere start would join it.
     async fn start_caddy(&self) -> Result<()> {
         if self.systemd.unit(CADDY_UNIT).await?.sub.starts_with("auto-restart") {
             self.systemd.stop(CADDY_UNIT, UNIT_JOB).await?;
@@ -115,7 +115,7 @@ impl Host {
         Ok(self.systemd.start(CADDY_UNIT, UNIT_JOB).await?)
     }
 
-    /// The first copy is the hand-made one; a later one would only be ours.
+    /// Only the first copy is the hand-made file; a later one would be the agent's.
     fn keep_before(&self, path: &Path) -> Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".before-astra");
@@ -129,7 +129,8 @@ impl Host {
         }
     }
 
-    /// Run the migration unit to its end. One that a cut-off run left behind ends first: never two at once.
+    /// Runs the migration unit to its end. One left by a cut-off run is stopped first: two must never run at
+    /// once.
     async fn migrate(&self, deadline: Duration) -> Result<Option<String>> {
         let begun = tokio::time::Instant::now();
         while self.systemd.unit(MIGRATE_UNIT).await?.is_up() {
@@ -148,7 +149,7 @@ impl Host {
             ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
             signal = self.signals.wait() => {
                 self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await?;
-                // One that had to be killed would leave the host degraded.
+                // A killed one would leave the host degraded.
                 let _ = self.systemd.reset_failed(MIGRATE_UNIT).await;
                 bail!("migrating: stopped by {signal}");
             }
@@ -158,17 +159,17 @@ impl Host {
             Err(error) => {
                 let unit = self.systemd.unit(MIGRATE_UNIT).await.unwrap_or_default();
                 let said = self.last_words(MIGRATE_UNIT, None).await;
-                // What still runs would meet the next attempt.
+                // A migration that still runs would overlap with the next attempt.
                 let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
                 let code = unit.exit_code.map(ExitCode);
                 let ended = match (code, unit.killed_by()) {
-                    // The unit's result says the same again.
+                    // The unit's result would repeat this.
                     (Some(code), None) => format!("the migration ended with code {code}"),
                     (_, Some(signal)) => format!("its engine was killed (signal {signal})"),
                     (None, None) => format!("the migration ended: {:#}", anyhow::Error::new(error)),
                 };
                 let fault = match code {
-                    // What never ran, or was not given the time to, is not to blame.
+                    // A migration that never ran, or had no time to run, is not to blame.
                     _ if unit.killed_by().is_some() => Some(HostFault("the engine itself failed")),
                     Some(ExitCode::ENGINE) => Some(HostFault("the engine itself failed")),
                     Some(code) if code.is_limit(&said.engine) => Some(NO_LIMIT),
@@ -183,7 +184,7 @@ impl Host {
         }
     }
 
-    /// The commit point. The file is read again, so that what a person wrote meanwhile survives.
+    /// The commit point. The file is read again, so that manual edits made meanwhile are kept.
     fn commit(
         &self,
         file: &Path,
@@ -202,7 +203,7 @@ impl Host {
         }
         let bytes = now.with_managed(&candidate.lines).context("rendering the managed lines")?.render();
         let written = self.files.write_atomic(file, &bytes, 0o600);
-        // An error past the rename (a directory that cannot be flushed) leaves the new file in force.
+        // After an error past the rename (a directory that cannot be flushed) the new file is in force.
         match self.files.read(file) {
             Ok(Some(seen)) if seen.bytes == bytes => Ok(()),
             _ => written.with_context(|| format!("committing {}", file.display())),
@@ -210,7 +211,7 @@ impl Host {
     }
 }
 
-/// Who is to blame when `step` fails: the release where it had its chance, the host everywhere else.
+/// The blame when `step` fails: the release where its own code runs, the host everywhere else.
 pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
     let chance =
         matches!(step, Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. });
@@ -219,16 +220,16 @@ pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
     if chance && !host { Blame::Release } else { Blame::Host }
 }
 
-/// Context of an error: what Caddy does with the requests it holds cannot be known.
+/// Error context: the state of Caddy's open requests is unknown.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("Caddy runs, but hangs (`systemctl restart astra-caddy` ends that)")]
 pub struct CaddyHangs;
 
-/// Context of an error that is no fault of the release, although it met the release's step.
+/// Error context: not the release's fault, although one of its steps failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostFault(pub &'static str);
 
-/// The kernel of this host has no such control group controller, or does not hand it on.
+/// The host's kernel lacks this control group controller, or it is not delegated.
 pub(super) const NO_LIMIT: HostFault =
     HostFault("this host cannot set a limit that the config asks for ([app] memory, cpus)");
 

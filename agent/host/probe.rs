@@ -1,4 +1,4 @@
-//! One question to an instance's readiness path, as Caddy would ask it.
+//! One request to an instance's readiness path, like Caddy's.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 use super::http::{Ask, Http, HttpError};
 use crate::model::text::clean;
 
-/// Longest part of an answer that a message shows.
+/// Longest part of an answer in a message.
 const SHOWN: usize = 500;
 
-/// What the instance answered.
+/// The instance's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
     pub status: u16,
-    /// Where a redirect leads.
+    /// Target of a redirect.
     pub location: Option<String>,
-    /// The first 500 bytes of its body at most, as text.
+    /// At most the first 500 bytes of the body, as text.
     pub body_start: String,
 }
 
 impl ProbeAnswer {
-    /// What the answer says besides its status, for a message: no control characters, no more than 500.
+    /// The answer's details for a message, besides its status: without control characters, at most 500.
     pub fn shown(&self) -> String {
         let body = clean(self.body_start.trim(), SHOWN);
         match &self.location {
@@ -37,7 +37,7 @@ impl ProbeAnswer {
     }
 }
 
-/// Why it did not answer.
+/// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error("`{0}` is not a path that can be asked for")]
@@ -48,9 +48,9 @@ pub enum ProbeError {
     Http(#[from] HttpError),
 }
 
-/// GET `path` of the server at `addr` with the given Host header, and `X-Forwarded-Proto: https` when `https`, on a
-/// connection of its own; redirects are an answer like any other. The head of the answer has to come within `deadline`, and so has the body that is
-/// shown: a slow or endless one is cut, not an error.
+/// GET `path` of the server at `addr` with the given Host header, and `X-Forwarded-Proto: https` if `https`,
+/// on a new connection; redirects are not followed. The head of the answer must arrive within `deadline`. A
+/// slow or endless body is cut at the deadline, which is no error.
 pub async fn probe(
     addr: SocketAddr,
     path: &str,
@@ -92,7 +92,7 @@ mod tests {
     use crate::host::http::testing::serve;
 
     #[tokio::test]
-    async fn sends_the_host_and_shows_the_start() {
+    async fn sends_the_host_header_and_shows_the_start_of_the_body() {
         let server = serve(|request| {
             assert!(request.head.to_lowercase().contains("\r\nhost: astra.example\r\n"), "{}", request.head);
             assert!(request.head.starts_with("GET /ready?x=1 "));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_why_there_is_none() {
+    async fn reports_why_there_is_no_answer() {
         let silent = serve(|_| String::new()).await;
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
         let late = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,5 @@
-//! From a tag to a digest, without pulling: one HEAD to the registry (OCI distribution specification, "Pulling
-//! manifests"), with the log-in that it asks for.
+//! Resolves a tag to a digest without pulling: one HEAD to the registry (OCI distribution specification,
+//! "Pulling manifests"), with the login that it asks for.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub use auth::Credentials;
 pub(super) use auth::encode as base64;
 use reach::Reach;
 
-/// One request of several that a resolve may need.
+/// Limit for one request; a resolve may need several.
 const ASK: Duration = Duration::from_secs(10);
 /// Largest manifest that is read (the limit of the distribution specification).
 const MANIFEST: usize = 4 << 20;
@@ -43,11 +43,11 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 pub struct Registry {
     http: Http,
     auth_file: PathBuf,
-    /// Where the engine's own files are: `/`.
+    /// Root of the engine's own config files: `/`.
     root: PathBuf,
 }
 
-/// Why a tag has no digest.
+/// Why a tag could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("resolving {image}: tag not found (or the registry hides it without a login)")]
@@ -64,9 +64,9 @@ fn times(attempts: u32) -> String {
     if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
 }
 
-/// What one attempt came to when it is no digest.
+/// Why one attempt gave no digest.
 enum Miss {
-    /// Another attempt may fare better, not before that time.
+    /// Retry, but not before this time.
     Again(String, Option<Duration>),
     NotFound,
     Login(String),
@@ -83,14 +83,13 @@ impl From<HttpError> for Miss {
 }
 
 impl Registry {
-    /// `auth_file` is in the form of containers-auth.json(5); it need not exist, and is read at each use.
+    /// `auth_file` has the form of containers-auth.json(5); it need not exist, and is read at each use.
     pub fn new(auth_file: PathBuf, root: PathBuf) -> Self {
         Self { http: Http::new(), auth_file, root }
     }
 
-    /// The digest that the tag stands for now. After an answer of 429 or 5xx, and after none, it is asked for
-    /// again, `retries` times at most and with growing pauses (or the `Retry-After` of the registry), all
-    /// within `deadline`.
+    /// The current digest of the tag. After 429, 5xx or no answer it is requested again, at most `retries`
+    /// times, with growing pauses (or the registry's `Retry-After`), all within `deadline`.
     pub async fn resolve(
         &self,
         image: &TrackedImage,
@@ -116,7 +115,7 @@ impl Registry {
                 Err(Miss::Again(why, wait)) => (why, wait),
             };
             let wait = wait.unwrap_or_else(|| jittered(pause));
-            // A registry may ask for more time than a clock can count.
+            // The time that a registry asks for may overflow the clock.
             if attempts > retries || Instant::now().checked_add(wait).is_none_or(|then| then >= until) {
                 return Err(RegistryError::Unavailable { image: name, attempts, why });
             }
@@ -125,7 +124,7 @@ impl Registry {
         }
     }
 
-    /// The login that the auth file has for a repository, for the engine's pull.
+    /// The credentials for a repository in the auth file, for the engine's pull.
     pub fn credentials_for(&self, repository: &Repository) -> Result<Option<Credentials>> {
         auth::credentials(&self.auth_file, repository)
     }
@@ -151,7 +150,7 @@ impl Registry {
         let mut login = None;
         let (mut head, mut url) = manifest(http, Method::HEAD, home.clone(), None).await?;
         if head.status == 401 {
-            // Only the registry itself gets the login that is kept for it, and not one that it leads to.
+            // The registry's credentials are for the registry only, not for a server that it redirects to.
             let credentials =
                 if url.origin() == home.origin() { self.credentials(repository)? } else { None };
             login = Some(self.log_in(http, repository, &url, &head.headers, credentials).await?);
@@ -162,7 +161,7 @@ impl Registry {
             let digest = text.to_str().unwrap_or_default().parse();
             return digest.map_err(|error: crate::model::digest::BadDigest| Miss::Never(error.to_string()));
         }
-        // A registry that does not say: the digest is that of the very bytes.
+        // The registry sent no digest header: the digest is that of the manifest's bytes.
         let (whole, _) = manifest(http, Method::GET, url, login).await?;
         check(&whole)?;
         digest_of(&whole.body).ok_or_else(|| Miss::Never("the answer is not a manifest".to_owned()))
@@ -172,7 +171,7 @@ impl Registry {
         self.credentials_for(repository).map_err(|error| Miss::Login(format!("{error:#}")))
     }
 
-    /// The `Authorization` that the challenge of `from` asks for: a token (distribution specification, "Token
+    /// The `Authorization` for the challenge of `from`: a token (distribution specification, "Token
     /// Authentication"), or the login itself (RFC 7617).
     async fn log_in(
         &self,
@@ -238,8 +237,8 @@ impl Registry {
     }
 }
 
-/// Asks for a manifest, and follows where the registry leads; the answer, and who gave it. `login` is for the server at
-/// `url` and for no other.
+/// Requests a manifest and follows redirects; returns the answer, and the server that gave it. `login` is for
+/// the server at `url` only.
 async fn manifest(
     http: &Http,
     method: Method,
@@ -264,7 +263,8 @@ async fn manifest(
     Err(Miss::Never(format!("the registry redirects more than {REDIRECTS} times")))
 }
 
-/// Where an answer leads (RFC 9110, 15.4): never from TLS to plain HTTP, and by plain HTTP to no other host.
+/// The target of a redirect (RFC 9110, 15.4): never from TLS to plain HTTP, and over plain HTTP only to the
+/// same host.
 fn redirect(answer: &Answer, url: &Url) -> Result<Option<Url>, Miss> {
     if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -286,7 +286,7 @@ fn redirect(answer: &Answer, url: &Url) -> Result<Option<Url>, Miss> {
     }
 }
 
-/// The digest of a manifest as it came; `None` where it is none.
+/// The digest of a manifest's bytes; `None` if they are not a manifest.
 pub fn digest_of(manifest: &[u8]) -> Option<Digest> {
     match serde_json::from_slice(manifest) {
         Ok(serde_json::Value::Object(_)) => format!("sha256:{}", sha256(manifest)).parse().ok(),
@@ -294,7 +294,7 @@ pub fn digest_of(manifest: &[u8]) -> Option<Digest> {
     }
 }
 
-/// Sorts out every answer that is no 200 with a manifest.
+/// Sorts out every answer that is not a 200 with a manifest.
 fn check(answer: &Answer) -> Result<(), Miss> {
     let kind = answer.headers.get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match answer.status {
@@ -313,19 +313,20 @@ fn check(answer: &Answer) -> Result<(), Miss> {
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110, 10.2.3); its date form is left to the usual pauses.
+/// `Retry-After` in seconds (RFC 9110, 10.2.3); its date form is ignored.
 fn retry_after(answer: &Answer) -> Option<Duration> {
     let seconds = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// Between half of `pause` and all of it, so that hosts that failed together do not come back together.
+/// A random pause between half of `pause` and all of it, so that hosts that failed together do not retry
+/// together.
 fn jittered(pause: Duration) -> Duration {
     let [random] = super::facts::random::<1>().unwrap_or([128]);
     pause / 2 + pause / 2 * u32::from(random) / 255
 }
 
-/// Whether `host[:port]` is this machine itself.
+/// Whether `host[:port]` is this machine.
 fn is_loopback(registry: &str) -> bool {
     let host = match registry.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),

@@ -1,17 +1,17 @@
-//! Ctrl-C and SIGTERM as a value that long waits look at.
+//! Ctrl-C and SIGTERM as a value that long waits check.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Whether somebody asked the run to stop.
+/// Whether the run was asked to stop.
 #[derive(Clone, Debug)]
 pub struct Signals {
     asked: watch::Receiver<Option<&'static str>>,
 }
 
 impl Signals {
-    /// Catch SIGINT and SIGTERM from now on. SIGHUP and SIGPIPE are ignored: a run outlives its terminal.
+    /// Catches SIGINT and SIGTERM from now on. SIGHUP and SIGPIPE are ignored: a run outlives its terminal.
     pub fn catch() -> Result<Self> {
         let (tell, asked) = watch::channel(None);
         let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
@@ -32,17 +32,17 @@ impl Signals {
         Ok(Self { asked })
     }
 
-    /// Catch nothing: a verb that only looks ends as the kernel ends it.
+    /// Catches nothing: a read-only verb ends by the default action.
     pub fn none() -> Self {
         Self { asked: watch::channel(None).1 }
     }
 
-    /// The signal that came, if one did.
+    /// The signal received, if any.
     pub fn asked(&self) -> Option<&'static str> {
         *self.asked.borrow()
     }
 
-    /// Wait for the next signal, also of a kind that came before; for ever when none comes.
+    /// Waits for the next signal, also of a kind received before; forever if none comes.
     pub async fn next(&mut self) -> &'static str {
         loop {
             if self.asked.changed().await.is_err() {
@@ -54,7 +54,7 @@ impl Signals {
         }
     }
 
-    /// Wait for a signal; for ever when none comes.
+    /// Waits for a signal; forever if none comes.
     pub async fn wait(&self) -> &'static str {
         let mut asked = self.asked.clone();
         loop {

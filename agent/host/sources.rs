@@ -1,5 +1,5 @@
-//! The sources of `[env]` that this host can answer: random values and files. Called by observe.rs for a plan, and by
-//! cli/check.rs, so that both judge alike.
+//! The sources of `[env]` on this host: random values and files. Called by observe.rs for a plan, and by
+//! cli/check.rs, so that both agree.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::config::{Config, EnvSource};
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
-/// The values that the sources gave, and why the others gave none.
+/// The values of the sources, and the errors of those without one.
 pub type Answers = (BTreeMap<EnvKey, Secret>, BTreeMap<EnvKey, String>);
 
-/// Ask every source of `[env]`. A generated value is only used where none is kept yet; a file that cannot be read is
+/// Reads every source of `[env]`. A generated value is used only if none is kept yet. An unreadable file is
 /// no error here: only a deploy needs it, and refuses.
 pub fn env_values(config: &Config) -> Result<Answers> {
     let (mut values, mut unread) = Answers::default();

@@ -1,6 +1,7 @@
-//! The engine's image store. A pull is done long before its files are on the disk, and a power cut in between leaves
-//! layers that podman takes for whole: files of no length under the right names, which the next pull would use
-//! again. So a file tells from before a pull until the disk has it, and its twin in /run that the power never went.
+//! The engine's image store. A pull ends long before its files are on disk, and a power cut in between leaves
+//! layers that podman considers complete: empty files under the right names, which the next pull would reuse.
+//! So a marker file is set from before a pull until the disk has it, and a second one in /run proves that
+//! there was no power cut since.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,29 +21,30 @@ use crate::model::image::PinnedImage;
 use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW, WAY_BACK_SEEN};
 use crate::model::observed::Engine;
 
-/// A pull in which nothing moves for that long is stuck.
+/// A pull without progress for this long has stalled.
 const PULL_STALLS: Duration = Duration::from_secs(60);
-/// All attempts together.
+/// Limit for all attempts together.
 const PULL_TOTAL: Duration = Duration::from_secs(30 * 60);
 const PULL_TRIES: u32 = 3;
-/// Before the second attempt; before the third twice as long.
+/// Pause before the second attempt; twice as long before the third.
 const PULL_PAUSE: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(300);
-/// Between two looks for the image of the way back.
+/// Interval between checks for the rollback target's image.
 const WAY_BACK: Duration = Duration::from_secs(60 * 60);
-/// Every file of every layer is read.
+/// The check reads every file of every layer.
 const CHECK: Duration = Duration::from_secs(15 * 60);
 const CHECK_STOPS: Duration = Duration::from_secs(60);
 const CHECK_UNIT: &str = "astra-store-check.service";
-/// The first podman, by major and minor number, that can check its store.
+/// The first podman (major, minor) that can check its store.
 const CAN_CHECK: (u32, u32) = (5, 3);
 
 impl Host {
-    /// Fetch `image`, check that the engine knows it by that name and digest, and begin to flush it to disk.
+    /// Fetches `image`, checks that the engine knows it by that name and digest, and starts to flush it to
+    /// disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
         let mended = if self.store_is_suspect()? { Some(self.mend_store().await?) } else { None };
         let mut pulled = if mended.is_some() { BTreeSet::new() } else { self.unflushed()? };
-        // What is pulled only to have its signature checked is whole, and may be the way back.
+        // An image that is only pulled to check its signature is complete, and may be a rollback target.
         if !self.engine()?.has_image(image).await? {
             pulled.insert(image.clone());
         }
@@ -53,7 +55,7 @@ impl Host {
         let again = match self.fetch(image).await {
             Ok(again) => again,
             Err(error) => {
-                // Some layers may have come; where they cannot be flushed, the mark stays.
+                // Some layers may have arrived; if they cannot be flushed, the marker stays.
                 let _ = self.flush_images().await;
                 return Err(error);
             }
@@ -64,7 +66,7 @@ impl Host {
         Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
-    /// Tells of attempts that failed before the one that did not.
+    /// Pulls with retries; reports the failed attempts.
     async fn fetch(&self, image: &PinnedImage) -> Result<Option<String>> {
         let engine = self.engine()?;
         let login = self.registry.credentials_for(&image.repository)?;
@@ -97,19 +99,19 @@ impl Host {
         Ok(missed.map(|why| format!("pulled at attempt {tries}, after: {why}")))
     }
 
-    /// The images that the mark names: begun to be pulled, and perhaps not on the disk.
+    /// The images listed in the marker: their pull was started, and they may not be on disk.
     pub(super) fn unflushed(&self) -> Result<BTreeSet<PinnedImage>> {
         let seen = self.files.read(Path::new(UNFLUSHED))?;
         let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
-    /// The power went before what was pulled was on the disk.
+    /// There was a power cut before a pulled image was on disk.
     pub fn store_is_suspect(&self) -> Result<bool> {
         Ok(self.is_there(UNFLUSHED)? && !self.is_there(UNFLUSHED_NOW)?)
     }
 
-    /// Something was pulled since the boot, and nobody has waited for the disk yet.
+    /// An image was pulled since the boot, and not flushed yet.
     pub fn has_unflushed_pull(&self) -> Result<bool> {
         Ok(self.is_there(UNFLUSHED)? && self.is_there(UNFLUSHED_NOW)?)
     }
@@ -129,12 +131,12 @@ impl Host {
         Ok(self.files.read(Path::new(path))?.is_some())
     }
 
-    /// Nothing in the store is used again that a power cut has damaged; tells what was done.
+    /// Removes what a power cut may have damaged, so that no pull reuses it; reports what was done.
     async fn mend_store(&self) -> Result<String> {
         (self.detail)("checking the image store: the power went during a pull");
         let engine = self.engine()?;
-        // Their layers go with them. One that is damaged may not even be removable; podman's check sees to that. One
-        // that a container uses stays.
+        // Their layers are removed with them. A damaged image may not be removable, which podman's check
+        // handles. One that a container uses stays.
         for suspect in self.unflushed()? {
             let _ = engine.remove_image(&suspect.to_string()).await;
         }
@@ -148,8 +150,8 @@ impl Host {
         Ok(format!("the power had gone in an earlier pull: {done}"))
     }
 
-    /// podman-system-check(1): reads every layer, and removes what is damaged and whatever is made of it. Fails, and
-    /// so leaves the mark, where damage is left: its exit code is 0 when a second look finds none.
+    /// podman-system-check(1): reads every layer, and removes damaged ones and whatever uses them. Fails, and
+    /// so leaves the marker, if damage remains: its exit code is 0 when a second check finds none.
     async fn check_store(&self, version: &str) -> Result<String> {
         if !can_check(version) {
             return Ok(format!("podman {version} cannot check its image store; the image was fetched again"));
@@ -169,7 +171,7 @@ impl Host {
             success_exit: &[],
             stop_timeout: CHECK_STOPS,
         };
-        // One that a killed run has left.
+        // Stop a check left by a killed run.
         self.systemd.stop(CHECK_UNIT, CHECK_STOPS).await?;
         let mut stop = StopCheck(Some(self.systemd.connection().await?));
         let run = run_transient(&self.systemd, check).await?;
@@ -200,14 +202,14 @@ impl Host {
         let begun = self.flush.take();
         let flush = match begun {
             Some(flush) => flush,
-            // Pulled by a run that was cut off before it could wait for the disk.
+            // Pulled by a run that was cut off before the flush was done.
             None => self.begin_flush().await?,
         };
         (self.detail)("waiting for the disk");
         timeout(FLUSH, flush)
             .await
             .with_context(|| format!("flushing the image store: not within {FLUSH:?}"))???;
-        // A flush cannot make whole what a power cut has emptied: then the mark stays for the next pull.
+        // A flush cannot restore what a power cut has emptied: the marker then stays for the next pull.
         if !self.store_is_suspect()? {
             for twin in [UNFLUSHED, UNFLUSHED_NOW] {
                 self.files.remove(Path::new(twin))?;
@@ -217,7 +219,7 @@ impl Host {
     }
 }
 
-/// Stops the check when nobody waits for it any more: at its time-out, and at Ctrl-C, which drops whoever waits.
+/// Stops the check when its waiter is gone: at its timeout, and at Ctrl-C, which drops the waiter.
 struct StopCheck(Option<Connection>);
 
 impl Drop for StopCheck {
@@ -225,13 +227,13 @@ impl Drop for StopCheck {
         let (Some(bus), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
         runtime.spawn(async move {
             let body = (CHECK_UNIT, "replace");
-            // A run that ends before this is sent leaves it to the next check, and to RuntimeMaxSec.
+            // If the run ends before this is sent, the next check or RuntimeMaxSec ends it.
             let _ = bus.call_method(Some(BUS), PATH, Some(MANAGER), "StopUnit", &body).await;
         });
     }
 }
 
-/// Whether podman of this version knows the command; one that does not say its version is taken for a new one.
+/// Whether podman of this version has the command; an unknown version counts as new.
 fn can_check(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {

@@ -1,7 +1,7 @@
-//! systemd over D-Bus (org.freedesktop.systemd1(5)): what units are, and jobs that are waited for.
+//! systemd over D-Bus (org.freedesktop.systemd1(5)): the state of units, and jobs with their results.
 //!
-//! Two connections: one for calls, one on which a single task drains `JobRemoved` (systemd/jobs.rs says why).
-//! Both are made when first needed, and made again when the bus dropped them.
+//! Two connections: one for calls, and one on which a single task drains `JobRemoved` (systemd/jobs.rs says
+//! why). Both are made when first needed, and again after the bus dropped them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -24,10 +24,10 @@ pub(super) const PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 
-/// Longest wait for the answer to one call. A reload of a busy host takes 0.1 s.
+/// Limit for the answer to one call. A reload of a busy host takes 0.1 s.
 const CALL: Duration = Duration::from_secs(25);
 const CONNECT: Duration = Duration::from_secs(10);
-/// A bus that was killed is there again by then, and how often we look.
+/// Limit until a killed bus is back, and the poll interval.
 const RESTART: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,7 +42,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// The system bus. Fails where it does not take us within 10 s.
+    /// Connects to the system bus. Fails if it does not accept within 10 s.
     pub async fn connect() -> Result<Self> {
         let new = Self { calls: Mutex::default(), jobs: Mutex::default() };
         let _ = new.connection().await.map_err(|error| {
@@ -51,13 +51,13 @@ impl Systemd {
         Ok(new)
     }
 
-    /// The unit as it is now. A unit that does not exist is not an error: its `load` is `not-found`.
-    /// `result`, `restarts`, `main_pid` and `exit_code` are only filled for a service.
+    /// The current state of a unit. A unit that does not exist is no error: its `load` is `not-found`.
+    /// `result`, `restarts`, `main_pid` and `exit_code` are filled only for a service.
     pub async fn unit(&self, name: &str) -> Result<UnitSeen> {
         self.read(name).await.with_context(|| format!("reading the state of {name}"))
     }
 
-    /// Many units at once, all questions in flight together.
+    /// Several units, with all calls in flight together.
     pub async fn units(&self, names: &[String]) -> Result<BTreeMap<String, UnitSeen>> {
         let all =
             names.iter().map(|name| async { Ok::<_, anyhow::Error>((name.clone(), self.unit(name).await?)) });
@@ -100,14 +100,13 @@ impl Systemd {
         })
     }
 
-    /// All properties of one interface of an object. systemd loads the unit that the path names, as `LoadUnit`
-    /// does.
+    /// All properties of one interface of an object. systemd loads the unit of that path, like `LoadUnit`.
     pub(super) async fn properties(&self, path: &str, interface: &str) -> Result<Properties, zbus::Error> {
         self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &(interface,)).await
     }
 
-    /// Names of units that match one of the glob `patterns`: loaded ones, and unit files (templates stand
-    /// there as `NAME@.service`). A unit whose file is gone but which still runs is in it.
+    /// Names of units that match one of the glob `patterns`: loaded ones, and unit files (templates as
+    /// `NAME@.service`). Includes a running unit whose file is gone.
     pub async fn list(&self, patterns: &[&str]) -> Result<Vec<String>> {
         type Listed =
             (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
@@ -126,18 +125,18 @@ impl Systemd {
         Ok(loaded.chain(files).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    /// Starts a unit and waits for its job: for `Type=notify` until READY, for a oneshot until its end. Done
-    /// is not yet good: the unit may have died right after (DESIGN.md, "Trust the job result …").
+    /// Starts a unit and waits for its job: for `Type=notify` until READY, for a oneshot until its end. The
+    /// job result is not enough: the unit may have died right after.
     pub async fn start(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
         self.job(unit, Verb::Start, deadline).await
     }
 
-    /// Stops a unit and waits for its job. A unit that does not exist is stopped.
+    /// Stops a unit and waits for its job. A unit that does not exist counts as stopped.
     pub async fn stop(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
         self.job(unit, Verb::Stop, deadline).await
     }
 
-    /// Restarts a unit, or starts it where it does not run, and waits for its job.
+    /// Restarts a unit, or starts it if it does not run, and waits for its job.
     pub async fn restart(&self, unit: &str, deadline: Duration) -> Result<(), JobError> {
         self.job(unit, Verb::Restart, deadline).await
     }
@@ -147,7 +146,7 @@ impl Systemd {
         self.manager("Reload", &()).await.context("reloading the unit files")
     }
 
-    /// `systemctl enable`, without a reload. Enabled ones stay enabled.
+    /// `systemctl enable`, without a reload. Already enabled units are no error.
     pub async fn enable(&self, units: &[&str]) -> Result<()> {
         let _: (bool, Vec<(String, String, String)>) = self
             .manager("EnableUnitFiles", &(units, false, false))
@@ -156,7 +155,7 @@ impl Systemd {
         Ok(())
     }
 
-    /// `systemctl disable`, without a reload. A unit file that is gone is disabled.
+    /// `systemctl disable`, without a reload. A missing unit file is no error.
     pub async fn disable(&self, units: &[&str]) -> Result<()> {
         match self.manager::<_, Vec<(String, String, String)>>("DisableUnitFiles", &(units, false)).await {
             Err(error) if !is(&error, "NoSuchUnit") && !is(&error, "FileNotFound") => {
@@ -166,7 +165,7 @@ impl Systemd {
         }
     }
 
-    /// `systemctl reset-failed`: the way out of a start limit. A unit that is not loaded has nothing to reset.
+    /// `systemctl reset-failed`: also ends a start limit. A unit that is not loaded is no error.
     pub async fn reset_failed(&self, unit: &str) -> Result<()> {
         match self.manager::<_, ()>("ResetFailedUnit", &(unit,)).await {
             Err(error) if !is(&error, "NoSuchUnit") => {
@@ -183,8 +182,8 @@ impl Systemd {
             .with_context(|| format!("sending signal {signal} to {unit}"))
     }
 
-    /// Whether the kernel's clock follows a time server (org.freedesktop.timedate1(5), which systemd starts for the
-    /// question); `None` where nobody can say.
+    /// Whether the kernel's clock is synchronised to a time server (org.freedesktop.timedate1(5), which
+    /// systemd starts on demand); `None` if unknown.
     pub async fn clock_synchronised(&self) -> Option<bool> {
         let connection = self.connection().await.ok()?;
         let body = ("org.freedesktop.timedate1", "NTPSynchronized");
@@ -201,7 +200,8 @@ impl Systemd {
         reply.body().deserialize::<OwnedVariant>().ok()?.try_into().ok()
     }
 
-    /// Whether systemd runs in a container, whose kernel is another system's (the same for systemd-detect-virt(1)).
+    /// Whether systemd runs in a container, and so on another system's kernel (as systemd-detect-virt(1)
+    /// reports).
     pub async fn is_in_container(&self) -> bool {
         let known = [
             "docker",
@@ -229,7 +229,7 @@ impl Systemd {
         self.call(PATH, MANAGER, method, body).await
     }
 
-    /// A call. Every call here may be repeated: the second start of a unit finds the first's job.
+    /// A D-Bus call. Every call here may be repeated: a second start of a unit finds the job of the first.
     async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
     where
         B: serde::Serialize + zbus::DynamicType + Sync,
@@ -257,8 +257,8 @@ impl Systemd {
         }
     }
 
-    /// A new connection of its own. On a bus that has just come back systemd is not there yet, and a call to it
-    /// would be lost without a word.
+    /// A new connection of its own. On a bus that was just restarted systemd is not there yet, and a call to
+    /// it would be lost silently.
     pub(super) async fn open(&self) -> Result<Connection, zbus::Error> {
         let builder = zbus::connection::Builder::system();
         let connection =
@@ -282,16 +282,17 @@ impl Systemd {
     }
 }
 
-/// A property, when it is there and of that type.
+/// A property, if it exists and has that type.
 pub(super) fn get<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
     T::try_from(properties.get(name)?.try_clone().ok()?).ok()
 }
 
-/// Of `ExecStartPre=`: path, argv, whether a failure is ignored, start and end (by the clock and monotonic), process
-/// id, and how it ended as waitid(2) says it.
+/// An entry of `ExecStartPre=`: path, argv, whether a failure is ignored, start and end (by the clock and
+/// monotonic), process id, and its waitid(2) code and status.
 type ExecStatus = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 
-/// How the command ended that kept the last start from its main process: a unit of docker starts its container there.
+/// How the command failed that kept the last start from reaching its main process: docker's unit starts its
+/// container there.
 fn failed_before_main(service: &Properties) -> Option<(i32, i32)> {
     let main_began: u64 = get(service, "ExecMainStartTimestampMonotonic").unwrap_or_default();
     let commands: Vec<ExecStatus> = get(service, "ExecStartPre")?;
@@ -314,8 +315,8 @@ pub(super) fn is(error: &zbus::Error, name: &str) -> bool {
     }
 }
 
-/// Tries once more, on a new connection, when the bus has dropped us; and again while it is being restarted: a
-/// dying bus may take a connection and drop that as well.
+/// Retries once on a new connection when the bus has dropped the old one, and further while the bus restarts:
+/// a dying bus may accept a connection and drop it as well.
 pub(super) async fn again<T>(attempt: impl AsyncFn() -> Result<T, zbus::Error>) -> Result<T, zbus::Error> {
     let until = tokio::time::Instant::now() + RESTART;
     loop {
@@ -328,7 +329,7 @@ pub(super) async fn again<T>(attempt: impl AsyncFn() -> Result<T, zbus::Error>) 
     }
 }
 
-/// Whether an error says that the connection is gone, and no more than that.
+/// Whether the error only means a lost connection.
 fn dropped(error: &zbus::Error) -> bool {
     use std::io::ErrorKind as Kind;
     match error {
@@ -360,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unit_paths_are_escaped_as_systemd_does() {
+    fn unit_paths_are_escaped_like_systemds() {
         assert_eq!(
             unit_path("astra-app@1.service"),
             "/org/freedesktop/systemd1/unit/astra_2dapp_401_2eservice"

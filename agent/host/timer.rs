@@ -10,22 +10,22 @@ use crate::model::name::CronName;
 
 const TIMER: &str = "org.freedesktop.systemd1.Timer";
 
-/// When a job ran, and when it will.
+/// The last and the next run of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobSeen {
-    /// Whether its timer runs.
+    /// Whether its timer is active.
     pub active: bool,
     pub running: bool,
-    /// Begin of its last run, by the clock or by hand, in milliseconds since 1970; `None`: not since the boot.
+    /// Start of its last run, by timer or by hand, in milliseconds since 1970; `None`: none since the boot.
     pub last: Option<u64>,
-    /// How that ended: `success`, `exit-code`, `timeout`, …; `None`: it did not run, or runs still.
+    /// Result of that run: `success`, `exit-code`, `timeout`, …; `None`: it did not run, or is still running.
     pub result: Option<String>,
-    /// Milliseconds since 1970; `None`: its timer does not run, or waits for the end of the job.
+    /// Milliseconds since 1970; `None`: its timer is inactive, or waits for the end of the job.
     pub next: Option<u64>,
 }
 
 impl Systemd {
-    /// A job whose units do not exist is inactive and never ran.
+    /// A job whose units do not exist is inactive and has no runs.
     pub async fn job_seen(&self, name: &CronName) -> Result<JobSeen> {
         let read = async |unit: &str, interface| {
             let seen = self.properties(&unit_path(unit), interface).await;
@@ -50,7 +50,7 @@ impl Systemd {
     }
 }
 
-/// Milliseconds since the boot as milliseconds since 1970.
+/// Converts milliseconds since the boot to milliseconds since 1970.
 fn by_the_clock(since_boot: u64) -> Option<u64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;

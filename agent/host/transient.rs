@@ -1,6 +1,6 @@
-//! A command as a transient unit (systemd-run(1)): it survives our caller's terminal, lives under the sandbox
-//! that its properties describe, writes to the caller's own descriptors, and when it is killed systemd starts
-//! another unit for it. The command line calls here, to run a mutating verb.
+//! Runs a command as a transient unit (systemd-run(1)): it survives the caller's terminal, runs in the
+//! sandbox that its properties describe, and writes to the caller's own descriptors; when it is killed,
+//! systemd starts another unit for it. Called by cli/ to run a mutating verb.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use super::systemd::{
     BUS, JobError, JobResult, MANAGER, PATH, Properties, SERVICE, Systemd, UNIT, Verb, get, is, unit_path,
 };
 
-/// Longest wait for the command's `execve`; everything before it is systemd's own work.
+/// Limit until the command's `execve`; everything before it is systemd's own work.
 const START: Duration = Duration::from_secs(30);
-/// How often a run is looked at, even when no signal says that anything changed.
+/// Poll interval for a run, besides signals.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a lost bus may take to come back.
+/// Limit until a lost bus is back.
 const BUS_BACK: Duration = Duration::from_secs(60);
 
-/// The command and its surroundings.
+/// The command and its unit's settings.
 #[derive(Debug)]
 pub struct Transient<'a> {
     /// `astra-agent-run.service`
     pub name: &'a str,
-    /// What `systemctl status` shows; never a secret.
+    /// Shown by `systemctl status`; never a secret.
     pub description: &'a str,
     /// The command; the first is an absolute path. Taken literally: no specifiers, no variables.
     pub argv: &'a [String],
@@ -41,26 +41,26 @@ pub struct Transient<'a> {
     pub stderr: BorrowedFd<'a>,
     /// The unit that systemd starts when the command fails or is killed; empty for none.
     pub on_failure: &'a str,
-    /// Exit codes that are no failure (`SuccessExitStatus=`), besides 0.
+    /// Exit codes that count as success (`SuccessExitStatus=`), besides 0.
     pub success_exit: &'a [i32],
-    /// How long SIGTERM may take before SIGKILL.
+    /// Time between SIGTERM and SIGKILL.
     pub stop_timeout: Duration,
 }
 
 /// Why a command was not run.
 #[derive(Debug, thiserror::Error)]
 pub enum TransientError {
-    /// A unit of that name is there already: another run.
+    /// A unit of that name exists already: another run.
     #[error("starting {0}: a unit of that name exists already")]
     UnitExists(String),
-    /// systemd could not execute it, e.g. for its sandbox.
+    /// systemd could not execute it, e.g. because of its sandbox.
     #[error(transparent)]
     Job(#[from] JobError),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
 
-/// How the command ended: exactly one of the two.
+/// How the command ended: exactly one of the two is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     pub code: Option<i32>,
@@ -68,7 +68,7 @@ pub struct Exit {
     pub signal: Option<i32>,
 }
 
-/// A command that runs, or has run.
+/// A command that runs or has run.
 #[derive(Debug)]
 pub struct TransientRun<'a> {
     systemd: &'a Systemd,
@@ -76,7 +76,7 @@ pub struct TransientRun<'a> {
     changed: Arc<Notify>,
     /// Dropping this ends the task that drains its signals.
     _signals: Connection,
-    /// systemd keeps the unit's exit status for as long as this connection lives (`AddRef`).
+    /// While this connection lives, systemd keeps the unit's exit status (`AddRef`).
     reference: Mutex<Connection>,
 }
 
@@ -109,7 +109,7 @@ pub async fn run_transient<'a>(
     let unit = run.unit.as_str();
     match ended {
         Ok(JobResult::Done) => Ok(run),
-        // It ran, and somebody killed it at once: `wait` tells.
+        // It was executed and killed at once: `wait` reports that.
         Ok(_) if matches!(run.look().await, Ok(Some(Exit { signal: Some(_), .. }))) => Ok(run),
         Ok(result) => Err(JobError::new(unit, Verb::Start, result, systemd.why(unit).await).into()),
         Err(_) => Err(systemd.late(unit, Verb::Start, START).await.into()),
@@ -117,9 +117,9 @@ pub async fn run_transient<'a>(
 }
 
 impl TransientRun<'_> {
-    /// Waits until the command has ended, however long it takes: its own deadlines, and the unit's, bound it.
-    /// A bus that comes back within a minute is waited for. Fails when systemd has lost what it knew of the
-    /// unit, which takes a bus that is down at the very moment of its end.
+    /// Waits until the command has ended; only its own deadlines and the unit's limit this. Waits up to a
+    /// minute for a lost bus. Fails if systemd has lost the unit's state, which takes a bus that is down
+    /// exactly when the command ends.
     pub async fn wait(&self) -> anyhow::Result<Exit> {
         let mut heard = Instant::now();
         loop {
@@ -127,7 +127,7 @@ impl TransientRun<'_> {
                 Ok(Some(exit)) => {
                     let body = (self.unit.as_str(),);
                     let reference = self.reference.lock().await;
-                    // Closing the connection does the same; this only does it sooner.
+                    // Closing the connection has the same effect, only later.
                     let _ = reference.call_method(Some(BUS), PATH, Some(MANAGER), "UnrefUnit", &body).await;
                     return Ok(exit);
                 }
@@ -137,18 +137,18 @@ impl TransientRun<'_> {
                 }
                 Err(_) => tokio::time::sleep(LOOK / 10).await,
             }
-            // A change since the last look has left a permit: it cannot be missed.
+            // `notified` stores a permit for a change since the last poll, so none is missed.
             let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
         }
     }
 
-    /// A bus that was restarted has forgotten that we hold the unit: hold it again.
+    /// A restarted bus has dropped the reference to the unit: takes it again.
     async fn hold(&self) -> Result<(), zbus::Error> {
         let mut reference = self.reference.lock().await;
         if reference.is_closed() {
             let fresh = self.systemd.open().await?;
             match fresh.call_method(Some(BUS), PATH, Some(MANAGER), "RefUnit", &(self.unit.as_str(),)).await {
-                // Ended and collected meanwhile: the look that follows says so.
+                // The unit has ended and was collected meanwhile: the next poll reports it.
                 Err(error) if !is(&error, "NoSuchUnit") => return Err(error),
                 _ => *reference = fresh,
             }
@@ -156,7 +156,7 @@ impl TransientRun<'_> {
         Ok(())
     }
 
-    /// Sends `signal` to the command; it decides what to make of it.
+    /// Sends `signal` to the command, which decides what to do.
     pub async fn interrupt(&self, signal: i32) -> anyhow::Result<()> {
         self.systemd.kill(&self.unit, signal).await
     }
@@ -185,7 +185,7 @@ impl TransientRun<'_> {
     }
 }
 
-/// Wakes `changed` whenever systemd says that the unit changed. On a connection of its own, always drained.
+/// Wakes `changed` whenever systemd signals a change of the unit. Uses its own connection, always drained.
 async fn watch(systemd: &Systemd, unit: &str, changed: Arc<Notify>) -> Result<Connection, zbus::Error> {
     let connection = systemd.open().await?;
     let rule = MatchRule::builder()
@@ -206,12 +206,12 @@ async fn watch(systemd: &Systemd, unit: &str, changed: Arc<Notify>) -> Result<Co
     Ok(connection)
 }
 
-/// Words that systemd takes as they are: it puts the value of `$NAME` into an argument, and reads `$$` as `$`.
+/// Escapes arguments for systemd, which expands `$NAME` and reads `$$` as `$`.
 fn literal(argv: &[String]) -> Vec<String> {
     argv.iter().map(|word| word.replace('$', "$$")).collect()
 }
 
-/// The unit's properties in D-Bus' types (org.freedesktop.systemd1(5), "Service Unit Objects").
+/// The unit's properties in D-Bus types (org.freedesktop.systemd1(5), "Service Unit Objects").
 fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Variant<'a>)>> {
     let binary = transient.argv.first().context("the command is empty")?;
     let micros = u64::try_from(transient.stop_timeout.as_micros()).unwrap_or(u64::MAX);
@@ -220,7 +220,8 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
     let fixed: [(&str, Variant<'a>); 12] = [
         ("Description", transient.description.into()),
         ("Type", "exec".into()),
-        // Not "ExecStartEx": systemd 252 writes that name into the unit's file, and does not read it back at a reload.
+        // Not "ExecStartEx": systemd 252 writes that name to the unit's file, and cannot read it back at a
+        // reload.
         ("ExecStart", vec![(binary.clone(), literal(transient.argv), false)].into()),
         ("Environment", environment.into()),
         ("StandardInput", "null".into()),

@@ -1,6 +1,6 @@
-//! What the running Caddy was started with and has accepted since. Caddy itself does not tell: its `/config` is
-//! JSON, and from a Caddyfile of the same bytes every version makes another. So it is noted, and the note holds as
-//! long as the unit's invocation. Called by observe.rs and perform.rs.
+//! Records what the running Caddy was started with and what it has loaded since. Caddy itself does not report
+//! it: its `/config` is JSON, and every version makes different JSON from the same Caddyfile. The record is
+//! valid for one invocation of the unit. Called by observe.rs and perform.rs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,31 +17,33 @@ use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CADDYFILE, WORK
 use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
-/// One answer of Caddy while the host is looked at.
+/// Limit for one answer of Caddy during a snapshot.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// From a load on. A check of the new config may meet the end of the old one (`shutdown_delay` in the Caddyfile) and fail:
-/// then requests wait for the next. Another load meanwhile would fail those that wait.
+/// Wait after a load. A health check of the new config may hit the end of the old one (`shutdown_delay` in
+/// the Caddyfile) and fail: requests then wait for the next check. A second load meanwhile would fail the
+/// waiting requests.
 const CHECKED: Duration = Duration::from_secs(4);
-/// From the start of its unit until it answers.
+/// From the start of Caddy's unit until it answers.
 const START: Duration = Duration::from_secs(60);
 
 #[derive(Serialize, Deserialize)]
 struct Note {
     invocation: String,
     runs: CaddyRuns,
-    /// Right after a load its config was not what it makes of the Caddyfile: nothing can be told from that later.
+    /// Right after a load its config already differed from what it makes of the Caddyfile, so a later
+    /// difference proves nothing.
     #[serde(default)]
     incomparable: bool,
 }
 
 impl Host {
-    /// Version of the Caddy that answers now, if it is one that is known here; `None`: it does not answer.
+    /// Version of the running Caddy, if it is known here; the outer `None`: it does not answer.
     pub(in crate::host) async fn ask_caddy(&self) -> Option<Option<(u32, u32)>> {
         tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()
     }
 
-    /// What Caddy runs. A config that somebody else has loaded counts as a load whose end nobody saw.
+    /// What Caddy runs. A config loaded by another client counts as a load with an unknown result.
     pub(in crate::host) async fn caddy_runs(&self, observed: &Observed) -> Option<CaddyRuns> {
         let Note { mut runs, incomparable, .. } = self.noted(observed)?;
         let written = observed.files.get(Path::new(CADDYFILE)).filter(|seen| {
@@ -57,7 +59,7 @@ impl Host {
         Some(runs)
     }
 
-    /// A Caddy that started since the last look has read the disk.
+    /// A restarted Caddy is assumed to run the Caddyfile on disk.
     fn noted(&self, observed: &Observed) -> Option<Note> {
         let invocation = &observed.units.get(CADDY_UNIT)?.invocation;
         if invocation.is_empty() {
@@ -76,14 +78,15 @@ impl Host {
             env: text(env),
         };
         let note = Note { invocation: invocation.clone(), runs, incomparable: false };
-        // One that cannot be written is made again at the next look.
+        // If the write fails, the next snapshot makes it again.
         let _ = self.write_note(&note);
         Some(note)
     }
 
-    /// Make Caddy serve by `caddyfile`, then write it. What Caddy refuses changes nothing; after a cut in here
-    /// nobody takes the load for done. While instances are `in_use` it takes 4 s, for the sake of their requests: the
-    /// servers of the former config go on for a while, and each of their answers asks its client for a new connection.
+    /// Loads `caddyfile` into Caddy, then writes it. A refusal changes nothing; if this is cut off, the load
+    /// counts as not done. While instances are `in_use` it takes 4 s to protect their requests: the servers
+    /// of the former config keep running for a while, and each of their answers asks the client for a new
+    /// connection.
     pub(in crate::host) async fn load_caddy(&self, caddyfile: &[u8], in_use: bool) -> Result<()> {
         let invocation = self.systemd.unit(CADDY_UNIT).await?.invocation;
         let known = self.note().filter(|note| note.invocation == invocation);
@@ -116,7 +119,7 @@ impl Host {
         note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
 
-    /// The config in force is about to go.
+    /// Marks that the config in force is about to be replaced.
     fn mark_leaving(&self) -> Result<Option<PathBuf>> {
         let Some(seen) = self.files.read(Path::new(CADDYFILE))? else { return Ok(None) };
         let own = own_address_in(&String::from_utf8_lossy(&seen.bytes));
@@ -128,8 +131,8 @@ impl Host {
         Ok(marker)
     }
 
-    /// Run Caddy from the image that `env` names: caddy.env names it once it has answered, by one rename. Until then
-    /// a trial file in /run does, so that a power cut brings back the image that worked.
+    /// Runs Caddy from the image that `env` names. caddy.env names it after it has answered, by one rename.
+    /// Until then a trial file in /run does, so a power cut restores the image that worked.
     pub(in crate::host) async fn use_caddy(&self, env: &str) -> Result<()> {
         self.files.write_atomic(Path::new(CADDY_TRIAL_ENV), env.as_bytes(), 0o644)?;
         self.restart_caddy().await?;
@@ -137,8 +140,8 @@ impl Host {
         self.files.remove(Path::new(CADDY_TRIAL_ENV)).map(drop)
     }
 
-    /// Stop, then start, and wait until it answers. One that cannot run its image tries for ever, and a mere start would
-    /// join that.
+    /// Stops, starts, and waits until Caddy answers. A Caddy that cannot run its image is restarted by
+    /// systemd forever, and a mere start would join that job.
     async fn restart_caddy(&self) -> Result<()> {
         self.systemd.stop(CADDY_UNIT, START).await.context("restarting Caddy")?;
         failpoint::reach("stopped", 0, CADDY_UNIT);
@@ -146,7 +149,7 @@ impl Host {
         self.await_caddy().await.context("restarting Caddy")
     }
 
-    /// Returns when the Caddy that was just started answers. Its unit says so itself on podman alone.
+    /// Waits until the Caddy just started answers. Only podman's unit reports readiness itself.
     pub(in crate::host) async fn await_caddy(&self) -> Result<()> {
         (self.detail)("waiting until Caddy answers");
         let begun = Instant::now();

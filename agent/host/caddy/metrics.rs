@@ -1,20 +1,21 @@
-//! Caddy's metrics, out of the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats).
+//! Caddy's metrics, parsed from the Prometheus text format
+//! (prometheus.io/docs/instrumenting/exposition_formats).
 
 use std::collections::BTreeMap;
 
-/// Requests whose whole handling has ended, by server, handler and code. From 2.8 on those that failed in a
-/// handler are in it, with the code that Caddy makes of the error.
+/// Finished requests, by server, handler and code. From 2.8 on this includes requests that failed in a
+/// handler, with the code that Caddy makes of the error.
 const ENDED: &str = "caddy_http_request_duration_seconds_count";
-/// Answers whose head came from a handler: an upstream's answer, or a `respond`. A code that Caddy itself makes
-/// of an error (nothing to dial, an upstream that hung up) is never in it.
+/// Answers whose head came from a handler: an upstream's answer, or a `respond`. Codes that Caddy makes of an
+/// error (no upstream to dial, an upstream that hung up) are not included.
 const ANSWERED: &str = "caddy_http_response_duration_seconds";
 /// Requests that failed in a handler; without a code.
 const FAILED: &str = "caddy_http_request_errors_total";
 const BEGUN: &str = "caddy_http_requests_total";
-/// The servers of Caddy's own health routes are named `health-i`: they serve nobody.
+/// Prefix of the servers of Caddy's own health routes: they serve no visitors.
 const HEALTH: &str = "health-";
 
-/// All samples at one moment. Counters only ever grow while Caddy runs: differences of two moments tell.
+/// All samples at one moment. Counters only grow while Caddy runs, so only differences are meaningful.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     samples: Vec<Sample>,
@@ -28,20 +29,20 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Lines that are no samples are left out: this is somebody else's text.
+    /// Lines that are not samples are ignored.
     pub fn parse(text: &str) -> Self {
         Self { samples: text.lines().filter_map(sample).collect() }
     }
 
-    /// Without the samples of `servers`: below 2.7 health routes cannot be told by their name (`CaddyAdmin::servers`
-    /// tells them by their address).
+    /// Without the samples of `servers`: below 2.7 health routes have no name, and are found by their address
+    /// (`CaddyAdmin::servers`).
     pub fn without(mut self, servers: &[&str]) -> Self {
         self.samples.retain(|sample| !servers.contains(&sample.label("server")));
         self
     }
 
-    /// Errors that Caddy itself made: 502, 503 and 504 that no upstream answered with. Below Caddy 2.8, whose
-    /// metrics have no code for them, all requests that failed in a handler. Health routes are left out.
+    /// Errors that Caddy itself made: 502, 503 and 504 that no upstream sent. Below Caddy 2.8, whose metrics
+    /// have no code for them: all requests that failed in a handler. Excludes health routes.
     pub fn proxy_errors(&self) -> u64 {
         let made = |code: &str| {
             let ended = self.count(ENDED, |s| s.has("code", code));
@@ -53,13 +54,13 @@ impl Metrics {
         }
     }
 
-    /// Requests that Caddy took, health routes left out.
+    /// Requests that Caddy received, excluding health routes.
     pub fn requests_total(&self) -> u64 {
         self.count(BEGUN, |_| true)
     }
 
-    /// Answers by the time to their first byte: upper bound in seconds (the last is infinite), and how many took
-    /// no longer. Differences of two moments give the quantiles between them. Health routes are left out.
+    /// Answers by the time to their first byte: the upper bound in seconds (the last is infinite), and the
+    /// number that took no longer. Differences of two samples give quantiles. Excludes health routes.
     pub fn durations(&self) -> Vec<(f64, u64)> {
         let mut all: Vec<(f64, u64)> = Vec::new();
         for sample in self.serving(&format!("{ANSWERED}_bucket")) {
@@ -82,7 +83,7 @@ impl Metrics {
         self.serving(name).filter(|s| wanted(s)).map(|s| whole(s.value)).sum()
     }
 
-    /// Samples of the servers that serve somebody, each request once.
+    /// Samples of the servers for visitors, with each request counted once.
     fn serving(&self, name: &str) -> impl Iterator<Item = &Sample> {
         let mut outer: BTreeMap<&str, &str> = BTreeMap::new();
         self.of(name).filter(move |sample| {
@@ -93,7 +94,7 @@ impl Metrics {
     }
 
     /// A request passes one or more instrumented handlers of its server (`subroute`, or `encode` and then
-    /// `reverse_proxy`), and each counts it: the one that most requests pass counts them all.
+    /// `reverse_proxy`), and each counts it: the handler with the highest count has all of them.
     fn outer(&self, server: &str) -> &str {
         let begun = self.of(BEGUN).filter(|s| s.has("server", server));
         begun.max_by(|a, b| a.value.total_cmp(&b.value)).map_or("", |s| s.label("handler"))
@@ -180,8 +181,8 @@ fn labels(text: &str) -> Option<(BTreeMap<String, String>, &str)> {
 mod tests {
     use super::*;
 
-    /// As 2.11.2 shows two requests that found nobody to dial, one that got an upstream's own 503 and five good
-    /// ones, and a health route.
+    /// From 2.11.2: two requests without an upstream to dial, one with an upstream's own 503, five good ones,
+    /// and a health route.
     const NEW: &str = r#"# HELP caddy_http_requests_total Counter of HTTP(S) requests made.
 caddy_http_requests_total{handler="subroute",server="srv0"} 8
 caddy_http_requests_total{handler="reverse_proxy",server="srv0"} 1
@@ -204,7 +205,7 @@ caddy_http_requests_in_flight{handler="subroute",server="health-1"} 8
 "#;
 
     #[test]
-    fn what_caddy_made_and_what_the_app_answered() {
+    fn caddys_own_errors_are_told_apart_from_the_apps() {
         let seen = Metrics::parse(NEW);
         assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 8));
         assert_eq!(seen.durations(), [(0.005, 4), (f64::INFINITY, 6)]);
@@ -219,7 +220,7 @@ caddy_http_requests_in_flight{handler="subroute",server="health-1"} 8
     }
 
     #[test]
-    fn odd_lines() {
+    fn malformed_lines_are_ignored() {
         let seen = Metrics::parse(
             "weird{path=\"a \\\"quoted\\\\ }thing\\n\",empty=\"\"} 1.5 1700000000\nbroken{x=\"\nno x",
         );

@@ -1,4 +1,4 @@
-//! Addresses of the engine's calls, and what its answers mean.
+//! API paths of the engine, and the meaning of its answers.
 
 use anyhow::{Context, Result, anyhow, bail};
 use reqwest::Url;
@@ -8,7 +8,7 @@ use crate::host::http::Answer;
 use crate::model::image::PinnedImage;
 use crate::model::text::{clean, once};
 
-/// Longest text of the engine that is told on, in characters: the cause stands at its end.
+/// Longest error text that is passed on, in characters: the cause is at its end.
 pub(super) const WORDS: usize = 2000;
 
 pub(super) fn url(path: &str, query: &[(&str, &str)]) -> Result<Url> {
@@ -23,7 +23,7 @@ pub(super) fn url(path: &str, query: &[(&str, &str)]) -> Result<Url> {
     Ok(url)
 }
 
-/// `Ok` for every 2xx and for those of `also` that mean "it is so already".
+/// `Ok` for every 2xx and for the statuses in `also`, which mean "already so".
 pub(super) fn ok(sent: Result<Answer>, also: &[u16]) -> Result<()> {
     let answer = sent?;
     match answer.status {
@@ -33,7 +33,7 @@ pub(super) fn ok(sent: Result<Answer>, also: &[u16]) -> Result<()> {
     }
 }
 
-/// The JSON of a thing, or `None` for 404.
+/// The JSON of an object, or `None` for 404.
 pub(super) fn found(sent: Result<Answer>) -> Result<Option<Value>> {
     let answer = sent?;
     match answer.status {
@@ -43,14 +43,14 @@ pub(super) fn found(sent: Result<Answer>) -> Result<Option<Value>> {
     }
 }
 
-/// The engine's own words: `{"message": "…"}`, on podman with a `cause`.
+/// The engine's error message: `{"message": "…"}`, on podman with a `cause`.
 pub(super) fn refusal(answer: &Answer) -> anyhow::Error {
     let told: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let message = told.as_ref().and_then(|told| told.get("message")?.as_str()).unwrap_or("no reason given");
     anyhow!("the engine answered {}: {}", answer.status, once(&clean(message.trim(), WORDS)))
 }
 
-/// A member of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.
+/// One entry of RepoDigests. Docker shortens those of Docker Hub: `redis@…`, `almalinux/astra@…`.
 pub(super) fn pinned(text: &str) -> Option<PinnedImage> {
     let (name, _) = text.split_once('@')?;
     let first = name.split('/').next().unwrap_or(name);

@@ -1,4 +1,4 @@
-//! What the engine says of itself: where it keeps images, and which of dockerd's settings matter to a site.
+//! The engine's own settings: the location of its images, and the dockerd settings that matter to a site.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use super::EngineClient;
 use crate::model::observed::Engine;
 
-/// Settings of containerd; `root` is where it keeps images.
+/// Config of containerd; `root` is the location of its images.
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const CONTAINERD_ROOT: &str = "/var/lib/containerd";
-/// What `DriverStatus` says when containerd keeps the images: the default from docker 29 on.
+/// `DriverStatus` when containerd stores the images: the default from docker 29 on.
 const SNAPSHOTTER: [&str; 2] = ["driver-type", "io.containerd.snapshotter.v1"];
-/// Part of the address of a containerd that dockerd runs itself.
+/// Part of the socket path of a containerd that dockerd runs itself.
 const OWN_CONTAINERD: &str = "/docker/containerd/";
 
-/// The answer of `/info`. Of podman `docker_root_dir` is its graph root.
+/// The answer of `/info`. On podman `docker_root_dir` is its graph root.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Info {
@@ -40,7 +40,7 @@ struct Plugins {
     log: Option<Vec<String>>,
 }
 
-/// What dockerd says of its own settings.
+/// Settings that dockerd reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DockerdSays {
     pub live_restore: bool,
@@ -49,7 +49,7 @@ pub struct DockerdSays {
 }
 
 impl EngineClient {
-    /// The directory that holds the layers of images: `/var/lib/containers/storage`, `/var/lib/docker`,
+    /// The directory of the image layers: `/var/lib/containers/storage`, `/var/lib/docker`,
     /// `/var/lib/containerd`. Asked once.
     pub async fn image_store_path(&self) -> Result<PathBuf> {
         let ask = async || match self.store_of_a_container().await {
@@ -59,7 +59,7 @@ impl EngineClient {
         self.store.get_or_try_init(ask).await.context("asking the engine where it keeps images").cloned()
     }
 
-    /// Of docker alone.
+    /// Docker only.
     pub async fn dockerd_says(&self) -> Result<Option<DockerdSays>> {
         if self.engine != Engine::Docker {
             return Ok(None);
@@ -69,8 +69,8 @@ impl EngineClient {
         Ok(Some(DockerdSays { live_restore: info.live_restore_enabled, journald }))
     }
 
-    /// Where the layer is that the newest container writes to: `STORE/overlay/ID/diff`, with docker `overlay2`.
-    /// `None`: there is no container, or containerd keeps its layers.
+    /// The directory of the newest container's writable layer: `STORE/overlay/ID/diff`, on docker `overlay2`.
+    /// `None`: there is no container, or containerd stores its layers.
     async fn store_of_a_container(&self) -> Option<PathBuf> {
         let newest: Vec<Value> =
             self.get("/containers/json", &[("all", "true"), ("limit", "1")]).await.ok()?;
@@ -87,7 +87,7 @@ impl EngineClient {
     }
 }
 
-/// The store that `/info` and the settings of the host's containerd tell of.
+/// The store according to `/info` and the config of the host's containerd.
 fn store_by(info: &Info, containerd_config: &str) -> PathBuf {
     let status = info.driver_status.as_deref().unwrap_or_default();
     if !status.iter().any(|pair| pair.iter().map(String::as_str).eq(SNAPSHOTTER)) {
@@ -101,7 +101,7 @@ fn store_by(info: &Info, containerd_config: &str) -> PathBuf {
     root.unwrap_or(CONTAINERD_ROOT).into()
 }
 
-/// `/var/lib/docker` of `/var/lib/docker/overlay2/ID/diff`.
+/// `/var/lib/docker` from `/var/lib/docker/overlay2/ID/diff`.
 fn store_of(layer: &Path) -> Option<&Path> {
     let driver = layer.parent()?.parent()?;
     let is_overlay = matches!(driver.file_name()?.to_str()?, "overlay" | "overlay2");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_layers_are_where_their_keeper_has_them() {
+    fn the_layer_directory_follows_the_storage_driver() {
         let driver = r#"{"DockerRootDir":"/srv/docker","DriverStatus":[["Backing Filesystem","extfs"]]}"#;
         assert_eq!(store(driver, "root = \"/srv/containerd\""), Path::new("/srv/docker"));
         let snapshotter = r#"{"DockerRootDir":"/var/lib/docker","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}"#;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_docker_is_asked_for_dockerd_s_settings() {
+    async fn dockerd_settings_are_read_from_docker_only() {
         let server = serve_unix(|request| {
             assert!(request.head.starts_with("GET /info "), "{}", request.head);
             json(200, "", r#"{"LiveRestoreEnabled":true,"Plugins":{"Log":["json-file","journald"]}}"#)

@@ -1,4 +1,4 @@
-//! Pulling an image: a stream of JSON lines, watched for standstill.
+//! Pulls an image: reads a stream of JSON lines, and detects a stall.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::model::text::{clean, once};
 /// Longest line of the stream, in bytes.
 const LINE: usize = 1 << 20;
 
-/// One line of the stream (Docker API, `JSONMessage`). podman 4.3 has only `error`, docker both.
+/// One line of the stream (Docker API, `JSONMessage`). podman 4.3 sends only `error`, docker both.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Message {
@@ -42,12 +42,12 @@ struct ErrorDetail {
     message: String,
 }
 
-/// What the engine says of a pull that failed: its own words, or the registry's.
+/// The error of a failed pull, from the engine or the registry.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Told(String);
 
-/// In what the engine says: another attempt would fare no better.
+/// Parts of errors that a retry cannot fix.
 const FOR_GOOD: &[&str] = &[
     "unauthorized",
     "authentication required",
@@ -64,8 +64,8 @@ const FOR_GOOD: &[&str] = &[
     "invalid status code from registry 4",
 ];
 
-/// Whether another attempt at a pull may fare better: podman asks for a manifest once, whatever comes, and gives up
-/// a blob that breaks off twice. Waits of our own that are over were long enough.
+/// Whether a retry of the pull may succeed: podman requests a manifest only once, and gives up on a blob that
+/// breaks off twice. The agent's own timeouts are long enough, so they are not retried.
 pub fn may_pass(error: &anyhow::Error) -> bool {
     let told = error.chain().find_map(|cause| cause.downcast_ref::<Told>());
     told.is_some_and(|Told(said)| {
@@ -75,10 +75,10 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
 }
 
 impl EngineClient {
-    /// Pulls `image` by its digest, with a login where there is one. Fails with the registry's or the engine's
-    /// words, when nothing moves for `stall` although a layer is still to come, and after `total`; what was fetched is
-    /// then left to the engine, which stops when we hang up. `progress` gets a short text for every change that a person
-    /// could follow.
+    /// Pulls `image` by its digest, with credentials if there are some. Fails with the registry's or the
+    /// engine's message, when nothing moves for `stall` although a layer is incomplete, and after `total`;
+    /// what was fetched stays in the engine, which stops when the connection closes. `progress` gets a short
+    /// text for every visible change.
     pub async fn pull(
         &self,
         image: &PinnedImage,
@@ -101,7 +101,7 @@ impl EngineClient {
         let end = Instant::now() + total;
         let name = image.repository.to_string();
         let url = url("/images/create", &[("fromImage", &name), ("tag", image.digest.as_str())])?;
-        // podman sends no head before it has reached the registry: that is progress, too.
+        // podman sends no head before it has reached the registry, so the head counts as progress.
         let mut ask = Ask { method: Method::POST, deadline: stall.min(total), ..Ask::get(url.as_str()) };
         if let Some(login) = auth {
             let json = serde_json::json!({
@@ -131,7 +131,7 @@ impl EngineClient {
         let mut line = Vec::new();
         let mut moved = Instant::now();
         loop {
-            // Unpacking a large layer takes its time, and neither engine says a word meanwhile.
+            // Unpacking a large layer takes long, and neither engine reports it.
             let until = if watch.has_all() { end } else { (moved + stall).min(end) };
             let chunk = match timeout_at(until, response.chunk()).await {
                 Ok(chunk) => chunk.map_err(|error| anyhow!("the engine hung up: {error}"))?,
@@ -153,7 +153,7 @@ impl EngineClient {
     }
 }
 
-/// What each layer said last: the same again is no progress.
+/// The last state of each layer: a repeated state is no progress.
 #[derive(Default)]
 struct Watch {
     layers: HashMap<String, (String, Option<Progress>)>,
@@ -161,7 +161,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Takes one line; `true` where it says something new. Fails where it reports an error.
+    /// Reads one line; `true` if it says something new. Fails if it reports an error.
     fn saw(&mut self, line: &[u8], progress: &mut impl FnMut(String)) -> Result<bool> {
         let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
         let told = [message.error, message.error_detail.unwrap_or_default().message];
@@ -187,8 +187,8 @@ impl Watch {
         Ok(true)
     }
 
-    /// Something was downloaded, and nothing that was announced is still to come. (Lines about the whole pull have no
-    /// layer, or a tag in its place.)
+    /// At least one layer was downloaded, and no announced one is incomplete. (Lines about the whole pull
+    /// have no layer, or a tag instead.)
     fn has_all(&self) -> bool {
         let is = |words: &[&str]| {
             self.layers.values().filter(|(status, _)| words.contains(&status.as_str())).count()

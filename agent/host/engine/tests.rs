@@ -60,7 +60,7 @@ async fn digests_are_a_set() {
 }
 
 #[test]
-fn docker_hub_names_are_made_whole() {
+fn docker_hub_names_are_expanded() {
     for (text, full) in [
         ("redis", "docker.io/library/redis"),
         ("almalinux/astra", "docker.io/almalinux/astra"),
@@ -73,7 +73,7 @@ fn docker_hub_names_are_made_whole() {
 }
 
 #[tokio::test]
-async fn what_is_so_already_is_no_error() {
+async fn already_done_is_no_error() {
     let (_server, client) = engine(|_| json(404, "", r#"{"message":"no such container"}"#)).await;
     client.remove_container("x").await.unwrap();
     client.remove_image("x").await.unwrap();
@@ -84,7 +84,7 @@ async fn what_is_so_already_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_pull_tells_of_its_progress() {
+async fn a_pull_reports_progress() {
     let heads = Arc::new(Mutex::new(String::new()));
     let seen = Arc::clone(&heads);
     let (_server, client) = engine(move |head| {
@@ -112,7 +112,7 @@ async fn a_pull_tells_of_its_progress() {
     assert!(head.contains(&format!("x-registry-auth: {value}\r\n")), "{head}");
 }
 
-/// A stream that ends in silence, with a layer in each of the states.
+/// A stream that stalls, with a layer in each of the states.
 fn held(layers: &[&str]) -> String {
     let layers = layers.iter().enumerate();
     let lines: String =
@@ -121,7 +121,7 @@ fn held(layers: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn only_what_the_engine_says_may_pass() {
+async fn only_engine_errors_may_be_retried() {
     for (answer, again) in [
         (json(200, "", "{\"error\":\"reading blob: unexpected EOF\"}"), true),
         (json(200, "", "{\"error\":\"reading manifest: received unexpected HTTP status: 500\"}"), true),
@@ -149,14 +149,14 @@ async fn a_pull_fails_in_many_ways() {
         (json(200, "", "{\"error\":\"manifest unknown\"}\n"), 2000, 2000, "manifest unknown"),
         (json(200, "", "{\"errorDetail\":{\"message\":\"denied\"}}"), 2000, 2000, "denied"),
         (json(500, "", "{\"message\":\"toomanyrequests\"}"), 2000, 2000, "500: toomanyrequests"),
-        // Of a registry, whose words no terminal should obey.
+        // A registry's message: control characters must not reach a terminal.
         (json(200, "", "{\"error\":\"a\\u001b[2J\\nconverged\"}\n"), 2000, 2000, "a [2J converged"),
         (json(500, "", "{\"message\":\"a\\u001b[2J\\nconverged\"}"), 2000, 2000, "500: a [2J converged"),
-        // One layer waits, though another one came.
+        // One layer is waiting, although another was fetched.
         (held(&["Download complete", "Downloading"]), 300, 2000, "nothing moved"),
-        // All came: a large one is unpacked without a word.
+        // All layers were fetched: a large one is unpacked silently.
         (held(&["Already exists", "Download complete"]), 300, 900, "not done after"),
-        // What was there already is no reason to wait for what never comes.
+        // A layer that was already there is no reason to wait longer.
         (held(&["Already exists"]), 300, 900, "nothing moved"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"Downloading\",\"id\":\"a\"}\n\0HOLD"
@@ -187,14 +187,14 @@ async fn a_pull_fails_in_many_ways() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_not_there() {
+async fn a_missing_engine() {
     let client = EngineClient::docker("/nonexistent/docker.sock");
     let error = format!("{:#}", client.version().await.unwrap_err());
     assert!(error.starts_with("asking the engine for its version: connecting to /nonexistent"), "{error}");
 }
 
 #[tokio::test]
-async fn version_and_store_are_asked_where_it_is_cheap() {
+async fn version_and_store_use_the_cheap_calls() {
     let (_server, client) = engine(|head| match head.split(' ').nth(1).unwrap() {
         "/_ping" => json(200, "Server: Libpod/5.4.2 (linux)\r\n", "OK"),
         "/containers/json?all=true&limit=1" => json(200, "", r#"[{"Id":"a1"}]"#),

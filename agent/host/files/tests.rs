@@ -54,7 +54,7 @@ fn no_symlink_is_followed() {
     std::fs::write(root.0.join("victim"), "old").unwrap();
     symlink(root.0.join("victim"), root.0.join("etc/astra/x")).unwrap();
     assert!(text(files.read(Path::new("/etc/astra/x")).unwrap_err()).contains("symlink"));
-    // Writing replaces the link itself, and leaves what it points to alone.
+    // A write replaces the symlink and leaves its target alone.
     files.write_atomic(Path::new("/etc/astra/x"), b"new", 0o600).unwrap();
     assert_eq!(std::fs::read(root.0.join("victim")).unwrap(), b"old");
     symlink(root.0.join("etc"), root.0.join("link")).unwrap();
@@ -71,7 +71,7 @@ fn no_symlink_is_followed() {
 }
 
 #[test]
-fn nothing_is_written_where_others_may_write() {
+fn a_directory_writable_by_others_is_refused() {
     let (root, files) = temp();
     let path = Path::new("/etc/astra/f");
     for bits in [0o775, 0o757, 0o1777] {
@@ -88,7 +88,7 @@ fn nothing_is_written_where_others_may_write() {
 }
 
 #[test]
-fn odd_files_are_refused() {
+fn special_files_are_refused() {
     let (root, files) = temp();
     nix::unistd::mkfifo(&root.0.join("etc/fifo"), Mode::from_bits_truncate(0o600)).unwrap();
     assert!(text(files.read(Path::new("/etc/fifo")).unwrap_err()).contains("regular"));
@@ -113,7 +113,7 @@ fn directories_and_leftovers() {
 }
 
 #[test]
-fn a_failed_write_leaves_the_old_file_and_no_other() {
+fn a_failed_write_leaves_only_the_old_file() {
     let (root, files) = temp();
     std::fs::create_dir(root.0.join("etc/astra/dir")).unwrap();
     assert!(files.write_atomic(Path::new("/etc/astra/dir"), b"x", 0o600).is_err());

@@ -1,4 +1,4 @@
-//! The way to a directory, one step at a time: `openat(…, O_NOFOLLOW | O_DIRECTORY)` on each name, so that no
+//! Opens a directory one component at a time: `openat(…, O_NOFOLLOW | O_DIRECTORY)` on each name, so that no
 //! symlink is ever followed (openat(2)).
 
 use std::fs::File;
@@ -23,18 +23,18 @@ impl<'a> Walk<'a> {
         Self { root }
     }
 
-    /// The directory as it is, whoever owns it; `None` where a part of it does not exist.
+    /// The directory, whoever owns it; `None` if a part of the path does not exist.
     pub(super) fn existing(&self, path: &Path) -> Result<Option<File>> {
         self.walk(path, false, None)
     }
 
-    /// The directory, when every step to it is trusted. Fails where a part of it does not exist.
+    /// The directory, if every component of the path is trusted. Fails if one does not exist.
     pub(super) fn trusted(&self, path: &Path) -> Result<File> {
         self.walk(path, true, None)?
             .with_context(|| format!("the directory {} does not exist", path.display()))
     }
 
-    /// As [`Walk::trusted`], and missing parts are made with `mode`.
+    /// Like [`Walk::trusted`], and creates missing components with `mode`.
     pub(super) fn made(&self, path: &Path, mode: Mode) -> Result<File> {
         self.walk(path, true, Some(mode))?
             .with_context(|| format!("the directory {} vanished", path.display()))
@@ -85,8 +85,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Root's (or our own, which for the agent is root), and writable by its owner alone. The sticky bit of a
-/// directory like /tmp does not help: others may still put a file where we are about to put ours.
+/// Owned by root (or the current user, which for the agent is root), and writable only by its owner. The
+/// sticky bit of a directory like /tmp does not help: others may still create a file under our name.
 fn check(dir: &File, path: &Path) -> Result<()> {
     let meta = dir.metadata()?;
     if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {

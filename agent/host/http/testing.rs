@@ -1,4 +1,4 @@
-//! A small server for tests: real sockets, one answer a connection.
+//! A small test server: real sockets, one answer a connection.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-/// A request as it came.
+/// A received request.
 pub struct Request {
     /// Request line and headers, with the empty line.
     pub head: String,
@@ -37,7 +37,7 @@ impl Drop for UnixServer {
     }
 }
 
-/// Serves each connection the text that `answer` makes; a text that ends in `\0HOLD` keeps it open.
+/// Answers each connection with the text from `answer`; a text that ends in `\0HOLD` keeps it open.
 pub async fn serve(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> Server {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -49,7 +49,7 @@ pub async fn serve(answer: impl Fn(Request) -> String + Send + Sync + 'static) -
     Server { address, task }
 }
 
-/// As [`serve`], on a unix socket.
+/// Like [`serve`], on a unix socket.
 pub async fn serve_unix(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> UnixServer {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +91,7 @@ async fn one(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &(impl Fn(
     }
 }
 
-/// An answer with a JSON body and more header lines (each ends in `\r\n`).
+/// An answer with a JSON body and additional header lines (each ends in `\r\n`).
 pub fn json(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
 }

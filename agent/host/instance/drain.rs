@@ -1,5 +1,5 @@
-//! Takes an instance out of rotation and lets it back in. The marker is looked at for each request that comes, so it
-//! holds for the very next one (caddy/Caddyfile, docs/decisions/0017). Called by perform.rs.
+//! Takes an instance out of rotation and lets it back in. Caddy checks the marker for every request, so it
+//! applies to the very next one (caddy/Caddyfile, docs/decisions/0017). Called by perform.rs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,16 +18,16 @@ use crate::model::name::{DRAIN_DIR, WORKING};
 use crate::model::step::{Drain, Probe, Target};
 use crate::model::told::Told;
 
-/// One answer of Caddy's health route that does not depend on the app.
+/// Limit for an answer of Caddy's health route that does not depend on the app.
 const CADDY_ANSWERS: Duration = Duration::from_secs(5);
-/// How long Caddy may take until its own question to the app is answered 2xx.
+/// Limit until Caddy's own health check of the app gets a 2xx.
 const CADDY_SEES: Duration = Duration::from_secs(8);
-/// A request that was routed before the marker was there is counted by then.
+/// A request routed before the marker existed is counted after this time.
 const ROUTED: Duration = Duration::from_millis(20);
-/// The body of the health route's answer for an instance with a marker.
+/// Body of the health route's answer while the marker exists.
 const DRAINED: &str = "drained";
 
-/// No instance that serves would be ready by the config.
+/// No serving instance would be ready with the new config.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no instance that serves is ready by [app.readiness] and [caddy]: {0}\n  hint: put the former path back; to change \
@@ -35,7 +35,7 @@ const DRAINED: &str = "drained";
 )]
 pub struct NoneReady(String);
 
-/// What Caddy is still answering through one instance.
+/// Open requests and connections of one instance, as Caddy counts them.
 struct InFlight {
     requests: u64,
     /// WebSockets and event streams.
@@ -43,10 +43,11 @@ struct InFlight {
 }
 
 impl Host {
-    /// No new requests to `instance`; returns when those in flight have ended, or the time-outs of `limits` are over.
+    /// Stops new requests to `instance`; returns when those in flight have ended, or the timeouts of `limits`
+    /// have passed.
     ///
     /// # Errors
-    /// Caddy hangs, or does not obey the marker.
+    /// Caddy hangs, or ignores the marker.
     pub(in crate::host) async fn drain(&self, instance: &Target, limits: &Drain) -> Result<Told> {
         self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
         self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
@@ -80,10 +81,10 @@ impl Host {
         }
     }
 
-    /// Let Caddy send requests again, once it has asked the instance itself and got 2xx.
+    /// Lets Caddy send requests again, once Caddy's own request to the instance got a 2xx.
     ///
     /// # Errors
-    /// Caddy hangs, or gets no good answer from the instance: its last one is told.
+    /// Caddy hangs, or gets no 2xx from the instance: the error has the last answer.
     pub(in crate::host) async fn rejoin(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
         let asked = self.wait_for_caddy(instance, ask).await;
         if asked.is_ok() {
@@ -92,13 +93,13 @@ impl Host {
         asked
     }
 
-    /// Remove the marker; the last one takes the look at markers out of the request path.
+    /// Removes the marker. With the last one, Caddy stops checking for markers.
     pub(super) fn undrain(&self, instance: &Target) -> Result<()> {
         self.files.remove(&instance.id.marker())?;
         self.leave_markers()
     }
 
-    /// Without the marker of an instance there is nothing to look for in the request path.
+    /// Without markers, Caddy need not check for them.
     pub(in crate::host) fn leave_markers(&self) -> Result<()> {
         let markers = self.files.list(Path::new(DRAIN_DIR))?;
         if markers.iter().any(|name| name.parse::<u16>().is_ok()) {
@@ -110,11 +111,11 @@ impl Host {
         self.files.remove(Path::new(WORKING)).map(drop)
     }
 
-    /// A Caddyfile that asks for readiness in another way than the one in force must not take every instance out of
-    /// rotation: a path that only the next image has, or a mistyped one.
+    /// A new readiness setting in the Caddyfile must not take every instance out of rotation: for example a
+    /// mistyped path, or one that only the next image has.
     ///
     /// # Errors
-    /// [`NoneReady`]: some of `instances` serve now, and none of these is ready by `ask`.
+    /// [`NoneReady`]: some of `instances` serve now, and none of them is ready by `ask`.
     pub async fn keep_rotation(&self, instances: &[Target], ask: &Probe) -> Result<()> {
         let mut last = None;
         for instance in instances {
@@ -139,7 +140,7 @@ impl Host {
             };
             match answer.status {
                 200..300 => return Ok(None),
-                // Caddy runs no Caddyfile of this agent's: nothing keeps the instance out of rotation.
+                // Caddy does not run a Caddyfile of the agent, so nothing keeps the instance out of rotation.
                 404 | 421 => {
                     return Ok(Some(format!("Caddy has no health route {}", instance.health_route())));
                 }
@@ -154,8 +155,8 @@ impl Host {
         }
     }
 
-    /// The answer of the instance's health route in Caddy; `None`: Caddy is down. One that hangs still holds requests,
-    /// and may go on with them: an error.
+    /// The answer of the instance's health route in Caddy; `None`: Caddy is down. A hung Caddy is an error:
+    /// it still holds requests, and may go on with them.
     async fn ask_caddy_for(
         &self,
         instance: &Target,
@@ -169,7 +170,7 @@ impl Host {
                 Err(anyhow!("no answer from {route} within {within:?}").context(CaddyHangs))
             }
             Err(error) if self.caddy_runs_at_all().await? => {
-                // It answers at its admin socket, and not where the Caddyfile wants its health routes.
+                // Its admin socket answers, but its health routes are elsewhere than in the Caddyfile.
                 Ok(Some(ProbeAnswer { status: 404, location: None, body_start: format!("{error}") }))
             }
             Err(_) => Ok(None),
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_streams_are_told_apart_from_requests() {
+    fn streams_are_counted_apart_from_requests() {
         let limits = Drain { requests: Duration::from_secs(30), streams: Duration::from_secs(5) };
         let busy = InFlight { requests: 1, streams: 12 };
         let text = waiting(&busy, Duration::from_millis(3200), &limits);

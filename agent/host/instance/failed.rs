@@ -1,4 +1,4 @@
-//! Why an instance did not start, or ended: in words, and whether the release is to blame. Called by instance.rs.
+//! Why an instance did not start or has ended, and whether the release is to blame. Called by instance.rs.
 
 use anyhow::anyhow;
 
@@ -11,7 +11,7 @@ use crate::model::observed::{Engine, UnitSeen};
 use crate::model::step::Target;
 
 impl Host {
-    /// A start that systemd gave up, or that was never made.
+    /// A start that failed, or that systemd did not even try.
     pub(super) async fn start_failed(&self, instance: &Target, error: JobError) -> anyhow::Error {
         let unit = self.systemd.unit(&instance.unit).await.unwrap_or_default();
         let others = matches!(error.result, JobResult::Canceled | JobResult::Dependency);
@@ -31,7 +31,7 @@ impl Host {
         }
     }
 
-    /// An instance that runs no more, and why.
+    /// An instance that has ended, and why.
     pub(super) async fn ended(&self, instance: &Target, unit: &UnitSeen, when: &str) -> anyhow::Error {
         match unit.killed_by() {
             Some(signal) => self.killed(instance, signal, "ran").await,
@@ -39,7 +39,7 @@ impl Host {
         }
     }
 
-    /// The release had no chance: what held its container was killed.
+    /// The release is not to blame: the process that held its container was killed.
     async fn killed(&self, instance: &Target, signal: i32, did: &str) -> anyhow::Error {
         let engine = match self.engine.as_ref().map(|engine| engine.kind()) {
             Some(Engine::Docker) => "docker",
@@ -51,15 +51,15 @@ impl Host {
         self.explain(instance, error).await.context(HostFault("the engine failed"))
     }
 
-    /// The error with the container's last words.
+    /// Adds the container's last log lines to the error.
     pub(super) async fn explain(&self, instance: &Target, error: anyhow::Error) -> anyhow::Error {
         self.last_words(&instance.unit, Some(&instance.container)).await.explain(error)
     }
 }
 
-/// What of the host is to blame for a start that ended with `code`.
+/// The fault of the host behind a start that ended with `code`.
 fn host_fault(code: ExitCode, said: &LastWords) -> Option<HostFault> {
-    // An app may end with that code, too: then the engine has nothing to say.
+    // An app may end with this code, too: then the engine logs nothing.
     let engine = code == ExitCode::ENGINE && (said.lines.is_empty() || !said.engine.is_empty());
     if engine {
         return Some(HostFault("the engine itself failed"));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_ends_with_the_engine_s_code_is_to_blame_itself() {
+    fn an_app_that_ends_with_the_engines_code_is_blamed_itself() {
         let fault =
             |code, words: &LastWords| host_fault(ExitCode(code), words).map(|fault| fault.to_string());
         let engine = Some("the engine itself failed".to_owned());

@@ -1,4 +1,4 @@
-//! Stops an instance, whatever state its start is in. Called by instance.rs and perform.rs.
+//! Stops an instance in any state, even while it starts. Called by instance.rs and perform.rs.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::host::Host;
 use crate::host::systemd::{JobError, JobResult};
 use crate::model::step::Target;
 
-/// Beyond what the app has to stop: the unit's own margin of 30 s, after which systemd kills what is left and
-/// tidies up.
+/// Added to the app's stop timeout: the unit's own margin of 30 s, after which systemd kills the rest and
+/// cleans up.
 pub(super) const STOP_MARGIN: Duration = Duration::from_secs(60);
-/// How often a stop is asked for that others cancel.
+/// Attempts of a stop whose job others cancel.
 const STOP_TRIES: usize = 3;
 
 impl Host {
-    /// Stop the instance for good, and forget that it was ever drained or on trial.
+    /// Stops the instance for good, and removes its marker and trial file.
     pub(in crate::host) async fn stop_instance(
         &self,
         instance: &Target,
@@ -27,35 +27,36 @@ impl Host {
         self.stop_unit(instance, stop + STOP_MARGIN).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.undrain(instance)?;
-        // One that had to be killed has ended as it was to end: systemd must not call the host degraded for it.
+        // A killed instance was meant to end, so its failed state is reset and does not make the host
+        // degraded.
         self.systemd.reset_failed(&instance.unit).await.map(|()| None)
     }
 
-    /// Stop an instance, even one that only starts.
+    /// Stops an instance, even while it starts.
     pub(super) async fn stop_unit(&self, instance: &Target, deadline: Duration) -> Result<(), JobError> {
         let mut tries = 1..STOP_TRIES;
         loop {
-            // Both at once, not by turns: one may hold the connection that the other needs.
+            // Concurrently: one may hold the connection that the other needs.
             let ended = tokio::select! {
                 ended = self.systemd.stop(&instance.unit, deadline) => ended,
                 never = self.insist(instance, deadline) => match never {},
             };
             match ended {
-                // A Caddy that systemd restarts wants its instances started (Wants=), whoever stops them.
+                // A Caddy that systemd restarts also starts its instances (Wants=), which cancels the stop.
                 Err(error) if error.result == JobResult::Canceled && tries.next().is_some() => {}
                 ended => return ended,
             }
         }
     }
 
-    /// A start that is stopped gets one SIGTERM instead of the unit's ExecStop=, and that may be lost: the podman in
-    /// front of it takes it and makes conmon the main process all the same, or the app has no handler for it, and the
-    /// first process of a container has no other way to hear it (pid_namespaces(7)). Only the engine kills the app
-    /// after its own stop time-out; systemd waits for half a minute longer.
+    /// Stopping a start sends one SIGTERM instead of running the unit's ExecStop=, and the signal may be
+    /// lost: podman receives it and still makes conmon the main process, or the app has no handler, which a
+    /// container's process 1 needs (pid_namespaces(7)). Then only the engine kills the app after its own stop
+    /// timeout, and systemd waits for half a minute longer. So SIGTERM is sent again.
     async fn insist(&self, instance: &Target, deadline: Duration) -> Infallible {
         loop {
             sleep(LOOK * 3).await;
-            // The bus may be away, and the process may have ended by now: then the stop has its deadline all the same.
+            // The bus may be unavailable, and the process may have ended: the stop still has its deadline.
             if self.systemd.unit(&instance.unit).await.is_ok_and(|seen| seen.sub == "stop-sigterm") {
                 let _ = self.systemd.kill(&instance.unit, nix::libc::SIGTERM).await;
                 if let Some(engine) = &self.engine {

@@ -13,7 +13,7 @@ use crate::model::image::Repository;
 use crate::model::secret::Secret;
 use crate::model::token::decode;
 
-/// A name and its password.
+/// A user name and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub username: String,
@@ -47,20 +47,20 @@ struct Entry {
     identity_token: Option<String>,
 }
 
-/// The login of the most specific key that covers `repository`: `registry/a/b` before `registry/a` before
-/// `registry`. `None` where the file, or such a key, is missing.
+/// The credentials of the most specific key that covers `repository`: `registry/a/b` before `registry/a`
+/// before `registry`. `None` if the file or such a key is missing.
 pub(super) fn credentials(file: &Path, repository: &Repository) -> Result<Option<Credentials>> {
     let doing = || format!("reading the logins in {}", file.display());
-    // At most 1 MiB, no symlink, and no FIFO that would be waited for: everybody's rule for files.
+    // The rules of `Files`: at most 1 MiB, no symlink, no FIFO.
     match Files::new("/").read(file)? {
         Some(seen) => credentials_in(&seen.bytes, repository).with_context(doing),
         None => Ok(None),
     }
 }
 
-/// The same in the bytes of an auth file.
+/// Like [`credentials`], from the bytes of an auth file.
 pub fn credentials_in(bytes: &[u8], repository: &Repository) -> Result<Option<Credentials>> {
-    // serde_json would quote a wrongly typed value, which may be a secret: only say where.
+    // serde_json quotes a value of the wrong type, which may be a secret: report only the location.
     let parsed: AuthFile = serde_json::from_slice(bytes).map_err(|e| {
         anyhow!("line {}, column {}: not in the form of containers-auth.json(5)", e.line(), e.column())
     })?;
@@ -93,7 +93,7 @@ fn find(file: &AuthFile, repository: &Repository) -> Result<Option<Credentials>>
     }
 }
 
-/// Docker's own file has URLs as keys, and one of its own for Docker Hub.
+/// Docker's own file has URLs as keys, and a special one for Docker Hub.
 fn same(name: &str, key: &str) -> bool {
     let plain = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
     let plain = plain.trim_end_matches('/');
@@ -115,7 +115,7 @@ fn login(entry: &Entry) -> Result<Option<Credentials>> {
     Ok(Some(Credentials { username: username.to_owned(), password: Secret::new(password) }))
 }
 
-/// What a registry asks for (RFC 9110, 11.6.1).
+/// An authentication challenge (RFC 9110, 11.6.1).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Challenge {
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
@@ -143,7 +143,7 @@ impl Challenge {
 }
 
 /// Schemes in lower case, each with its parameters. Commas separate parameters and challenges alike: a word
-/// that no `=` follows begins a new challenge.
+/// without a following `=` begins a new challenge.
 fn challenges(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
     let mut all: Vec<(String, BTreeMap<String, String>)> = Vec::new();
     let mut rest = header.trim_start_matches([' ', ',', '\t']);
@@ -169,7 +169,7 @@ fn challenges(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
     all
 }
 
-/// A token or a quoted string, and what follows it.
+/// A token or a quoted string, and the rest after it.
 fn parameter(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, rest) = text.split_at(text.find([' ', ',', '\t']).unwrap_or(text.len()));
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_both_ways() {
+    fn base64_round_trip() {
         for (plain, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
         {
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_file_holds_logins() {
+    fn only_a_regular_file_holds_logins() {
         let dir = std::env::temp_dir().join(format!("astra-auth-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let (path, repository) = (dir.join("auth.json"), "a.b/c".parse().unwrap());

@@ -1,6 +1,6 @@
-//! How a registry is reached, as the engine's own files say: plain HTTP or TLS without a check where it is marked
-//! insecure (containers-registries.conf(5)), and private authorities (containers-certs.d(5)). What podman can pull, the
-//! agent can resolve.
+//! How to reach a registry, according to the engine's own files: plain HTTP or unchecked TLS if it is marked
+//! insecure (containers-registries.conf(5)), and private authorities (containers-certs.d(5)). The agent can
+//! resolve whatever podman can pull.
 
 use std::path::{Path, PathBuf};
 
@@ -15,18 +15,18 @@ const CONF: &str = "etc/containers/registries.conf";
 const CONF_DIR: &str = "etc/containers/registries.conf.d";
 const CERT_DIRS: [&str; 2] = ["etc/containers/certs.d", "etc/docker/certs.d"];
 
-/// Where to ask, and with which client.
+/// The URLs of a registry, and the client for them.
 #[derive(Debug)]
 pub(super) struct Reach {
-    /// `https://ghcr.io`; each is asked when the one before does not answer.
+    /// `https://ghcr.io`; each is tried if the one before does not answer.
     pub bases: Vec<String>,
-    /// `None`: nothing special.
+    /// `None`: the default client.
     pub http: Option<Http>,
 }
 
 impl Reach {
     /// # Errors
-    /// A file that says how cannot be read.
+    /// One of these files cannot be read.
     pub fn read(root: &Path, repository: &Repository) -> Result<Self> {
         let registry = repository.registry();
         if matches!(registry, "docker.io" | "index.docker.io") {
@@ -44,7 +44,7 @@ impl Reach {
     }
 }
 
-/// What the files say of registries; the last word on a prefix counts.
+/// The settings of registries; for a prefix the last one counts.
 #[derive(Debug, Default, PartialEq)]
 struct Rules(Vec<(String, bool)>);
 
@@ -66,7 +66,7 @@ struct Table {
     insecure: bool,
 }
 
-/// The first form of the file.
+/// Version 1 of the file format.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Old {
@@ -90,14 +90,14 @@ impl Rules {
         Ok(())
     }
 
-    /// Of the longest prefix that fits `host[:port]/path`.
+    /// The setting of the longest prefix that matches `host[:port]/path`.
     fn is_insecure(&self, repository: &str) -> bool {
         let fitting = self.0.iter().filter(|(prefix, _)| fits(prefix, repository));
         fitting.max_by_key(|(prefix, _)| prefix.len()).is_some_and(|(_, insecure)| *insecure)
     }
 }
 
-/// Whole parts of a path; `*.example.com` stands for every host below it.
+/// Whether whole path components match; `*.example.com` matches every host below it.
 fn fits(prefix: &str, repository: &str) -> bool {
     if let Some(domain) = prefix.strip_prefix("*.") {
         let host = repository.split(['/', ':']).next().unwrap_or_default();
@@ -118,7 +118,7 @@ fn rules(root: &Path) -> Result<Rules> {
     Ok(rules)
 }
 
-/// `HOST[:PORT]/*.crt` are authorities, `NAME.cert` with `NAME.key` is this host's own certificate.
+/// `HOST[:PORT]/*.crt` are authorities, `NAME.cert` with `NAME.key` is this host's client certificate.
 fn certificates(root: &Path, registry: &str) -> Result<Tls> {
     let mut tls = Tls::default();
     for dir in CERT_DIRS.map(|dir| root.join(dir).join(registry)) {

@@ -99,7 +99,7 @@ async fn basic_logins() {
             "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_owned()
         }
     };
-    // `me:pass` in base64, in lower case as all of the head.
+    // `me:pass` in base64, in lower case like the whole head.
     let right = rig(Some("me:pass"), challenge).await;
     assert_eq!(right.resolve(0).await.unwrap().hex(), HEX);
     let wrong = rig(Some("me:other"), challenge).await;
@@ -115,7 +115,7 @@ async fn basic_logins() {
 }
 
 #[tokio::test]
-async fn an_absent_digest_header_is_made_up_for() {
+async fn without_a_digest_header_the_manifest_is_hashed() {
     let body = r#"{"schemaVersion": 2}"#;
     let rig = rig(None, move |_, head| match head.starts_with("get ") {
         true => json(200, "Content-Type: application/vnd.oci.image.index.v1+json\r\n", body),
@@ -126,7 +126,7 @@ async fn an_absent_digest_header_is_made_up_for() {
 }
 
 #[tokio::test]
-async fn what_is_not_worth_another_attempt() {
+async fn gives_up_on_4xx_and_invalid_answers() {
     for (answer, part) in [
         (json(404, "", "{}"), "tag not found"),
         (json(403, "", "{}"), "403"),
@@ -145,7 +145,7 @@ async fn what_is_not_worth_another_attempt() {
 }
 
 #[tokio::test]
-async fn what_is() {
+async fn retries_429_and_5xx() {
     let rig = rig(None, |number, _| match number {
         1 => json(429, "Retry-After: 1\r\n", ""),
         2 => json(503, "", ""),
@@ -164,11 +164,11 @@ async fn attempts_and_time_are_bounded() {
     let down = rig(None, |_, _| json(500, "", "")).await;
     let error = down.resolve(1).await.unwrap_err().to_string();
     assert!(error.contains("gave up after 2 attempts: the registry answered 500"), "{error}");
-    // A registry that asks for more patience than there is time.
+    // The registry asks for more time than the deadline allows.
     let busy = rig(None, |_, _| json(429, "Retry-After: 3600\r\n", "")).await;
     let begun = Clock::now();
     assert!(busy.resolve(9).await.is_err());
-    // More than a clock can count.
+    // More than the clock can represent.
     let mad = rig(None, |_, _| json(503, "Retry-After: 18446744073709551615\r\n", "")).await;
     let error = mad.resolve(9).await.unwrap_err().to_string();
     assert!(error.contains("gave up after 1 attempt: the registry answered 503"), "{error}");
@@ -199,7 +199,7 @@ fn only_loopback_goes_without_tls() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_without_the_login_of_the_registry() {
+async fn a_redirect_is_followed_without_the_registrys_credentials() {
     let elsewhere = serve(|request| {
         assert!(request.head.starts_with("HEAD /moved/v1?sig=1 "), "{}", request.head);
         assert!(!request.head.to_lowercase().contains("authorization"), "{}", request.head);
@@ -213,7 +213,7 @@ async fn a_redirect_is_followed_without_the_login_of_the_registry() {
     })
     .await;
     assert_eq!(basic.resolve(0).await.unwrap().hex(), HEX);
-    // On the same server it goes along.
+    // On the same server the credentials are kept.
     let same = rig(Some("me:pass"), |_, head| match head {
         _ if !head.contains("authorization: basic") => {
             json(401, "WWW-Authenticate: Basic realm=\"x\"\r\n", "")
@@ -226,7 +226,7 @@ async fn a_redirect_is_followed_without_the_login_of_the_registry() {
 }
 
 #[tokio::test]
-async fn a_redirect_that_is_not_safe_or_has_no_end_is_refused() {
+async fn unsafe_and_endless_redirects_are_refused() {
     let away = rig(None, |_, _| json(302, "Location: http://example.com/x\r\n", "")).await;
     let error = away.resolve(3).await.unwrap_err().to_string();
     assert!(error.contains("redirects to http://example.com, which is not safe"), "{error}");
@@ -239,7 +239,7 @@ async fn a_redirect_that_is_not_safe_or_has_no_end_is_refused() {
 }
 
 #[tokio::test]
-async fn who_asks_after_a_redirect_gets_no_login_either() {
+async fn a_challenge_after_a_redirect_gets_no_credentials() {
     let other = serve(|request| {
         let head = request.head.to_lowercase();
         assert!(!head.contains("basic"), "{head}");

@@ -1,9 +1,9 @@
-//! Jobs of systemd: their names, and the one task that hears them end.
+//! Jobs of systemd: their types, and the task that receives their results.
 //!
-//! The order that loses nothing: the `JobRemoved` stream is open and `Subscribe()` called before the call
-//! that makes the job; the answer names the job's path; the signal is matched by that path, whether it came
-//! before the answer or after. A stream that nobody drains blocks every call on its connection once its queue
-//! of 64 is full (zbus), so the stream has a connection of its own, and a task that always drains it.
+//! The order that loses no result: the `JobRemoved` stream is open and `Subscribe()` called before the call
+//! that makes the job; the answer has the job's path; the signal is matched by that path, whether it came
+//! before or after the answer. A stream that is not drained blocks every call on its connection once its
+//! queue of 64 is full (zbus), so it has its own connection, and a task that always drains it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,7 +43,7 @@ impl fmt::Display for Verb {
     }
 }
 
-/// How a job ended (org.freedesktop.systemd1(5), `JobRemoved`), or why its end is unknown.
+/// The result of a job (org.freedesktop.systemd1(5), `JobRemoved`), or why it is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult {
     Done,
@@ -53,11 +53,11 @@ pub enum JobResult {
     Dependency,
     Skipped,
     Assert,
-    /// A result that systemd has learnt since, e.g. `collected`.
+    /// A result that newer versions of systemd have, e.g. `collected`.
     Other(String),
-    /// systemd did not take the call, or could not be reached.
+    /// systemd rejected the call, or could not be reached.
     Refused,
-    /// We stopped waiting; the job may still run.
+    /// The deadline passed; the job may still run.
     Deadline,
 }
 
@@ -93,16 +93,17 @@ impl fmt::Display for JobResult {
     }
 }
 
-/// A job that did not end well: `restarting astra-app@1.service: job failed: start-limit-hit`.
+/// A job that failed: `restarting astra-app@1.service: job failed: start-limit-hit`.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {unit}: {result}{detail}")]
 pub struct JobError {
     pub unit: String,
     pub verb: Verb,
     pub result: JobResult,
-    /// `: ` and the unit's `Result` or its exit code; empty where there is a `source`, which follows in a chain.
+    /// `: ` and the unit's `Result` or its exit code; empty if there is a `source`, which follows in the
+    /// chain.
     pub detail: String,
-    /// The D-Bus error, where it is one: then the host is to blame, not the unit.
+    /// The D-Bus error, if there was one: then the host is to blame, not the unit.
     pub source: Option<zbus::Error>,
 }
 
@@ -117,7 +118,7 @@ impl JobError {
     }
 }
 
-/// The ends of jobs, heard by one task.
+/// The results of jobs, received by one task.
 #[derive(Clone, Debug)]
 pub(super) struct Jobs {
     table: Arc<Mutex<Table>>,
@@ -126,11 +127,11 @@ pub(super) struct Jobs {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Calls whose job path is not known yet, or still waited for: while there is one, ends are remembered.
+    /// Open tickets, whose job path is unknown or still waited for: while there is one, results are kept.
     calling: usize,
     ended: HashMap<OwnedObjectPath, JobResult>,
     waiting: HashMap<OwnedObjectPath, oneshot::Sender<JobResult>>,
-    /// The stream is over: nothing will be heard any more.
+    /// The stream has ended: no more results will arrive.
     deaf: bool,
 }
 
@@ -138,7 +139,7 @@ struct Table {
 type Removed = (u32, OwnedObjectPath, String, String);
 
 impl Jobs {
-    /// Listens on `connection`, which nothing else may use.
+    /// Listens on `connection`, which must not be used otherwise.
     pub(super) async fn listen(connection: Connection) -> Result<Self, zbus::Error> {
         let rule = MatchRule::builder()
             .msg_type(zbus::message::Type::Signal)
@@ -170,7 +171,7 @@ impl Jobs {
         !self.connection.is_closed() && !lock(&self.table).deaf
     }
 
-    /// To be made before the call that makes a job.
+    /// Must be called before the call that makes a job.
     pub(super) fn calling(&self) -> Calling {
         lock(&self.table).calling += 1;
         Calling { table: Arc::clone(&self.table) }
@@ -180,7 +181,7 @@ impl Jobs {
 impl Table {
     fn heard(&mut self, job: OwnedObjectPath, result: JobResult) {
         if let Some(waiter) = self.waiting.remove(&job) {
-            // Nobody waits any more: past its deadline.
+            // The waiter is gone: its deadline has passed.
             let _ = waiter.send(result);
         } else if self.calling > 0 {
             self.ended.insert(job, result);
@@ -188,14 +189,14 @@ impl Table {
     }
 }
 
-/// A call that makes a job. While it lives no end of a job is forgotten.
+/// A call that makes a job. While it exists, results are kept.
 #[derive(Debug)]
 pub(in super::super) struct Calling {
     table: Arc<Mutex<Table>>,
 }
 
 impl Calling {
-    /// Waits for the end of `job`; `None` when the bus was lost. Without a deadline of its own.
+    /// Waits for the result of `job`; `None` if the bus was lost. Has no deadline of its own.
     pub(super) async fn end_of(self, job: &OwnedObjectPath) -> Option<JobResult> {
         let end = {
             let mut table = lock(&self.table);

@@ -1,4 +1,4 @@
-//! Making jobs and waiting for their end, also across a bus that is lost meanwhile.
+//! Makes jobs and waits for their result, even if the bus is lost meanwhile.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::{Systemd, UNIT, again, get, is, unit_path};
 use crate::model::exit::ExitCode;
 use crate::model::observed::UnitSeen;
 
-/// How often a unit is looked at when its job can no longer be heard.
+/// Poll interval for a unit once its job's signal is lost.
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Systemd {
-    /// To be made before a call that makes a job, so that its end cannot be missed.
+    /// Must be called before the call that makes a job, so that its result cannot be missed.
     pub(in super::super) async fn calling(&self) -> Result<Calling, zbus::Error> {
         Ok(again(async || self.jobs().await).await?.calling())
     }
@@ -47,7 +47,7 @@ impl Systemd {
         }
     }
 
-    /// Waits for the end of a job that `calling` has begun.
+    /// Waits for the result of a job made under the ticket of `calling`.
     pub(in super::super) async fn outcome(
         &self,
         calling: Calling,
@@ -61,7 +61,7 @@ impl Systemd {
         }
     }
 
-    /// The bus was lost while we waited: look at the job and the unit instead, until the job is gone.
+    /// The bus was lost during the wait: polls the job and the unit until the job is gone.
     async fn reread(&self, job: &OwnedObjectPath, unit: &str, verb: Verb) -> JobResult {
         loop {
             if let Ok(seen) = self.properties(&unit_path(unit), UNIT).await {
@@ -70,7 +70,7 @@ impl Systemd {
                 if current != *job {
                     return match (verb, active.as_str()) {
                         (Verb::Stop, "inactive" | "failed") => JobResult::Done,
-                        // A oneshot without RemainAfterExit= is inactive when it has done its work.
+                        // A oneshot without RemainAfterExit= is inactive when it has finished.
                         (Verb::Start | Verb::Restart, "active" | "inactive") => JobResult::Done,
                         (_, "failed") => JobResult::Failed,
                         _ => JobResult::Other("lost with the bus".to_owned()),
@@ -88,7 +88,7 @@ impl Systemd {
         JobError::new(unit, verb, JobResult::Deadline, detail)
     }
 
-    /// What the unit itself says about a job that went wrong.
+    /// The unit's own result after a failed job.
     pub(in super::super) async fn why(&self, unit: &str) -> String {
         match self.unit(unit).await {
             Ok(seen) if seen.load != "loaded" => format!("the unit is {}", seen.load),

@@ -1,6 +1,6 @@
-//! Lines of a unit file as D-Bus properties, so that one text describes the sandbox of written and of transient
-//! units. The types are those of systemd.exec(5) on D-Bus; what systemd itself parses by name stays text. A key
-//! that is not known here is an error: a sandbox with a hole that nobody sees is worse than none.
+//! Lines of a unit file as D-Bus properties, so that one text describes the sandbox of both written and
+//! transient units. The types are those of systemd.exec(5) on D-Bus; values that systemd itself parses stay
+//! text. An unknown key is an error: a sandbox with an unnoticed hole is worse than none.
 
 use anyhow::{Context, Result, bail};
 use zbus::Variant;
@@ -63,7 +63,7 @@ const LIMITS: &[&str] = &[
     "MemoryMax",
     "TasksMax",
 ];
-/// clone(2) flags of the namespaces, as systemd names them.
+/// clone(2) flags of the namespaces, by systemd's names.
 const NAMESPACES: &[(&str, u64)] = &[
     ("cgroup", 0x0200_0000),
     ("ipc", 0x0800_0000),
@@ -73,7 +73,7 @@ const NAMESPACES: &[(&str, u64)] = &[
     ("user", 0x1000_0000),
     ("uts", 0x0400_0000),
 ];
-/// Bit numbers of capabilities that a unit here may keep (linux/capability.h); more are added when needed.
+/// Bit numbers of the capabilities that a unit here may keep (linux/capability.h); extended when needed.
 const CAPABILITIES: &[(&str, u32)] = &[
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),
@@ -93,7 +93,7 @@ const CAPABILITIES: &[(&str, u32)] = &[
 ];
 const IP_ANY: [(i32, [u8; 16], usize); 2] = [(2, [0; 16], 4), (10, [0; 16], 16)];
 
-/// The properties of `text`: `Key=Value` lines, `#` and `;` comments, `[Service]` headers, `\` at a line's end.
+/// Parses `text`: `Key=Value` lines, `#` and `;` comments, `[Service]` headers, `\` at a line's end.
 pub(super) fn parse(text: &str) -> Result<Vec<Property>> {
     let mut all = Vec::new();
     for line in text.replace("\\\n", " ").lines().map(str::trim) {
@@ -124,7 +124,7 @@ fn property(key: &str, text: &str) -> Result<Vec<Property>> {
         return one(words(text).into());
     }
     if FILTERS.contains(&key) {
-        // (allowed, names): `~` turns a list of what is allowed into one of what is denied.
+        // (allowed, names): `~` inverts a list of allowed names.
         let denied = text.strip_prefix('~');
         return one((denied.is_none(), words(denied.unwrap_or(text))).into());
     }
@@ -172,7 +172,7 @@ fn property(key: &str, text: &str) -> Result<Vec<Property>> {
     }
 }
 
-/// The words of systemd.syntax(7).
+/// The boolean words of systemd.syntax(7).
 fn boolean(text: &str) -> Result<bool> {
     match text {
         "1" | "yes" | "true" | "on" => Ok(true),
@@ -262,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn the_sandbox_of_every_run_is_understood() {
+    fn the_sandbox_of_every_run_is_parsed() {
         assert!(parse(include_str!("../../../units/sandbox.conf")).unwrap().len() > 30);
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_keys_are_refused() {
         for bad in [
             "ProtectSytem=strict",
             "NoNewPrivileges=maybe",
