@@ -1,5 +1,5 @@
-//! Floor 3: the run record. One file of JSON lines a run; a line that was cut off by a crash is as if it had
-//! never been written, any other damage means that the file cannot be trusted.
+//! Floor 3: the record of runs. One file of JSON lines a run. A torn last line counts as not written; any
+//! other damage means that the file cannot be trusted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -14,11 +14,11 @@ mod forget;
 use crate::model::entry::{Entry, RunId, Stamped};
 use crate::model::history::{History, RunRecord};
 
-/// Runs that are kept; older files go at the next opening.
+/// Runs to keep; older files are removed when a run is opened.
 const KEPT_RUNS: usize = 500;
-/// Of these the newest, which stay whatever they say: people ask for them.
+/// The newest runs are always kept, for users who look them up.
 const RECENT_RUNS: usize = 100;
-/// A file larger than this is no journal of ours: a run has some hundred entries.
+/// A larger file is not a journal of the agent: a run has some hundred entries.
 const LARGEST_FILE: u64 = 4 << 20;
 
 /// The directory of run files.
@@ -32,7 +32,7 @@ pub struct Journal {
 pub struct RunFile {
     pub id: RunId,
     file: File,
-    /// Where a part of a line begins that could not be taken away yet.
+    /// Start of a torn line that could not be truncated yet.
     torn: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl Journal {
         Self { dir: dir.into() }
     }
 
-    /// All runs, oldest first. What cannot be read is named in [`History::damaged`].
+    /// All runs, oldest first. [`History::damaged`] names files that cannot be read.
     pub fn history(&self) -> Result<History> {
         let mut runs = Vec::new();
         let mut damaged = None;
@@ -55,19 +55,19 @@ impl Journal {
         Ok(History { damaged, ..History::of(runs) })
     }
 
-    /// The runs from number `first` on, oldest first: for who follows one that is under way.
+    /// The runs from number `first` on, oldest first: to follow a run under way.
     pub fn runs_from(&self, first: RunId) -> Result<Vec<RunRecord>> {
         self.ids()?.into_iter().filter(|id| *id >= first).map(|id| self.read(id)).collect()
     }
 
-    /// Open the file of a new run, after making room for it.
+    /// Opens the file of a new run, after pruning old ones.
     pub fn open(&self) -> Result<RunFile> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.dir)
             .with_context(|| format!("creating {}", self.dir.display()))?;
-        // Whoever may write here may write history.
+        // A directory that others may write cannot be trusted.
         if fs::metadata(&self.dir)?.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))
                 .with_context(|| format!("closing {} to others", self.dir.display()))?;
@@ -86,7 +86,7 @@ impl Journal {
         Ok(RunFile { id, file, torn: None })
     }
 
-    /// Append to a run that was cut off.
+    /// Opens a cut-off run for appending.
     pub fn reopen(&self, id: RunId) -> Result<RunFile> {
         let path = self.path(id);
         let whole = whole_lines(&read_capped(&path)?);
@@ -94,7 +94,7 @@ impl Journal {
             .append(true)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
-        // What a crash left of a last line would glue itself to the next one.
+        // The next entry would be appended to a torn last line.
         file.set_len(whole).with_context(|| format!("cutting the torn line of {}", path.display()))?;
         Ok(RunFile { id, file, torn: None })
     }
@@ -120,11 +120,11 @@ impl Journal {
         Ok(ids)
     }
 
-    /// Runs that say nothing about today go, oldest first. The others stay, however many they are.
+    /// Removes runs without effect on today's history, oldest first. The others stay, whatever their number.
     fn forget(&self, ids: &[RunId]) -> Result<()> {
         let Some(surplus) = ids.len().checked_sub(KEPT_RUNS).filter(|n| *n > 0) else { return Ok(()) };
         let history = self.history()?;
-        // What a damaged file says is not known, nor what it says with the others.
+        // The content of a damaged file is unknown, and so is its effect together with others.
         if history.damaged.is_some() {
             return Ok(());
         }
@@ -144,8 +144,8 @@ impl Journal {
 }
 
 impl RunFile {
-    /// Append an entry; with `durable` it is on the disk when this returns. One that does not fit leaves no part of
-    /// itself, to which the next one would be glued.
+    /// Appends an entry; with `durable` it is on disk when this returns. If it does not fit, no part of it
+    /// remains, to which the next one would be appended.
     pub fn append(&mut self, entry: &Entry, durable: bool) -> Result<()> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), entry: entry.clone() };
@@ -172,7 +172,7 @@ impl RunFile {
     }
 }
 
-/// The entries of a file's bytes. A last line without its newline was never written.
+/// The entries of a file. A last line without newline counts as not written.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Stamped>> {
     let whole = usize::try_from(whole_lines(bytes)).unwrap_or(0);
     let mut entries = Vec::new();

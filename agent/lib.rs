@@ -1,4 +1,4 @@
-//! astra-agent: from a TOML file to a running, load-balanced, digest-pinned container app on one host.
+//! astra-agent: turns a TOML file into a running, load-balanced, digest-pinned container app on one host.
 //! Five floors; a module names only modules on lower ones (docs/developing/architecture.md).
 
 pub mod cli;

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(astra_agent::cli::run());
-            // Not waited for: a name that is being looked up, or a disk that does not answer.
+            // Does not wait for blocked threads, such as a DNS lookup or an unresponsive disk.
             runtime.shutdown_background();
             ExitCode::from(code)
         }

@@ -1,5 +1,5 @@
-//! Floor 3: what comes next. [`next`] is pure; [`run`] is the loop around it, which is handed a performer
-//! (host/, in production) and a recorder (journal.rs), and knows neither.
+//! Floor 3: the next step. [`next`] is pure; [`run`] is the loop around it, which gets a performer (host/, in
+//! production) and a recorder (journal.rs) as arguments.
 
 use crate::model::entry::Entry;
 use crate::model::outcome::{Blame, Outcome};
@@ -7,34 +7,34 @@ use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
 use crate::model::told::Told;
 
-/// What the loop does next.
+/// The next action of the loop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     Do(usize, Step),
-    /// The n-th step of the way back.
+    /// The n-th undo step.
     Undo(usize, Step),
     End(Outcome),
 }
 
-/// Why a step did not work, and who is to blame.
+/// Why a step failed, and who is to blame.
 #[derive(Debug)]
 pub struct Failure {
     pub blame: Blame,
     pub error: anyhow::Error,
 }
 
-/// How a performer ends a step.
+/// The result of performing a step.
 #[derive(Debug)]
 pub enum Performed {
-    /// Done, perhaps with something worth telling.
+    /// Done, perhaps with a note.
     Done(Told),
     Failed(Failure),
-    /// A signal came while the step could still be left; the step was left.
+    /// A signal came while the step could be abandoned, and it was.
     Interrupted(String),
 }
 
-/// What comes next for `plan` after `entries`: forward while all goes well, back after a failure before the
-/// commit point, forward again past it.
+/// The next action for `plan` after `entries`: forward while all goes well, undo after a failure before the
+/// commit point, and only forward after it.
 pub fn next(plan: &Plan, entries: &[Entry]) -> Next {
     let state = State::of(plan, entries);
     if state.undo_failed {
@@ -68,12 +68,12 @@ fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
     }
 }
 
-/// The steps that take back everything in `started`, last first.
+/// The steps that undo everything in `started`, last first.
 fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
     let mut order = started.to_vec();
     order.sort_unstable();
     let begun: Vec<&Step> = order.iter().rev().filter_map(|i| plan.steps.get(*i)).collect();
-    // What the way back stops cannot rejoin: its marker goes with it.
+    // An instance that undo stops cannot rejoin: its marker is removed with it.
     let stops = |drained: &Target| {
         begun.iter().any(
             |s| matches!(s, Step::Try { instance, fallback: Fallback::Stopped, .. } if instance == drained),
@@ -86,14 +86,14 @@ fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
 #[derive(Default)]
 struct State {
     started: Vec<usize>,
-    /// Done, or failed where only forward is left.
+    /// Done, or failed past the commit point.
     settled: Vec<usize>,
     failed_at: Option<usize>,
     stopped: Option<Blame>,
     committed: bool,
     undone: usize,
     undo_failed: bool,
-    /// Something past the commit point did not work that a person has to look at.
+    /// A failure past the commit point that an operator has to look at.
     incomplete: bool,
 }
 
@@ -130,8 +130,8 @@ impl State {
     }
 }
 
-/// Carry out `plan`. `perform` does one step (`undoing` says on which way); `record` makes an entry durable
-/// before it returns when told to, and an error of it ends the run before the step is touched.
+/// Carries out `plan`. `perform` does one step (`undoing` tells the direction); `record` writes an entry,
+/// durably if told to, and its error before a step ends the run without touching that step.
 pub async fn run(
     plan: &Plan,
     mut perform: impl AsyncFnMut(&Step, bool) -> Performed,
@@ -149,11 +149,11 @@ pub async fn run(
             Next::Do(step, act) => {
                 let durable = act.is_durable();
                 let written = note(&mut entries, Entry::Started { step }, durable);
-                // Past the commit point a journal that cannot be written stops nothing: what is left of the trial
-                // would outrank what astra.env says.
+                // After the commit, journal errors must not stop cleanup: leftover trial files override
+                // astra.env.
                 let past = entries.iter().any(|e| matches!(e, Entry::Committed { .. }));
                 if let (Err(error), false) = (written, past) {
-                    // Not touched: the entry that would say so could not be written.
+                    // The step did not start: its Started entry was not written.
                     entries.pop();
                     let error = format!("{:#}", error.context(format!("writing the journal before `{act}`")));
                     entries.push(Entry::Failed { step, blame: Blame::Host, error });
@@ -178,8 +178,8 @@ pub async fn run(
                     (Step::Commit { candidate, .. }, Entry::Done { .. }) => Some(candidate.release.clone()),
                     _ => None,
                 };
-                // From here the host has changed; a journal that cannot be written no longer stops anything,
-                // because astra.env and the containers' labels tell recover the truth.
+                // The host has changed now; journal errors no longer stop the run, because astra.env and the
+                // containers' labels tell recover the truth.
                 let _ = note(&mut entries, entry, durable && committed.is_none());
                 if let Some(release) = committed {
                     let _ = note(&mut entries, Entry::Committed { release }, true);

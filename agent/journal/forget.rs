@@ -1,12 +1,12 @@
-//! Which runs may go. journal.rs calls here when there are too many.
+//! Decides which runs may be removed. Called by journal.rs when there are too many.
 
 use std::collections::BTreeSet;
 
 use crate::model::entry::RunId;
 use crate::model::history::{History, RunRecord};
 
-/// At most `surplus` of `runs` (oldest first; never the `recent` newest) without which the history says what it said,
-/// in the order in which they may be removed: between two removals, too, it says no less.
+/// At most `surplus` of `runs` (oldest first; never the `recent` newest) that do not affect the history. They
+/// are in removal order: the history is also the same after each single removal.
 pub(super) fn forgettable(runs: &[RunRecord], surplus: usize, recent: usize) -> Vec<RunId> {
     let mut left: Vec<&RunRecord> = runs.iter().collect();
     let all = History::fold(left.iter().copied());
@@ -17,7 +17,7 @@ pub(super) fn forgettable(runs: &[RunRecord], surplus: usize, recent: usize) -> 
             break;
         }
         let open = !run.entries.is_empty() && run.closed().is_none();
-        // Most of those that stay are known without another fold.
+        // Known to stay without folding the history again.
         if !open && !stems.contains(&run.id) {
             left.remove(at);
             if says_as_much(&History::fold(left.iter().copied()), &all) {
@@ -31,13 +31,13 @@ pub(super) fn forgettable(runs: &[RunRecord], surplus: usize, recent: usize) -> 
     gone
 }
 
-/// Runs that certainly stay: the last commit of each release on the stack, and where a hold comes from.
+/// Runs that certainly stay: the last commit of each release on the stack, and the origin of each hold.
 fn stems(history: &History, runs: &[RunRecord]) -> BTreeSet<RunId> {
     let last = |release| runs.iter().rev().find(|run| run.committed() == Some(release)).map(|run| run.id);
     history.commits.iter().filter_map(last).chain(history.held.iter().map(|held| held.run)).collect()
 }
 
-/// The way back, what is held, what follows the tag, what was migrated, and that no number is given twice.
+/// Whether both agree on rollback targets, holds, the pin, migrations, and used release numbers.
 fn says_as_much(one: &History, all: &History) -> bool {
     let highest = |history: &History| history.releases.iter().map(|release| release.number).max();
     one.commits == all.commits
@@ -104,7 +104,7 @@ mod tests {
             let gone = forgettable(&runs, surplus, recent);
             prop_assert!(gone.len() <= surplus);
             prop_assert!(runs.iter().rev().take(recent).all(|run| !gone.contains(&run.id)));
-            // A cut between two removals is a journal, too.
+            // A cut-off pruning also leaves a journal.
             for cut in 0..=gone.len() {
                 let after = History::of(without(&runs, &gone[..cut]));
                 prop_assert_eq!(&after.held, &before.held);
@@ -118,9 +118,9 @@ mod tests {
         }
     }
 
-    /// The release that was rolled back from, and who chose what runs, in runs far away.
+    /// The release that was rolled back from, and the pin, in runs far apart.
     #[test]
-    fn a_hold_and_a_pin_outlive_the_runs_around_them() {
+    fn a_hold_and_a_pin_survive_pruning() {
         let [a, b] = [release(1, 1, 1), release(2, 2, 1)];
         let mut runs = vec![
             run(1, Verb::Deploy, Some(a.clone()), true, Some(GOOD)),
@@ -135,9 +135,9 @@ mod tests {
         assert_eq!((history.current(), history.rollback_target()), (Some(&a), None));
     }
 
-    /// Two releases that take turns teach no more than the last two turns do.
+    /// Two releases that alternate add no history beyond the last two turns.
     #[test]
-    fn a_thousand_turns_are_forgotten_in_no_time() {
+    fn a_thousand_alternating_runs_are_pruned_quickly() {
         let turn = |id: RunId| match id % 2 {
             1 => run(id, Verb::Deploy, Some(release(2, 2, 1)), true, Some(GOOD)),
             _ => run(id, Verb::Rollback, Some(release(1, 1, 1)), true, Some(GOOD)),
@@ -148,7 +148,7 @@ mod tests {
         let gone = forgettable(&runs, 900, 1);
         println!("{} of {} runs in {:?}", gone.len(), runs.len(), begun.elapsed());
         assert_eq!(gone.len(), 900);
-        // Every commit is on the stack: nothing but what stays is left to look at, and that is quickly seen.
+        // Every commit is on the stack, so every run must stay, which is decided quickly.
         let stack: Vec<_> = (1..200)
             .map(|id| run(id.into(), Verb::Deploy, Some(release(id.into(), id, 1)), true, Some(GOOD)))
             .collect();

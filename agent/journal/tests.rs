@@ -6,7 +6,7 @@ use crate::model::fingerprint::HostKey;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::release::Release;
 
-/// A directory of this test's own, empty.
+/// An empty directory for this test.
 fn place(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("astra-journal-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
@@ -20,12 +20,12 @@ fn opened() -> Entry {
 
 const CLOSED: Entry = Entry::Closed { outcome: Outcome::Converged, reason: None, recovered: false };
 
-/// Set in the process below, which may write no file of more than a few KiB: what is over is cut off, as on a disk that
-/// is full.
+/// Set in the child process below, whose files are limited to a few KiB: a longer write is cut off, as on a
+/// full disk.
 const SMALL: &str = "ASTRA_TEST_SMALL_FILES";
 
 #[test]
-fn a_line_that_does_not_fit_leaves_no_part_of_itself() {
+fn a_line_that_does_not_fit_leaves_no_partial_line() {
     if let Some(dir) = std::env::var_os(SMALL) {
         return fill(&Journal::at(dir));
     }
@@ -54,7 +54,7 @@ fn fill(journal: &Journal) {
 }
 
 #[test]
-fn old_runs_go_but_not_what_they_teach() {
+fn pruning_keeps_history() {
     let dir = place("forget");
     let journal = Journal::at(&dir);
     let image = |of: &str| format!("ghcr.io/a/b@sha256:{}", of.repeat(32)).parse().unwrap();

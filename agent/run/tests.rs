@@ -59,7 +59,7 @@ fn deploy() -> Plan {
 }
 
 #[test]
-fn a_spare_that_is_stopped_again_does_not_rejoin() {
+fn undo_stops_a_spare_without_a_rejoin() {
     let mut plan = deploy();
     for step in &mut plan.steps {
         if let Step::Try { instance, fallback, .. } = step
@@ -75,7 +75,7 @@ fn a_spare_that_is_stopped_again_does_not_rejoin() {
 }
 
 #[test]
-fn an_instance_that_is_stopped_again_gets_the_time_to_stop_that_it_was_started_with() {
+fn undo_stops_an_instance_with_its_own_stop_timeout() {
     let mut plan = deploy();
     let (long, stopped) = (Duration::from_secs(150), Fallback::Stopped);
     for step in &mut plan.steps {
@@ -88,11 +88,11 @@ fn an_instance_that_is_stopped_again_gets_the_time_to_stop_that_it_was_started_w
     assert!(way.iter().any(stops), "{way:?}");
 }
 
-/// What a host would be after a run in which the step number `fails` does not work.
+/// A simulated host in which step number `fails` fails.
 struct World {
-    /// Per instance: runs the trial, in rotation.
+    /// Per instance: runs the trial, is in rotation.
     instances: RefCell<[(bool, bool); 2]>,
-    /// The fewest instances that were ever in rotation.
+    /// The fewest instances in rotation at any time.
     fewest: RefCell<usize>,
 }
 
@@ -135,7 +135,7 @@ async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>)
 }
 
 #[tokio::test]
-async fn a_failure_anywhere_before_the_commit_point_takes_everything_back() {
+async fn a_failure_before_the_commit_point_undoes_everything() {
     let plan = deploy();
     for fails in 0..=plan.commit.unwrap() {
         let (outcome, world, _) = with_failure(&plan, fails).await;
@@ -155,7 +155,7 @@ async fn after_the_commit_point_it_only_goes_forward() {
 }
 
 #[tokio::test]
-async fn a_plan_that_works_converges_and_says_what_it_commits_before_it_does() {
+async fn a_working_plan_converges_and_records_its_commit_intent_first() {
     let plan = deploy();
     let (outcome, world, entries) = with_failure(&plan, usize::MAX - 1).await;
     assert_eq!(outcome, Outcome::Converged);
@@ -166,7 +166,7 @@ async fn a_plan_that_works_converges_and_says_what_it_commits_before_it_does() {
 }
 
 #[tokio::test]
-async fn a_way_back_that_fails_stops_there() {
+async fn a_failed_undo_stops() {
     let plan = deploy();
     let perform = async |step: &Step, undoing: bool| match step {
         Step::AwaitReady { .. } => {
@@ -183,7 +183,7 @@ async fn a_way_back_that_fails_stops_there() {
 }
 
 #[tokio::test]
-async fn a_journal_that_cannot_be_written_touches_nothing() {
+async fn an_unwritable_journal_touches_nothing() {
     let plan = deploy();
     let touched = RefCell::new(0);
     let perform = async |_: &Step, _: bool| {
