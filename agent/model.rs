@@ -1,4 +1,4 @@
-//! Floor 1: the words everything else is written in. Pure data and parsing; no clock, no file, no network.
+//! Floor 1: the types that everything else uses. Pure data and parsing; no clock, no file, no network.
 
 pub mod caddyfile;
 pub mod checkup;

@@ -1,4 +1,4 @@
-//! What `doctor` looks at besides [`super::observed::Observed`]: gathered by host/doctor.rs, judged by
+//! The facts that `doctor` needs besides [`super::observed::Observed`]: gathered by host/doctor.rs, judged by
 //! plan/doctor.rs.
 
 use std::collections::BTreeMap;
@@ -12,64 +12,64 @@ use super::token::Expiry;
 pub struct Checkup {
     /// Seconds since 1970.
     pub now: u64,
-    /// The files and directories that matter and are there.
+    /// The relevant files and directories that exist.
     pub owners: BTreeMap<PathBuf, Owner>,
-    /// Where the engine keeps images.
+    /// The directory of the engine's images.
     pub store: Option<PathBuf>,
-    /// Settings of dockerd; `None` with podman, and where docker does not answer.
+    /// Settings of dockerd; `None` with podman, and if docker does not answer.
     pub dockerd: Option<Dockerd>,
-    /// Free bytes where the journal lies.
+    /// Free bytes in the journal's file system.
     pub state_free: Option<u64>,
-    /// The kernel's clock follows a time server; `None`: nobody could say.
+    /// The kernel's clock is synchronised; `None`: unknown.
     pub clock_synchronised: Option<bool>,
-    /// The kernel, and so the clock, is another system's.
+    /// The kernel, and so the clock, belongs to another system.
     pub in_container: bool,
     /// Drop-ins that systemd reads for the agent's units.
     pub drop_ins: BTreeMap<String, Vec<PathBuf>>,
-    /// Where an admin endpoint of Caddy answers over TCP.
+    /// The TCP address of a Caddy admin endpoint, if one answers.
     pub admin_tcp: Option<String>,
-    /// What the tracked tag resolves to, or why not.
+    /// The digest of the tracked tag, or why it has none.
     pub resolved: Option<Result<Digest, String>>,
-    /// When the login for the app's repository ends.
+    /// When the credentials for the app's repository expire.
     pub login: Option<Expiry>,
-    /// Why the login cannot be read.
+    /// Why the credentials cannot be read.
     pub bad_login: Option<String>,
-    /// Cron jobs whose last run failed, and how.
+    /// Cron jobs whose last run failed, and their results.
     pub failed_jobs: BTreeMap<CronName, String>,
-    /// Jobs of the app that the agent knows nothing of.
+    /// Jobs of the app outside of the agent.
     pub foreign_jobs: Vec<ForeignJob>,
-    /// A run is under way: who, and since when. What it leaves on its way is no leftover.
+    /// The run under way: its actor, and since when. Its intermediate state counts as no leftover.
     pub running: Option<String>,
 }
 
-/// A job that something else than the agent starts for the app.
+/// A job for the app that something else than the agent starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForeignJob {
-    /// A line of a crontab that enters a container of the app.
+    /// A crontab line that runs a command in a container of the app.
     Line { file: PathBuf, line: usize },
-    /// A timer with the app's name, or whose service enters a container of the app.
+    /// A timer with the app's name, or whose service runs a command in a container of the app.
     Timer { unit: String },
 }
 
-/// What of dockerd's settings matters to a site.
+/// The dockerd settings that matter to a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dockerd {
     /// Containers survive a restart of dockerd.
     pub live_restore: bool,
-    /// Published ports are served by a process of dockerd's, which ends with it.
+    /// Published ports are served by a child process of dockerd, and end with it.
     pub userland_proxy: bool,
     /// It can write log lines to the systemd journal.
     pub journald: bool,
 }
 
-/// Who owns something, without following a symlink.
+/// The owner of a path, without following a symlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
     /// Permission bits.
     pub mode: u32,
     pub kind: Kind,
-    /// Names of the file.
+    /// Number of hard links.
     pub links: u64,
 }
 

@@ -1,10 +1,10 @@
-//! Cron's five fields, and what systemd's OnCalendar= says instead (systemd.time(7), "Calendar Events").
-//! The grammar is crontab(5)'s, with its rule for days: when day and weekday are both restricted, either will
-//! do. A field that begins with `*` counts as unrestricted. Called by config/.
+//! Cron's five fields, translated to systemd's OnCalendar= (systemd.time(7), "Calendar Events"). The grammar
+//! is crontab(5)'s, with its rule for days: if day and weekday are both restricted, either one matches. A
+//! field that begins with `*` counts as unrestricted. Called by config/.
 
 use std::fmt;
 
-/// When a job runs.
+/// The schedule of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CronExpr {
     minute: Set,
@@ -14,7 +14,7 @@ pub struct CronExpr {
     weekday: Set,
 }
 
-/// Why a field is none.
+/// Why a field is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a cron {}: {reason}", field.name())]
 pub struct BadCron {
@@ -23,7 +23,7 @@ pub struct BadCron {
     pub reason: String,
 }
 
-/// One of the five.
+/// One of the five fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     Minute,
@@ -85,7 +85,7 @@ impl Set {
 }
 
 impl CronExpr {
-    /// Reads the five fields on their own: a job's keys, not a crontab's line.
+    /// Parses the five fields from a job's keys, not from a crontab line.
     pub fn parse(minute: &str, hour: &str, day: &str, month: &str, weekday: &str) -> Result<Self, BadCron> {
         let expr = Self {
             minute: field(Field::Minute, minute)?,
@@ -101,8 +101,8 @@ impl CronExpr {
         Ok(expr)
     }
 
-    /// OnCalendar= expressions in local time. Two when day and weekday are both restricted: cron takes
-    /// either, while one expression of systemd would want both.
+    /// OnCalendar= expressions in local time. Two if day and weekday are both restricted: cron matches
+    /// either, while one expression of systemd would require both.
     pub fn on_calendar(&self) -> Vec<String> {
         let time = format!("{}:{}:00", values(self.hour, Field::Hour), values(self.minute, Field::Minute));
         let month = values(self.month, Field::Month);
@@ -128,7 +128,7 @@ impl CronExpr {
     }
 }
 
-/// The OnCalendar= lines, one a line.
+/// The OnCalendar= expressions, one a line.
 impl fmt::Display for CronExpr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.on_calendar().join("\n"))
@@ -153,7 +153,7 @@ fn field(field: Field, text: &str) -> Result<Set, BadCron> {
     Ok(Set { bits, star: text.starts_with('*') })
 }
 
-/// `*`, `a` or `a-b`, the first and the last with `/step`.
+/// `*`, `a` or `a-b`; `*` and `a-b` may have a `/step`.
 fn range(field: Field, item: &str) -> Result<u64, String> {
     let (range, step) = match item.split_once('/') {
         Some((range, step)) => (range, Some(step)),
@@ -161,7 +161,7 @@ fn range(field: Field, item: &str) -> Result<u64, String> {
     };
     let (least, most) = field.range();
     let (from, to) = match (range, range.split_once('-')) {
-        // 7 is Sunday again: a step over it would count that day twice.
+        // 7 is Sunday as well: a step would count that day twice.
         ("*", _) => (least, if field == Field::Weekday { 6 } else { most }),
         (_, Some((from, to))) => (value(field, from)?, value(field, to)?),
         (one, None) => {
@@ -203,7 +203,7 @@ fn value(field: Field, text: &str) -> Result<u8, String> {
     })
 }
 
-/// Digits only: `u8::from_str` would take a `+`.
+/// Digits only: `u8::from_str` accepts a `+`.
 fn number(text: &str) -> Option<u8> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -217,7 +217,7 @@ fn values(set: Set, field: Field) -> String {
     runs(set, least, most, |value| format!("{value:02}"))
 }
 
-/// systemd's week begins on Monday, and its ranges may not wrap.
+/// systemd's week begins on Monday, and its ranges must not wrap.
 fn weekdays(set: Set) -> String {
     let sunday = Set { bits: set.bits | (set.bits & 1) << 7, ..set };
     let name = |value: u8| match value {

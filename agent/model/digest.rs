@@ -1,5 +1,5 @@
-//! The one identity of an image: `sha256:` and 64 lower-case hex digits
-//! (OCI image spec, descriptor.md, "Digests").
+//! The identity of an image: `sha256:` and 64 lower-case hex digits (OCI image spec, descriptor.md,
+//! "Digests").
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
-/// Why a text is no digest.
+/// Why a text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a digest: {reason}")]
 pub struct BadDigest {
@@ -30,7 +30,7 @@ impl Digest {
         self.0.strip_prefix("sha256:").unwrap_or(&self.0)
     }
 
-    /// `sha256:` and the first twelve digits: enough for a person, never for a machine.
+    /// `sha256:` and the first twelve digits: for display, never for comparison.
     pub fn short(&self) -> &str {
         self.0.get(..19).unwrap_or(&self.0)
     }

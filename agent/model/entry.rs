@@ -1,4 +1,4 @@
-//! A line of the journal. A run's entries, in order, are all that the loop, recover and `history` know of it.
+//! An entry of the journal. The run loop, recover and `history` know a run only by its entries, in order.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::told::Told;
 /// Number of a run, counted up per host; its file is `NNNNNN.jsonl`.
 pub type RunId = u64;
 
-/// An entry and when it was made (milliseconds since 1970, UTC).
+/// An entry with its time (milliseconds since 1970, UTC).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
     pub at: u64,
@@ -18,7 +18,7 @@ pub struct Stamped {
     pub entry: Entry,
 }
 
-/// The command that a run carries out.
+/// The verb of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
@@ -44,30 +44,30 @@ impl Verb {
         }
     }
 
-    /// Whether such a run may bring what was never proved here; the others keep or return what was.
+    /// Whether the run may deploy something new; other runs keep or restore what was committed before.
     pub fn is_new(self) -> bool {
         matches!(self, Self::Install | Self::Deploy | Self::DeploySha)
     }
 }
 
-/// What can be said of a run.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
-    /// The first line: who wants what, the whole plan, the old state.
+    /// The first entry: actor, verb, the whole plan, the old state.
     Opened {
         verb: Verb,
-        /// The login name behind the command, e.g. `admin` or `systemd`.
+        /// The user's login name, e.g. `admin`, or `systemd`.
         actor: String,
         /// Version of the agent.
         agent: String,
-        /// Display lines of the plan's steps.
+        /// The plan's steps, by their Display.
         plan: Vec<String>,
         /// The committed release before the run.
         old: Option<Release>,
-        /// The release that the run means to commit.
+        /// The release to be committed.
         new: Option<Release>,
-        /// From here on the host no longer follows the tracked tag by itself.
+        /// From this run on, the tracked tag is not followed automatically.
         pins: bool,
     },
     Started {
@@ -100,7 +100,7 @@ pub enum Entry {
         step: usize,
         error: String,
     },
-    /// The next act is the rename of astra.env from `old` to `new`.
+    /// The next action is the rename of astra.env from `old` to `new`.
     CommitIntent {
         old: Option<ManagedLines>,
         new: ManagedLines,
@@ -109,10 +109,10 @@ pub enum Entry {
     Committed {
         release: Release,
     },
-    /// The last line.
+    /// The last entry.
     Closed {
         outcome: Outcome,
-        /// Why, in one line; for a failure the whole error chain.
+        /// The reason, in one line; for a failure the whole error chain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// Written by a later `recover`, not by the run itself.

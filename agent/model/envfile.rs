@@ -1,10 +1,10 @@
-//! The env file: its grammar, and edits that leave every other line byte for byte as it was.
+//! The env file: its grammar, and edits that keep every other line byte for byte.
 //!
 //! Containers get everything after the first `=` literally (podman and docker `--env-file`); systemd reads
 //! the same file with shell-like quoting (systemd.exec(5), `EnvironmentFile=`). Only lines that both read
-//! alike are written; the managed lines are quoted for systemd, which alone reads them. (podman 4.7, and no
-//! other, cuts values at `#` and ignores `KEY=`: containers/podman 617af9bea9 took that back.)
-//! Called by plan/ (what the app should have), host/perform.rs (the commit) and cli/env.rs.
+//! alike are written; the managed lines are quoted for systemd, which alone uses them. (podman 4.7, and no
+//! other version, cuts values at `#` and ignores `KEY=`: containers/podman 617af9bea9 reverted that.) Called
+//! by plan/ (the desired env file), host/perform.rs (the commit) and cli/env.rs.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,9 +21,9 @@ mod systemd;
 pub use check::{BadValue, EnvProblem, check_value};
 use systemd::Comments;
 
-/// The keys that only the agent writes. They say what runs; to the application they mean nothing.
+/// The keys that only the agent writes. They describe the release, and have no meaning to the application.
 pub const MANAGED_KEYS: [&str; 6] = [IMAGE, RELEASE, ARGS, COMMAND, PORT, KEYS];
-/// Names that stand in unit and trial files alone: in an env file they would mislead its reader.
+/// Names that only unit and trial files may set: in an env file they would be misleading.
 pub const UNIT_KEYS: [&str; 2] = ["ASTRA_ENV", "ASTRA_PORT"];
 const IMAGE: &str = "APP_IMAGE";
 const RELEASE: &str = "ASTRA_RELEASE";
@@ -32,12 +32,12 @@ const COMMAND: &str = "APP_COMMAND";
 const PORT: &str = "ASTRA_APP_PORT";
 const KEYS: &str = "ASTRA_CONFIG_KEYS";
 
-/// Whether no variable of the application can have this name.
+/// Whether the application must not have a variable of this name.
 pub fn is_reserved(key: &str) -> bool {
     MANAGED_KEYS.contains(&key) || UNIT_KEYS.contains(&key)
 }
 
-/// What of astra.env says which release is committed, and how its container is made.
+/// The lines of astra.env that name the committed release and define its container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManagedLines {
     /// `APP_IMAGE`
@@ -48,29 +48,29 @@ pub struct ManagedLines {
     pub args: Vec<String>,
     /// `APP_COMMAND`: the container's argv; empty means the image's own.
     pub command: Vec<String>,
-    /// `ASTRA_APP_PORT`: where the app listens in its container.
+    /// `ASTRA_APP_PORT`: the app's port in its container.
     #[serde(default = "usual_port")]
     pub port: u16,
-    /// `ASTRA_CONFIG_KEYS`: the variables that stand here because `[env]` names them. One that leaves `[env]` leaves the
-    /// file with the next deploy; any other line is a person's.
+    /// `ASTRA_CONFIG_KEYS`: the variables that come from `[env]`. One removed from `[env]` is removed from
+    /// the file by the next deploy; any other line belongs to the user.
     #[serde(default)]
     pub keys: BTreeSet<EnvKey>,
 }
 
 impl ManagedLines {
-    /// Both start the same container.
+    /// Whether both start the same container.
     pub fn runs_as(&self, other: &Self) -> bool {
         let keys = other.keys.clone();
         Self { keys, ..self.clone() } == *other
     }
 }
 
-/// What the units assume where no line says otherwise.
+/// The units' default port.
 fn usual_port() -> u16 {
     8000
 }
 
-/// Why an env file cannot be read or written. No message holds a value.
+/// Why an env file cannot be read or written. No message contains a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     #[error(transparent)]
@@ -101,13 +101,13 @@ pub enum EnvError {
     LargeFile,
 }
 
-/// An env file as a document: lines that nobody asked to change stay as they are.
+/// An env file as a document: unedited lines stay as they are.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct EnvFile {
     lines: Vec<Line>,
 }
 
-/// One line, and how it ended: `\n`, `\r\n`, or nothing at the end of the file.
+/// One line, and its line end: `\n`, `\r\n`, or none at the end of the file.
 #[derive(Clone, PartialEq, Eq)]
 struct Line {
     content: Vec<u8>,
@@ -115,7 +115,7 @@ struct Line {
 }
 
 impl EnvFile {
-    /// Takes any bytes: what is wrong with them, [`EnvFile::check`] says.
+    /// Accepts any bytes: [`EnvFile::check`] reports what is wrong with them.
     pub fn parse(bytes: impl AsRef<[u8]>) -> Self {
         let line = |raw: &[u8]| {
             let content = raw.strip_suffix(b"\n").unwrap_or(raw);
@@ -130,20 +130,21 @@ impl EnvFile {
         self.lines.iter().flat_map(|l| l.content.iter().chain(&l.end)).copied().collect()
     }
 
-    /// The value that a container gets: all after the first `=`, of the last line that sets `key`.
+    /// The value that a container gets: everything after the first `=`, from the last line that sets `key`.
     pub fn get(&self, key: &str) -> Option<Secret> {
         let at = self.position(key)?;
         let (_, value) = self.lines.get(at)?.assignment()?;
         Some(Secret::new(String::from_utf8_lossy(value)))
     }
 
-    /// Every name that a container gets from this file, sorted. Some may be no [`EnvKey`]: a person wrote them.
+    /// Every name that a container gets from this file, sorted. Manual lines may have names that are not an
+    /// [`EnvKey`].
     pub fn keys(&self) -> Vec<String> {
         let keys: BTreeSet<_> = self.lines.iter().filter_map(Line::assignment).map(|(key, _)| key).collect();
         keys.into_iter().collect()
     }
 
-    /// Gives `key` a value: in the last line that has the key, else in a new one.
+    /// Sets `key`: in the last line that has it, else in a new one.
     pub fn set(&mut self, key: &str, value: &Secret) -> Result<(), EnvError> {
         let key: EnvKey = key.parse()?;
         if MANAGED_KEYS.contains(&key.as_str()) {
@@ -157,18 +158,19 @@ impl EnvFile {
         self.check_size()
     }
 
-    /// Removes every line that sets `key`; says whether there was one.
+    /// Removes every line that sets `key`; returns whether there was one.
     pub fn remove(&mut self, key: &str) -> bool {
         let before = self.lines.len();
         self.lines.retain(|line| line.assignment().is_none_or(|(k, _)| k != key));
         self.lines.len() != before
     }
 
-    /// The release that the file names, read as systemd reads it. `None`: no release was ever committed.
+    /// The release in the file, parsed like systemd does. `None`: no release was ever committed.
     pub fn managed(&self) -> Result<Option<ManagedLines>, EnvError> {
         let text = self.render();
         let seen = systemd::read(&text, Comments::End).0;
-        // An older systemd lets a comment swallow the next line: both must see the same release.
+        // Older versions of systemd continue a comment on the next line: both readings must give the same
+        // release.
         let older = systemd::read(&text, Comments::Continue).0;
         let get = |of: &[systemd::Assignment], key: &str| {
             of.iter().rev().find(|a| a.key == key.as_bytes()).map(|a| a.value.clone())
@@ -201,7 +203,7 @@ impl EnvFile {
         Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND), port, keys }))
     }
 
-    /// The same file naming another release; nothing but the managed lines differs.
+    /// The same file with another release; only the managed lines differ.
     pub fn with_managed(&self, lines: &ManagedLines) -> Result<Self, EnvError> {
         let mut file = self.clone();
         let args = systemd::quote(&lines.args).ok_or(EnvError::Argument(ARGS))?;
@@ -222,8 +224,8 @@ impl EnvFile {
         }
     }
 
-    /// Every line that a container and systemd would read differently, or that one of them refuses.
-    /// Managed lines are systemd's alone and pass.
+    /// Every line that a container and systemd read differently, or that one of them refuses. Managed lines
+    /// are for systemd only, and pass.
     pub fn check(&self) -> Vec<EnvProblem> {
         let mut problems = Vec::new();
         for (nth, line) in self.lines.iter().enumerate() {
@@ -266,15 +268,15 @@ impl EnvFile {
         if size > check::LARGEST_FILE { Err(EnvError::LargeFile) } else { Ok(()) }
     }
 
-    /// The first line to look at when systemd does not see what stands there.
+    /// The most likely line when systemd's reading differs.
     fn culprit(&self) -> usize {
         self.check().first().map_or(1, |p| p.line)
     }
 }
 
 impl Line {
-    /// Key and value as podman's `--env-file` takes them (podman pkg/env/env.go, `ParseFile`): blanks before
-    /// the key go, nothing else does.
+    /// Key and value as podman's `--env-file` reads them (podman pkg/env/env.go, `ParseFile`): spaces before
+    /// the key are removed, nothing else is.
     fn assignment(&self) -> Option<(String, &[u8])> {
         let line = self.content.trim_prefix_blanks();
         let equals = line.iter().position(|b| *b == b'=').filter(|at| *at > 0)?;
@@ -286,7 +288,7 @@ impl Line {
     }
 }
 
-/// Blanks as podman knows them: space and tab.
+/// Whitespace as podman defines it: space and tab.
 trait Blanks {
     fn trim_prefix_blanks(&self) -> &[u8];
 }
@@ -298,7 +300,7 @@ impl Blanks for [u8] {
     }
 }
 
-/// A value that stands for "to be filled in": empty, three dots or more, or an ellipsis. One dot or two name a
+/// Whether a value is a placeholder: empty, three or more dots, or an ellipsis. One or two dots name a
 /// directory.
 pub fn is_placeholder(value: &str) -> bool {
     let value = value.trim();
@@ -306,7 +308,7 @@ pub fn is_placeholder(value: &str) -> bool {
     value.is_empty() || dots && (value.len() >= 3)
 }
 
-/// Shows the names alone.
+/// Shows only the names.
 impl fmt::Debug for EnvFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("EnvFile").field(&self.keys()).finish()

@@ -1,9 +1,9 @@
-//! What an exit code of a container means to a person.
+//! The meaning of a container's exit code, for messages.
 
 use std::fmt;
 
-/// Exit code of podman-run(1), `docker run` or conmon: the container's own, or the engine's word that there was none.
-/// Shown as `3`, or with what it stands for: `137 (SIGKILL; out of memory?)`.
+/// Exit code of podman-run(1), `docker run` or conmon: the container's own, or the engine's if there was
+/// none. Displayed as `3`, or with its meaning: `137 (SIGKILL; out of memory?)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitCode(pub i32);
 
@@ -11,8 +11,8 @@ impl ExitCode {
     /// The failure is the engine's, not the app's.
     pub const ENGINE: Self = Self(125);
 
-    /// Whether the engine's words say that it could not set a limit (memory, processors, open files) on this host:
-    /// podman takes that for a command that was not found, because a file of the kernel's was not there.
+    /// Whether the engine's log says that it could not set a limit (memory, processors, open files) on this
+    /// host: podman reports this as "command not found", because a file of the kernel's did not exist.
     pub fn is_limit(self, engine: &[String]) -> bool {
         const WORDS: [&str; 5] = ["cgroup", "memory.", "cpu.max", "pids.max", "rlimit"];
         let says = |line: &String| {
@@ -23,7 +23,7 @@ impl ExitCode {
     }
 
     fn meaning(self) -> Option<&'static str> {
-        // 128 and a number of signal(7), which is the same on all our machines.
+        // 128 plus a number of signal(7), which is the same on all supported machines.
         Some(match self.0 {
             125 => "the engine could not start it",
             126 => "a command could not be executed, or the container not be set up",
@@ -36,7 +36,7 @@ impl ExitCode {
             134 => "SIGABRT",
             135 => "SIGBUS",
             136 => "SIGFPE",
-            // Whoever kills it by hand knows.
+            // A manual kill needs no explanation.
             137 => "SIGKILL; out of memory?",
             138 => "SIGUSR1",
             139 => "SIGSEGV",
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_has_its_name_and_the_engine_its_words() {
+    fn signals_and_engine_codes_are_named() {
         let told = |code| ExitCode(code).to_string();
         assert_eq!([0, 3, 128, 255].map(told), ["0", "3", "128", "255"]);
         assert_eq!(told(137), "137 (SIGKILL; out of memory?)");

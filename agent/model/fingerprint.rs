@@ -1,5 +1,5 @@
-//! Fingerprints: equal inputs have equal ones, and nobody without the host's key learns anything from them.
-//! They cover what changes the container: environment and arguments; not Caddy, cron or `APP_IMAGE`.
+//! Fingerprints: equal for equal inputs, and meaningless without the host's key. They cover what changes the
+//! container: environment and arguments; not Caddy, cron or `APP_IMAGE`.
 
 use std::fmt;
 
@@ -21,7 +21,8 @@ impl HostKey {
         Self(bytes)
     }
 
-    /// Fingerprint of `parts`; each is prefixed with its length, so that two lists never collide by joining.
+    /// Fingerprint of `parts`; each is prefixed with its length, so that different lists cannot be joined to
+    /// the same input.
     pub fn fingerprint<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Fingerprint {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
             unreachable!("HMAC takes a key of any length (RFC 2104, 2)")
@@ -35,7 +36,7 @@ impl HostKey {
 }
 
 impl Fingerprint {
-    /// The first eight digits, for a person.
+    /// The first eight digits, for display.
     pub fn short(&self) -> &str {
         self.0.get(..8).unwrap_or(&self.0)
     }
@@ -53,7 +54,7 @@ impl fmt::Debug for HostKey {
     }
 }
 
-/// Lower-case hex of a SHA-256 of `bytes`: only for what holds no secret.
+/// Lower-case hex SHA-256 of `bytes`, which must not hold a secret.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -1,5 +1,5 @@
-//! What the journal teaches: the stack of commits, what is held, which number comes next, what is still open.
-//! A pure fold over the runs; the journal's files are read elsewhere.
+//! Derives the release history from the journal: committed releases, held ones, the next number, open runs. A
+//! pure fold over the runs; journal.rs reads the files.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::fingerprint::Fingerprint;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
 
-/// One run, as its file tells it.
+/// One run, as recorded in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
     pub id: RunId,
     pub entries: Vec<Stamped>,
 }
 
-/// A release that nothing automatic tries again.
+/// A release that no automatic run tries again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Held {
     pub release: Release,
@@ -25,36 +25,36 @@ pub struct Held {
     pub why: HeldFor,
 }
 
-/// What a release is held for, which says for whom and how widely.
+/// Why a release is held, which decides for which runs and with which environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldFor {
-    /// It failed. A person may try its image with another environment.
+    /// It failed. Its image may be tried with another environment.
     Failed,
-    /// It failed while the same image served with another environment: the image is no worse for it.
+    /// It failed while the same image served with another environment: the image is not held.
     Environment,
-    /// Somebody rolled back from its image: it stays away whatever environment it is given.
+    /// Its image was rolled back from: held with any environment.
     RolledBack,
 }
 
-/// All that earlier runs say about the next one.
+/// The state derived from all earlier runs.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub runs: Vec<RunRecord>,
-    /// Committed releases, the current one last. A rollback takes entries off.
+    /// Committed releases, the current one last. A rollback removes entries.
     pub commits: Vec<Release>,
     /// Every release that was ever committed here, by digest.
     pub ever_committed: BTreeSet<Digest>,
     pub held: Vec<Held>,
     /// Releases by number, tried or committed.
     pub releases: Vec<Release>,
-    /// The last commit chose its digest itself: nothing automatic follows the tag until a plain deploy.
+    /// The last commit was of a chosen digest: no automatic run follows the tag until a plain deploy.
     pub pinned: bool,
     /// Why the journal cannot be trusted: safe mode.
     pub damaged: Option<String>,
 }
 
 impl RunRecord {
-    /// Verb, actor, start (milliseconds since 1970), planned release.
+    /// The first entry: verb, actor, start (milliseconds since 1970), planned release.
     pub fn opened(&self) -> Option<Opened<'_>> {
         let first = self.entries.first()?;
         match &first.entry {
@@ -84,7 +84,7 @@ impl RunRecord {
         })
     }
 
-    /// The release failed, whatever came of the way back.
+    /// Whether the release failed, whatever the result of the undo.
     fn blamed(&self) -> bool {
         let outcome = self.closed().map(|(outcome, ..)| outcome);
         let named = Outcome::Undone { blame: Blame::Release };
@@ -94,13 +94,13 @@ impl RunRecord {
             || outcome.is_some() && self.entries.iter().any(failed)
     }
 
-    /// Nothing had to be done, and that was worth a run: it follows the tag again, or no longer.
+    /// Nothing had to be done, except that the tag is followed again or no longer.
     fn is_empty(&self) -> bool {
         let first = self.entries.first().map(|s| &s.entry);
         matches!(first, Some(Entry::Opened { plan, .. }) if plan.is_empty())
     }
 
-    /// The release whose commit was about to happen.
+    /// The release of the commit intent.
     pub fn intended(&self) -> Option<u64> {
         self.entries.iter().find_map(|s| match &s.entry {
             Entry::CommitIntent { new, .. } => Some(new.release),
@@ -109,7 +109,7 @@ impl RunRecord {
     }
 }
 
-/// The first line of a run.
+/// The first entry of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
     pub verb: Verb,
@@ -121,13 +121,13 @@ pub struct Opened<'a> {
 }
 
 impl History {
-    /// Fold `runs`, oldest first.
+    /// Folds `runs`, oldest first.
     pub fn of(runs: Vec<RunRecord>) -> Self {
         let history = Self::fold(&runs);
         Self { runs, ..history }
     }
 
-    /// What `runs` teach, oldest first, without the runs themselves.
+    /// Folds `runs`, oldest first, without keeping them.
     pub fn fold<'a>(runs: impl IntoIterator<Item = &'a RunRecord>) -> Self {
         let mut history = Self::default();
         for run in runs {
@@ -140,7 +140,7 @@ impl History {
         let Some(opened) = run.opened() else { return };
         if let Some(new) = opened.new {
             match self.releases.iter_mut().find(|r| r.number == new.number) {
-                // Until one is committed, each try of a first release has its number.
+                // Until the first commit, each attempt of a first release keeps its number.
                 Some(known) if self.commits.is_empty() => known.clone_from(new),
                 Some(_) => {}
                 None => self.releases.push(new.clone()),
@@ -152,15 +152,15 @@ impl History {
             return;
         }
         let chooses = matches!(opened.verb, Verb::Deploy | Verb::DeploySha | Verb::Rollback);
-        // A release that is committed already may still have had instances to start.
+        // A committed release may still have had instances to start.
         if chooses
             && (run.is_empty() || opened.new.is_some())
             && matches!(run.closed(), Some((Outcome::Converged, ..)))
         {
             self.pinned = opened.pins;
         }
-        // The very first release is never held: there is nothing to go back to, and install tries again.
-        // Nor is the committed one, which may only have met a bad hour: it is what everything goes back to.
+        // The very first release is never held: there is nothing to go back to, and install tries again. Nor
+        // is the committed one, to which everything goes back: its failure may be temporary.
         let (Some(new), Some(current)) = (opened.new, self.current()) else { return };
         if run.blamed()
             && (&new.image.digest, &new.fingerprint) != (&current.image.digest, &current.fingerprint)
@@ -186,7 +186,7 @@ impl History {
         if verb == Verb::Rollback {
             let left = self.commits.last().filter(|r| r.image.digest != *digest);
             let below = self.commits.iter().any(|r| r.image.digest == *digest);
-            // Towards a newer image it is the end of a rollback: what is left is as good as it was.
+            // A step to a newer image ends an earlier rollback, and the release left behind is not held.
             if let Some(left) = left.filter(|left| below || !self.is_newer(release, left)).cloned() {
                 let reason = format!("rolled back to release {}", release.number);
                 self.hold(Held { release: left, run, reason, why: HeldFor::RolledBack });
@@ -195,7 +195,8 @@ impl History {
                 self.commits.truncate(at);
             }
         } else if self.commits.last().is_some_and(|top| top.image.digest == *digest) {
-            // The same image with another config is no step that a rollback, which keeps today's config, could take.
+            // The same image with another config is no rollback target, because a rollback keeps today's
+            // config.
             self.commits.pop();
         }
         self.held.retain(|h| h.release.image.digest != *digest);
@@ -203,51 +204,51 @@ impl History {
         self.ever_committed.insert(digest.clone());
     }
 
-    /// The committed release, as the journal remembers it.
+    /// The committed release according to the journal.
     pub fn current(&self) -> Option<&Release> {
         self.commits.last()
     }
 
-    /// The commits below the current one with another digest, held or not, the nearest first.
+    /// Earlier commits with another digest, held or not, the nearest first.
     pub fn earlier(&self) -> impl Iterator<Item = &Release> {
         let mut commits = self.commits.iter().rev();
         let current = commits.next().map(|current| &current.image.digest);
         commits.filter(move |r| Some(&r.image.digest) != current)
     }
 
-    /// What `rollback` goes to: the nearest of the earlier ones. When that is held, because an earlier attempt to go
-    /// there failed, it is [`History::way_back_held`]: going past it is for a person to say.
+    /// The target of `rollback`: the nearest earlier commit. If it is held because an earlier rollback to it
+    /// failed, [`History::way_back_held`] has it, and only an operator may skip it.
     pub fn rollback_target(&self) -> Option<&Release> {
         self.earlier().next()
     }
 
-    /// Why the nearest earlier release is held, and the nearest one behind it that is not.
+    /// The hold of the nearest earlier release, and the nearest one behind it that is not held.
     pub fn way_back_held(&self) -> Option<(&Held, Option<&Release>)> {
         let held = self.held_image(&self.rollback_target()?.image.digest)?;
         Some((held, self.earlier().find(|r| self.held_image(&r.image.digest).is_none())))
     }
 
-    /// The image is held, and not just what it was tried with while it served.
+    /// The hold of an image, unless it only failed with an environment while it served with another.
     pub fn held_image(&self, digest: &Digest) -> Option<&Held> {
         self.holds(digest).find(|h| h.why != HeldFor::Environment)
     }
 
-    /// For automatic runs: a digest is held whatever it ran with.
+    /// For automatic runs: a digest is held with any fingerprint.
     pub fn held_for_timer(&self, digest: &Digest) -> Option<&Held> {
         self.holds(digest).next()
     }
 
-    /// For a person: after a failure another environment deserves another try; after a rollback it does not.
+    /// For operators: a failed image may be tried with another environment, one rolled back from may not.
     pub fn held_for_person(&self, digest: &Digest, fingerprint: &Fingerprint) -> Option<&Held> {
         self.holds(digest).find(|h| h.why == HeldFor::RolledBack || h.release.fingerprint == *fingerprint)
     }
 
-    /// The newest first.
+    /// All holds of a digest, the newest first.
     fn holds(&self, digest: &Digest) -> impl Iterator<Item = &Held> {
         self.held.iter().rev().filter(move |h| h.release.image.digest == *digest)
     }
 
-    /// The image of `a` came to this host after that of `b`.
+    /// Whether the image of `a` came to this host after that of `b`.
     fn is_newer(&self, a: &Release, b: &Release) -> bool {
         let first = |of: &Release| {
             let same = self.releases.iter().filter(|r| r.image.digest == of.image.digest);
@@ -256,8 +257,8 @@ impl History {
         first(a) > first(b)
     }
 
-    /// The number of the release with this image and fingerprint: its own when it had one, else the next. Tries that
-    /// failed before anything was ever committed use up no number.
+    /// The number of the release with this image and fingerprint: its own if it has one, else the next.
+    /// Failed attempts before the first commit use no number.
     pub fn number_for(&self, digest: &Digest, fingerprint: &Fingerprint, at_least: u64) -> u64 {
         let known = self
             .releases
@@ -269,7 +270,7 @@ impl History {
         known.unwrap_or(next)
     }
 
-    /// The run that was cut off: opened, never closed.
+    /// The cut-off runs: opened, never closed.
     pub fn open_runs(&self) -> impl Iterator<Item = &RunRecord> {
         self.runs.iter().filter(|r| !r.entries.is_empty() && r.closed().is_none())
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{BadDigest, Digest};
 
-/// Why a text is no image reference.
+/// Why a text is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadImage {
     #[error("`{0}` is not an image reference: {1}")]
@@ -119,7 +119,7 @@ impl FromStr for TrackedImage {
     }
 }
 
-/// `registry/repository@sha256:…`: what runs.
+/// `registry/repository@sha256:…`: the reference that runs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PinnedImage {
@@ -143,7 +143,7 @@ impl FromStr for PinnedImage {
     }
 }
 
-/// What a person may type to name a release's image: `<64 hex>`, `sha256:<hex>` or `image@sha256:<hex>`.
+/// An image on the command line: `<64 hex>`, `sha256:<hex>` or `image@sha256:<hex>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestArg {
     pub repository: Option<Repository>,

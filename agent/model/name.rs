@@ -1,5 +1,5 @@
-//! Names and numbers of things on the host, each a type that only holds a valid one, and the one place
-//! that derives paths and unit names from them (DESIGN.md, "Host contract").
+//! Names and numbers of objects on the host, each a type that holds only valid ones. All paths and unit names
+//! are derived here.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ pub const CONFIG_DIR: &str = "/etc/astra/agent.d";
 pub const ETC: &str = "/etc/astra";
 pub const RUN: &str = "/run/astra";
 pub const DRAIN_DIR: &str = "/run/astra/drain";
-/// There while an instance is drained by the agent: only then Caddy looks at the markers for each request.
+/// Exists while the agent has drained an instance: only then Caddy checks for markers at each request.
 pub const WORKING: &str = "/run/astra/drain/any";
 pub const LOCK: &str = "/run/astra/run.lock";
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
 pub const STATE: &str = "/var/lib/astra-agent";
-/// Texts of the last valid config, for the way back.
+/// Texts of the last valid config, for a rollback.
 pub const LAST_CONFIG: &str = "/var/lib/astra-agent/config.last.json";
 pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
-/// Both are there while an image is pulled that is not yet on the disk; only the first outlives a power cut.
+/// Marker set from before a pull until its flush. Its counterpart in /run does not survive a power cut.
 pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";
 pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
 /// Written when the image of the way back was last seen in the image store.
@@ -28,28 +28,28 @@ pub const WAY_BACK_SEEN: &str = "/run/astra/way-back";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
-/// What podman's service reads before it takes an image; no option of its API names another one.
+/// The policy that podman's service reads before it accepts an image; its API has no option for another one.
 pub const POLICY: &str = "/etc/containers/policy.json";
-/// podman takes a policy of its user's before the host's (containers-policy.json(5)).
+/// podman prefers a policy in its user's home to the host's (containers-policy.json(5)).
 pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
 pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
-/// Overrides caddy.env while another image for Caddy is tried; gone after a power cut.
+/// Overrides caddy.env while another image for Caddy is tried; removed by a power cut.
 pub const CADDY_TRIAL_ENV: &str = "/run/astra/trial-caddy.env";
 pub const CADDY_SOCKET_DIR: &str = "/run/astra/caddy";
 pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
-/// Port of Caddy's own health routes, one a loopback address 127.0.1.i.
+/// Port of Caddy's own health routes, each on a loopback address 127.0.1.i.
 pub const HEALTH_PORT: u16 = 9080;
 pub const UNIT_DIR: &str = "/etc/systemd/system";
 pub const CADDY_UNIT: &str = "astra-caddy.service";
 pub const MIGRATE_UNIT: &str = "astra-migrate.service";
-/// Begin of the names of all cron jobs' units.
+/// Prefix of all cron units.
 pub const CRON_PREFIX: &str = "astra-cron-";
 pub const RECOVER_UNIT: &str = "astra-agent-recover.service";
 pub const RECONCILE_TIMER: &str = "astra-agent-reconcile.timer";
 pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
 
-/// Why a text is no name.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid {what}: {reason}")]
 pub struct BadName {
@@ -120,11 +120,11 @@ fn is_label(text: &str, longest: usize) -> bool {
         && !text.ends_with('-')
 }
 
-/// App names whose env file or units would be the agent's own: caddy.env, astra-agent-…, astra-cron-….
+/// App names that clash with the agent's own files or units: caddy.env, astra-agent-…, astra-cron-….
 const TAKEN: [&str; 3] = ["caddy", "astra-agent", "astra-cron"];
 
 text_type!(
-    /// Name of the app: stands in unit, container and file names.
+    /// Name of the app: part of unit, container and file names.
     AppName, "app name", |t| is_label(t, 32) && !TAKEN.contains(&t),
     "lower-case letters, digits and `-`, beginning with a letter, at most 32; `caddy`, `astra-agent` and `astra-cron` \
      would share files or units with the host's own"
@@ -135,7 +135,7 @@ text_type!(
     "lower-case letters, digits and `-`, beginning with a letter, at most 64"
 );
 text_type!(
-    /// Name of an environment variable (POSIX.1-2017, 8.1): what all readers of an env file agree on.
+    /// Name of an environment variable (POSIX.1-2017, 8.1): valid for all readers of an env file.
     EnvKey, "environment variable name",
     |t| t.len() <= 256
         && t.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
@@ -143,7 +143,7 @@ text_type!(
     "letters, digits and `_`, not beginning with a digit"
 );
 
-/// Number of an instance, from 1; 127.0.1.i is its own loopback address, so it ends at 254.
+/// Number of an instance, from 1; its loopback address is 127.0.1.i, so the highest is 254.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InstanceId(u8);
@@ -157,12 +157,12 @@ impl InstanceId {
         u16::from(self.0)
     }
 
-    /// The instances 1 to `count`.
+    /// The instances from 1 to `count`.
     pub fn first(count: u16) -> impl DoubleEndedIterator<Item = Self> + Clone {
         (1..=count).filter_map(Self::new)
     }
 
-    /// 127.0.1.i: what Caddy proxies to.
+    /// 127.0.1.i: the address that Caddy proxies to.
     pub fn address(self) -> std::net::Ipv4Addr {
         std::net::Ipv4Addr::new(127, 0, 1, self.0)
     }
@@ -205,7 +205,7 @@ impl AppName {
         PathBuf::from(format!("{ETC}/{self}.env"))
     }
 
-    /// `/etc/astra/astra.staged.env`: what `env set` and `env unset` ask for, until a deploy commits it.
+    /// `/etc/astra/astra.staged.env`: changes by `env set` and `env unset`, until a deploy commits them.
     pub fn staged_env(&self) -> PathBuf {
         PathBuf::from(format!("{ETC}/{self}.staged.env"))
     }

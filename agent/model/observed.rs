@@ -1,4 +1,4 @@
-//! What the host shows: gathered by host/, read by plan/. Never written to disk.
+//! The observed state of the host: gathered by host/, read by plan/. Never written to disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,62 +8,63 @@ use super::image::PinnedImage;
 use super::name::InstanceId;
 use super::release::Release;
 
-/// Everything a plan may depend on besides the config and the history.
+/// Everything that a plan may depend on besides the config and the history.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Every file that the config would write, and every file that the agent owns: what is there now.
+    /// The current content of every file that the config would write or the agent owns.
     pub files: BTreeMap<PathBuf, FileSeen>,
     /// Units of the agent, by name.
     pub units: BTreeMap<String, UnitSeen>,
     /// Instances that exist in any form, the spare included.
     pub instances: BTreeMap<InstanceId, InstanceSeen>,
-    /// Drain markers.
+    /// Drain markers, by instance.
     pub markers: BTreeSet<InstanceId>,
-    /// Caddy looks at the markers for each request.
+    /// Caddy checks for markers at each request.
     pub working: bool,
     /// Trial files `/run/astra/trial-i.env`.
     pub trials: BTreeSet<InstanceId>,
-    /// Instances that do not run, and whose port somebody else has.
+    /// Instances that do not run, and whose port another process uses.
     pub taken: BTreeSet<InstanceId>,
-    /// Of the ports that the config gives to an instance that is still elsewhere, those on which somebody listens.
+    /// Configured ports of instances still elsewhere on which another process listens.
     pub busy: BTreeSet<u16>,
     /// Files that could not be read, and why.
     pub odd: Vec<String>,
     /// Whether `/run/astra/trial.env` is there.
     pub trial_env: bool,
-    /// Those of the directories the agent needs that are there.
+    /// The agent's directories that exist.
     pub dirs: BTreeSet<PathBuf>,
-    /// The power went before what was pulled was on the disk: images that were never committed may be damaged.
+    /// There was a power cut before pulled images were on disk: images that were never committed may be
+    /// damaged.
     pub store_suspect: bool,
-    /// Images that were begun to be pulled, and are not known to be on the disk. With `store_suspect` they may be
-    /// damaged, also those that were committed earlier, pruned, and pulled again.
+    /// Images whose pull was started, and which may not be on disk. With `store_suspect` they may be damaged,
+    /// even those that were committed earlier, pruned, and pulled again.
     pub unflushed: BTreeSet<PinnedImage>,
-    /// Containers of ours that do not run, while their unit does not either: a power cut leaves them behind.
+    /// The agent's containers that do not run, and whose unit does not either: left by a power cut.
     pub strays: Vec<Stray>,
-    /// Left-over temporary files of cut-off atomic writes.
+    /// Temporary files of interrupted atomic writes.
     pub leftovers: Vec<PathBuf>,
     /// Local images of the app's repository.
     pub images: Vec<ImageSeen>,
-    /// The engine answers, but did not list its images in time: which ones are there is not known.
+    /// The engine answers, but did not list its images in time.
     pub images_unknown: bool,
-    /// The engine that runs (or would run) the containers.
+    /// The engine that runs the containers.
     pub engine: Option<EngineSeen>,
-    /// Caddy as its admin socket shows it; `None`: not running or not answering.
+    /// Caddy according to its admin socket; `None`: not running or not answering.
     pub caddy: Option<CaddySeen>,
-    /// Free bytes where the engine stores images.
+    /// Free bytes in the engine's image store.
     pub free_bytes: Option<u64>,
     /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
     pub env_values: BTreeMap<super::name::EnvKey, super::secret::Secret>,
-    /// Sources of the app's volumes that are not there.
+    /// Volume sources of the app that do not exist.
     pub missing_sources: BTreeSet<PathBuf>,
     /// Why a `{ file = … }` source gave no value.
     pub env_unread: BTreeMap<super::name::EnvKey, String>,
-    /// With `[verify]`: who may write podman's policy, its keys and their directories, and a policy that would outrank
-    /// it. What is certainly not there is not in it.
+    /// With `[verify]`: the owners and modes of podman's policy, its keys and their directories, and of a
+    /// policy that would override it. Paths that certainly do not exist are left out.
     pub trust: BTreeMap<PathBuf, Result<Owner, String>>,
 }
 
-/// A file as it is.
+/// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSeen {
     pub bytes: Vec<u8>,
@@ -71,7 +72,7 @@ pub struct FileSeen {
     pub mode: u32,
 }
 
-/// A unit as systemd shows it (org.freedesktop.systemd1(5)).
+/// A unit's state according to systemd (org.freedesktop.systemd1(5)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitSeen {
     /// `loaded`, `not-found`, `masked`, …
@@ -90,13 +91,13 @@ pub struct UnitSeen {
     pub main_pid: u32,
     /// Exit code of the last main process, when it exited by itself.
     pub exit_code: Option<i32>,
-    /// The signal that ended the last main process, where one did.
+    /// The signal that ended the last main process, if any.
     pub signal: Option<i32>,
-    /// systemd read an older file than the one on disk.
+    /// systemd has read an older version of the file.
     pub need_reload: bool,
-    /// At its last start a condition of it was not met, and systemd left it at that.
+    /// A condition of the unit was not met at its last start, and systemd skipped it.
     pub skipped: bool,
-    /// Somebody asked systemd to start, stop or restart it, and that is not done yet.
+    /// A start, stop or restart is queued or running.
     pub job: bool,
 }
 
@@ -105,19 +106,19 @@ impl UnitSeen {
         self.active == "active"
     }
 
-    /// The signal that killed the main process: podman, conmon or docker. An app that dies of one gives them an exit
-    /// code; a stop that took too long has another result.
+    /// The signal that killed the main process: podman, conmon or docker. An app killed by a signal gives
+    /// them an exit code; a stop that timed out has another result.
     pub fn killed_by(&self) -> Option<i32> {
         self.signal.filter(|_| matches!(self.result.as_str(), "signal" | "core-dump" | "protocol"))
     }
 
-    /// It ended by itself: nobody asks for its stop or its start, or systemd means to restart it.
+    /// Whether it ended by itself: no job is queued, or systemd will restart it.
     pub fn has_ended(&self) -> bool {
         self.sub.starts_with("auto-restart")
             || (!self.job && matches!(self.active.as_str(), "deactivating" | "inactive" | "failed"))
     }
 
-    /// Something of it may run: it starts, runs or stops.
+    /// Whether a part of it may run: it is starting, running or stopping.
     pub fn is_up(&self) -> bool {
         !matches!(self.active.as_str(), "" | "inactive" | "failed")
     }
@@ -133,20 +134,20 @@ pub struct InstanceSeen {
     pub ready: bool,
 }
 
-/// What a container's labels say.
+/// The labels of a container.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Running {
     pub release: u64,
     pub image: PinnedImage,
-    /// Where it listens on this host.
+    /// Its port on this host.
     #[serde(default)]
     pub port: Option<u16>,
 }
 
-/// A container that nobody will ask for again.
+/// A leftover container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
-    /// The engine's own: its unit may make another one of the same name meanwhile.
+    /// The engine's id: its unit may create another one of the same name meanwhile.
     pub id: String,
     pub name: String,
 }
@@ -155,7 +156,7 @@ pub struct Stray {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSeen {
     pub id: String,
-    /// Every `repository@digest` it is known by: a set, order means nothing.
+    /// Every `repository@digest` of the image: a set, in no particular order.
     pub repo_digests: BTreeSet<PinnedImage>,
     /// Seconds since 1970.
     pub created: i64,
@@ -170,7 +171,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Absolute path of its client, for units.
+    /// Absolute path of the engine's client, for units.
     pub fn client(self) -> &'static str {
         match self {
             Self::Podman => "/usr/bin/podman",
@@ -179,46 +180,46 @@ impl Engine {
     }
 }
 
-/// The engine that answers.
+/// The engine that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSeen {
     pub engine: Engine,
     pub version: String,
 }
 
-/// Caddy as it runs.
+/// The running Caddy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaddySeen {
-    /// (major, minor): the newest release whose Caddyfile it understands. `None`: it did not say.
+    /// (major, minor): the newest release whose Caddyfile it understands. `None`: unknown.
     pub version: Option<(u32, u32)>,
-    /// `None`: nobody knows, and it is taken to run what is on the disk.
+    /// `None`: unknown; then it is assumed to run what is on disk.
     pub runs: Option<CaddyRuns>,
 }
 
 impl CaddySeen {
-    /// The oldest Caddy that reads what is written for it; 2.6 has neither `persist_config` nor names of servers.
+    /// The oldest supported Caddy; 2.6 has neither `persist_config` nor names of servers.
     pub const OLDEST: (u32, u32) = (2, 7);
 }
 
-/// What the running Caddy was started with, and what it has accepted since.
+/// What the running Caddy was started with, and what it has loaded since.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CaddyRuns {
-    /// sha256 of the Caddyfile. `None`: a load was begun, and nobody saw its end.
+    /// sha256 of the Caddyfile. `None`: a load was started, and its result is unknown.
     pub caddyfile: Option<String>,
-    /// Of its unit, what only a restart brings into force.
+    /// The part of its unit that only takes effect at a restart.
     pub service: String,
     /// Text of caddy.env.
     pub env: String,
 }
 
-/// Of a unit file, what only a restart brings into force: its `[Service]` section, without comments.
+/// The part of a unit file that only takes effect at a restart: its `[Service]` section, without comments.
 pub fn service_section(unit: &str) -> String {
     let (_, after) = unit.split_once("[Service]\n").unwrap_or_default();
     let section = after.split_once("\n[").map_or(after, |(section, _)| section);
     section.lines().filter(|l| !l.starts_with('#') && !l.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// The release that astra.env names.
+/// The release named in astra.env.
 pub type Committed = Release;
 
 #[cfg(test)]
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_killed_is_not_who_died() {
+    fn a_killed_process_is_told_apart_from_one_that_ended() {
         let unit = |result: &str, signal, exit_code| UnitSeen {
             result: result.into(),
             signal,
@@ -235,7 +236,7 @@ mod tests {
         };
         assert_eq!(unit("signal", Some(9), None).killed_by(), Some(9));
         assert_eq!(unit("core-dump", Some(11), None).killed_by(), Some(11));
-        // SIGTERM is a clean end to systemd; before READY it is none.
+        // After READY, SIGTERM is a clean end to systemd; before it is a failure.
         assert_eq!(unit("protocol", Some(15), None).killed_by(), Some(15));
         assert_eq!(unit("exit-code", None, Some(137)).killed_by(), None);
         assert_eq!(unit("timeout", Some(9), None).killed_by(), None);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_restarts_has_not_ended() {
+    fn a_unit_restarted_by_hand_has_not_ended() {
         let unit = |active: &str, sub: &str, job| UnitSeen {
             active: active.into(),
             sub: sub.into(),

@@ -1,14 +1,14 @@
-//! How a run ended, and what the shell is told about it.
+//! The outcome of a run, and its exit code.
 
 use serde::{Deserialize, Serialize};
 
-/// Who is to blame for a failed step: decides the exit code and whether the release is held.
+/// The party to blame for a failed step: decides the exit code and whether the release is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// The release itself: migration, start, readiness, soak. It is held.
     Release,
-    /// The host, the registry, the engine or the person who pressed Ctrl-C. Nothing is held.
+    /// The host, the registry, the engine or a Ctrl-C. Nothing is held.
     Host,
 }
 
@@ -16,18 +16,18 @@ pub enum Blame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The host is what the plan wanted, also when there was nothing to do.
+    /// The host matches the request, also if there was nothing to do.
     Converged,
-    /// A step failed before the commit point, and everything was taken back.
+    /// A step failed before the commit point, and everything was undone.
     Undone { blame: Blame },
-    /// Nothing was touched.
+    /// Nothing was changed.
     Failed { blame: Blame },
-    /// Not all could be done, or taken back: a person has to look.
+    /// Not everything could be done or undone: an operator has to look.
     Incomplete,
 }
 
 impl Outcome {
-    /// The process exit code (DESIGN.md, "Exit codes").
+    /// The process exit code.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Converged => 0,

@@ -1,4 +1,4 @@
-//! The decision as data: what a dry run prints, what the loop in run.rs carries out.
+//! The decision as data: printed by a dry run, carried out by the loop in run.rs.
 
 use super::release::Candidate;
 use super::step::Step;
@@ -7,12 +7,12 @@ use super::step::Step;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub steps: Vec<Step>,
-    /// Index of the commit step: before it a failure undoes, after it the run only goes forward.
-    /// `None`: the plan changes no release, and a failure stops where it is.
+    /// Index of the commit step: a failure before it is undone, after it the run only goes forward. `None`:
+    /// the plan changes no release, and a failure stops it where it is.
     pub commit: Option<usize>,
     /// The release that the plan commits.
     pub candidate: Option<Candidate>,
-    /// What the user should know although nothing stops for it.
+    /// Warnings that stop nothing.
     pub warnings: Vec<String>,
 }
 

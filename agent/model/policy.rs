@@ -1,6 +1,6 @@
-//! containers-policy.json(5): what podman asks of an image before it takes it. Parsed as strictly as podman does
-//! (github.com/containers/image, signature/policy_config.go: unknown and repeated keys are errors), and evaluated
-//! for one repository. Called by plan/preflight.rs and plan/doctor.rs.
+//! containers-policy.json(5): the conditions under which podman accepts an image. Parsed as strictly as
+//! podman does (github.com/containers/image, signature/policy_config.go: unknown and repeated keys are
+//! errors), and evaluated for one repository. Called by plan/preflight.rs and plan/doctor.rs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ pub struct Policy {
     transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
 }
 
-/// What one entry of a list asks for; an image must meet all of the list.
+/// A requirement; an image must meet all of a list.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Requirement {
@@ -39,7 +39,7 @@ enum Requirement {
         key_data: Option<String>,
         signed_identity: Option<Identity>,
     },
-    /// podman knows the word and accepts nothing by it.
+    /// podman knows this type and accepts no image by it.
     #[serde(rename = "signedBaseLayer")]
     SignedBaseLayer { base_layer_identity: Option<Identity> },
     #[serde(rename = "sigstoreSigned")]
@@ -58,7 +58,7 @@ enum Requirement {
     },
 }
 
-/// Which name the signature must be for.
+/// The name that the signature must be for.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Identity {
@@ -76,26 +76,26 @@ enum Identity {
     Remap { prefix: String, signed_prefix: String },
 }
 
-/// Why a text is no policy.
+/// Why a text is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not in the form of containers-policy.json(5): {0}")]
 pub struct BadPolicy(String);
 
-/// What a policy means for an image.
+/// The effect of a policy on an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing is checked.
+    /// No check.
     Anything { scope: Scope },
-    /// No image of this repository is ever taken.
+    /// No image of this repository is ever accepted.
     Nothing { scope: Scope, why: &'static str },
-    /// Only what a key has signed.
+    /// Only images signed by a key.
     Signed { scope: Scope, keys: Vec<PathBuf> },
 }
 
-/// The part of the policy that decides.
+/// The part of the policy that applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Of `transports.docker`; empty: its own default.
+    /// A scope of `transports.docker`; empty: the transport's default.
     Docker(String),
     Default,
 }
@@ -129,13 +129,13 @@ impl Policy {
         Ok(())
     }
 
-    /// Every file that the policy takes keys from, for whoever looks at them.
+    /// Every key file named in the policy.
     pub fn keys(&self) -> Vec<PathBuf> {
         let lists = self.transports.values().flat_map(BTreeMap::values).chain([&self.default]);
         lists.flatten().flat_map(Requirement::keys).map(PathBuf::from).collect()
     }
 
-    /// What holds for `image`, which podman is asked for by its digest: the most specific scope that covers it
+    /// The verdict for `image`, which podman requests by digest: from the most specific scope that covers it
     /// (containers/image docker/policyconfiguration/naming.go). A scope with a tag never does.
     pub fn verdict(&self, image: &PinnedImage) -> Verdict {
         let docker = self.transports.get(DOCKER);
@@ -158,7 +158,7 @@ impl Policy {
     }
 }
 
-/// From the repository up to its registry, and then the registry's domains.
+/// The repository and its parents up to the registry, then the registry's domains.
 fn namespaces(repository: &Repository) -> Vec<String> {
     let whole = repository.to_string();
     let mut names = vec![whole.clone()];
@@ -220,7 +220,7 @@ impl Requirement {
         }
     }
 
-    /// Why nothing can ever meet it.
+    /// Why no image can ever meet it.
     fn refuses(&self) -> Option<&'static str> {
         match self {
             Self::Reject {} => Some("it rejects every image"),
@@ -235,7 +235,7 @@ impl Requirement {
         }
     }
 
-    /// Files with keys, and with the roots of certificates.
+    /// Files with keys and with root certificates.
     fn keys(&self) -> Vec<&str> {
         let (one, many) = match self {
             Self::SignedBy { key_path, key_paths, .. } | Self::SigstoreSigned { key_path, key_paths, .. } => {
@@ -262,7 +262,7 @@ fn filled(lists: &[&Option<Vec<String>>]) -> Result<(), &'static str> {
     }
 }
 
-/// JSON in which no key stands twice: of two, readers take either.
+/// JSON without duplicate keys, of which readers take either one.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -6,7 +6,7 @@ use super::envfile::ManagedLines;
 use super::fingerprint::Fingerprint;
 use super::image::PinnedImage;
 
-/// A release as the journal remembers it.
+/// A release in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     pub number: u64,
@@ -14,11 +14,11 @@ pub struct Release {
     pub fingerprint: Fingerprint,
 }
 
-/// A release with all that is needed to start it.
+/// A release with everything needed to start it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     #[serde(flatten)]
     pub release: Release,
-    /// The managed lines of astra.env, and of the trial files, for this release.
+    /// The managed lines of astra.env and of the trial files.
     pub lines: ManagedLines,
 }

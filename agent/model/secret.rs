@@ -1,10 +1,10 @@
-//! A value that must never be seen: it prints, and serialises, as `***`.
+//! A value that must never be shown: it prints, and serialises, as `***`.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Text that only an env file or an `Authorization` header may carry.
+/// Text that may only be written to an env file or an `Authorization` header.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 

@@ -1,4 +1,4 @@
-//! A release as an operator types it: a number, a digest, or the beginning of one. `history` shows all three.
+//! A release on the command line: a number, a digest, or the start of one. `history` shows all three.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use super::digest::Digest;
 use super::history::History;
 use super::image::{DigestArg, Repository};
 
-/// Digits that tell the images of one host apart, and that no slip of the keyboard makes.
+/// Enough digits to tell the images of one host apart, and too many for a typing error.
 const SHORTEST: usize = 8;
 const WHOLE: usize = 64;
 
-/// `<64 hex>`, `sha256:<hex>`, `image@sha256:<hex>`, each also with the first digits alone, in upper or lower case.
+/// `<64 hex>`, `sha256:<hex>`, `image@sha256:<hex>`, each also shortened, in upper or lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestSelector {
     repository: Option<Repository>,
@@ -19,14 +19,14 @@ pub struct DigestSelector {
     hex: String,
 }
 
-/// What `rollback --to` takes.
+/// The argument of `rollback --to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReleaseSelector {
     Number(u64),
     Digest(DigestSelector),
 }
 
-/// Why a text names no release.
+/// Why a text does not name a release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSelector {
     #[error("`{0}` is a tag, not a digest: `astra-agent deploy --image {1}`")]
@@ -82,7 +82,7 @@ impl FromStr for ReleaseSelector {
     type Err = BadSelector;
 
     fn from_str(text: &str) -> Result<Self, BadSelector> {
-        // A release number of eight digits is further away than a digest that begins with eight decimal ones.
+        // A number of eight or more digits is taken for a digest, because no host has that many releases.
         if let Some(number) = text.parse().ok().filter(|_| text.len() < SHORTEST) {
             return Ok(Self::Number(number));
         }
@@ -100,8 +100,7 @@ impl fmt::Display for DigestSelector {
 }
 
 impl DigestSelector {
-    /// The one digest that is meant: this one when it is whole, else that of the releases in `history` which begins
-    /// like it.
+    /// The digest itself if it is complete, else the one release digest in `history` that starts with it.
     pub fn resolve(&self, history: &History) -> Result<DigestArg, BadSelector> {
         let found = |digest| Ok(DigestArg { repository: self.repository.clone(), digest });
         if let Ok(whole) = self.to_string().parse() {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_digest_is_enough_where_it_means_one() {
+    fn an_unambiguous_start_of_a_digest_is_enough() {
         let history = history(&["c56b3cc898c4", "c56b3cc8ffff", "d0525f2251ba", "d0525f2251ba"]);
         let meant = |text: &str| text.parse::<DigestSelector>().unwrap().resolve(&history);
         for text in ["d0525f22", "D0525F2251BA", "sha256:d0525f2251ba", "ghcr.io/a/b@sha256:d0525f2251ba"] {
@@ -152,12 +151,12 @@ mod tests {
         assert!(ambiguous.starts_with("sha256:c56b3cc8 is ambiguous: sha256:c56b3cc898c40"), "{ambiguous}");
         let unknown = meant("aaaaaaaa").unwrap_err().to_string();
         assert!(unknown.starts_with("no release of this host has a digest that begins with"), "{unknown}");
-        // A whole one need not be known, and may be typed in upper case.
+        // A complete one need not be known, and may be typed in upper case.
         assert_eq!(meant(&"AB".repeat(32)).unwrap().digest.hex(), "ab".repeat(32));
     }
 
     #[test]
-    fn what_names_no_release_is_refused_by_its_kind() {
+    fn invalid_selectors_are_refused_by_kind() {
         assert_eq!(
             told::<DigestSelector>("latest"),
             "`latest` is a tag, not a digest: `astra-agent deploy --image …:latest`"

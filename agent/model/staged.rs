@@ -1,12 +1,12 @@
-//! What `env set` and `env unset` ask of the next deploy, as it lies in astra.staged.env: lines of an env file, and
-//! a comment for each variable that is to go. Written by cli/env.rs and plan/release/, read by plan/.
+//! The changes by `env set` and `env unset` in astra.staged.env: lines of an env file, and a comment for each
+//! variable to remove. Written by cli/env.rs and plan/release/, read by plan/.
 
 use std::collections::BTreeSet;
 
 use super::envfile::EnvFile;
 use super::name::EnvKey;
 
-/// Begins the line of a variable that the next deploy removes.
+/// Prefix of the line of a variable that the next deploy removes.
 const UNSET: &str = "# unset ";
 
 /// Changes of the environment that wait for a deploy.
@@ -42,7 +42,7 @@ impl Staged {
         self.set.keys().is_empty() && self.unset.is_empty()
     }
 
-    /// `env` has all of it.
+    /// Whether `env` contains all of it.
     pub fn is_in(&self, env: &EnvFile) -> bool {
         self.set.keys().iter().all(|key| env.get(key) == self.set.get(key))
             && self.unset.iter().all(|key| env.get(key.as_str()).is_none())
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_set_and_what_is_to_go_are_read_back() {
+    fn set_and_unset_variables_are_read_back() {
         let text = b"# kept\nA=1\n# unset OLD\nB=2\n# unset no name\n";
         let staged = Staged::parse(text);
         assert_eq!(staged.set.keys(), ["A", "B"]);

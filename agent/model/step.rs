@@ -1,5 +1,5 @@
-//! A step: one idempotent act that carries all its data. Its `Display` is the line of the plan output, of
-//! the journal and of the golden tests, so it never shows a secret.
+//! A step: one idempotent act with all its data. Its `Display` is the line in the plan output, the journal
+//! and the golden tests, so it never shows a secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,14 +27,14 @@ pub enum Step {
         mode: u32,
         content: Content,
     },
-    /// Keep a hand-made file as `PATH.before-astra`, unless such a copy is there already.
+    /// Keep a hand-made file as `PATH.before-astra`, unless that copy exists already.
     KeepBefore {
         path: PathBuf,
     },
     RemoveFile {
         path: PathBuf,
     },
-    /// Make systemd read its unit files again.
+    /// `systemctl daemon-reload`.
     ReloadUnits,
     EnableUnits {
         units: Vec<String>,
@@ -51,19 +51,19 @@ pub enum Step {
     StopUnit {
         unit: String,
     },
-    /// Make the running Caddy serve by this Caddyfile, then write it to the disk: one that Caddy refuses changes
-    /// nothing.
+    /// Load this Caddyfile into the running Caddy, then write it to disk: a Caddyfile that Caddy refuses
+    /// changes nothing.
     LoadCaddy {
         content: Content,
-        /// An instance is up, so a connection may carry a request at the moment of the load.
+        /// An instance is up, so a connection may carry a request during the load.
         in_use: bool,
     },
-    /// Run Caddy from the image that this caddy.env names: a second without answers.
+    /// Restart Caddy with the image in this caddy.env: about a second without answers.
     UseCaddy {
         env: String,
         before: String,
     },
-    /// Fetch an image by digest, and check that the engine now knows it by exactly that name and digest.
+    /// Pull an image by digest, and check that the engine knows it by this name and digest.
     Pull {
         image: PinnedImage,
     },
@@ -72,15 +72,15 @@ pub enum Step {
         release: u64,
         timeout: Duration,
     },
-    /// Write the environment of the release on trial: what astra.env becomes at the commit.
+    /// Write the environment of the release on trial: the future astra.env.
     WriteTrialEnv {
         content: Content,
     },
-    /// No new requests to the instance; those in flight may end.
+    /// Stop new requests to the instance, and wait for those in flight.
     Drain {
         instance: Target,
         limits: Drain,
-        /// How the instance is asked before it rejoins.
+        /// Readiness request before the instance rejoins.
         probe: Probe,
     },
     /// Start the release on trial in the instance.
@@ -102,34 +102,34 @@ pub enum Step {
         instance: Target,
         probe: Probe,
     },
-    /// Watch the instances for that long: no restart, ready at the end.
+    /// Watch the instances for this long: no restart, ready at the end.
     Soak {
         instances: Vec<Target>,
         time: Duration,
         probe: Probe,
     },
-    /// Let Caddy send requests again, once it reaches the instance itself. Taken back with a drain.
+    /// Let Caddy send requests again, once it gets a 2xx from the instance itself. Undone by a drain.
     Rejoin {
         instance: Target,
         probe: Probe,
         limits: Drain,
     },
-    /// Stop the instance, which has that long to stop, and remove its trial file and marker.
+    /// Stop the instance within its stop timeout, and remove its trial file and marker.
     StopInstance {
         instance: Target,
         stop: Duration,
     },
-    /// Wait until the pulled image is on the disk.
+    /// Wait until the pulled image is on disk.
     FlushImages,
     /// The commit point: one rename of astra.env.
     Commit {
         file: PathBuf,
         old: Option<ManagedLines>,
         candidate: Candidate,
-        /// The variables that change; `None`: the line goes.
+        /// The changed variables; `None`: the line is removed.
         env: BTreeMap<EnvKey, Option<Secret>>,
     },
-    /// One that a power cut left behind.
+    /// A container left by a power cut.
     RemoveContainer {
         container: Stray,
     },
@@ -138,7 +138,7 @@ pub enum Step {
     },
 }
 
-/// An instance with all that names it on this host.
+/// An instance with all its names on this host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     pub id: InstanceId,
@@ -146,11 +146,11 @@ pub struct Target {
     pub unit: String,
     /// `astra-app-1`
     pub container: String,
-    /// 127.0.1.i:(base_port + i): the upstream as Caddy names it, and where readiness is asked.
+    /// 127.0.1.i:(base_port + i): the upstream's address in Caddy, and for readiness requests.
     pub upstream: SocketAddrV4,
 }
 
-/// How long a drain waits before the instance is stopped all the same.
+/// Time limits of a drain, after which the instance is stopped anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// For requests in flight.
@@ -159,35 +159,35 @@ pub struct Drain {
     pub streams: Duration,
 }
 
-/// What undoing a trial leads back to.
+/// The state that undoing a trial restores.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fallback {
-    /// The release that astra.env names.
+    /// The release in astra.env.
     Committed { probe: Probe, stop: Duration },
-    /// Nothing is committed, or the instance is a spare: stop it.
+    /// Nothing was committed, or the instance is a spare: stop it.
     Stopped,
 }
 
-/// How to ask an instance whether it is ready.
+/// The readiness request for an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The path, e.g. `/readyz`; 2xx is ready.
+    /// The path, e.g. `/readyz`; a 2xx means ready.
     pub path: String,
     /// `Host` header.
     pub host: String,
-    /// Whether the question says `X-Forwarded-Proto: https`, as the visitors' requests do.
+    /// Send `X-Forwarded-Proto: https`, like the visitors' requests.
     pub https: bool,
-    /// How long one answer may take.
+    /// Limit for one answer.
     pub answer: Duration,
-    /// From the start to ready.
+    /// Limit from the start until ready.
     pub timeout: Duration,
 }
 
-/// Bytes of a file, and whether they may be seen.
+/// Content of a file, and whether it may be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     Plain(Vec<u8>),
-    /// An env file: shown by the names of its changed keys alone.
+    /// An env file: only the names of its changed keys are shown.
     Secret {
         bytes: Vec<u8>,
         changed: Vec<EnvKey>,
@@ -225,7 +225,7 @@ impl fmt::Display for Content {
 }
 
 impl Step {
-    /// What takes this step back, in order; empty where there is nothing to take back.
+    /// The steps that undo this one, in order; empty if there is nothing to undo.
     pub fn undo(&self) -> Vec<Self> {
         match self {
             Self::WriteTrialEnv { .. } => vec![Self::RemoveFile { path: super::name::TRIAL_ENV.into() }],
@@ -269,7 +269,7 @@ impl Step {
         }
     }
 
-    /// The journal must be on the disk before and after this step: it changes what serves.
+    /// The journal must be on disk before and after this step, because it changes what is serving.
     pub fn is_durable(&self) -> bool {
         matches!(
             self,
@@ -281,7 +281,7 @@ impl Step {
         )
     }
 
-    /// A failure of this step past the commit point is a warning: the release is whole without it.
+    /// A failure of this step past the commit point is only a warning: the release is complete without it.
     pub fn is_housekeeping(&self) -> bool {
         matches!(
             self,
@@ -294,7 +294,7 @@ impl Step {
         )
     }
 
-    /// The phase that the closing summary books the step's time to.
+    /// The phase that this step's time is added to in the summary.
     pub fn phase(&self) -> &'static str {
         match self {
             Self::Pull { .. } | Self::FlushImages => "pull",
@@ -378,7 +378,7 @@ impl fmt::Display for Step {
 }
 
 impl Target {
-    /// The same address as [`Target::upstream`] in the IPv6 form, by which Caddy counts WebSockets and event streams.
+    /// [`Target::upstream`] as an IPv6 address, under which Caddy counts WebSockets and event streams.
     pub fn stream_upstream(&self) -> String {
         format!("[::ffff:{}]:{}", self.upstream.ip(), self.upstream.port())
     }

@@ -1,13 +1,13 @@
-//! Words of others (an app, an engine, a registry) on their way to a terminal or the journal. Called by the adapters
-//! that hear them.
+//! Cleans text from others (an app, an engine, a registry) for a terminal or the journal. Called by the
+//! adapters that receive it.
 
-/// `text` without control characters, `longest` characters of it at most: what others wrote moves no cursor, and makes
-/// no line that looks like one of ours.
+/// `text` without control characters, at most `longest` characters: foreign text must not move a cursor or
+/// forge a line of ours.
 pub fn clean(text: &str, longest: usize) -> String {
     text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `text` without a cause that is told twice in a row: `manifest unknown: manifest unknown`.
+/// `text` without a repeated cause: `manifest unknown: manifest unknown`.
 pub fn once(text: &str) -> String {
     let mut causes: Vec<&str> = text.split(": ").collect();
     causes.dedup();
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_repeated_cause_is_shown_once() {
         assert_eq!(once("pulling: manifest unknown: manifest unknown"), "pulling: manifest unknown");
         assert_eq!(once("a: b: a"), "a: b: a");
     }

@@ -1,5 +1,5 @@
-//! When a registry password ends, as far as its own text says: a JSON web token (RFC 7519) and the token of
-//! Amazon's registry carry it. Called by host/doctor.rs.
+//! When a registry password expires, if it says so: a JSON web token (RFC 7519) and the token of Amazon's
+//! registry do. Called by host/doctor.rs.
 
 use serde_json::Value;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
     pub at: u64,
-    /// When it was made, where that is known.
+    /// When it was issued, if known.
     pub since: Option<u64>,
 }
 
-/// Amazon's registry gives tokens for so long (ECR API, `GetAuthorizationToken`).
+/// Lifetime of a token of Amazon's registry (ECR API, `GetAuthorizationToken`).
 const ECR: u64 = 12 * 3600;
 
-/// `None`: the password does not say, like any that a person chose.
+/// `None`: the password has no expiry, like any chosen one.
 pub fn expiry(password: &str) -> Option<Expiry> {
     let mut parts = password.split('.');
     if let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_that_say_when_they_end() {
+    fn tokens_with_an_expiry() {
         // {"iat":1000,"exp":2000}
         let jwt = "e30.eyJpYXQiOjEwMDAsImV4cCI6MjAwMH0.c2ln";
         assert_eq!(expiry(jwt), Some(Expiry { at: 2000, since: Some(1000) }));

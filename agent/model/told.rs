@@ -1,17 +1,17 @@
-//! What a finished step tells: to who watches, to the journal, to the report at the end of the run.
+//! The note of a finished step: for the progress output, the journal, and the report of the run.
 
 use serde::{Deserialize, Serialize};
 
-/// The note of a step that was done. Empty for most steps.
+/// The note of a finished step. Empty for most steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// What the step found, e.g. `ready after 1.2 s`.
+    /// The result of the step, e.g. `ready after 1.2 s`.
     #[serde(default, rename = "note", skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The step was done, and something about it is not as it should be.
+    /// The step was done, but with a problem.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
-    /// Connections that were still open when the time-out of a drain was over: the stop that follows cuts them.
+    /// Connections still open when a drain timed out: the next stop cuts them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: u64,
 }
@@ -21,12 +21,12 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Told {
-    /// A note that asks for nothing.
+    /// A note without a problem.
     pub fn note(text: impl Into<String>) -> Self {
         Self { text: Some(text.into()), ..Self::default() }
     }
 
-    /// A note that is shown as a warning, and stands in the report.
+    /// A note that is shown as a warning, and repeated in the report.
     pub fn warning(text: impl Into<String>) -> Self {
         Self { warning: true, ..Self::note(text) }
     }
@@ -49,7 +49,7 @@ mod tests {
     use crate::model::entry::Entry;
 
     #[test]
-    fn journals_that_know_only_of_a_note_are_read_and_an_empty_one_takes_no_room() {
+    fn older_journals_are_read_and_an_empty_note_is_not_written() {
         let old: Entry =
             serde_json::from_str(r#"{"entry":"done","step":3,"note":"ready after 1.2 s"}"#).unwrap();
         assert_eq!(old, Entry::Done { step: 3, told: Told::note("ready after 1.2 s") });

@@ -87,7 +87,7 @@ fn impossible_fields_are_refused() {
 const BASE: &str = "2027-01-31 23:58:30";
 const COUNT: usize = 20;
 
-/// When systemd would run `lines`.
+/// The times at which systemd would run `lines`.
 fn systemd(lines: &[String]) -> Vec<NaiveDateTime> {
     let out = Command::new("systemd-analyze")
         .args(["calendar", &format!("--iterations={COUNT}"), &format!("--base-time={BASE} UTC")])
@@ -111,7 +111,7 @@ fn systemd(lines: &[String]) -> Vec<NaiveDateTime> {
 }
 
 fn croner(fields: &str) -> Vec<NaiveDateTime> {
-    // croner takes `*/2` for a restriction; crontab(5) does not.
+    // croner counts `*/2` as a restriction; crontab(5) does not.
     let days = fields.split(' ').skip(2).step_by(2);
     let half_star = days.into_iter().any(|f| f.starts_with('*') && f != "*");
     let cron = CronParser::builder().dom_and_dow(half_star).build().parse(fields).unwrap();
@@ -123,7 +123,7 @@ fn croner(fields: &str) -> Vec<NaiveDateTime> {
 fn agree(fields: &str) {
     let lines = parse(fields).unwrap().on_calendar();
     let (ours, theirs) = (systemd(&lines), croner(fields));
-    // Rare days: each calendar gives up at another year.
+    // Rare days: the two calendars stop searching at different years.
     let both = ours.len().min(theirs.len());
     assert!(both > 0, "{fields} {lines:?}: {ours:?} {theirs:?}");
     assert_eq!(ours[..both], theirs[..both], "{fields} {lines:?}");

@@ -1,5 +1,5 @@
-//! Which lines systemd and the container engines read differently, and which they refuse: the judge of what
-//! is written, and the source of warnings about what a person wrote. Called by envfile.rs and config/.
+//! Finds lines that systemd and the container engines read differently or refuse: an error for lines that the
+//! agent writes, a warning for manual ones. Called by envfile.rs and config/.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use super::systemd::{self, Comments, State};
 
 /// podman reads lines with a 64 KiB buffer (Go's bufio.Scanner); half of that leaves room for the key.
 pub(super) const LONGEST_LINE: usize = 32 << 10;
-/// A file this size is a mistake: execve(2) takes about 2 MiB for all arguments and variables.
+/// Larger files are taken for a mistake: execve(2) takes about 2 MiB for all arguments and variables.
 pub(super) const LARGEST_FILE: usize = 256 << 10;
 
-/// A line that somebody reads differently. Its message never holds a value.
+/// A line that readers disagree on. Its message never contains a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvProblem {
     /// From 1.
@@ -28,7 +28,7 @@ impl fmt::Display for EnvProblem {
     }
 }
 
-/// Why a value cannot stand in an env file.
+/// Why a value cannot be in an env file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadValue {
@@ -46,7 +46,7 @@ pub fn check_value(value: &str) -> Result<(), BadValue> {
     reason.map_or(Ok(()), |reason| Err(BadValue { reason }))
 }
 
-/// What is wrong with one line, without its line end.
+/// The problem of one line, given without its line end.
 pub(super) fn line(content: &[u8], first: bool, managed: bool) -> Option<&'static str> {
     if content.len() > LONGEST_LINE {
         return Some("it is longer than 32 KiB");

@@ -1,25 +1,25 @@
-//! How systemd reads an env file and splits a variable into arguments, and the quoting that survives both.
-//! The reader follows `parse_env_file_internal` (systemd, src/basic/env-file.c), the splitter
-//! `extract_first_word` with `EXTRACT_RELAX|EXTRACT_UNQUOTE` (src/basic/extract-word.c), which is what
-//! `$NAME` as a word of its own gets (`replace_env_argv`, src/basic/env-util.c). Called by envfile.rs alone.
+//! How systemd reads an env file and splits a variable into arguments, and the quoting for both. The reader
+//! follows `parse_env_file_internal` (systemd, src/basic/env-file.c), the splitter `extract_first_word` with
+//! `EXTRACT_RELAX|EXTRACT_UNQUOTE` (src/basic/extract-word.c), which applies to `$NAME` as a word of its own
+//! (`replace_env_argv`, src/basic/env-util.c). Called by envfile.rs alone.
 
-/// What a backslash at the end of a comment does.
+/// The effect of a backslash at the end of a comment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comments {
     /// The comment ends with its line: systemd 254 and later.
     End,
-    /// The next line belongs to it: systemd before 254.
+    /// The next line is part of the comment: systemd before 254.
     Continue,
 }
 
-/// One variable as systemd sets it; whether its name is valid is for the caller to say.
+/// One variable as systemd sets it; the caller checks whether its name is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Assignment {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
 }
 
-/// Where the reader stands. A line is whole when the next one begins at `Key`, `Comment` or `Start`.
+/// The state of the reader. A line is complete if the next one begins in `Key`, `Comment` or `Start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Start,
@@ -37,7 +37,7 @@ pub(super) enum State {
 #[derive(Default)]
 struct Text {
     bytes: Vec<u8>,
-    /// Where a run of blanks began that reaches to the end.
+    /// Start of trailing whitespace.
     blanks: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Text {
         self.bytes.push(byte);
     }
 
-    /// Quoted or escaped: its blanks are never trimmed, but those before it are forgotten only by plain text.
+    /// Quoted or escaped: never trimmed, but only plain text clears the whitespace before it.
     fn push_quoted(&mut self, byte: u8) {
         self.bytes.push(byte);
     }
@@ -72,7 +72,7 @@ fn is_newline(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// All assignments in order, and where the reader stood at the end.
+/// All assignments in order, and the final state of the reader.
 pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) {
     let mut found = Vec::new();
     let (mut key, mut value) = (Text::default(), Text::default());
@@ -99,7 +99,7 @@ pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) 
                 found.push(Assignment { key: key.take(true), value: value.take(trim) });
                 State::Start
             }
-            // Only here does a quote count: at the beginning of a value and behind a closed quote.
+            // A quote only counts at the beginning of a value and after a closed quote.
             State::BeforeValue if c == b'\'' => State::Single,
             State::BeforeValue if c == b'"' => State::Double,
             State::BeforeValue if is_white(c) => State::BeforeValue,
@@ -147,8 +147,8 @@ pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) 
     (found, state)
 }
 
-/// The arguments that `$NAME` becomes. Blanks separate, both quotes group wherever they stand, and a
-/// backslash, even between single quotes, makes the next character literal.
+/// The arguments that `$NAME` expands to. Whitespace separates, both quotes group anywhere, and a backslash,
+/// even between single quotes, makes the next character literal.
 pub(super) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -170,8 +170,8 @@ pub(super) fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The value of a line that [`read`] and then [`words`] turn into exactly `args`; `None` when an argument
-/// has a control character (a tab passes), which one of the readers of the file would not survive.
+/// The value of a line that [`read`] and then [`words`] turn into exactly `args`; `None` if an argument has a
+/// control character (a tab is allowed), which one of the readers cannot handle.
 pub(super) fn quote(args: &[String]) -> Option<String> {
     if args.iter().any(|a| a.contains(|c: char| (c.is_control() && c != '\t') || c == '\u{feff}')) {
         return None;
@@ -179,7 +179,7 @@ pub(super) fn quote(args: &[String]) -> Option<String> {
     let joined = args.iter().map(|a| word(a)).collect::<Vec<_>>().join(" ");
     Some(match joined.as_str() {
         "" => joined,
-        // Single quotes need no escapes, so they are what a person can read.
+        // Single quotes need no escapes, so they are easy to read.
         text if !text.contains('\'') => format!("'{text}'"),
         text => format!("\"{}\"", escape(text, &['"', '\\', '`', '$'])),
     })

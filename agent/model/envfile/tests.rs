@@ -1,4 +1,4 @@
-//! Properties and the matrix of measured lines (RELIABILITY.md, "Env lines").
+//! Properties of the grammars, and a table of measured lines.
 
 use proptest::prelude::*;
 
@@ -189,7 +189,7 @@ fn a_hidden_managed_line_is_seen() {
     assert!(matches!(EnvFile::default().with_managed(&lines(&[&long], &[])), Err(EnvError::LongLine(_))));
 }
 
-/// Text that is rich in what the grammars care about.
+/// Random text with many characters that are special to the grammars.
 fn nasty() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("'".to_owned()),
@@ -268,7 +268,7 @@ proptest! {
 }
 
 #[test]
-fn dots_of_any_number_are_no_value_but_a_directory_is() {
+fn three_dots_are_a_placeholder_and_one_or_two_a_directory() {
     for text in ["", "  ", "...", "....", ".......", "…", "…....…", " ... "] {
         assert!(is_placeholder(text), "{text:?}");
     }
@@ -278,13 +278,13 @@ fn dots_of_any_number_are_no_value_but_a_directory_is() {
 }
 
 #[test]
-fn the_variables_that_the_config_named_are_read_back() {
+fn the_recorded_config_keys_are_read_back() {
     let mut named = lines(&["--memory=1"], &[]);
     named.keys = ["B".parse().unwrap(), "A".parse().unwrap()].into();
     let file = EnvFile::parse("A=1\nB=2\n").with_managed(&named).unwrap();
     assert!(String::from_utf8(file.render()).unwrap().contains("ASTRA_CONFIG_KEYS=A B\n"));
     assert_eq!(file.managed().unwrap(), Some(named.clone()));
-    // An agent before that wrote no such line: every variable is a person's.
+    // An older agent wrote no such line: every variable counts as the user's.
     let older = EnvFile::default().with_managed(&lines(&["--memory=1"], &[])).unwrap();
     assert!(older.get("ASTRA_CONFIG_KEYS").is_none());
     assert!(named.runs_as(&older.managed().unwrap().unwrap()), "which restarts nothing");

@@ -29,7 +29,7 @@ const GOOD: Outcome = Outcome::Converged;
 const BAD: Outcome = Outcome::Undone { blame: Blame::Release };
 
 #[test]
-fn rollback_twice_goes_two_back_and_holds_what_it_left() {
+fn rollback_twice_goes_two_back_and_holds_both() {
     let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
     let mut runs =
         vec![run(1, Verb::Deploy, &a, GOOD), run(2, Verb::Deploy, &b, GOOD), run(3, Verb::Deploy, &c, GOOD)];
@@ -49,7 +49,7 @@ fn rollback_twice_goes_two_back_and_holds_what_it_left() {
 }
 
 #[test]
-fn what_was_rolled_back_from_stays_away_whatever_its_environment() {
+fn an_image_rolled_back_from_is_held_with_any_environment() {
     let [a, b] = [release(1, 1), release(2, 2)];
     let other = HostKey::new([0; 32]).fingerprint([b"another".as_slice()]);
     let mut runs = vec![
@@ -59,7 +59,7 @@ fn what_was_rolled_back_from_stays_away_whatever_its_environment() {
     ];
     let history = History::of(runs.clone());
     assert!(history.held_for_person(&b.image.digest, &other).is_some());
-    // A forced try that fails does not soften it.
+    // A forced deploy that fails does not weaken the hold.
     runs.push(run(4, Verb::Deploy, &b, BAD));
     assert!(History::of(runs).held_for_person(&b.image.digest, &other).is_some());
     let failed = vec![run(1, Verb::Deploy, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
@@ -70,7 +70,7 @@ fn what_was_rolled_back_from_stays_away_whatever_its_environment() {
 }
 
 #[test]
-fn the_way_to_a_newer_release_holds_nothing() {
+fn going_to_a_newer_release_holds_nothing() {
     let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
     let mut runs = vec![
         run(1, Verb::Deploy, &a, GOOD),
@@ -82,7 +82,7 @@ fn the_way_to_a_newer_release_holds_nothing() {
     let history = History::of(runs.clone());
     assert!(history.held.is_empty(), "{:?}", history.held);
     assert_eq!((history.current(), history.rollback_target()), (Some(&c), Some(&b)));
-    // To one that is older, and no longer on the stack.
+    // To an older one that is no longer on the stack.
     runs.truncate(2);
     runs.extend([run(3, Verb::Rollback, &a, GOOD), run(4, Verb::Deploy, &c, GOOD)]);
     runs.push(run(5, Verb::Rollback, &b, GOOD));
@@ -91,7 +91,7 @@ fn the_way_to_a_newer_release_holds_nothing() {
 }
 
 #[test]
-fn a_rollback_that_failed_is_not_stepped_over() {
+fn a_failed_rollback_target_is_not_skipped() {
     let [a, b, c] = [release(1, 1), release(2, 2), release(3, 3)];
     let runs = vec![
         run(1, Verb::Deploy, &a, GOOD),
@@ -118,7 +118,7 @@ fn a_failed_release_is_held_but_the_first_never() {
 }
 
 #[test]
-fn only_what_a_person_chose_pins() {
+fn only_a_chosen_digest_pins() {
     let [a, b] = [release(1, 1), release(2, 2)];
     let opened = |verb, plan: &[&str], pins| Entry::Opened {
         verb,
@@ -141,7 +141,7 @@ fn only_what_a_person_chose_pins() {
     };
     assert!(pinned(&[(Verb::DeploySha, &[], true)]), "what serves, and is to stay");
     assert!(!pinned(&[(Verb::DeploySha, &[], true), (Verb::Deploy, &[], false)]));
-    // Files were kept in order before a release that was refused.
+    // Files were repaired before a release that was refused.
     assert!(!pinned(&[(Verb::Deploy, &["write /etc/astra/Caddyfile"], true)]));
     assert!(pinned(&[(Verb::DeploySha, &[], true), (Verb::Deploy, &["write"], false)]));
     let undone = Outcome::Undone { blame: Blame::Host };
@@ -150,7 +150,7 @@ fn only_what_a_person_chose_pins() {
 }
 
 #[test]
-fn the_same_image_again_is_no_new_place_to_roll_back_to() {
+fn the_same_image_again_is_no_rollback_target() {
     let [a, b] = [release(1, 1), release(2, 2)];
     let mut again = b.clone();
     again.number = 3;

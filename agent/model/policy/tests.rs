@@ -43,14 +43,14 @@ fn ports_domains_and_tags() {
     for name in ["r.example.com:5000/a", "r.example.com:5000", "*.example.com", "*.com"] {
         assert!(scope(&with(name), "r.example.com:5000/a").contains(name), "{name}");
     }
-    // podman does not shorten `host:port` to `host`, and an image that is pulled by digest has no tag.
+    // podman does not shorten `host:port` to `host`, and an image pulled by digest has no tag.
     for name in ["r.example.com", "r.example.com:5000/a:latest", "example.com", "*.r.example.com"] {
         assert!(matches!(verdict(&with(name), "r.example.com:5000/a"), Verdict::Nothing { .. }), "{name}");
     }
 }
 
 #[test]
-fn all_of_a_list_counts() {
+fn all_requirements_of_a_list_apply() {
     let with = |list: &str| verdict(&format!(r#"{{"default": [{list}]}}"#), "ghcr.io/a/b");
     let any = r#"{"type": "insecureAcceptAnything"}"#;
     let gpg = r#"{"type": "signedBy", "keyType": "GPGKeys", "keyPaths": ["/a", "/b"]}"#;
@@ -76,7 +76,7 @@ fn all_of_a_list_counts() {
 }
 
 #[test]
-fn what_podman_refuses_is_refused() {
+fn policies_that_podman_refuses_are_refused() {
     for bad in [
         "",
         "null",
