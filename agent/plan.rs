@@ -1,5 +1,5 @@
 //! Floor 3: the decision. Pure functions from config, observed host and history to a [`Plan`]; called by
-//! converge.rs, and alone by `astra-agent plan`.
+//! converge.rs, and read-only by `astra-agent plan`.
 
 use crate::config::Config;
 use crate::model::envfile::{EnvFile, ManagedLines};
@@ -27,7 +27,7 @@ pub mod release;
 pub mod signatures;
 pub mod units;
 
-/// All that a decision may depend on.
+/// All inputs of a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     pub config: &'a Config,
@@ -37,25 +37,25 @@ pub struct Inputs<'a> {
     pub engine: Engine,
     /// Absolute path of the agent's binary, for its own units.
     pub agent: &'a str,
-    /// The digest that Caddy's image was resolved to, when caddy.env does not name one yet.
+    /// The digest of Caddy's image, if caddy.env does not name one yet.
     pub caddy_image: Option<&'a PinnedImage>,
 }
 
 impl Inputs<'_> {
-    /// Everything that names instance `id` on this host, where it listens now.
+    /// Names and current address of instance `id` on this host.
     pub fn target(&self, id: InstanceId) -> Target {
         self.target_at(id, self.port(id))
     }
 
-    /// The same at another port.
+    /// The same with another port.
     pub fn target_at(&self, id: InstanceId, port: u16) -> Target {
         let app = &self.config.app;
         let upstream = SocketAddrV4::new(id.address(), port);
         Target { id, unit: app.name.unit(id), container: app.name.container(id), upstream }
     }
 
-    /// The port of instance `id`: what its container was started with, else what it is to start with, else what
-    /// the config says. Only a move (moves.rs) brings the three together again.
+    /// The port of instance `id`: of its running container, else of its drop-in, else from the config. Only a
+    /// move (moves.rs) makes all three equal again.
     pub fn port(&self, id: InstanceId) -> u16 {
         let runs = self.observed.instances.get(&id).and_then(|seen| seen.runs.as_ref()?.port);
         let drop_in = || units::port_in(&self.observed.files.get(&units::drop_in(self.config, id))?.bytes);
@@ -78,12 +78,12 @@ impl Inputs<'_> {
         Drain { requests: deploy.drain_timeout, streams: deploy.websocket_timeout }
     }
 
-    /// No new requests to `instance`.
+    /// Drains `instance`.
     pub fn drain(&self, instance: Target) -> Step {
         Step::Drain { instance, limits: self.drain_limits(), probe: self.probe() }
     }
 
-    /// The marker alone, before an instance that does not run is started: it gets requests when it rejoins.
+    /// Sets only the marker, before a stopped instance is started: it gets requests when it rejoins.
     pub fn set_aside(&self, id: InstanceId) -> [Step; 2] {
         [id.marker(), WORKING.into()].map(|path| {
             let content = Content::Plain(Vec::new());
@@ -91,36 +91,36 @@ impl Inputs<'_> {
         })
     }
 
-    /// The other way round.
+    /// Ends the drain of an instance.
     pub fn rejoin(&self, instance: Target) -> Step {
         Step::Rejoin { instance, probe: self.probe(), limits: self.drain_limits() }
     }
 
-    /// astra.env as it is; empty when there is none.
+    /// The current astra.env; empty if there is none.
     pub fn env_file(&self) -> EnvFile {
         let seen = self.observed.files.get(&self.config.app.name.env_file());
         seen.map(|f| EnvFile::parse(&f.bytes)).unwrap_or_default()
     }
 
-    /// What `env set` and `env unset` have asked for since the last commit; empty when there is nothing.
+    /// The changes by `env set` and `env unset` since the last commit; empty if there are none.
     pub fn staged(&self) -> Staged {
         let seen = self.observed.files.get(&self.config.app.name.staged_env());
         seen.map(|f| Staged::parse(&f.bytes)).unwrap_or_default()
     }
 
-    /// A person chose what is committed, by a command or in astra.env: nothing automatic follows the tag.
+    /// The committed release is pinned, by a command or in astra.env: no automatic run follows the tag.
     pub fn is_chosen(&self) -> bool {
         let committed = self.committed().map(|lines| lines.image);
         let recorded = self.history.current().map(|release| &release.image);
         self.history.pinned || committed.is_some() && committed.as_ref() != recorded
     }
 
-    /// astra.env names no release, although one was committed: its lines, or all of it, were lost.
+    /// astra.env names no release, although one was committed: its lines or the whole file were lost.
     pub fn is_nameless(&self) -> bool {
         matches!(self.env_file().managed(), Ok(None)) && self.history.current().is_some()
     }
 
-    /// What makes astra.env name the release again that the journal tells of.
+    /// Instructions for restoring the release in astra.env from the journal.
     pub fn name_again(&self) -> String {
         let file = self.config.app.name.env_file();
         let lines = self.history.current().map_or_else(String::new, |release| {
@@ -132,8 +132,8 @@ impl Inputs<'_> {
         )
     }
 
-    /// The release that astra.env names; `None` also where it names none that can be read, which
-    /// [`instances::steps`] and the foreman treat as a reason to touch nothing.
+    /// The release in astra.env; also `None` if it cannot be read, in which case [`instances::steps`] and the
+    /// reconciler change nothing.
     pub fn committed(&self) -> Option<ManagedLines> {
         self.env_file().managed().ok().flatten()
     }

@@ -1,7 +1,7 @@
-//! The Caddyfile and caddy.env. Called by files.rs; converge.rs asks which image caddy.env names.
+//! The Caddyfile and caddy.env. Called by files.rs; converge.rs reads the image of caddy.env here.
 //!
-//! The text depends on the config, on where the instances listen and on the version of Caddy alone, so that an
-//! unchanged config is never loaded again: a load takes 4 s.
+//! The text depends only on the config, the instances' ports and Caddy's version, so an unchanged config is
+//! never loaded again: a load takes 4 s.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use super::units::text::filled;
 mod routes;
 use routes::Listens;
 
-/// From here on `metrics` is an option of the whole process, not of each server.
+/// Since this version `metrics` is a global option instead of one a server.
 const GLOBAL_METRICS: (u32, u32) = (2, 9);
-/// Below it passive health checks turn one failed dial of a POST into an outage.
+/// Below this version, passive health checks turn one failed dial of a POST into an outage.
 pub const PASSIVE_HEALTH: (u32, u32) = (2, 11);
-/// From here on a forwarded-for header is read from the right.
+/// Since this version a forwarded-for header can be read from the right.
 const STRICT_PROXIES: (u32, u32) = (2, 8);
-/// Beyond the health check that lets an instance back into rotation.
+/// Added to the health check that lets an instance back into rotation.
 const RETRY_MARGIN: Duration = Duration::from_secs(5);
 const CHECK_MARGIN: Duration = Duration::from_millis(500);
-/// What stands before the version in the first line.
+/// Text before the version in the first line.
 const WRITTEN_FOR: &str = "for Caddy ";
 
-/// The Caddyfile for Caddy `version` (major, minor) in front of instances that listen at these ports. What is
-/// written for an old Caddy, every younger one reads as well.
+/// The Caddyfile for Caddy `version` (major, minor) and instances on these ports. Newer versions of Caddy can
+/// read it as well.
 pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens) -> String {
     let text = |own_address| text(config, version, listens, own_address);
     text(own_address(&text(Ipv4Addr::LOCALHOST)))
@@ -60,12 +60,12 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("ready_scheme", if config.is_https() { "https" } else { "http" }),
             ("answer_timeout", &time(answer)),
             ("lb_policy", policy(config)),
-            // Longer than an instance that comes back is out of rotation.
+            // Longer than the time until a restarted instance is back in rotation.
             ("try_duration", &time(readiness.interval + answer + RETRY_MARGIN)),
             ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
             ("headers_up", &headers_up(config)),
             ("health_port", &HEALTH_PORT.to_string()),
-            // The health route itself answers before that.
+            // The health route itself answers earlier.
             ("check_timeout", &time(answer + CHECK_MARGIN)),
             ("health_sites", &each(&|id| routes::health_site(listens, id)).join("\n")),
             ("drained", &routes::drained(listens)),
@@ -85,18 +85,18 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
     )
 }
 
-/// caddy.env: which image Caddy runs.
+/// caddy.env: the image of Caddy.
 pub fn env(image: &PinnedImage) -> String {
     filled(include_str!("../../caddy/caddy.env"), &[("image", &image.to_string())])
 }
 
-/// The image that a caddy.env names.
+/// The image in a caddy.env.
 pub fn image(text: &str) -> Option<PinnedImage> {
     let mut lines = text.lines().filter_map(|l| l.strip_prefix("CADDY_IMAGE="));
     lines.next_back()?.trim().parse().ok()
 }
 
-/// The version that a Caddyfile of ours was written for.
+/// The version that a Caddyfile of the agent was written for.
 pub fn written_for(text: &str) -> Option<(u32, u32)> {
     let (_, after) = text.lines().next()?.split_once(WRITTEN_FOR)?;
     let (major, after) = after.split_once('.')?;
@@ -104,7 +104,7 @@ pub fn written_for(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The port that the site is served on, and the site's addresses.
+/// The site's port and addresses.
 fn site(config: &Config) -> (String, String) {
     let caddy = &config.caddy;
     let hosts: Vec<String> = caddy.hosts.iter().map(|h| quote(h)).collect();
@@ -116,8 +116,8 @@ fn site(config: &Config) -> (String, String) {
     }
 }
 
-/// Names that are not the site's, on the port of plain HTTP: a load balancer asks with the host's address. Caddy's own
-/// answer to such a name is an empty 200, which would make a dead host look healthy.
+/// Answers other host names on the plain HTTP port: a load balancer sends the host's address. Caddy would
+/// answer them with an empty 200, which makes a dead host look healthy.
 fn strangers(config: &Config, door: &str) -> String {
     if config.caddy.hosts.is_empty() {
         return String::new();
@@ -141,7 +141,8 @@ fn app_server(config: &Config, version: (u32, u32)) -> String {
     if !nets.is_empty() {
         lines.push(format!("trusted_proxies static {}", nets.join(" ")));
         if version >= STRICT_PROXIES {
-            // The right-most address that no trusted proxy has: what is left of it, a client may have written itself.
+            // The right-most address that is not a trusted proxy's: a client may have forged those to the
+            // left of it.
             lines.push("trusted_proxies_strict".to_owned());
         }
     }
@@ -155,7 +156,7 @@ fn policy(config: &Config) -> &'static str {
     }
 }
 
-/// `{Name}` stands for the header of the request that came, anything else in braces for Caddy's own placeholder.
+/// `{Name}` is replaced by that header of the request; other braces are Caddy's own placeholders.
 fn headers_up(config: &Config) -> String {
     let value = |text: &str| {
         let mut parts = text.split('{');
@@ -172,7 +173,7 @@ fn headers_up(config: &Config) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A duration as Caddy reads it.
+/// A duration in Caddy's format.
 fn time(time: Duration) -> String {
     match time.subsec_millis() {
         0 => format!("{}s", time.as_secs()),
@@ -180,15 +181,15 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// Readiness tells more than strangers should know; nobody but the host itself may ask. A readiness path that is
-/// the front page is nobody's secret.
+/// Blocks the readiness path for other hosts, because its answer may hold internal details. A readiness path
+/// that is the front page is public.
 fn private(ready: &str) -> String {
     let path = ready.split('?').next().unwrap_or_default().trim_end_matches('/');
     if path.is_empty() {
         return String::new();
     }
     let paths = format!("{} {}", quote(path), quote(&format!("{path}/")));
-    // Both: the connection comes from this host, and no proxy on it names somebody else.
+    // Both conditions: the connection comes from this host, and no proxy on it names another client.
     let host = "127.0.0.0/8 ::1";
     format!(
         "@private {{\n\tpath {paths}\n\tnot {{\n\t\tremote_ip {host}\n\t\tclient_ip {host}\n\t}}\n}}\nrespond @private 404"
@@ -203,8 +204,9 @@ fn blocked(config: &Config) -> String {
     }
 }
 
-/// One word of a Caddyfile. Backquoted text is taken as it is, but for placeholders; what cannot stand in it
-/// becomes `?`, which a path takes as "any character": more is blocked than was asked for, never less.
+/// One word of a Caddyfile, in backquotes, which keep everything but placeholders literal. Characters that
+/// cannot be quoted become `?`, which in a path matches any character: that blocks more than was requested,
+/// never less.
 fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:*~%+=&?@".contains(c);
     if !text.is_empty() && text.chars().all(plain) && !text.starts_with('@') {
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_cannot_leave_their_place() {
+    fn quoted_words_stay_one_word() {
         assert_eq!(quote("/.git/config"), "/.git/config");
         assert_eq!(quote("/a b\"c\\"), "`/a b\"c\\`");
         assert_eq!(quote("/x`{$HOME}\n{"), "`/x??$HOME???`");

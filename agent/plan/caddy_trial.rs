@@ -1,5 +1,5 @@
-//! Another image for Caddy goes like a release: it starts from a trial file in /run, and caddy.env names it once it
-//! has answered. Here is what such a run begins with, and what one that was cut off leaves to do.
+//! An upgrade of Caddy's image works like a release: Caddy starts from a trial file in /run, and caddy.env is
+//! renamed once it has answered. Here are the steps before it, and the cleanup after a cut-off one.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::{Inputs, files};
 use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, unit_file};
 use crate::model::step::{Content, Step};
 
-/// Caddy's unit as it has to be on the disk before a trial: an older one does not read the trial file.
+/// Caddy's unit must be current before a trial: an older one does not read the trial file.
 pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
     let path = unit_file(CADDY_UNIT);
     let Some(bytes) = files::desired(inputs).remove(&path) else { return Vec::new() };
@@ -21,12 +21,12 @@ pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
         .collect()
 }
 
-/// The trial file of a run that was cut off.
+/// Whether a cut-off run left a trial file.
 pub fn is_left(inputs: &Inputs<'_>) -> bool {
     inputs.observed.files.contains_key(Path::new(CADDY_TRIAL_ENV))
 }
 
-/// Caddy runs from the image that caddy.env names again, and no trial of another is left.
+/// Restarts Caddy from the image in caddy.env, and removes the trial file.
 pub fn settle(inputs: &Inputs<'_>) -> Option<Step> {
     let observed = inputs.observed;
     if !is_left(inputs) {
@@ -43,7 +43,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Option<Step> {
     Some(Step::UseCaddy { before: env.clone(), env })
 }
 
-/// Starts a Caddy that is down. One that systemd starts or restarts is systemd's.
+/// Starts a Caddy that is down, unless systemd is starting or restarting it.
 pub fn start(inputs: &Inputs<'_>) -> Option<Step> {
     let unit = inputs.observed.units.get(CADDY_UNIT)?;
     let is_down = matches!(unit.active.as_str(), "inactive" | "failed" | "deactivating") && !unit.job;
@@ -88,18 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_trial_of_another_image_leads_back_to_the_committed_one() {
+    fn a_cut_off_caddy_trial_restores_the_committed_image() {
         let remove = Some(format!("remove {CADDY_TRIAL_ENV}"));
         let restart = Some("restart Caddy from another image".to_owned());
-        // Before the restart; what runs is what is committed.
+        // Cut before the restart: the committed image is running.
         assert_eq!(decided(&host(Some("new"), "active", Some("old"))), (remove.clone(), None));
-        // It is being stopped: it may still answer.
+        // A stopping Caddy may still answer.
         let stopping = decided(&host(Some("new"), "deactivating", Some("old")));
         assert_eq!(stopping.0, restart);
         // The new one answers, or does not start at all.
         assert_eq!(decided(&host(Some("new"), "active", Some("new"))), (restart.clone(), None));
         assert_eq!(decided(&host(Some("new"), "activating", None)), (restart, None));
-        // Between the rename of caddy.env and the removal of the trial file.
+        // Cut between the rename of caddy.env and the removal of the trial file.
         assert_eq!(decided(&host(Some("old"), "active", Some("old"))), (remove, None));
     }
 

@@ -23,10 +23,10 @@ fn timer(job: &CronJob) -> String {
         When::Calendar(lines) => {
             (lines.iter().map(|l| format!("OnCalendar={l}")).collect::<Vec<_>>().join("\n"), "1s")
         }
-        // A period is counted from start to start, and first from when the timer is armed. Not OnCalendar=: it
-        // knows only periods that divide a minute, an hour or a day, and jumps with the clock. A run that takes
-        // longer than the period is followed by the next at once, never met by it. With an accuracy of 1 s a
-        // job of every 2 s ran every 3 s.
+        // A period is counted from start to start, and first from when the timer is armed. Not OnCalendar=:
+        // it can only express periods that divide a minute, an hour or a day, and jumps with the clock. A run
+        // that takes longer than the period is followed by the next at once; they never overlap. With an
+        // accuracy of 1 s a job of every 2 s ran every 3 s.
         When::Every(time) => (format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)), "50ms"),
     };
     filled(

@@ -1,5 +1,4 @@
-//! What a person should look at on this host, and what to do about it: a judgement over what was seen, which
-//! changes nothing. Called by cli/doctor.rs; host/doctor.rs looks.
+//! Findings about this host, each with its fix. Pure; host/doctor.rs observes. Called by cli/doctor.rs.
 
 use serde::Serialize;
 
@@ -16,24 +15,24 @@ mod units;
 
 pub use paths::watched;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Unsafe or broken.
     Problem,
-    /// Good to know; may be meant so.
+    /// Good to know; may be intended.
     Note,
 }
 
-/// Something that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub level: Level,
-    /// The name of the check, for programs: it stays.
+    /// The name of the check, for programs: it never changes.
     pub check: &'static str,
     pub what: String,
-    /// What to do about it.
+    /// How to fix it.
     pub fix: String,
 }
 
@@ -47,7 +46,7 @@ impl Finding {
     }
 }
 
-/// Everything, problems first.
+/// All findings, problems first.
 pub fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = paths::findings(inputs.config, checkup);
     found.extend(release::findings(inputs, checkup));
@@ -57,7 +56,7 @@ pub fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     sorted(found)
 }
 
-/// What can be said of a host that could not be looked at as a whole.
+/// Findings about a host that could not be observed completely.
 pub fn blind(inputs: &Inputs<'_>, checkup: &Checkup, why: &str) -> Vec<Finding> {
     let fix = "mend what it names, then run `astra-agent doctor` again: most was not looked at";
     let mut found = vec![Finding::problem("look", why, fix)];

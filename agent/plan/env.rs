@@ -1,5 +1,5 @@
-//! What the app's env file should hold, and which of its keys changed. Values go from secret to secret; every
-//! message names keys alone. Called by plan/release.rs and plan/preflight.rs.
+//! The desired env file of the app, and its changed keys. Values are passed as secrets; messages name only
+//! keys. Called by plan/release.rs and plan/preflight.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub enum BadEnv {
 }
 
 impl BadEnv {
-    /// The whole story, where the host knows why a source is mute.
+    /// The message, with the reason why a source gave no value, if known.
     pub fn told(&self, unread: &BTreeMap<EnvKey, String>) -> String {
         match self {
             Self::NoValue { key } => {
@@ -34,29 +34,29 @@ impl BadEnv {
     }
 }
 
-/// What becomes of a variable whose source gives no value.
+/// How to treat a variable whose source gives no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mute {
-    /// There is no env file without it.
+    /// Fail: there is no desired env file.
     Refuse,
-    /// The line that is there stays: the way back must not depend on a source.
+    /// Keep the current line: a rollback must not depend on a source.
     Keep,
 }
 
-/// The env file that the app should have.
+/// The desired env file of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub file: EnvFile,
-    /// Generated values that no file holds yet.
+    /// Generated values that no file has yet.
     pub made: BTreeMap<EnvKey, Secret>,
-    /// Variables that keep their value although their source gave none.
+    /// Variables that keep their value because their source gave none.
     pub kept: Vec<EnvKey>,
 }
 
-/// The env file that the app should have: what was `staged` and what `[env]` names is set, what `[env]` named at the
-/// last commit and names no more goes, all else stays as `current` has it.
-/// `given` holds the values of the `generate` and `file` sources; a generated value is only taken while the file has
-/// none, because the old one may already protect data.
+/// The desired env file: `staged` changes and the variables of `[env]` are set, variables that left `[env]`
+/// since the last commit are removed, everything else stays as in `current`. `given` has the values of the
+/// `generate` and `file` sources; a generated value is only used if the file has none, because the old one
+/// may already protect data.
 pub fn desired(
     config: &Config,
     current: &EnvFile,
@@ -97,21 +97,21 @@ pub fn desired(
     Ok(wanted)
 }
 
-/// The variables that stand in the env file because `[env]` names them. A generated one is not among them: what it
-/// protects outlives its line in agent.toml.
+/// The variables that come from `[env]`. Generated ones are excluded: they stay when their line leaves
+/// agent.toml, because of the data that they protect.
 pub fn recorded(config: &Config) -> BTreeSet<EnvKey> {
     let fixed = config.env.iter().filter(|(_, source)| !matches!(source, EnvSource::Generate { .. }));
     fixed.map(|(key, _)| key.clone()).collect()
 }
 
-/// Variables that `[env]` named at the last commit, and names no more.
+/// Variables that left `[env]` since the last commit.
 fn gone(config: &Config, current: &EnvFile, staged: &Staged) -> Vec<EnvKey> {
     let recorded = current.managed().ok().flatten().map(|lines| lines.keys).unwrap_or_default();
     let named = |key: &EnvKey| config.env.contains_key(key) || staged.set.get(key.as_str()).is_some();
     recorded.into_iter().filter(|key| !named(key)).collect()
 }
 
-/// `current` with what was `staged`.
+/// `current` with the `staged` changes.
 pub fn with(current: &EnvFile, staged: &Staged) -> Result<EnvFile, BadEnv> {
     let mut wanted = current.clone();
     for key in &staged.unset {
@@ -128,14 +128,14 @@ pub fn with(current: &EnvFile, staged: &Staged) -> Result<EnvFile, BadEnv> {
     Ok(wanted)
 }
 
-/// Names under `required_env` that `env` lacks, or has as an empty text or `...`.
+/// Names under `required_env` that are missing in `env`, empty, or `...`.
 pub fn missing(config: &Config, env: &EnvFile) -> Vec<EnvKey> {
     let lacks = |key: &&EnvKey| env.get(key.as_str()).is_none_or(|value| is_placeholder(value.reveal()));
     config.app.required_env.iter().filter(lacks).cloned().collect()
 }
 
-/// Names whose value a container would get differently. The managed lines mean nothing to a container, and a
-/// name that is none cannot be written by the agent: both stay out.
+/// Names whose value changes for a container. Excludes the managed lines, which a container ignores, and
+/// invalid names, which the agent cannot write.
 pub fn changed(old: &EnvFile, new: &EnvFile) -> Vec<EnvKey> {
     let keys: BTreeSet<_> = old.keys().into_iter().chain(new.keys()).collect();
     keys.into_iter()

@@ -1,4 +1,4 @@
-//! The files of the host as the config wants them, and the steps from what is there to them.
+//! The desired files of the host, and the steps to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::model::step::{Content, Step};
 use super::{Inputs, caddy, caddy_trial, units};
 use crate::config::CaddyImage;
 
-/// The word in the first line of every file that the agent writes: without it a file is hand-made.
+/// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
 pub const HEADER: &str = "astra-agent";
 pub const MODE: u32 = 0o644;
 
-/// A file as it should be: path and bytes. All are world-readable; secrets live in env files alone.
+/// Desired files: path and content. All are world-readable; secrets are only in env files.
 pub type Desired = BTreeMap<PathBuf, Vec<u8>>;
 
-/// Every file that the config determines. Where an instance listens is kept as it is: moves.rs changes that.
+/// Every file that the config determines. The instances' ports stay as they are: moves.rs changes them.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let mut files: Desired = units::render(inputs.config, inputs.engine, inputs.agent, |id| inputs.port(id))
         .into_iter()
@@ -30,7 +30,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     files.insert(CADDYFILE.into(), caddyfile(inputs, &listens(inputs)));
     let caddy_env = seen_text(inputs, CADDY_ENV);
     match (caddy_env, inputs.caddy_image) {
-        // The image that Caddy runs is changed by nobody but a person.
+        // Only an operator changes Caddy's image.
         (Some(text), _) => files.insert(CADDY_ENV.into(), text.into_bytes()),
         (None, Some(image)) => files.insert(CADDY_ENV.into(), caddy::env(image).into_bytes()),
         (None, None) => None,
@@ -38,7 +38,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     files
 }
 
-/// Steps to the desired files, and what has to hear of a change. Empty when nothing differs.
+/// Steps to the desired files, and the reloads that they require. Empty if nothing differs.
 pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     let desired = desired(inputs);
     let observed = inputs.observed;
@@ -48,7 +48,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
             steps.push(Step::MakeDir { path: dir.into(), mode });
         }
     }
-    // First of all: when Caddy refuses it, nothing has been touched.
+    // First: if Caddy refuses it, nothing was changed.
     steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     let stale = stale(inputs, &desired);
     steps.extend(stop_stale(inputs, &stale));
@@ -75,7 +75,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// After a cut: the drop-ins and the Caddyfile say again where the instances listen, or will once they run.
+/// After a cut-off move: makes the drop-ins and the Caddyfile match the instances' ports again.
 pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     if inputs.committed().is_none() {
@@ -100,7 +100,7 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// Once the instances beyond the configured count have been stopped: their drop-ins go, and Caddy forgets them.
+/// After the surplus instances were stopped: removes their drop-ins, and their routes in Caddy.
 pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
     let lasting = lasting(inputs);
     if lasting == listens(inputs) {
@@ -115,15 +115,16 @@ pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// Another image for Caddy than the one that caddy.env names: only a pinned one says so without being resolved.
+/// The configured Caddy image, if it differs from caddy.env: only a pinned one can be compared without
+/// resolving it.
 fn other_image(inputs: &Inputs<'_>) -> Option<String> {
     let CaddyImage::Pinned(wanted) = &inputs.config.caddy.image else { return None };
     let named = caddy::image(&seen_text(inputs, CADDY_ENV)?)?;
     (named != *wanted).then(|| format!("`astra-agent caddy-upgrade` would run Caddy from {wanted}"))
 }
 
-/// What has changed on the disk and waits for a restart of Caddy, which nobody but a person decides: it is a
-/// second without answers.
+/// Changes on disk that wait for a restart of Caddy, which only an operator starts: it takes a second without
+/// answers.
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let mut pending: Vec<String> = other_image(inputs).into_iter().collect();
     let Some(runs) = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()) else { return pending };
@@ -141,7 +142,8 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     pending
 }
 
-/// Where each instance listens that Caddy is to know: the wanted ones, the spare, and what still runs beyond them.
+/// The ports of all instances that Caddy must know: the wanted ones, the spare, and surplus ones that still
+/// run.
 fn listens(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
     let surplus = inputs.observed.instances.iter().filter(|(_, seen)| seen.unit.is_up()).map(|(id, _)| *id);
     let mut listens = lasting(inputs);
@@ -149,13 +151,13 @@ fn listens(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
     listens
 }
 
-/// The same without what is about to go.
+/// The same without the surplus ones.
 pub fn lasting(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
     let wanted = inputs.config.instances().chain(inputs.config.spare());
     wanted.map(|id| (id, inputs.port(id))).collect()
 }
 
-/// The step to the Caddyfile in front of instances that listen there: by Caddy itself, when it answers.
+/// The step to the Caddyfile for these ports: loaded by Caddy if it answers, else only written.
 pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Step {
     let content = Content::Plain(caddyfile(inputs, listens));
     match inputs.observed.caddy {
@@ -167,7 +169,7 @@ pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) 
     }
 }
 
-/// Nothing, when that Caddyfile is on the disk and Caddy is known to run nothing else.
+/// Empty if the Caddyfile is on disk and Caddy is not known to run another one.
 fn caddyfile_steps(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<Step> {
     let bytes = caddyfile(inputs, listens);
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
@@ -191,19 +193,18 @@ pub(super) fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
     hand_made.then(|| Step::KeepBefore { path: path.to_owned() })
 }
 
-/// Caddy and the timers are started. The app's instances are not started here.
+/// Starts Caddy and the timers. The app's instances are not started here.
 pub fn activation(inputs: &Inputs<'_>) -> Vec<Step> {
     let active = |unit: &str| inputs.observed.units.get(unit).is_some_and(UnitSeen::is_active);
     let timers = units::enabled(inputs.config).into_iter().filter(|u| u.ends_with(".timer"));
     let committed = inputs.committed().is_some();
     let units = std::iter::once(CADDY_UNIT.to_owned()).chain(timers.filter(|_| committed));
-    // One with the trial file of another image is seen to by caddy_trial.rs.
+    // caddy_trial.rs handles a Caddy with a trial file.
     let on_trial = |unit: &str| unit == CADDY_UNIT && caddy_trial::is_left(inputs);
     units.filter(|u| !active(u) && !on_trial(u)).map(|unit| Step::StartUnit { unit }).collect()
 }
 
-/// What must come up at boot and does not yet: the unit that closes a cut-off run always, everything else once
-/// a release is committed.
+/// The units to enable: recover's always, everything else once a release is committed.
 pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
     let seen = |unit: &str| inputs.observed.units.get(unit).or_else(|| instance_unit(inputs, unit));
     let committed = inputs.committed().is_some();
@@ -234,8 +235,8 @@ fn is_hand_made(bytes: &[u8]) -> bool {
     !String::from_utf8_lossy(first).contains(HEADER)
 }
 
-/// Files of ours that nothing wants any more: a removed cron job's units, the migration's, a surplus instance's
-/// drop-in.
+/// Files of the agent that are no longer wanted: units of a removed cron job, the migration's unit, a surplus
+/// instance's drop-in.
 fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
     let ours = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -246,7 +247,7 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
                 || name == MIGRATE_UNIT
                 || (dir.starts_with(&app) && dir.ends_with(".service.d")))
     };
-    // What still runs keeps it until it is stopped (`farewell`).
+    // A running instance keeps its drop-in until it is stopped (`farewell`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
     let ours = |path: &Path| ours(path) && !kept.contains(path);
     let seen = inputs.observed.files.iter();
@@ -255,8 +256,8 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A removed job's timer stops before its file goes: systemd would let it run on and fail when it elapses. Its
-/// service is only stopped where that forgets a failure; a run under way ends by itself.
+/// A removed job's timer is stopped before its file is removed: systemd would keep it running and fail when
+/// it elapses. Its service is only stopped if it failed, to reset that; a run under way ends by itself.
 fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
     let wanted = |unit: &str| {
         inputs.config.cron_jobs.iter().any(|j| unit == j.name.timer() || unit == j.name.service())

@@ -1,5 +1,5 @@
-//! Keep the committed release running in every instance: what recover does after a cut-off run, and
-//! reconcile every few minutes. astra.env is the truth, the containers' labels say which instance differs.
+//! Keeps the committed release running in every instance: for recover after a cut-off run, and for reconcile
+//! every few minutes. astra.env is the truth, the containers' labels tell which instance differs.
 
 use crate::config::EnvSource;
 use crate::model::envfile::ManagedLines;
@@ -9,27 +9,28 @@ use crate::model::step::Step;
 
 use super::Inputs;
 
-/// How far keeping goes.
+/// The scope of the repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Every instance is brought back to the committed release.
     All,
-    /// The same for a deploy of what is committed: also one that runs another image under the release's number.
+    /// The same before a deploy of the committed release: also instances that run another image under its
+    /// number.
     Exactly,
-    /// A release is about to be rolled through the wanted instances: only what that does not touch.
+    /// Before a release is rolled through the wanted instances: only what the roll does not touch.
     Leftovers,
 }
 
-/// Steps that bring every instance back to the committed release, and remove what a cut-off run left.
+/// Steps that restore the committed release in every instance, and remove leftovers of a cut-off run.
 pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     let mut steps = leftovers(inputs);
     if inputs.env_file().managed().is_err() || inputs.is_nameless() {
-        // Nobody knows what should run: what runs is left alone.
+        // The committed release is unknown: whatever runs is left alone.
         return steps;
     }
     let observed = inputs.observed;
     let mut wanted: Vec<InstanceId> = inputs.config.instances().collect();
-    // What serves is touched last: a repair that fails stops the plan before it gets there.
+    // Serving instances come last: a failed repair stops the plan before them.
     wanted.sort_by_key(|id| (serves(inputs, *id), *id));
     for id in &wanted {
         let seen = observed.instances.get(id);
@@ -38,13 +39,14 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
                 let kept = keep(inputs, *id, seen, &committed, reach);
                 after_another(inputs, &mut steps, *id, kept);
             }
-            // Nothing is committed: an instance can only run what a cut-off first deploy left in it.
+            // Nothing is committed: an instance can only run leftovers of a cut-off first deploy.
             None => steps.extend(drop_instance(inputs, *id, seen)),
         }
     }
     let served = wanted.iter().any(|id| serves(inputs, *id));
     for (id, seen) in &observed.instances {
-        // Leftovers bring no instance back: until the release does, the only one that serves is no surplus.
+        // Keep the last serving instance, even if it is surplus: here no other instance is started before the
+        // release does so.
         let last = reach == Reach::Leftovers && !served && serves(inputs, *id);
         if !wanted.contains(id) && !last {
             let dropped = drop_instance(inputs, *id, Some(seen));
@@ -57,8 +59,8 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     steps
 }
 
-/// What takes the only instance that serves out of service comes after another is ready: a plan whose wait fails
-/// stops there.
+/// Moves the steps that stop the last serving instance behind the wait for another one: if that wait fails,
+/// the plan stops there.
 pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
     let leaves = |s: &Step| matches!(s, Step::Drain { .. } | Step::Return { .. } | Step::StopInstance { .. });
     let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
@@ -70,13 +72,13 @@ pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: Inst
     steps.extend(new);
 }
 
-/// In rotation and ready, whatever it runs.
+/// In rotation and ready, whatever release it runs.
 pub(super) fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
     let ready = inputs.observed.instances.get(&id).is_some_and(|seen| seen.ready);
     ready && !inputs.observed.markers.contains(&id)
 }
 
-/// Trial files, values set that are committed, and temporary files of atomic writes that never got their rename.
+/// Trial files, staged values that are committed, and temporary files of interrupted writes.
 fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     let observed = inputs.observed;
     let mut steps: Vec<Step> =
@@ -99,7 +101,8 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
         && staged.set.keys().iter().all(done)
         && staged.unset.iter().all(gone)
     {
-        // A run was cut off between its commit and this: set again later by hand, they must not come back.
+        // A run was cut off between its commit and this removal: the values must not return if set
+        // differently later.
         steps.push(Step::RemoveFile { path });
     }
     steps.extend(observed.leftovers.iter().map(|path| Step::RemoveFile { path: path.clone() }));
@@ -120,10 +123,10 @@ fn keep(
         .and_then(|s| s.runs.as_ref())
         .map(|r| r.release == committed.release && (reach != Reach::Exactly || r.image == committed.image));
     let active = seen.is_some_and(|s| s.unit.is_active());
-    // A start that systemd keeps trying is systemd's; it is only taken over when it runs the wrong release.
+    // systemd is retrying the start: the agent only intervenes if it runs the wrong release.
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
-    // With the engine silent nobody knows what an instance runs, and nothing that serves is touched for that; but
-    // a trial's file tells.
+    // If the engine does not answer, it is unknown what an instance runs, and serving instances are not
+    // touched; but a trial file is proof.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
@@ -151,7 +154,7 @@ fn keep(
     steps
 }
 
-/// Stop an instance that should not run: a spare, or one beyond the configured count.
+/// Stops an instance that should not run: a spare, or one beyond the configured count.
 fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
@@ -159,7 +162,7 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen
     let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
     let mut steps = Vec::new();
     if up {
-        // Whether it is ready says nothing about the requests that it is answering.
+        // An instance that is not ready may still be answering requests.
         if !drained {
             steps.push(inputs.drain(instance.clone()));
         }

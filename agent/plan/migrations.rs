@@ -7,7 +7,7 @@ use crate::model::step::Step;
 
 use super::Inputs;
 
-/// What the command line says of migrations.
+/// The migration option of the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wish {
     /// Migrate a digest that is new to this host.
@@ -19,8 +19,8 @@ pub enum Wish {
     Never,
 }
 
-/// The migration of `release`, if there is one to run: only a digest that changes and was never committed
-/// here migrates by itself, so a way back never does.
+/// The migration of `release`, if one is due: automatic only for a changed digest that was never committed
+/// here, so never on a rollback.
 pub fn step(inputs: &Inputs<'_>, release: &Release, wish: Wish) -> Option<Step> {
     let migrate = inputs.config.migrate.as_ref()?;
     let digest = &release.image.digest;

@@ -1,8 +1,8 @@
-//! Moving the instances to other ports, because `[app] base_port` changed: a run of its own before a deploy.
+//! Moves the instances to other ports after a change of `[app] base_port`: a run of its own before a deploy.
 //!
-//! One instance after another is drained, restarted at its new port, and known to Caddy there before it gets
-//! requests again: so Caddy's configuration always names where each instance listens, and no other way would do.
-//! Nothing but `install` and `deploy` moves anything (docs/decisions/0012).
+//! One instance after another is drained, restarted on its new port, and added to Caddy there before it gets
+//! requests again: Caddy's config then always has each instance's actual port. Only `install` and `deploy`
+//! move instances (docs/decisions/0012).
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::model::name::InstanceId;
 use crate::model::plan::Plan;
 use crate::model::step::{Content, Step, Target};
 
-/// The wanted instances, and the spare, that are not where the config wants them.
+/// The wanted instances, and the spare, that are not on their configured port.
 fn moved(inputs: &Inputs<'_>) -> Vec<InstanceId> {
     let app = &inputs.config.app;
     let ids = inputs.config.instances().chain(inputs.config.spare());
     ids.filter(|id| inputs.port(*id) != app.port_of(*id)).collect()
 }
 
-/// What `deploy` would move, in words.
+/// The moves of the next `deploy`, in words.
 pub fn pending(inputs: &Inputs<'_>) -> Option<String> {
     let wanted = |id: &InstanceId| inputs.config.spare() != Some(*id);
     let moved: Vec<_> = moved(inputs).into_iter().filter(wanted).collect();
@@ -31,7 +31,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Option<String> {
     (!each.is_empty()).then(|| format!("deploy would move {}", each.join(", ")))
 }
 
-/// What speaks against moving.
+/// Reasons not to move.
 pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
     let own =
         |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
@@ -45,7 +45,7 @@ pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
     busy.map(problem).collect()
 }
 
-/// The plan that moves what has to move; empty when nothing has.
+/// The plan for all moves; empty if there are none.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let moved = moved(inputs);
     if moved.is_empty() {
@@ -60,7 +60,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     if restarts && !drains && config.deploy.strategy == Strategy::Rolling {
         warnings.push("rolling with one instance: the site is down while it moves".to_owned());
     }
-    // None may come to a port that another still has.
+    // An instance must not move to a port that another one still uses.
     let rises = moved.iter().any(|id| config.app.port_of(*id) > inputs.port(*id));
     let mut order = moved;
     order.retain(|id| config.spare() != Some(*id));
@@ -83,7 +83,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         let runs = up(inputs, id);
         if runs && drains {
             let drain = vec![inputs.drain(from)];
-            // Nobody starts one that is down: waiting for it would keep the deploy that is its cure away.
+            // A stopped instance is not started here: waiting for it would block the deploy that may fix it.
             if config.instances().any(|other| other != id && up(inputs, other)) {
                 instances::after_another(inputs, &mut moves.steps, id, drain);
             } else {
@@ -111,7 +111,7 @@ fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {
 
 struct Moves<'a> {
     inputs: &'a Inputs<'a>,
-    /// Where each instance listens after the steps so far, and what Caddy has been told of it.
+    /// The port of each instance after the steps so far, and what Caddy was told.
     listens: BTreeMap<InstanceId, u16>,
     known: BTreeMap<InstanceId, u16>,
     steps: Vec<Step>,
@@ -127,12 +127,12 @@ impl Moves<'_> {
         self.steps.push(self.inputs.drain(instance));
     }
 
-    /// Nothing runs there yet: the marker alone keeps Caddy away until it is ready.
+    /// A stopped instance: only the marker is set, to keep requests away until it is ready.
     fn mark(&mut self, id: InstanceId) {
         self.steps.extend(self.inputs.set_aside(id));
     }
 
-    /// The instance's next start is at the port of the config.
+    /// Sets the configured port for the instance's next start.
     fn settle(&mut self, id: InstanceId) {
         let port = self.inputs.config.app.port_of(id);
         if self.listens.insert(id, port) == Some(port) {
@@ -144,7 +144,7 @@ impl Moves<'_> {
         self.steps.push(Step::ReloadUnits);
     }
 
-    /// The committed release there; Caddy hears of it once it is ready.
+    /// Starts the committed release there; Caddy is told once it is ready.
     fn start(&mut self, id: InstanceId) {
         let (config, instance, probe) = (self.inputs.config, self.target(id), self.inputs.probe());
         let (stop, timeout) = (config.app.stop_timeout, probe.timeout);

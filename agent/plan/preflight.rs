@@ -1,5 +1,4 @@
-//! What must be true before a deploy touches anything. A rollback is only warned: it has to work on the
-//! worst night.
+//! Preconditions of a deploy. For a rollback they are only warnings: it must work on a broken host.
 
 use super::{Inputs, env, signatures};
 use crate::config::Network;
@@ -10,13 +9,13 @@ use crate::model::image::PinnedImage;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub what: String,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: String,
-    /// The config or the env file is wrong, rather than the host.
+    /// The cause is the config or the env file, not the host.
     pub config: bool,
 }
 
-/// Everything that speaks against bringing `image` into service, in the order in which a person would mend it.
+/// All reasons not to deploy `image`, in the order in which to fix them.
 pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let flaws = env::flaws(inputs.config, wanted, &inputs.staged()).into_iter();

@@ -1,4 +1,4 @@
-//! What is tidied up after a run. Of the local images: never what runs, is on trial or could be rolled back to.
+//! Housekeeping after a run. Images that run, are on trial or are rollback targets are never removed.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use crate::model::step::{Content, Step};
 
 use super::Inputs;
 
-/// What follows every run, whatever became of it: `last_app_image` says where a rollback would lead, and
-/// left-over containers and superfluous images go. A failure here is a warning.
+/// The steps after every run, whatever its outcome: update `last_app_image` to the rollback target, and
+/// remove left-over containers and surplus images. A failure here is a warning.
 pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
     let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
     if let Some(image) = lost_way_back(inputs) {
@@ -23,7 +23,7 @@ pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
     steps
 }
 
-/// The image of the way back, when somebody has removed it from this host.
+/// The image of the rollback target, if it was removed from this host.
 pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
     inputs.observed.engine.as_ref().filter(|engine| !engine.version.is_empty())?;
     let image = &inputs.history.rollback_target()?.image;
@@ -31,7 +31,7 @@ pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
     (!here).then(|| image.clone())
 }
 
-/// The file is derived: written when it differs, absent when there is nothing to go back to.
+/// The file is derived: written if it differs, removed if there is no rollback target.
 fn pointer(inputs: &Inputs<'_>) -> Option<Step> {
     let path = PathBuf::from(LAST_APP_IMAGE);
     let seen = inputs.observed.files.get(&path);
@@ -45,16 +45,16 @@ fn pointer(inputs: &Inputs<'_>) -> Option<Step> {
     }
 }
 
-/// Remove the app's images beyond `[deploy] keep`. At least two besides the current one always stay.
+/// Removes the app's images beyond `[deploy] keep`. At least two besides the current one are kept.
 fn images(inputs: &Inputs<'_>) -> Vec<Step> {
-    // Without a history that can be trusted nothing is known to be superfluous.
+    // Without a trusted history, no image is known to be surplus.
     if inputs.history.damaged.is_some() || inputs.history.commits.is_empty() {
         return Vec::new();
     }
     let keep = kept(inputs);
     let images = inputs.observed.images.iter();
     let surplus = images.filter(|image| {
-        // An image has several digests (index and platform manifest): one that is kept keeps it.
+        // An image has several digests (index and platform manifest): it is kept if one of them is.
         !image.repo_digests.is_empty() && !image.repo_digests.iter().any(|r| keep.contains(&r.digest))
     });
     surplus

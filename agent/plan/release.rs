@@ -1,4 +1,4 @@
-//! The decision to bring one image into service: the order of DESIGN.md, "A deploy, in order".
+//! The decision to deploy one image, in this order: held?, preflight, pull, migrate, roll, commit.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +22,20 @@ mod roll;
 
 pub use pending::pending;
 
-/// What the command asks for.
+/// The request of the command.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub image: PinnedImage,
     pub migrate: Wish,
     /// Try a held release again.
     pub force: bool,
-    /// The timer asks, not a person: it brings nothing but another digest, and none that is held.
+    /// Requested by the timer: deploys only another digest, and never a held one.
     pub automatic: bool,
-    /// On the way back preflight warns where it otherwise refuses.
+    /// For a rollback: preflight warns instead of refusing.
     pub lenient: bool,
-    /// What is committed, as it is, in new containers: neither migration nor another environment.
+    /// The committed release, unchanged, in new containers: no migration, no other environment.
     pub restart: bool,
-    /// Watch the release before it is committed, as the config says.
+    /// Soak the release before it is committed, as the config says.
     pub soak: bool,
 }
 
@@ -69,11 +69,12 @@ fn list(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// The plan that brings `request.image` into service; empty when it is what serves.
+/// The plan that deploys `request.image`; empty if it is serving already.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let committed = inputs.committed();
     if request.automatic && committed.as_ref().is_some_and(|c| c.image.digest == request.image.digest) {
-        // A changed environment waits for a person, and an instance that is not ready gets no better by a restart.
+        // A changed environment waits for an operator, and a restart does not help an instance that is not
+        // ready.
         return Ok(Plan::default());
     }
     let current = inputs.env_file();
@@ -86,11 +87,11 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
     let candidate = candidate(inputs, request, &wanted.file)?;
     let problems = preflight::problems(inputs, &wanted.file, &request.image);
-    // A config that asks for what is not there is not met, although the release it names serves.
+    // A config that requires something missing is an error, even if its release is serving.
     let unmet = !request.lenient && problems.iter().any(|p| p.config);
-    // A migration that a person asks for is something to do.
+    // A requested migration is a change.
     let migrates = request.migrate == Wish::Always && inputs.config.migrate.is_some();
-    // A line that the release does not have, written by hand, may be in any instance that was restarted since.
+    // A manual line is in any instance that was restarted since.
     let edited = !env::changed(&current, &wanted.file).is_empty();
     let same = committed.filter(|c| c.runs_as(&candidate.lines) && !edited);
     if let Some(committed) = same.filter(|_| !unmet && !migrates && is_known(inputs)) {
@@ -114,8 +115,8 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     Ok(roll::plan(inputs, request, &current, &wanted, candidate, warnings))
 }
 
-/// What was set since the last commit. The way back leaves it alone, for it may be why somebody goes back; but a value
-/// that was generated for a variable without one is the value of that variable from then on.
+/// The staged changes. A rollback ignores them, since they may be its reason; but a value generated for a
+/// variable without one is kept as its value from then on.
 fn staged(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Staged {
     let all = inputs.staged();
     if !request.lenient {
@@ -125,22 +126,22 @@ fn staged(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Staged {
     for (key, _) in inputs.config.env.iter().filter(|(_, source)| source.is_generated()) {
         let value = all.set.get(key.as_str()).filter(|_| current.get(key.as_str()).is_none());
         if let Some(value) = value {
-            // It was read from a file of the same grammar.
+            // Cannot fail: it was read from a file of the same grammar.
             let _ = made.set.set(key.as_str(), &value);
         }
     }
     made
 }
 
-/// What runs in every wanted instance is known.
+/// Whether it is known what runs in every wanted instance.
 fn is_known(inputs: &Inputs<'_>) -> bool {
     let observed = inputs.observed;
     let runs = |id| observed.instances.get(&id).is_some_and(|seen| seen.runs.is_some());
     observed.engine.is_some() || inputs.config.instances().all(runs)
 }
 
-/// The release is committed: an instance that does not run it is started with it, and no other is touched. Readiness
-/// has no say: a restart of what runs the right release cures nothing.
+/// The release is committed: starts it in instances that do not run it, and touches no other. Readiness is
+/// ignored: restarting an instance with the right release does not fix it.
 fn keep(
     inputs: &Inputs<'_>,
     current: &EnvFile,
@@ -150,14 +151,15 @@ fn keep(
 ) -> Plan {
     let steps = instances::steps(inputs, Reach::Exactly);
     if steps.is_empty() && *committed != candidate.lines {
-        // The same container: only which lines belong to [env] is to be written down.
+        // The container is the same: only the list of keys from [env] has to be written.
         let steps = vec![roll::commit_step(inputs, current, &wanted.file, &candidate)];
         return Plan { steps, commit: Some(0), candidate: Some(candidate), warnings: Vec::new() };
     }
     Plan { candidate: Some(candidate), ..Plan::forward(steps, Vec::new()) }
 }
 
-/// The plan that replaces the containers of what is committed: the order of a deploy, and its way back.
+/// The plan that replaces the containers of the committed release: in the order of a deploy, with the same
+/// undo.
 fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<Plan, Refusal> {
     let Some(lines) = inputs.committed() else { return Ok(Plan::default()) };
     let problems = preflight::problems(inputs, current, &lines.image);
@@ -188,7 +190,7 @@ fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result
     Ok(Candidate { release, lines })
 }
 
-/// Covers what changes the container: every variable it gets, its arguments, its command and its port.
+/// The fingerprint of what changes the container: its variables, arguments, command and port.
 fn fingerprint(
     inputs: &Inputs<'_>,
     wanted: &EnvFile,

@@ -1,6 +1,6 @@
-//! `[verify]`: whether podman's policy lets in only signed images of the app. podman itself checks them when it
-//! pulls; this refuses a deploy that nothing would check, or by files that others than root may write. Called by
-//! preflight.rs and doctor.rs.
+//! `[verify]`: whether podman's policy accepts only signed images of the app. podman checks them at a pull;
+//! this refuses a deploy if nothing would check, or if others than root may write the files that decide.
+//! Called by preflight.rs and doctor.rs.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::model::name::{POLICY, ROOTS_OWN_POLICY};
 use crate::model::observed::{Engine, Observed};
 use crate::model::policy::{Policy, Verdict};
 
-/// What speaks against a deploy of `image`, when signatures are required.
+/// Why `image` must not be deployed when signatures are required.
 pub fn problem(inputs: &Inputs<'_>, image: &PinnedImage) -> Option<Problem> {
     if !inputs.config.verify.require_signature {
         return None;
@@ -78,7 +78,7 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
     }
 }
 
-/// Whoever writes the policy, a key, or a directory on the way to one decides what is signed.
+/// The owners of the policy, of a key, and of each parent directory can decide which images count as signed.
 fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
     let dirs = file.ancestors().skip(1).map(|dir| (dir, Kind::Dir));
     dirs.chain([(file, Kind::File)]).find_map(|(path, kind)| {
@@ -124,7 +124,7 @@ mod tests {
         Ok(Owner { uid, mode, kind, links: 1 })
     }
 
-    /// A host on which nothing is wrong.
+    /// A host without problems.
     fn well() -> Observed {
         let bytes =
             format!(r#"{{"default": [{{"type": "sigstoreSigned", "keyPath": "{KEY}"}}]}}"#).into_bytes();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_roots_own_is_certainly_absent_or_a_problem() {
+    fn a_policy_in_roots_home_is_absent_or_a_problem() {
         for (seen, part) in [
             (owner(0, 0o644, Kind::File), "is there"),
             (owner(0, 0o777, Kind::Symlink), "is there"),

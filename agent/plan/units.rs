@@ -1,8 +1,8 @@
-//! The unit files: templates in units/, filled in from the config. Called by files.rs (what should be on the
-//! disk), release.rs (`APP_ARGS` of a release) and converge.rs (which units to look at).
+//! The unit files: templates in units/, filled in from the config. Called by files.rs (desired files),
+//! release.rs (`APP_ARGS` of a release) and converge.rs (units to observe).
 //!
-//! Nothing of a release stands in a unit: image, arguments and environment come from env files, so that a
-//! deploy rewrites no unit, and a host without the agent boots the committed release.
+//! Units contain nothing of a release: image, arguments and environment come from env files, so that a deploy
+//! rewrites no unit, and a host without the agent boots the committed release.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,12 +23,12 @@ pub mod text;
 
 use text::{filled, quote_exec, span};
 
-/// The hardening of everything that the agent runs as.
+/// The sandbox of all agent processes.
 pub const SANDBOX: &str = include_str!("../../units/sandbox.conf");
-/// What makes /run/astra at boot.
+/// Creates /run/astra at boot.
 pub const TMPFILES: &str = "/etc/tmpfiles.d/astra.conf";
 
-/// What an engine's client needs on top of the app's time-out: to remove the container, to start a new one.
+/// Added to the app's timeout for the engine's client: removing the container and creating a new one.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// Every unit file, drop-in and tmpfiles.d file of the host.
@@ -69,15 +69,15 @@ pub fn render(
     files
 }
 
-/// The units that come up at boot. The spare never does; the migration is started by a deploy alone.
+/// The units that start at boot. The spare is never enabled; only a deploy starts the migration.
 pub fn enabled(config: &Config) -> Vec<String> {
     let instances = config.instances().map(|id| config.app.name.unit(id));
     let own = [CADDY_UNIT, RECONCILE_TIMER, RECOVER_UNIT].map(str::to_owned);
     instances.chain(own).chain(config.cron_jobs.iter().map(|job| job.name.timer())).collect()
 }
 
-/// `APP_ARGS` of a release: arguments of `podman run` or `docker run` that every container of the app gets, its
-/// instances, its migration and its cron jobs. They are part of what the release's fingerprint covers.
+/// `APP_ARGS` of a release: the arguments of `podman run` or `docker run` for every container of the app:
+/// instances, migration and cron jobs. The release's fingerprint covers them.
 pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
     let app = &config.app;
     let mut args = Vec::new();
@@ -86,7 +86,7 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
         args.push(format!("--sdnotify={who}"));
     }
     args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
-    // A migration and a cron job must reach what the instances reach.
+    // A migration and a cron job must reach the same hosts as the instances.
     if app.network == Network::Host {
         // Each instance gets its own values from its unit.
         args.extend(["--network=host", "--env=PORT", "--env=HOST"].map(str::to_owned));
@@ -98,7 +98,7 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
     args
 }
 
-/// `APP_COMMAND` of a release: what follows the image. Empty: the image's own.
+/// `APP_COMMAND` of a release: the words after the image. Empty: the image's own.
 pub fn app_command(config: &Config) -> Vec<String> {
     container::argv(&config.app.container.entrypoint, &config.app.command)
 }
@@ -125,12 +125,12 @@ fn app(config: &Config, engine: Engine) -> String {
     }
 }
 
-/// Path of the drop-in that tells an instance where to listen.
+/// Path of the drop-in with an instance's port.
 pub fn drop_in(config: &Config, id: InstanceId) -> PathBuf {
     unit_file(&format!("{}.d/10-astra.conf", config.app.name.unit(id)))
 }
 
-/// Its text.
+/// Text of the drop-in.
 pub fn instance(id: InstanceId, port: u16) -> String {
     let (number, port, address) = (id.to_string(), port.to_string(), id.address().to_string());
     filled(
@@ -139,7 +139,7 @@ pub fn instance(id: InstanceId, port: u16) -> String {
     )
 }
 
-/// The port that such a drop-in names.
+/// The port in a drop-in.
 pub fn port_in(drop_in: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(drop_in).ok()?;
     let port = text.lines().find_map(|line| line.strip_prefix("Environment=ASTRA_PORT="))?;
@@ -184,14 +184,14 @@ fn caddy(config: &Config, engine: Engine) -> String {
     }
 }
 
-/// The main process of a unit whose container is dockerd's child.
+/// The main process of a docker unit, whose container is dockerd's child.
 fn docker_wait(container: &str) -> String {
     filled(include_str!("../../units/docker-wait.conf"), &[("container", container)])
 }
 
-/// The command that copies the agent's own lines of an env file to one that a unit may read as a whole. systemd reads
-/// `EnvironmentFile=` anew for each command, so the next command of the unit has them. Without the env file there are
-/// none; 255 is a failure, also as a condition (systemd.service(5)).
+/// The command that copies the agent's own lines of an env file to a file that a unit may read as a whole.
+/// systemd reads `EnvironmentFile=` again for each command, so the unit's next command has them. Without the
+/// env file the copy is empty; 255 is a failure, also for a condition (systemd.service(5)).
 pub(super) fn own_lines(from: &str, to: &str) -> String {
     let keys = MANAGED_KEYS.join("|");
     format!(
@@ -199,7 +199,7 @@ pub(super) fn own_lines(from: &str, to: &str) -> String {
     )
 }
 
-/// How a container is removed, whether or not it is there.
+/// Arguments that remove a container, whether or not it exists.
 pub(super) fn remove(engine: Engine) -> &'static str {
     match engine {
         Engine::Podman => "/usr/bin/podman rm --force --ignore",
@@ -207,7 +207,7 @@ pub(super) fn remove(engine: Engine) -> &'static str {
     }
 }
 
-/// The line that removes what a one-off container of that name left behind: `podman run --replace` does it alone.
+/// The line that removes an earlier one-off container of that name: `podman run --replace` does so itself.
 pub(super) fn clear(engine: Engine, container: &str) -> String {
     match engine {
         Engine::Podman => String::new(),
@@ -217,7 +217,8 @@ pub(super) fn clear(engine: Engine, container: &str) -> String {
     }
 }
 
-/// The client of one-off containers. podman's own events would be most of what a job writes to the systemd journal.
+/// The client for one-off containers. podman's own events would be most of a job's entries in the systemd
+/// journal.
 pub(super) fn one_off_client(engine: Engine) -> &'static str {
     match engine {
         Engine::Podman => "/usr/bin/podman --events-backend=none",
@@ -225,8 +226,8 @@ pub(super) fn one_off_client(engine: Engine) -> &'static str {
     }
 }
 
-/// What a one-off container gets after `APP_ARGS`: its output goes to the unit's own stdout, once, and nobody
-/// waits for a READY. With `split` the container lies within the unit, so that its end is the container's.
+/// Arguments of a one-off container after `APP_ARGS`: its output goes only to the unit's stdout, and no READY
+/// is expected. With `split` the container is in the unit's control group, so that it ends with the unit.
 pub(super) fn one_off(engine: Engine, entrypoint: &[String], env: &BTreeMap<EnvKey, String>) -> Vec<String> {
     let fixed = match engine {
         Engine::Podman => {
@@ -240,21 +241,22 @@ pub(super) fn one_off(engine: Engine, entrypoint: &[String], env: &BTreeMap<EnvK
     args
 }
 
-/// What a one-off container gets to end by itself, its process 1 often ignoring SIGTERM; then it is killed.
+/// The stop timeout of a one-off container, whose process 1 often ignores SIGTERM; then it is killed.
 pub(super) fn one_off_stop(config: &Config) -> String {
     span(config.app.stop_timeout + Duration::from_secs(2))
 }
 
-/// What a unit waits for its container to stop.
+/// The unit's stop timeout for its container.
 fn stop_timeout(config: &Config) -> String {
     span(config.app.stop_timeout + MARGIN)
 }
 
-/// What a run may take besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
+/// Time for a run besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
 /// store (15 min), the registry, and a margin.
 const RUN_MARGIN: Duration = Duration::from_secs(3600);
 
-/// A bound for a run of the agent itself: every instance drained, stopped and started twice, both soaks, and more.
+/// Upper bound for a run of the agent: every instance drained, stopped and started twice, both soaks, and the
+/// margin.
 fn run_timeout(config: &Config) -> Duration {
     let app = &config.app;
     let each = app.readiness.timeout + app.stop_timeout + config.deploy.drain_timeout + 2 * MARGIN;

@@ -1,4 +1,5 @@
-//! The parts of the Caddyfile that repeat for each instance: upstreams, drain routes, health sites, the door.
+//! The parts of the Caddyfile that repeat for each instance: upstreams, drain routes, health sites, the door
+//! (the load balancer's health path).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,22 +9,22 @@ use crate::model::name::{HEALTH_PORT, InstanceId};
 
 use super::quote;
 
-/// Up to so many instances each has a drain route of its own. Above, half of them serves while one of the other half is
-/// drained: a route for each would make the file grow with the square of the count.
+/// Up to this many instances, each has its own drain route. With more, one half serves while an instance of
+/// the other half is drained: a route for each would make the file grow with the square of the count.
 const SINGLE_ROUTES: usize = 32;
 
-/// From here on Caddy counts failed health checks.
+/// Since this version Caddy counts failed health checks.
 const HEALTH_FAILS: (u32, u32) = (2, 8);
 
-/// Where each instance listens.
+/// The port of each instance.
 pub(super) type Listens = BTreeMap<InstanceId, u16>;
 
-/// Address of an instance for requests, as [`crate::model::step::Target::upstream`] has it.
+/// Address of an instance for requests, like [`crate::model::step::Target::upstream`].
 fn plain(listens: &Listens, id: InstanceId) -> String {
     format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default())
 }
 
-/// The same address for streams, as [`crate::model::step::Target::stream_upstream`] has it.
+/// The same address for streams, like [`crate::model::step::Target::stream_upstream`].
 fn stream(listens: &Listens, id: InstanceId) -> String {
     format!("[::ffff:{}]:{}", id.address(), listens.get(&id).copied().unwrap_or_default())
 }
@@ -32,18 +33,18 @@ fn health_site_address(id: InstanceId) -> String {
     format!("{}:{HEALTH_PORT}", id.address())
 }
 
-/// Requests that end by themselves: neither WebSockets, in HTTP/1.1 and by extended CONNECT (RFC 8441), nor event
+/// Requests other than streams: neither WebSockets, in HTTP/1.1 and by extended CONNECT (RFC 8441), nor event
 /// streams. (Several `not` are joined by AND.)
 pub(super) fn plain_matcher() -> &'static str {
     "@plain {\n\tnot header Upgrade websocket\n\tnot method CONNECT\n\tnot header Accept text/event-stream*\n}"
 }
 
-/// The site's own proxies, over all instances and with health checks.
+/// The site's proxies over all instances, with health checks.
 pub(super) fn proxies(config: &Config, version: (u32, u32), listens: &Listens) -> String {
     let all: Vec<_> = listens.keys().copied().collect();
     let interval = config.app.readiness.interval;
-    // Streams are few, and a new one that meets an instance that hangs is opened again by its client: they are checked
-    // more seldom. The first check of a Caddy that starts comes before its own listeners, so one failure is none.
+    // Streams are few, and clients reopen a stream that hits a hung instance, so they are checked less often.
+    // A starting Caddy checks before its own listeners are up, so one failure does not count.
     let fails = if version >= HEALTH_FAILS { "\thealth_fails 2\n" } else { "" };
     let checks = [("@plain ", "proxy", interval, ""), ("", "streams", interval * 3, fails)];
     let address: [fn(&Listens, InstanceId) -> String; 2] = [plain, stream];
@@ -59,8 +60,8 @@ pub(super) fn proxies(config: &Config, version: (u32, u32), listens: &Listens) -
     text
 }
 
-/// The routes that pass over drained instances: exactly one group drained, or what is left. They have no health checks:
-/// they are used while the agent works, which has seen the others ready.
+/// The routes around drained instances: for exactly one drained group, and for any other combination. They
+/// have no health checks: they are only used while the agent works, which has seen the others ready.
 pub(super) fn drained(listens: &Listens) -> String {
     let all: Vec<InstanceId> = listens.keys().copied().collect();
     let size = if all.len() <= SINGLE_ROUTES { 1 } else { all.len().div_ceil(2) };
@@ -88,7 +89,8 @@ pub(super) fn drained(listens: &Listens) -> String {
     text
 }
 
-/// More than one is drained: the first that is not serves alone. Without any, there is no waiting for one.
+/// If more than one group is drained: the first undrained instance serves alone. If there is none, the
+/// request fails at once.
 fn first_undrained(listens: &Listens, all: &[InstanceId]) -> String {
     let mut text = String::new();
     for id in all {
@@ -122,12 +124,12 @@ pub(super) fn health_server(id: InstanceId, own_metrics: bool) -> String {
 
 pub(super) fn health_site(listens: &Listens, id: InstanceId) -> String {
     let import = format!("import health {} /{id} {}", id.address(), plain(listens, id));
-    // A check of a stream's upstream has the IPv6 form as its Host.
+    // A health check of a stream's upstream has the IPv6 form in its Host header.
     let mapped = format!("http://[::ffff:{}]:{HEALTH_PORT}", id.address());
     format!("http://{}, {mapped} {{\n\t{import}\n}}", health_site_address(id))
 }
 
-/// The path that tells a load balancer whether this host serves: one instance after another is asked, until one does.
+/// The load balancer's health path: asks one instance after another until one is ready.
 pub(super) fn door(path: &str, listens: &Listens) -> String {
     let mut chain = "respond \"no instance is ready\" 503\n".to_owned();
     for id in listens.keys().rev() {

@@ -1,4 +1,4 @@
-//! What the app stands on: disk, clock, engine, Caddy, registry.
+//! The app's surroundings: disk, clock, engine, Caddy, registry.
 
 use super::{Finding, Inputs};
 use crate::config::CaddyImage;
@@ -7,7 +7,7 @@ use crate::model::image::PinnedImage;
 use crate::model::name::{AUTH_FILE, CADDYFILE, STATE};
 use crate::plan::{caddy, signatures};
 
-/// A journal needs a few KiB a run.
+/// The journal needs a few KiB a run.
 const STATE_FREE: u64 = 64 << 20;
 const DAY: u64 = 24 * 3600;
 
@@ -68,7 +68,7 @@ fn clock(checkup: &Checkup) -> Option<Finding> {
     let fix = "`systemctl enable --now systemd-timesyncd` (or chrony), and see `timedatectl timesync-status`";
     match checkup.clock_synchronised {
         Some(true) | None => None,
-        // A container has its machine's clock, and no say in it.
+        // A container cannot set the clock, which is its machine's.
         Some(false) if checkup.in_container => {
             let what =
                 "the clock is not synchronised, and belongs to the machine that this container runs on";
@@ -87,7 +87,8 @@ fn engine(inputs: &Inputs<'_>) -> Option<Finding> {
     (!answers).then(|| Finding::problem("engine", "the container engine does not answer", fix))
 }
 
-/// The site runs without these settings, and loses requests at each restart of docker: an upgrade of its package is one.
+/// Without these settings a site works, but loses requests at each restart of docker, for example by an
+/// upgrade of its package.
 fn docker(checkup: &Checkup) -> Vec<Finding> {
     let Some(dockerd) = checkup.dockerd else { return Vec::new() };
     let mut found = Vec::new();
@@ -161,7 +162,7 @@ fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     if let Some(expiry) = checkup.login {
         let life = expiry.since.map(|since| expiry.at.saturating_sub(since));
         let soon = match life {
-            // What lives for hours is renewed by something.
+            // Credentials that expire within hours are renewed automatically.
             Some(life) if life <= 2 * DAY => 3600.min(life / 4),
             _ => 3 * DAY,
         };

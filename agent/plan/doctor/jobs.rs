@@ -1,4 +1,4 @@
-//! Cron jobs: those that failed, and those that the agent does not start.
+//! Cron jobs that failed, and jobs of the app outside of the agent.
 
 use super::{Finding, Inputs};
 use crate::model::checkup::{Checkup, ForeignJob};
@@ -20,7 +20,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found
 }
 
-/// Beside [[cron_jobs]] it probably does the same work a second time.
+/// A foreign job probably does the work of a [[cron_jobs]] entry a second time.
 fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Finding {
     let (what, fix) = match job {
         ForeignJob::Line { file, line } => (

@@ -1,4 +1,4 @@
-//! Owners and modes: what others must not write, and what they must not read.
+//! Owners and modes: paths that others must not write or read.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::model::name::{
     AUTH_FILE, CADDY_SOCKET_DIR, CONFIG_DIR, CONFIG_FILE, DRAIN_DIR, ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE,
 };
 
-/// A path with the check that it belongs to, the kind it must have, and the mode that a fix gives it.
+/// A path with its check, the type it must have, and the mode that a fix sets.
 struct Rule {
     check: &'static str,
     path: PathBuf,
@@ -19,7 +19,7 @@ struct Rule {
     mode: &'static str,
 }
 
-/// Every path that has an owner and a mode to keep.
+/// Every path whose owner and mode matter.
 fn rules(config: &Config) -> Vec<Rule> {
     let dir =
         |check, path: &str, never, mode| Rule { check, path: path.into(), kind: Kind::Dir, never, mode };
@@ -43,7 +43,7 @@ fn rules(config: &Config) -> Vec<Rule> {
     rules
 }
 
-/// The paths that `rules` are about, for whoever looks.
+/// The paths of `rules`, to be observed.
 pub fn watched(config: &Config) -> Vec<PathBuf> {
     rules(config).into_iter().map(|rule| rule.path).collect()
 }
@@ -96,11 +96,11 @@ fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
     Some(Finding::problem(rule.check, format!("{path} {}", wrong.join(" and ")), fix))
 }
 
-/// podman keeps the environment of every container in a database that anyone may read who gets there.
+/// podman keeps the environment of every container in a database readable by anyone who can reach it.
 fn store(checkup: &Checkup) -> Option<Finding> {
     let path = checkup.store.as_deref()?;
     let seen = checkup.owners.get(path)?;
-    // docker's own is 0710.
+    // docker uses 0710.
     let never = if path.starts_with("/var/lib/docker") { 0o007 } else { 0o077 };
     if seen.mode & never == 0 && seen.uid == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! The committed release: astra.env, the journal, and the way back.
+//! The committed release: astra.env, the journal, and the rollback target.
 
 use super::{Finding, Inputs};
 use crate::model::checkup::Checkup;
@@ -104,7 +104,7 @@ fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found
 }
 
-/// What a run leaves only when it was cut off.
+/// Leftovers of a cut-off run.
 fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
     let observed = inputs.observed;
     let mut found = Vec::new();

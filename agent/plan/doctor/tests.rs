@@ -1,4 +1,4 @@
-//! What no test host shows: an old Caddy, a clock of one's own, logins near their end.
+//! Situations that no test host has: an old Caddy, a wrong clock, credentials about to expire.
 
 use super::*;
 use crate::config::Config;
@@ -78,7 +78,7 @@ fn logins_near_their_end() {
     };
     assert!(login(NOW, None) && login(NOW - DAY, None) && login(NOW + 2 * DAY, None));
     assert!(!login(NOW + 4 * DAY, None));
-    // A token of twelve hours is renewed by something; only its last hour is worth a word.
+    // A token of twelve hours is renewed automatically; only its last hour is reported.
     assert!(!login(NOW + 2 * 3600, Some(NOW - 10 * 3600)));
     assert!(login(NOW + 1800, Some(NOW - 12 * 3600 + 1800)));
 }

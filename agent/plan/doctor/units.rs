@@ -8,12 +8,12 @@ use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UN
 use crate::model::observed::UnitSeen;
 use crate::plan::{files, units};
 
-/// So many restarts since a unit was started are no accident.
+/// This many restarts since a unit was started are a crash loop.
 const LOOPS: u32 = 3;
 
 pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     if inputs.committed().is_none() && inputs.history.commits.is_empty() {
-        // Nothing is installed yet.
+        // Not installed yet.
         return Vec::new();
     }
     let mut found = written(inputs);
@@ -29,7 +29,7 @@ fn written(inputs: &Inputs<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (path, bytes) in files::desired(inputs) {
         let shown = path.display();
-        // A mask is a symlink, and told as that.
+        // A mask is a symlink, and reported as a mask.
         if is_masked(inputs, &path) {
             continue;
         }
@@ -69,7 +69,7 @@ fn is_masked(inputs: &Inputs<'_>, path: &Path) -> bool {
     inputs.observed.units.get(name).is_some_and(masked)
 }
 
-/// A drop-in that nobody here wrote. For Caddy it is the documented place of settings of one's own.
+/// A drop-in that the agent did not write. For Caddy it is the documented place for own settings.
 fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let ours = files::desired(inputs);
     let mut found = Vec::new();
@@ -96,7 +96,7 @@ fn masked(unit: &UnitSeen) -> bool {
     unit.load == "masked" || unit.enabled.starts_with("masked")
 }
 
-/// Every unit that comes up at boot, and the others that the agent needs.
+/// Every unit that starts at boot, and the others that the agent needs.
 fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, unit) in &inputs.observed.units {

@@ -1,5 +1,5 @@
-//! What is wrong with an environment, where it stands and what to do: one judgement for `check`, `doctor` and the
-//! preflight of a deploy, so that none accepts what another refuses.
+//! Problems of an environment, with their location and fix: shared by `check`, `doctor` and the preflight of
+//! a deploy, so that all three agree.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
-/// One thing that is wrong. No text holds a value.
+/// One problem. No text contains a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
     /// The name of the check, for programs.
@@ -20,7 +20,7 @@ pub struct Flaw {
     pub hint: String,
 }
 
-/// Everything that a deploy would refuse, from what the sources gave, and why the others gave nothing.
+/// Every reason for a deploy to refuse, from the values of the sources and the errors of the others.
 pub fn judge(
     config: &Config,
     current: &EnvFile,
@@ -43,7 +43,7 @@ pub fn judge(
     mute.chain(others).collect()
 }
 
-/// What is wrong with the environment that a deploy would bring.
+/// Problems of the environment that a deploy would bring.
 pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<Flaw> {
     let required = missing(config, wanted).into_iter().map(|key| Flaw {
         check: "env_missing",
@@ -68,7 +68,7 @@ pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<Flaw> {
     required.chain(reserved).collect()
 }
 
-/// Where a required variable should have its value, and what stands there.
+/// Where a required variable should be set, and its current state.
 fn lacking(config: &Config, wanted: &EnvFile, staged: &Staged, key: &EnvKey) -> String {
     let name = &config.app.name;
     match config.env.get(key) {

@@ -1,4 +1,4 @@
-//! What a change of agent.toml does to a host that serves, step by step.
+//! Steps after a change of agent.toml on a serving host.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn id(number: u16) -> InstanceId {
     InstanceId::new(number).unwrap()
 }
 
-/// A host that `config` was installed on, and where all of it runs.
+/// A host installed with `config`, and the current ports.
 struct Site {
     observed: Observed,
     history: History,
@@ -89,7 +89,7 @@ impl Site {
         }
     }
 
-    /// What reconcile does.
+    /// The steps of reconcile.
     fn kept(&self, config: &Config) -> Vec<Step> {
         let inputs = self.inputs(config);
         let parts = [files::steps(&inputs), instances::steps(&inputs, Reach::All), files::farewell(&inputs)];
@@ -97,7 +97,7 @@ impl Site {
     }
 }
 
-/// Steps as a person reads them, files by their last name; a Caddyfile by the upstreams that it names.
+/// Steps as text, files by their last name, a Caddyfile by its upstreams.
 fn shown(steps: &[Step]) -> Vec<String> {
     let show = |step: &Step| match step {
         Step::LoadCaddy { content, .. } => format!("caddy {}", upstreams(content)),
@@ -123,13 +123,13 @@ fn shown(steps: &[Step]) -> Vec<String> {
 
 fn upstreams(content: &Content) -> String {
     let text = String::from_utf8_lossy(content.bytes()).into_owned();
-    // The site's own proxy stands below those of the drain routes.
+    // The site's own proxy is below those of the drain routes.
     let line = text.lines().rev().find_map(|l| l.trim().strip_prefix("reverse_proxy @plain ")).unwrap();
     line.replace("127.0.1.", "").replace(" {", "")
 }
 
 #[test]
-fn what_was_installed_is_in_order() {
+fn a_fresh_install_needs_no_steps() {
     for app in ["instances = 2", "instances = 1", "instances = 3\nbase_port = 9000\nnetwork = \"host\""] {
         let config = config(app);
         let site = Site::of(&config);
@@ -144,7 +144,7 @@ fn a_surplus_instance_is_drained_before_caddy_forgets_it() {
     let site = Site::of(&config("instances = 3"));
     let fewer = config("instances = 2");
     let mut steps = shown(&site.kept(&fewer));
-    // Time-outs and Caddy's Wants= follow the count.
+    // Timeouts and Caddy's Wants= depend on the count.
     steps.retain(|line| !line.starts_with("write /etc/systemd/"));
     let expected = [
         "drain 3 at 8003",
@@ -251,10 +251,10 @@ fn a_single_instance_moves_behind_its_spare() {
 }
 
 #[test]
-fn a_port_that_somebody_has_stops_the_move() {
+fn a_port_in_use_stops_the_move() {
     let mut site = Site::of(&config("instances = 2"));
     let elsewhere = config("instances = 2\nbase_port = 8001");
-    // 8002 is instance 2's own, and it leaves first.
+    // 8002 belongs to instance 2, which leaves it first.
     site.observed.busy = [8002].into();
     assert_eq!(super::problems(&site.inputs(&elsewhere)), []);
     site.observed.busy = [8002, 8003].into();
@@ -264,10 +264,10 @@ fn a_port_that_somebody_has_stops_the_move() {
 }
 
 #[test]
-fn a_cut_off_move_leads_back_to_what_runs() {
+fn a_cut_off_move_is_restored_to_the_running_ports() {
     let before = config("instances = 2");
     let elsewhere = config("instances = 2\nbase_port = 9000");
-    // Cut between the restart of instance 1 and Caddy's new Caddyfile.
+    // Cut between the restart of instance 1 and the load of the new Caddyfile.
     let mut site = Site::of(&before);
     site.put(
         "/etc/systemd/system/astra-app@1.service.d/10-astra.conf",
@@ -279,7 +279,7 @@ fn a_cut_off_move_leads_back_to_what_runs() {
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
     let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
     assert_eq!(keep, ["await 1 at 9001", "rejoin 1 at 9001"]);
-    // Cut while it was stopped: it will come up at the new port.
+    // Cut while it was stopped: it will start on the new port.
     let was = site.observed.instances.insert(id(1), InstanceSeen::default()).unwrap();
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
     let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
@@ -291,7 +291,7 @@ fn a_cut_off_move_leads_back_to_what_runs() {
 }
 
 #[test]
-fn a_load_that_nobody_saw_end_is_repeated() {
+fn a_load_with_unknown_result_is_repeated() {
     let config = config("instances = 2");
     let mut site = Site::of(&config);
     let forgotten = |site: &mut Site, sum: Option<String>| {
@@ -302,7 +302,7 @@ fn a_load_that_nobody_saw_end_is_repeated() {
         assert_eq!(shown(&site.kept(&config)), ["caddy 1:8001 2:8002"]);
         assert_eq!(shown(&files::routes(&site.inputs(&config))), ["caddy 1:8001 2:8002"]);
     }
-    // Caddy is down: the disk is what it will start with.
+    // Caddy is down: it will start with what is on disk.
     site.observed.caddy = None;
     assert_eq!(shown(&site.kept(&config)), [""; 0]);
     site.put(CADDYFILE, b"# by hand\n", 0o644);
@@ -310,7 +310,7 @@ fn a_load_that_nobody_saw_end_is_repeated() {
 }
 
 #[test]
-fn a_caddy_that_does_not_tell_its_version_keeps_its_caddyfile() {
+fn a_caddy_of_unknown_version_keeps_its_caddyfile() {
     let config = config("instances = 2");
     let mut site = Site::of(&config);
     site.observed.caddy.as_mut().unwrap().version = None;
@@ -318,7 +318,7 @@ fn a_caddy_that_does_not_tell_its_version_keeps_its_caddyfile() {
 }
 
 #[test]
-fn what_waits_for_a_restart_of_caddy_is_said() {
+fn changes_that_wait_for_a_restart_of_caddy_are_reported() {
     let config = config("instances = 2");
     let mut site = Site::of(&config);
     let runs = |site: &mut Site| site.observed.caddy.as_mut().unwrap().runs.clone().unwrap();
@@ -332,7 +332,7 @@ fn what_waits_for_a_restart_of_caddy_is_said() {
 }
 
 #[test]
-fn a_map_of_ports_is_what_caddy_is_told() {
+fn the_caddyfile_follows_the_map_of_ports() {
     let config = config("instances = 2");
     let listens = BTreeMap::from([(id(1), 9001), (id(2), 8002), (id(3), 8003)]);
     let text = caddy::caddyfile(&config, (2, 11), &listens);

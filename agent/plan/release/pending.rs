@@ -1,4 +1,4 @@
-//! What a deploy would bring into service besides a new image: for `status`, which resolves no tag.
+//! What a deploy would change besides the image: for `status`, which resolves no tag.
 
 use super::fingerprint;
 use crate::model::envfile::EnvFile;
@@ -61,7 +61,7 @@ fn environment(current: &EnvFile, wanted: &EnvFile) -> Vec<String> {
     pending
 }
 
-/// How to bring that into service without another image, where a plain deploy may mean one.
+/// How to deploy that without another image, if a plain deploy may bring one.
 fn image(inputs: &Inputs<'_>) -> Option<String> {
     let way = "`astra-agent deploy --keep-image` brings this to the image that serves";
     if inputs.is_chosen() {

@@ -1,5 +1,5 @@
-//! The steps of a release that is not the committed one: pull, migration, one instance after another, commit, and what
-//! follows it. Called by release.rs.
+//! The steps of a release other than the committed one: pull, migration, one instance after another, commit,
+//! cleanup. Called by release.rs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::Request;
 use crate::plan::env::Wanted;
 use crate::plan::{Inputs, env, instances, migrations, units};
 
-/// All steps from the pull to what follows the commit.
+/// All steps from the pull to the cleanup after the commit.
 pub(super) fn plan(
     inputs: &Inputs<'_>,
     request: &Request,
@@ -41,7 +41,7 @@ pub(super) fn plan(
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
     steps.extend(roll(inputs, &candidate, soak));
     if pulls || !is_blind(inputs, request) {
-        // Also of an image that was committed earlier: it may have been pruned, and pulled again by hand.
+        // Also for an image that was committed earlier: it may have been pruned, and pulled again by hand.
         steps.push(Step::FlushImages);
     }
     let commit = steps.len();
@@ -50,30 +50,30 @@ pub(super) fn plan(
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
 }
 
-/// Whether the image has to be fetched first.
+/// Whether the image has to be pulled first.
 fn pulls(inputs: &Inputs<'_>, request: &Request, image: &PinnedImage) -> bool {
     let observed = inputs.observed;
     let once = inputs.history.ever_committed.contains(&image.digest);
-    // What a power cut may have touched is no image, whatever it was before.
+    // An image that a power cut may have damaged counts as missing.
     let suspect = observed.store_suspect && (!once || observed.unflushed.contains(image));
     let listed = observed.images.iter().any(|i| i.repo_digests.contains(image));
-    // A start without its image is taken back like any other that fails: the way back needs no list of images.
+    // A start without its image is undone like any failure, so a rollback does not need the list of images.
     let taken_for_there = request.lenient && observed.images_unknown;
     let local = !suspect && (listed || taken_for_there);
     !is_blind(inputs, request) && (!local || unchecked(inputs, request))
 }
 
-/// The way back does without an engine that answers nobody: systemd starts what is in the store.
+/// A rollback goes on without an answering engine: systemd can start images of the local store.
 fn is_blind(inputs: &Inputs<'_>, request: &Request) -> bool {
     request.lenient && inputs.observed.engine.is_none()
 }
 
-/// What is generated is on the disk before anything can use it: the next try of a run that is taken back or cut off
-/// finds it there, and reads what was written with it.
+/// Generated values are on disk before their first use: the next attempt of an undone or cut-off run finds
+/// them, and can read the data written with them.
 fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
     let mut staged = inputs.staged();
     for (key, value) in &wanted.made {
-        // Generated characters are plain.
+        // Cannot fail: generated characters need no quoting.
         let _ = staged.set.set(key.as_str(), value);
         staged.unset.remove(key);
     }
@@ -82,27 +82,28 @@ fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
     (!wanted.made.is_empty()).then_some(Step::WriteFile { path, mode: 0o600, content })
 }
 
-/// The image may have come before signatures were asked for: podman checks them at a pull, and only there. What serves
-/// needs none; any other release does, or a tag that was moved back would bring an unsigned one into service.
+/// The image may have been pulled before signatures were required: podman checks them only at a pull. The
+/// serving release needs no check; any other does, or a tag that was moved back would deploy an unsigned
+/// image.
 fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
     let serves = inputs.committed().is_some_and(|c| c.image.digest == request.image.digest);
     inputs.config.verify.require_signature && !request.lenient && !serves
 }
 
-/// What astra.env becomes at the commit, under the name that the release on trial reads.
+/// The future astra.env, under the name that the release on trial reads.
 fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Content {
     let file = wanted.with_managed(&candidate.lines).unwrap_or_else(|_| wanted.clone());
     Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
 }
 
-/// One instance after another, what does not serve before what does; with surge the spare first, and it leaves
-/// last.
+/// One instance after another, instances that do not serve first; with surge the spare first, which is
+/// stopped last.
 fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step> {
     let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
     let probe = inputs.probe();
     let mut order: Vec<InstanceId> =
         inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
-    // One that is only slow to answer may still be the one that all rely on.
+    // A slow instance may still be the only one that serves.
     let observed = inputs.observed;
     let up = |id: &InstanceId| observed.instances.get(id).is_some_and(|seen| seen.unit.is_active());
     let in_rotation = |id: &InstanceId| up(id) && !observed.markers.contains(id);
@@ -115,7 +116,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step>
         if drains && runs {
             steps.push(inputs.drain(instance.clone()));
         } else if drains {
-            // Nothing runs there yet: the marker alone keeps Caddy away until it has soaked.
+            // A stopped instance: only the marker is set, to keep requests away until it has soaked.
             steps.extend(inputs.set_aside(*id));
         }
         steps.push(Step::Try {
@@ -169,12 +170,12 @@ pub(super) fn commit_step(
     }
 }
 
-/// Past the commit point: the trial's traces go, the spare, and what comes up at boot.
+/// After the commit point: removes the trial's files and the spare, and enables units.
 fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
     let mut steps = Vec::new();
     let path = inputs.config.app.name.staged_env();
     let there = inputs.observed.files.contains_key(&path) || !wanted.made.is_empty();
-    // The way back leaves what waits for a deploy, unless it has brought all of it.
+    // A rollback keeps the staged changes, unless it has applied all of them.
     if there && !request.restart && (!request.lenient || inputs.staged().is_in(&wanted.file)) {
         steps.push(Step::RemoveFile { path });
     }

@@ -1,8 +1,8 @@
-//! Arguments of `podman run` and `docker run` that both engines take alike. Called by units.rs, cron.rs and release.rs.
+//! Arguments that `podman run` and `docker run` have in common. Called by units.rs, cron.rs and release.rs.
 
 use crate::config::{App, Container};
 
-/// Of `APP_ARGS`: what the container is, beyond image, command and limits.
+/// The part of `APP_ARGS` other than image, command and limits.
 pub(super) fn args(container: &Container) -> Vec<String> {
     let flag = |on: bool, flag: &str| on.then(|| flag.to_owned());
     let mut args: Vec<String> = entrypoint_arg(&container.entrypoint).into_iter().collect();
@@ -20,13 +20,13 @@ pub(super) fn args(container: &Container) -> Vec<String> {
     args
 }
 
-/// docker takes one word here and podman takes JSON as well, so the other words of an entry point stand before the
-/// command.
+/// docker accepts one word here and podman JSON as well, so the other words of an entry point are placed
+/// before the command.
 pub(super) fn entrypoint_arg(entrypoint: &[String]) -> Option<String> {
     entrypoint.first().map(|program| format!("--entrypoint={program}"))
 }
 
-/// What follows the image: the rest of the entry point, then the command.
+/// The words after the image: the rest of the entry point, then the command.
 pub fn argv(entrypoint: &[String], command: &[String]) -> Vec<String> {
     entrypoint.iter().skip(1).chain(command).cloned().collect()
 }

@@ -1,4 +1,4 @@
-//! Templates against the golden files in tests/golden/units_*. `UPDATE_GOLDEN=1` writes them anew.
+//! Compares rendered templates with the golden files tests/golden/units_*. `UPDATE_GOLDEN=1` rewrites them.
 
 #[cfg(test)]
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ fn listens(config: &Config) -> BTreeMap<InstanceId, u16> {
     config.instances().chain(config.spare()).map(|id| (id, config.app.port_of(id))).collect()
 }
 
-/// Everything that is rendered, as one readable text.
+/// All rendered files as one text.
 fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
     let mut files: BTreeMap<PathBuf, String> =
         render(config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
@@ -66,7 +66,7 @@ fn one_instance_with_a_spare_on_the_host_network() {
 }
 
 #[test]
-fn what_every_file_keeps_to() {
+fn rules_for_every_file() {
     for (name, engine) in [
         ("units_example.toml", Engine::Podman),
         ("units_example.toml", Engine::Docker),
@@ -77,7 +77,7 @@ fn what_every_file_keeps_to() {
         files.insert("Caddyfile".into(), caddyfile(&config, (2, 11), &listens(&config)));
         for (path, text) in &files {
             let path = path.display();
-            // Without it files.rs takes the file for hand-made.
+            // Without it files.rs would take the file for hand-made.
             assert!(text.lines().next().unwrap().contains("astra-agent"), "{path}");
             assert!(text.ends_with('\n') && !text.contains("{{"), "{path}");
             assert!(text.lines().all(|l| l.trim_end() == l), "{path} has blanks at the end of a line");
@@ -155,7 +155,7 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
     ];
     for engine in [Engine::Podman, Engine::Docker] {
         let (args, without) = (app_args(&config, engine), app_args(&config_of(""), engine));
-        // What is not asked for changes no release: an upgrade of the agent leaves the arguments as they were.
+        // An absent key adds no argument: an upgrade of the agent must not change the arguments.
         assert_eq!(args, [&without[..], &wanted.map(str::to_owned)[..]].concat());
     }
     assert_eq!(app_command(&config), ["-c", "exec serve --all"]);
@@ -163,7 +163,7 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
 }
 
 #[test]
-fn a_one_off_has_the_entry_point_of_its_own_or_of_the_app() {
+fn a_one_off_has_its_own_entry_point_or_the_apps() {
     let units = |text: &str, engine| {
         let config = config_of(text);
         let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));

@@ -1,10 +1,10 @@
-//! The two things that every template needs: filling in its `{{name}}`s, and quoting for a unit's command line.
-//! Called by units.rs, cron.rs and caddy.rs.
+//! Helpers of all templates: fills in `{{name}}`s, and quotes words of a unit's command line. Called by
+//! units.rs, cron.rs and caddy.rs.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Why a template could not be filled in. Always a mistake of ours: templates are part of the binary.
+/// Why a template could not be filled in. Always a bug: templates are part of the binary.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("the template has a placeholder `{0}` that nothing fills")]
@@ -15,8 +15,8 @@ pub enum TemplateError {
     Open,
 }
 
-/// `template` with every `{{name}}` replaced. One that has a line of its own lends its indentation to every line
-/// of its value, and takes the line with it when the value is empty.
+/// Replaces every `{{name}}` of `template`. A placeholder on a line of its own passes its indentation to
+/// every line of its value, and the line is removed if the value is empty.
 pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, TemplateError> {
     let mut out = String::new();
     let mut used = vec![false; values.len()];
@@ -69,7 +69,7 @@ fn lookup<'a>(name: &str, values: &[(&str, &'a str)], used: &mut [bool]) -> Resu
 pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
     match fill(template, values) {
         Ok(text) => text,
-        // Which placeholders a template has depends on nothing at run time; the golden test fills them all.
+        // The placeholders of a template do not depend on run time; the golden test fills them all.
         Err(error) => unreachable!("{error}"),
     }
 }
