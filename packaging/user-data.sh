@@ -1,7 +1,7 @@
 #!/bin/bash
-# Cloud-init user data: from a fresh instance to a serving app. Fill in the three lines and agent.toml, and give
-# the whole file to the instance as its user data. It is safe to run again. Secrets do not belong here: user data
-# can be read by every process of the instance. Output: /var/log/cloud-init-output.log
+# Cloud-init user data that turns a fresh instance into a serving app. Fill in the three lines and agent.toml,
+# and use the whole file as the instance's user data. It is safe to run again. Keep secrets out of it: every
+# process of the instance can read the user data. Output: /var/log/cloud-init-output.log
 #
 # Debian 12+, Ubuntu 24.04+, AlmaLinux/Rocky/RHEL 9+ get podman; Amazon Linux 2023, which has none, gets docker.
 set -euo pipefail
@@ -20,7 +20,7 @@ END
 
 say() { echo "user-data: $*" >&2; }
 
-# A mirror or the network may not be there yet.
+# The network or a mirror may not be up yet.
 patiently() {
 	local try
 	for try in 1 2 3 4 5; do
@@ -72,7 +72,7 @@ install_agent() {
 
 install_config() {
 	install -d -m 0700 /etc/astra
-	# What a person has changed stays.
+	# Manual changes are kept.
 	[[ -e /etc/astra/agent.toml ]] || agent_toml >/etc/astra/agent.toml
 	astra-agent check
 }
@@ -81,6 +81,6 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 install_engine
 install_agent
 install_config
-# It waits out a registry that is not there yet. Exit code 2: a required variable is missing; set it with
-# `astra-agent env set`, then run `astra-agent install` by hand.
+# Install retries while the registry is not reachable. Exit code 2: a required variable is missing; set it
+# with `astra-agent env set`, then run `astra-agent install` by hand.
 astra-agent install
