@@ -1,5 +1,5 @@
-//! The house rules of docs/developing/architecture.md, held against the source text: a room names only rooms
-//! on lower floors, and the pure rooms name no effect. A planted violation shows that the checks bite.
+//! Checks the rules of docs/developing/architecture.md on the source text: a room names only rooms on lower
+//! floors, and the pure rooms name no effect. Planted violations prove that the checks work.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 

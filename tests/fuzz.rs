@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets (tests/fuzz/bodies.rs) under a small mutator of their own, because cargo-fuzz needs
-//! a nightly compiler. FUZZ_SECONDS per target (20), FUZZ_SEED to repeat a run; a failure prints its input.
+//! Runs the bodies of the fuzz targets (tests/fuzz/bodies.rs) with a small mutator, because cargo-fuzz needs a
+//! nightly compiler. FUZZ_SECONDS per target (20), FUZZ_SEED to repeat a run; a failure prints its input.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bodies::{TARGETS, Target};
 
-/// Larger inputs only make it slower: what is read has its own limits.
+/// Larger inputs only slow the test down: the parsers have their own limits.
 const LONGEST: usize = 8 << 10;
-/// No input of that size may take so long, on however busy a machine.
+/// The limit for one input, even on a busy machine.
 const SLOW: Duration = Duration::from_secs(5);
-/// Mutants that are kept to be mutated again.
+/// Number of mutants to keep for further mutation.
 const POOL: usize = 256;
 
 /// xorshift64*: the same seed, the same inputs.
@@ -96,7 +96,8 @@ fn fuzz(name: &str) {
             (done, begun.elapsed())
         };
         let (done, mut took) = attempt();
-        // On a busy machine a process may not get its turn for seconds: only what is slow each time is slow.
+        // On a busy machine a process may wait for seconds, so only an input that is slow three times counts
+        // as slow.
         for _ in 0..3 {
             if took >= SLOW {
                 took = took.min(attempt().1);
@@ -109,7 +110,7 @@ fn fuzz(name: &str) {
             String::from_utf8_lossy(&input)
         );
         tried += 1;
-        // Mutants of mutants wander off; the corpus itself always stays.
+        // Mutants of mutants drift away, so the corpus itself is always kept.
         if random.below(64) == 0 {
             if pool.len() < POOL {
                 pool.push(input.clone());

@@ -1,5 +1,6 @@
-//! Golden plans: what each verb would do on hosts in known states, as `astra-agent plan` prints it. A plan is
-//! pure, so no host is needed. `UPDATE_GOLDEN=1 cargo test --test plans` writes the files anew; read the diff.
+//! Golden plans: the steps of each verb on hosts in known states, as `astra-agent plan` prints them. A plan
+//! is pure, so no host is needed. `UPDATE_GOLDEN=1 cargo test --test plans` rewrites the files; read the
+//! diff.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 use std::collections::BTreeMap;
@@ -46,7 +47,7 @@ fn image(number: u8) -> PinnedImage {
     format!("ghcr.io/you/shop@sha256:{}", format!("{number:02x}").repeat(32)).parse().unwrap()
 }
 
-/// A host, its config and its past.
+/// A host, its config and its history.
 struct World {
     config: Config,
     observed: Observed,
@@ -104,12 +105,12 @@ impl World {
         release::plan(&self.inputs(&self.history()), &request)
     }
 
-    /// Bring `number` into service as a deploy does, on paper.
+    /// Commits `number` like a deploy, without a host.
     fn commit(&mut self, verb: Verb, number: u8) {
         let plan = self.plan(number).unwrap();
         let candidate = plan.candidate.unwrap();
         self.record(verb, &candidate.release, Outcome::Converged);
-        // What the release on trial reads is what astra.env becomes.
+        // The release on trial reads the future astra.env.
         let whole = plan.steps.iter().find_map(|step| match step {
             Step::WriteTrialEnv { content } => Some(content.bytes().to_vec()),
             _ => None,
@@ -136,7 +137,7 @@ impl World {
         self.observed.instances.insert(id, seen);
     }
 
-    /// It answers nobody: what the instances run is not known.
+    /// The engine does not answer: it is unknown what the instances run.
     fn silence_engine(&mut self) {
         self.observed.engine = None;
         for seen in self.observed.instances.values_mut() {
@@ -208,7 +209,7 @@ fn a_new_digest_surges() {
 }
 
 #[test]
-fn one_instance_that_rolls_is_down_meanwhile_and_says_so() {
+fn rolling_with_one_instance_warns_of_downtime() {
     let one = "[deploy]\nstrategy = \"rolling\"\n[app.readiness]\npath = \"/up\"\n";
     let mut world = World::bare(one);
     world.config.app.instances = 1;
@@ -217,7 +218,7 @@ fn one_instance_that_rolls_is_down_meanwhile_and_says_so() {
 }
 
 #[test]
-fn a_way_back_pulls_and_migrates_nothing() {
+fn a_rollback_pulls_and_migrates_nothing() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
     let back = Request {
@@ -258,7 +259,7 @@ fn a_held_release_is_refused_unless_forced() {
 }
 
 #[test]
-fn recover_returns_what_differs_and_leaves_what_serves_for_last() {
+fn recover_restores_what_differs_with_serving_instances_last() {
     let mut world = World::serving("");
     let trial = world.plan(2).unwrap().candidate.unwrap();
     let ids: Vec<_> = world.config.instances().collect();
@@ -273,7 +274,7 @@ fn recover_returns_what_differs_and_leaves_what_serves_for_last() {
 }
 
 #[test]
-fn a_silent_engine_makes_nobody_restart_what_serves() {
+fn a_silent_engine_restarts_no_serving_instance() {
     let mut world = World::serving("");
     world.silence_engine();
     let history = world.history();
@@ -281,7 +282,7 @@ fn a_silent_engine_makes_nobody_restart_what_serves() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_alone() {
+fn an_unreadable_env_file_changes_nothing() {
     let mut world = World::serving("");
     let env = world.config.app.name.env_file();
     let bytes = format!("APP_IMAGE={}\n", image(1)).into_bytes();
@@ -301,7 +302,7 @@ fn an_env_file_that_lost_its_release_stops_nothing() {
 }
 
 #[test]
-fn what_does_not_serve_is_tried_first() {
+fn instances_that_do_not_serve_are_tried_first() {
     let mut world = World::serving("");
     let ids: Vec<_> = world.config.instances().collect();
     world.observed.instances.get_mut(&ids[1]).unwrap().ready = false;
@@ -314,7 +315,7 @@ fn what_does_not_serve_is_tried_first() {
 }
 
 #[test]
-fn the_served_image_with_an_environment_that_failed_is_held_and_still_the_way_back() {
+fn a_served_image_with_a_failed_environment_is_held_and_stays_a_rollback_target() {
     let mut world = World::serving("");
     let good = world.config.clone();
     world.config = config("[env]\nWORKERS = \"none\"\n");
@@ -329,7 +330,7 @@ fn the_served_image_with_an_environment_that_failed_is_held_and_still_the_way_ba
 }
 
 #[test]
-fn a_release_whose_way_back_failed_too_is_held() {
+fn a_release_whose_undo_failed_too_is_held() {
     let mut world = World::serving("");
     let failed = world.plan(2).unwrap().candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Incomplete);
@@ -339,7 +340,7 @@ fn a_release_whose_way_back_failed_too_is_held() {
 }
 
 #[test]
-fn a_migration_that_is_asked_for_is_something_to_do() {
+fn a_requested_migration_is_a_change() {
     let world = World::serving("");
     let migrate = Request {
         image: image(1),
@@ -355,7 +356,7 @@ fn a_migration_that_is_asked_for_is_something_to_do() {
 }
 
 #[test]
-fn a_trial_is_taken_back_although_the_engine_is_silent() {
+fn a_trial_is_undone_although_the_engine_is_silent() {
     let mut world = World::serving("");
     world.silence_engine();
     let id = world.config.instances().next().unwrap();

@@ -1,5 +1,5 @@
-//! What holds for every history, every journal and every host, generated: the way back is never a held release,
-//! a cut-off journal is read as what was written before the cut, and no plan stops the last instance that serves.
+//! Properties of generated histories, journals and hosts: the rollback target is never a held release, a
+//! cut-off journal reads as the part written before the cut, and no plan stops the last serving instance.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -60,7 +60,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
-/// A run as it may have been written, cut off anywhere, sensible or not.
+/// A run as it may have been written, cut off anywhere, plausible or not.
 fn run() -> impl Strategy<Value = Vec<Entry>> {
     let new = prop::option::weighted(0.8, (1..6u64, 1..5u8));
     (verb(), new, any::<bool>(), any::<bool>(), prop::option::of(outcome()), any::<bool>(), 0..6usize)
@@ -175,7 +175,7 @@ impl World {
     }
 }
 
-/// A host that knows nothing but what is observed.
+/// A host without config values or history beyond the observed state.
 fn inputs<'a>(
     config: &'a Config,
     observed: &'a Observed,
@@ -186,7 +186,7 @@ fn inputs<'a>(
     Inputs { config, observed, history, key, engine, agent, caddy_image: None }
 }
 
-/// Walk the plan as if every step succeeded: at no moment may it take down the only instance that serves.
+/// Walks the plan as if every step succeeded: it must never stop the only serving instance.
 fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut marked: BTreeSet<InstanceId> = observed.markers.clone();
     let mut ready: BTreeSet<InstanceId> =
@@ -270,7 +270,8 @@ proptest! {
         if !bytes.is_empty() {
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            // A changed digit is a changed number, which nothing can know; but a run is never made of nothing.
+            // A changed digit gives a different valid number, which cannot be detected; but a damaged file
+            // never yields invented runs.
             if let Ok(read) = journal::parse(&bytes) {
                 prop_assert!(read.len() <= stamped.len());
                 let opens = read.first().is_none_or(|first| matches!(first.entry, Entry::Opened { .. }));
@@ -302,7 +303,8 @@ proptest! {
         let observed = world.observed(&config);
         let (history, key) = (History::default(), HostKey::new([0; 32]));
         let inputs = inputs(&config, &observed, &history, &key);
-        // With nothing committed, what runs is a first deploy that was cut off; and with one instance there is no other.
+        // With nothing committed, running instances are left from a cut-off first deploy; and with one
+        // instance there is no other.
         if world.committed.is_some() && world.instances > 1 {
             for reach in [Reach::All, Reach::Leftovers] {
                 never_dark(&world, &observed, &instances::steps(&inputs, reach))?;
@@ -315,7 +317,7 @@ proptest! {
         let config = world.config();
         let (history, key) = (History::default(), HostKey::new([0; 32]));
         let request = Request { image: image(of), migrate: Wish::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
-        // Rolling with one instance says that it means downtime.
+        // Rolling with one instance warns of downtime.
         if world.committed.is_some() && (world.instances > 1 || world.surge) {
             let observed = world.observed(&config);
             let inputs = inputs(&config, &observed, &history, &key);

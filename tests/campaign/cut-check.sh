@@ -1,5 +1,4 @@
-# Runs on the host after a power cut: is it what it promises to be? Each
-# `broken:` line is a violation.
+# Runs on the host after a power cut and checks its promises. Each `broken:` line is a violation.
 exec 2>&1
 broken() { echo "broken: $*"; }
 check() { "${@:2}" >/dev/null 2>&1 || broken "$1"; }
@@ -14,7 +13,8 @@ registry=localhost:5000/v2/astra/manifests
 digest() { curl -sI -m 10 -H 'Accept: application/vnd.oci.image.manifest.v1+json' "$registry/$1" | sed -n 's/\r$//; s/^docker-content-digest: //Ip'; }
 v1=$(digest v1) v2=$(digest v2)
 committed() { case $(sed -n 's/^APP_IMAGE=127.0.0.1:5000\/astra@//p' $env) in "$v1") echo v1 ;; "$v2") echo v2 ;; *) echo unknown ;; esac; }
-# agree WHEN: both instances and Caddy answer with what is committed, and last_app_image names where a rollback leads.
+# agree WHEN: both instances and Caddy answer with the committed release, and last_app_image names the
+# rollback target.
 agree() {
 	local url got back pointer
 	for url in localhost:8001 localhost:8002 localhost; do
@@ -40,7 +40,7 @@ done
 case $one in
 v2) runuser -u postgres -- psql -tAc "select 1 from django_migrations where name like '0002%'" astra | grep -qx 1 || broken 'new code, database not migrated' ;;
 esac
-# A journal file without a line is a run that had not begun.
+# A journal file without a line belongs to a run that had not begun.
 for file in /etc/astra/* /etc/systemd/system/astra-*; do
 	[[ ! -f $file || -s $file ]] || broken "$file is empty"
 done
@@ -54,11 +54,11 @@ history=$(astra-agent history -n 1000 --json) || broken 'the journal cannot be r
 jq -e 'any(.runs[]; .verb == "install" and .outcome == "converged")' <<<"$history" >/dev/null || broken 'the journal has lost a run: the install'
 jq -e 'all(.runs[]; .outcome != null and .outcome != "open")' <<<"$history" >/dev/null || broken 'a run is still open'
 echo "serves: $one"
-# And the next command works.
+# The next command works.
 astra-agent deploy || broken "the next deploy ends with $?"
 [[ $(committed) = v2 ]] || broken 'the next deploy does not lead to v2'
 agree 'after the next deploy'
-# And the way back is on this host, whole.
+# The rollback target is complete on this host.
 systemctl stop docker-registry
 astra-agent rollback || broken "a rollback without the registry ends with $?"
 [[ $(committed) = v1 ]] || broken 'a rollback does not lead back to v1'

@@ -1,16 +1,16 @@
-# What the parts of the campaign share. Sourced.
+# Functions shared by the parts of the campaign. Sourced.
 set -euo pipefail
 shopt -s inherit_errexit
 
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 project=$(realpath "$here/../..")
 target=$(realpath -m "${CARGO_TARGET_DIR:-$project/target}")
-# Where results are kept, and a binary that is measured instead of what is committed.
+# Directory of the results, and the binary to measure instead of the committed one.
 campaign=${CAMPAIGN_DIR:-$target/campaign}
 agent=$campaign/astra-agent
 host=$project/tests/host/host
 site='install -d -m 0700 /etc/astra /etc/astra/agent.d; cat >/etc/astra/agent.toml' site_config=$project/tests/host/agent.toml
-# What the names of the hosts begin with: two campaigns at a time need two.
+# Prefix of the host names: two campaigns at the same time need two.
 hosts=${CAMPAIGN_HOSTS:-campaign}
 # Requests a second, WebSockets.
 rate=${CAMPAIGN_RATE:-200} websockets=${CAMPAIGN_WEBSOCKETS:-10}
@@ -24,7 +24,7 @@ need() { # COMMAND PACKAGE
 	{ apt-get -q update && apt-get -q install -y --no-install-recommends "$2"; } >&2 || die "needs $1: cannot install $2"
 }
 
-# What the tools, the scripts and debug builds are made of. The page itself does not count.
+# A hash of the tools, the scripts and the sources of debug builds. Excludes the generated page.
 tree() {
 	local commit dirty
 	if commit=$(git -C "$project" rev-parse --short HEAD) &&
@@ -60,14 +60,14 @@ prepare() {
 		--arg build "$([[ ${CAMPAIGN_AGENT-} ]] && echo 'a build that was handed in' || echo 'release build')" \
 		'$ARGS.named' >"$campaign/machine.json"
 }
-# tool NAME: an example of Cargo.toml, kept beside the agent.
+# tool NAME: builds an example of Cargo.toml, kept beside the agent.
 tool() {
 	[[ ! -e $campaign/$1 ]] || return 0
 	(cd "$project" && cargo build -q --example "$1") >&2
 	cp "$target/debug/examples/$1" "$campaign/$1"
 }
 
-# record PART JQ-ARGUMENTS...: one result, one line; what is recorded is not done again.
+# record PART JQ-ARGUMENTS...: appends one result as one line; recorded work is not repeated.
 record() {
 	local part=$1
 	shift
@@ -108,7 +108,7 @@ push() { # TAG: what a build pipeline does at its end: astra:latest stands for T
 }
 
 start_load() { # FILE OPTIONS...
-	# Only the network is the host's. It dies with this script.
+	# Shares only the host's network. Ends with this script.
 	setpriv --pdeathsig KILL nsenter --net --target "$("$host" leader "$name")" -- \
 		"$campaign/load" --rate "$rate" --websockets "$websockets" --seconds 86400 "${@:2}" >"$1" &
 	load_pid=$!
@@ -118,7 +118,7 @@ stop_load() {
 	wait "$load_pid" || die "the load generator failed"
 	load_pid=''
 }
-# explain LOG: what Caddy said, when a request has failed. The host will not be there to be asked.
+# explain LOG: prints Caddy's log if a request has failed, because the host will be gone later.
 explain() {
 	jq -e '.failed > 0' "$campaign/${1%%-*}.tmp" >/dev/null || return 0
 	in_host 'journalctl -q -o cat CONTAINER_NAME=astra-caddy' >"$campaign/$1-caddy.log" || true
@@ -126,8 +126,8 @@ explain() {
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
 
-# WebSockets that were cut although their own container had not just ended. Reads the report on
-# standard input; $1 is the output of `ended`.
+# WebSockets that were cut although their own container had not just ended. Reads the report on standard
+# input; $1 is the output of `ended`.
 cut_elsewhere() {
 	jq -c --argjson ended "$1" '.began as $began | [.websockets.cuts[] | . as $cut |
 		select(any($ended[]; .id[:12] == ($cut.who | split(" ")[1]) and

@@ -1,12 +1,11 @@
-//! Makes the disk that a power cut would have left: replays a write log that
-//! qemu's blklogwrites kept (the format of dm-log-writes) up to a flush, then a
-//! random part of what was under way after it, in pieces of 4 KiB. So a drive
-//! behaves that keeps its promise on flushes, and no other. Used by `cuts`.
+//! Restores the disk as a power cut would leave it: replays a write log from qemu's blklogwrites (the format
+//! of dm-log-writes) up to a flush, then a random part of the later writes, in pieces of 4 KiB. This models a
+//! drive that keeps its promise on flushes, and nothing more. Used by `cuts`.
 //!
 //!     replay marks LOG FROM TO             numbers of the flushes between two sizes of the log
 //!     replay line LOG FROM TEXT            number of the first write after that size with a line that begins so
 //!     replay cut LOG DISK FROM MARK SEED   DISK holds all entries before FROM
-// A tool of the tests: a panic is its report.
+// A test tool: it reports errors by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::env;
@@ -21,7 +20,7 @@ const DISCARD: u64 = 4;
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 
 struct Entry {
-    /// Where it begins in the log.
+    /// Its start in the log.
     offset: u64,
     sector: u64,
     sectors: u64,

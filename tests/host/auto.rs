@@ -1,11 +1,11 @@
-//! `auto = true`: what the timer does by itself, and what it leaves to a person.
+//! `auto = true`: what the timer deploys, and what it leaves to an operator.
 
 use std::time::Duration;
 
 use crate::harness::Host;
 use crate::site::{ENV_FILE, PASSWORD, config_with, installed_with};
 
-/// One tick of the timer: its exit code, and what it said.
+/// One tick of the timer: its exit code and its output.
 fn tick(host: &Host) -> (i32, String) {
     let unit = "astra-agent-reconcile.service";
     let tick = format!(
@@ -17,7 +17,7 @@ fn tick(host: &Host) -> (i32, String) {
         journalctl -q -o cat -u {unit} --since "@$begun"
         "#
     );
-    // Not by the invocation: journald has lost it for one unit of ten that end at once, on a busy machine.
+    // Not by the invocation: on a busy machine journald loses it for one in ten units that end at once.
     let told = host.sh(&tick).ok().stdout;
     let (code, said) = told.split_once('\n').unwrap();
     (code.parse().unwrap(), said.to_owned())
@@ -45,7 +45,7 @@ fn the_timer_follows_the_tag_and_tries_nothing_twice() {
     assert_eq!((code, said.contains("held")), (0, false), "{said}");
     assert_eq!((host.invocations(), host.history().len()), before, "a held release is no news");
 
-    // What else stands in the way is told each time.
+    // Other obstacles are reported each time.
     host.tag("latest", "v3");
     host.write("/etc/astra/agent.d/disk.toml", "[deploy]\nmin_free = \"900T\"\n");
     let (code, said) = tick(&host);
@@ -56,20 +56,20 @@ fn the_timer_follows_the_tag_and_tries_nothing_twice() {
 }
 
 #[test]
-fn an_environment_is_brought_by_a_person_and_one_that_fails_is_held() {
+fn only_an_operator_deploys_an_environment_and_a_failed_one_is_held() {
     let host = auto("autoenv");
-    // It starts its timer again, which stands still here.
+    // The install starts its timer again, which must not run here.
     assert_eq!(tick(&host).0, 0);
     host.sh_with("astra-agent env set DATABASE_PASSWORD", "wrong").ok();
     let before = (host.invocations(), host.history().len());
-    // Neither an environment nor an instance that is not ready is a reason for the timer to roll.
+    // The timer rolls neither for an environment nor for an instance that is not ready.
     host.sh("systemctl stop postgresql").ok();
     assert_eq!(tick(&host).0, 0);
     assert_eq!((host.invocations(), host.history().len()), before);
     host.sh("systemctl start postgresql").ok();
     host.wait("curl -sSf localhost:8001/readyz", Duration::from_secs(60));
     assert_eq!(host.agent(["deploy"]).code(), 3);
-    // Whatever restarts meanwhile runs with what worked.
+    // A restart meanwhile uses the committed environment.
     host.sh("systemctl restart astra-app@1").ok();
     host.wait("curl -sSf localhost:8001/readyz", Duration::from_secs(60));
     let before = (host.invocations(), host.history().len());
@@ -78,20 +78,20 @@ fn an_environment_is_brought_by_a_person_and_one_that_fails_is_held() {
     let again = host.agent(["deploy"]);
     assert!(again.code() == 1 && again.stderr.contains("is held"), "{}", again.stderr);
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 1);
-    // Neither is a rollback kept from working.
+    // A rollback still works as well.
     let list = host.agent(["env", "list"]).ok().stdout;
     let staged = list.lines().find(|line| line.starts_with("DATABASE_PASSWORD=***")).unwrap();
     assert!(staged.ends_with("/etc/astra/astra.staged.env, changed by the next deploy"), "{list}");
     host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
     host.agent(["deploy"]).ok();
-    // What served all the time is still a way back.
+    // A release that served all the time stays a rollback target.
     host.deploy("v2").ok();
     host.agent(["rollback"]).ok();
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
 }
 
 #[test]
-fn what_a_person_chose_stays() {
+fn a_pinned_release_stays() {
     let host = auto("autopin");
     host.deploy("v2").ok();
     host.agent(["deploy-sha", &host.digest("v2")]).ok();
@@ -107,7 +107,7 @@ fn what_a_person_chose_stays() {
         (["v3".into(), "v3".into()], &false.into())
     );
 
-    // By hand, as operations.md has it.
+    // By hand, as described in operations.md.
     let old = host.image("v1");
     host.sh(&format!(
         "sed -i 's|^APP_IMAGE=.*|APP_IMAGE={old}|; s|^ASTRA_RELEASE=.*|ASTRA_RELEASE=1|' {ENV_FILE}"
@@ -158,7 +158,7 @@ fn an_env_file_that_lost_its_release_stops_nothing() {
 }
 
 #[test]
-fn a_deploy_begins_where_nothing_serves() {
+fn a_deploy_starts_with_the_instance_that_does_not_serve() {
     let host = auto("order");
     for (before, version, code) in [
         ("systemctl stop astra-app@2", "v2", 0),

@@ -1,4 +1,5 @@
-//! A host behind a load balancer: its health path, foreign names, forged headers, apps whose readiness is odd.
+//! A host behind a load balancer: its health path, foreign host names, forged headers, unusual readiness
+//! paths.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{CONFIG_FILE, config_with, installed_with};
 
-/// The address by which the balancer reaches the host; it is one of its trusted proxies.
+/// The address through which the balancer reaches the host; it is one of the trusted proxies.
 const ADDRESS: &str = "127.0.0.1";
 
 fn behind_a_balancer(rest: &str) -> String {
@@ -24,7 +25,7 @@ impl Host {
 }
 
 #[test]
-fn a_balancer_is_told_the_truth_under_any_name() {
+fn the_health_path_is_truthful_for_any_host_name() {
     let host = installed_with("balancer", &behind_a_balancer(""));
     for name in ["", "-H 'Host: one.test'", "-H 'Host: 10.1.2.3'"] {
         assert_eq!(host.visit(name, "/health"), "ok 200", "{name}");
@@ -32,11 +33,11 @@ fn a_balancer_is_told_the_truth_under_any_name() {
     assert!(host.visit("-H 'Host: one.test'", "/").ends_with(" 200"));
     assert_eq!(host.visit("", "/"), "unknown host 421", "a name that is not the site's");
 
-    // A client may write the first addresses of X-Forwarded-For itself; the balancer appends the true one.
+    // A client may forge the first addresses of X-Forwarded-For; the balancer appends the true one.
     let forged = "-H 'Host: one.test' -H 'X-Forwarded-For: 127.0.0.1, 203.0.113.5'";
     assert!(host.visit(forged, "/readyz").ends_with("404"), "{}", host.visit(forged, "/readyz"));
 
-    // One instance is enough, none is not; a drained one does not count.
+    // The path needs one ready instance; a drained one does not count.
     host.sh("systemctl stop astra-app@1").ok();
     assert_eq!(host.visit("", "/health"), "ok 200");
     host.sh("touch /run/astra/drain/2").ok();
@@ -46,7 +47,7 @@ fn a_balancer_is_told_the_truth_under_any_name() {
     host.agent(["reconcile"]).ok();
     assert_eq!(host.visit("", "/health"), "ok 200");
 
-    // The readiness path can be that path, for an app that has no other; and Caddy can listen elsewhere.
+    // The readiness path itself can be the health path; and Caddy can use another port.
     let same = behind_a_balancer("http_port = 8080").replace("\"/health\"", "\"/readyz\"");
     host.write(CONFIG_FILE, &same);
     host.agent(["reconcile"]).ok();
@@ -55,7 +56,7 @@ fn a_balancer_is_told_the_truth_under_any_name() {
 }
 
 #[test]
-fn readiness_may_answer_204_or_slowly_but_not_with_a_redirect() {
+fn readiness_accepts_204_and_slow_answers_but_no_redirect() {
     let odd = |lines: &str| config_with([QUICK, ("[env]", &format!("[env]\n{lines}"))]);
     let host = installed_with("odd-ready", &odd("APP_READY_STATUS = \"204\""));
     host.deploy("v2").ok();
@@ -79,7 +80,7 @@ fn readiness_may_answer_204_or_slowly_but_not_with_a_redirect() {
         assert_eq!(host.get("/").status, 200);
     }
 
-    // The last answer stands in the message, and where it leads to.
+    // The message has the last answer and its redirect target.
     host.write(CONFIG_FILE, &slow.replace("APP_READY_DELAY = \"3\"", "APP_READY_STATUS = \"301\""));
     let failed = host.agent(["deploy"]);
     assert_eq!(failed.code(), 3, "{}{}", failed.stdout, failed.stderr);

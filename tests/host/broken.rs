@@ -1,11 +1,11 @@
-//! Releases that are no good: the committed one serves, and the reason is told.
+//! Broken releases: the committed one keeps serving, and the reason is reported.
 
 use crate::harness::Host;
 use crate::site::{CONFIG_FILE, ENV_FILE, config_with, installed_with, turn};
 
 pub const SHORT: [(&str, &str); 2] = [
     ("timeout = \"60s\"", "timeout = \"10s\""),
-    // Longer than `flaps` lives (2 s).
+    // Longer than `flaps` runs (2 s).
     ("soak = \"1s\"", "soak = \"3s\"\ndrain_timeout = \"6s\""),
 ];
 
@@ -14,7 +14,7 @@ const NASTY: [(&str, &str); 2] = [
     ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\""),
 ];
 
-/// Deploys a release that must not come to stay.
+/// Deploys a release that must not be committed.
 pub fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     let env = host.read(ENV_FILE);
     let turn = turn();
@@ -35,13 +35,13 @@ pub fn deploy_broken(host: &Host, tag: &str, reasons: &[&str]) {
     assert_told(host, tag, reasons[0]);
 }
 
-/// Seconds that the way back of an instance took: from its stop to the start of the committed release.
+/// Seconds that the undo of an instance took: from its stop to the start of the committed release.
 fn seconds_back(printed: &str) -> f64 {
     let line = printed.lines().find(|l| l.starts_with("undo") && l.contains("return astra-app@")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// `status` and `history` know it, and nobody tries it again by mistake.
+/// `status` and `history` show it, and it is not tried again by mistake.
 fn assert_told(host: &Host, tag: &str, reason: &str) {
     let status = host.status();
     let digest = host.digest(tag);
@@ -61,7 +61,7 @@ fn assert_told(host: &Host, tag: &str, reason: &str) {
 }
 
 #[test]
-fn a_broken_release_is_taken_back_and_nobody_notices() {
+fn a_broken_release_is_undone_without_a_lost_request() {
     let host = installed_with("broken", &config_with(SHORT));
     let second = host.sh("systemctl show -p InvocationID astra-app@2").ok().stdout;
     deploy_broken(&host, "exits", &["exit code 3", "APP_FAULT=exits: no good reason to live"]);
@@ -71,7 +71,8 @@ fn a_broken_release_is_taken_back_and_nobody_notices() {
     assert_eq!(host.sh("systemctl show -p InvocationID astra-app@2").ok().stdout, second, "not its turn");
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
 
-    // A process 1 that knows no SIGTERM is killed after its own stop time-out, 10 s, not after the unit's, 40 s.
+    // A process 1 that ignores SIGTERM is killed after its own stop timeout, 10 s, not after the unit's, 40
+    // s.
     host.write(CONFIG_FILE, &config_with(SHORT).replace("[app]", "[app]\ncommand = [\"sleep\", \"600\"]"));
     let deaf = host.deploy("v1");
     assert_eq!(deaf.code(), 3, "{}{}", deaf.stdout, deaf.stderr);
@@ -81,7 +82,7 @@ fn a_broken_release_is_taken_back_and_nobody_notices() {
 }
 
 #[test]
-fn a_migration_that_fails_touches_no_instance() {
+fn a_failed_migration_touches_no_instance() {
     let host = installed_with("migration", &config_with(SHORT));
     let before = host.invocations();
     deploy_broken(
@@ -93,7 +94,7 @@ fn a_migration_that_fails_touches_no_instance() {
 }
 
 #[test]
-fn a_release_that_ends_badly_is_replaced_without_loss() {
+fn a_release_that_ignores_sigterm_is_replaced_without_loss() {
     let host = installed_with("nasty", &config_with(NASTY));
     for tag in ["ignores-term", "dies-on-term", "v2"] {
         let _turn = turn();

@@ -1,5 +1,5 @@
-//! Another image for Caddy: whatever cuts `caddy-upgrade` off, the site serves again by itself, from the image that
-//! worked or from the new one. And a Caddy that is down is never called serving.
+//! An upgrade of Caddy's image: however `caddy-upgrade` is cut off, the site recovers by itself, with the
+//! former image or the new one. And a Caddy that is down never counts as serving.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ const DOWN: &str = "test $(systemctl show -P ActiveState astra-caddy) = deactiva
 const STARTS: &str = "test -e /run/astra/trial-caddy.env && systemctl show -P SubState astra-caddy | grep -q '^start$\\|auto-restart'";
 
 impl Host {
-    /// Pushes another image under the tag that Caddy follows: what serves now, or one without a Caddy in it.
+    /// Pushes another image under the tag that Caddy follows: a copy of the current one, or one without
+    /// Caddy.
     fn publish_caddy(&self, works: bool, mark: &str) {
         let from = if works {
             "$(sed -n s/^CADDY_IMAGE=//p /etc/astra/caddy.env)"
@@ -29,7 +30,7 @@ impl Host {
         .ok();
     }
 
-    /// Begins an upgrade; returns once `moment` has come.
+    /// Starts an upgrade; returns at `moment`.
     fn upgrade_until(&self, moment: &str) {
         self.sh(&format!(
             "setsid astra-agent caddy-upgrade >/root/upgrade 2>&1 </dev/null & \
@@ -42,7 +43,7 @@ impl Host {
         self.sh("systemctl kill -s KILL 'astra-agent-caddy-upgrade-*'").ok();
     }
 
-    /// Waits until the site serves and nothing of a run is left; how long that took.
+    /// Waits until the site serves and no leftovers of a run remain; returns the time it took.
     fn await_site(&self) -> Duration {
         let begun = Instant::now();
         let serves = "curl -sfo /dev/null -m 2 localhost/ && ! test -e /run/astra/trial-caddy.env && \
@@ -57,7 +58,7 @@ impl Host {
 }
 
 #[test]
-fn a_cut_off_upgrade_of_caddy_leaves_a_site_that_serves() {
+fn a_cut_off_caddy_upgrade_leaves_a_serving_site() {
     let host = installed_with("caddy-cut", &config_with([QUICK]));
     let worked = host.read("/etc/astra/caddy.env");
     for (number, (works, moment)) in [(true, TRIED), (true, DOWN), (false, STARTS)].into_iter().enumerate() {
@@ -71,7 +72,7 @@ fn a_cut_off_upgrade_of_caddy_leaves_a_site_that_serves() {
         let upgrade = host.history().into_iter().find(|run| run["verb"] == "caddy-upgrade").unwrap();
         assert!(upgrade["outcome"].to_string().contains("undone"), "{upgrade}");
     }
-    // A power cut: what boots is what worked, with no help from the agent.
+    // A power cut: the former image boots, without the agent's help.
     host.publish_caddy(false, "broken-at-boot");
     host.sh("systemctl disable -q astra-agent-recover.service astra-agent-reconcile.timer").ok();
     host.upgrade_until(STARTS);
@@ -84,7 +85,7 @@ fn a_cut_off_upgrade_of_caddy_leaves_a_site_that_serves() {
     )
     .ok();
 
-    // One that cannot run is taken back by the run itself, one that works is kept.
+    // The run itself goes back from an image that cannot run, and keeps one that works.
     let refused = host.agent(["caddy-upgrade"]);
     assert_eq!(refused.code(), 1, "{}{}", refused.stdout, refused.stderr);
     host.await_site();
@@ -98,13 +99,13 @@ fn a_cut_off_upgrade_of_caddy_leaves_a_site_that_serves() {
 }
 
 #[test]
-fn a_caddy_that_lost_its_image_gets_it_again_and_is_not_called_serving_meanwhile() {
+fn a_caddy_without_its_image_gets_it_again_and_does_not_count_as_serving() {
     let host = installed_with("caddy-lost", &config_with([QUICK]));
     host.deploy("v2").ok();
     let image = host.sh("sed -n s/^CADDY_IMAGE=//p /etc/astra/caddy.env").ok().stdout;
     let lose = format!("systemctl stop astra-caddy; podman rmi -f {}", image.trim());
     host.sh(&lose).ok();
-    // The registry is away: the way back is gone, and says that the site is down.
+    // The registry is down: the image cannot be pulled, and status says that the site is down.
     host.sh("systemctl stop docker-registry").ok();
     let back = host.agent(["rollback"]);
     assert_eq!(back.code(), 4, "{}{}", back.stdout, back.stderr);
@@ -119,7 +120,7 @@ fn a_caddy_that_lost_its_image_gets_it_again_and_is_not_called_serving_meanwhile
     eprintln!("{}{}", kept.stdout, kept.stderr);
     assert_eq!(host.get("/").status, 200);
     assert_eq!(host.agent(["status"]).code(), 0);
-    // With every instance drained nobody is served.
+    // With every instance drained the site does not count as serving.
     host.sh("touch /run/astra/drain/1 /run/astra/drain/2").ok();
     assert_eq!(host.agent(["status"]).code(), 4);
     host.agent(["reconcile"]).ok();

@@ -1,10 +1,10 @@
-//! What the keys of a container make of it: an image whose entry point ignores its arguments, an unprivileged user,
-//! a root file system that cannot be written.
+//! The container keys: an image whose entry point ignores its arguments, an unprivileged user, a read-only
+//! root file system.
 
 use crate::harness::{Engine, Host};
 use crate::site::{config_with, fresh_on};
 
-/// Starts the server whatever it is asked to run, as images with a fixed ENTRYPOINT do.
+/// Starts the server whatever its arguments are, like images with a fixed ENTRYPOINT.
 const FIXED: &str = "\
 FROM 127.0.0.1:5000/astra:v1
 ENTRYPOINT [\"python3\", \"serve.py\"]
@@ -68,7 +68,7 @@ fn keys_reach_the_container(host: &Host, client: &str) {
     let status = host.status();
     assert_eq!(status["pending"].as_array().map_or(0, Vec::len), 0, "{status:#}");
 
-    // Another entry point is another release: rolled out, and gone again with the key.
+    // Another entry point is another release: rolled out, and undone by removing the key.
     let text = host.read("/etc/astra/agent.toml");
     let changed = text.replace(
         "user = ",
@@ -82,7 +82,7 @@ fn keys_reach_the_container(host: &Host, client: &str) {
     host.agent(["deploy"]).ok();
     assert_eq!(inside("tr \"\\\\0\" \" \" </proc/1/cmdline").trim(), "python3 serve.py");
 
-    // A volume whose source is missing is found before anything is touched.
+    // A missing volume source is found before anything is changed.
     host.write(
         "/etc/astra/agent.toml",
         &text.replace("user = ", "volumes = [\"/etc/astra/key.pem:/key.pem:ro\"]\nuser = "),
@@ -106,11 +106,11 @@ fn keys_reach_the_container(host: &Host, client: &str) {
 }
 
 #[test]
-fn an_image_with_a_fixed_entry_point_migrates_runs_jobs_and_keeps_to_its_keys() {
+fn the_container_keys_work_on_podman() {
     keys_reach_the_container(&fresh_on(Engine::Podman, "container", &config()), "podman");
 }
 
 #[test]
-fn the_keys_of_a_container_work_on_docker() {
+fn the_container_keys_work_on_docker() {
     keys_reach_the_container(&fresh_on(Engine::Docker, "container-docker", &config()), "docker");
 }

@@ -1,4 +1,4 @@
-//! Cron jobs on a real host: they fire, they write, they never meet themselves.
+//! Cron jobs on a real host: they fire, they log, they never overlap.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Host {
     }
 }
 
-/// A config that is not this host's: by anybody, and only what the config alone says.
+/// A config of another host: checked by any user, against the config alone.
 fn a_config_is_checked_without_root(host: &Host) {
     host.write(
         "/tmp/site/agent.toml",
@@ -60,7 +60,7 @@ fn a_config_is_checked_without_root(host: &Host) {
 }
 
 #[test]
-fn jobs_fire_and_write_and_never_meet_themselves() {
+fn jobs_fire_log_and_never_overlap() {
     let host = installed_with("cron", &(config_with([QUICK]) + JOBS));
     let before = host.rows();
     let list = host.agent(["cron", "list"]).ok().stdout;
@@ -70,10 +70,10 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
 
     a_config_is_checked_without_root(&host);
 
-    // A job by hand runs now, shows what it wrote, and says how it went.
+    // `cron run` starts the job now, shows its output and its result.
     let ran = host.agent(["cron", "run", "minutely"]).ok().stdout;
     assert!(ran.starts_with("  tick ") && ran.contains("\nminutely finished in "), "{ran}");
-    // One that runs already is not started a second time, and that is said.
+    // A running job is not started a second time, which is reported.
     host.wait("systemctl show -P ActiveState astra-cron-slow | grep -q activating", Duration::from_secs(20));
     let joined = host.agent(["cron", "run", "slow"]).ok().stdout;
     assert!(joined.contains("slow was running already since "), "{joined}");
@@ -81,7 +81,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     let unknown = host.agent(["cron", "run", "minutly"]);
     assert!(unknown.code() == 2 && unknown.stderr.contains("minutely, tick, slow"), "{}", unknown.stderr);
 
-    // By the clock: both kinds write; five-field jobs at second 0.
+    // By the timer: both kinds write; five-field jobs at second 0.
     let starts = |job: &str| {
         let journal = format!("journalctl -u astra-cron-{job}.service -o short-unix | grep -c 'Starting'");
         host.sh(&journal).stdout.trim().parse::<u32>().unwrap_or(0)
@@ -107,7 +107,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     assert!(lines.len() > 4, "{slow}");
     assert!(lines.iter().enumerate().all(|(n, line)| *line == ["begin", "end"][n % 2]), "{slow}");
 
-    // Another name: the old units go, running or not; the others are left alone.
+    // After a rename the old units are removed, running or not; others are unchanged.
     let config = host.read(CONFIG_FILE);
     host.write(CONFIG_FILE, &config.replace("\"tick\"\nevery", "\"tock\"\nevery"));
     let reconcile = host.agent(["reconcile"]).ok().text();
@@ -116,7 +116,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
         .sh("ls /etc/systemd/system /etc/systemd/system/timers.target.wants | grep cron-t | sort -u")
         .ok();
     assert_eq!(units.stdout, "astra-cron-tock.service\nastra-cron-tock.timer\n");
-    // A run under way ends by itself; then systemd has forgotten the job.
+    // A run under way ends by itself; then systemd has unloaded the job.
     let loaded = "systemctl list-units --all --plain --no-legend 'astra-cron-tick*'";
     host.wait(&format!("[ -z \"$({loaded})\" ]"), Duration::from_secs(60));
     host.wait("systemctl is-active astra-cron-tock.timer", Duration::from_secs(5));
@@ -125,7 +125,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     assert!(host.rows() > rows);
     assert!(host.agent(["reconcile"]).ok().stdout.starts_with("up to date: release 1"));
 
-    // One that fails says so: with its last lines, its own exit code, and to `doctor`.
+    // A failed job is reported: with its last lines, its own exit code, and by `doctor`.
     let config = host.read(CONFIG_FILE);
     let fails = "run = [\"sh\", \"-c\", \"echo no mail server >&2; exit 7\"]";
     host.write(
@@ -149,7 +149,7 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     let doctor = host.agent(["doctor"]);
     assert!(doctor.stdout.contains("the last run of cron job tock failed: exit code 7"), "{}", doctor.stdout);
 
-    // Jobs of old, beside the agent's.
+    // Earlier jobs beside the agent's.
     host.write(
         "/etc/systemd/system/astra-send-queued-mail.service",
         "[Service]\nType=oneshot\nExecStart=/bin/true\n",
@@ -170,7 +170,8 @@ fn jobs_fire_and_write_and_never_meet_themselves() {
     ] {
         assert!(doctor.stdout.contains(said), "no {said:?} in:\n{}", doctor.stdout);
     }
-    // What a job leaves in the systemd journal is what it wrote, and not a line for each event of its container.
+    // A job leaves only its own output in the systemd journal, without a line for each event of its
+    // container.
     let events = host.sh(
         "journalctl -u astra-cron-tock.service -o cat | grep -cE '(container|image) [a-z]+ [0-9a-f]{64}'",
     );

@@ -1,16 +1,15 @@
-//! Deploys under traffic: nobody notices.
+//! Deploys under traffic: no request is lost.
 
 use crate::harness::Host;
 use crate::report::{Cut, Report};
 use crate::site::{CONFIG, ENV_FILE, config_with, installed_with, turn};
 
-/// Long enough for an event stream (5 s), so that only WebSockets are still
-/// there when it is over.
+/// Long enough for an event stream (5 s), so that at its end only WebSockets are still open.
 pub const DRAIN: (&str, &str) = ("soak = \"1s\"", "soak = \"1s\"\ndrain_timeout = \"6s\"");
 const SURGE: (&str, &str) = ("[deploy]", "[deploy]\nstrategy = \"surge\"");
 const ALONE: (&str, &str) = ("instances = 2", "instances = 1");
 
-/// Deploys v2 over v1 under so many requests a second.
+/// Deploys v2 over v1 under `rate` requests a second.
 pub fn deploy_under_load(host: &Host, rate: u32, websockets: usize) -> Report {
     let turn = turn();
     let load = host.load(rate).websockets(websockets).start();
@@ -31,7 +30,7 @@ pub fn assert_v2_after_v1(host: &Host) {
 }
 
 #[test]
-fn a_rolling_deploy_loses_no_request_and_cuts_only_the_websockets_that_it_drains() {
+fn a_rolling_deploy_loses_no_request_and_cuts_only_drained_websockets() {
     let host = installed_with("rolling", &config_with([DRAIN]));
     let report = deploy_under_load(&host, 500, 10);
     report.assert_lossless();
@@ -39,7 +38,7 @@ fn a_rolling_deploy_loses_no_request_and_cuts_only_the_websockets_that_it_drains
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
     assert!(report.versions.contains_key("v1") && report.versions.contains_key("v2"), "{report:#?}");
 
-    // One instance after the other, each when the time of its WebSockets was over.
+    // One instance after the other, each when its WebSockets' time was over.
     let cuts = &report.websockets.cuts;
     let mut drained: Vec<&str> = cuts.iter().map(|cut| cut.who.as_str()).collect();
     drained.dedup();
@@ -76,7 +75,7 @@ fn a_single_instance_is_deployed_with_a_spare_and_loses_no_request() {
 }
 
 #[test]
-fn the_env_file_stays_as_a_person_wrote_it() {
+fn manual_lines_of_the_env_file_stay() {
     let host = installed_with("env", CONFIG);
     let handmade = "# by hand, and odd\n\n  INDENTED=1\nEMPTY=\nEQUALS=a=b#c\nTAIL=last";
     let written = host.read(ENV_FILE);
@@ -85,7 +84,7 @@ fn the_env_file_stays_as_a_person_wrote_it() {
     assert_eq!(unmanaged(&host.read(ENV_FILE)), unmanaged(&format!("{handmade}\n{written}")));
     assert_eq!(host.sh("podman exec astra-app-1 printenv EQUALS").ok().stdout, "a=b#c\n");
 
-    // What operators are used to.
+    // The operators' usual way.
     host.sh(&format!("sed -i s/^EMPTY=/EMPTY=no-longer/ {ENV_FILE}")).ok();
     host.sh("systemctl restart astra-app@1 astra-app@2 astra-caddy").ok();
     host.wait("curl -sSf localhost/readyz", std::time::Duration::from_secs(20));
@@ -96,7 +95,7 @@ fn the_env_file_stays_as_a_person_wrote_it() {
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
 }
 
-/// All but the lines that the agent owns.
+/// All lines except the agent's.
 fn unmanaged(file: &str) -> String {
     let managed = ["APP_IMAGE=", "ASTRA_RELEASE=", "APP_ARGS=", "APP_COMMAND="];
     file.lines()
@@ -105,8 +104,8 @@ fn unmanaged(file: &str) -> String {
         .join("\n")
 }
 
-/// An app closes connections that were idle for 5 s (uvicorn), just when the
-/// next request may be on its way. A POST is not sent twice.
+/// An app closes connections that were idle for 5 s (uvicorn), perhaps just when the next request is on its
+/// way. A POST is not repeated.
 #[test]
 fn a_site_with_pauses_loses_no_post() {
     let host = installed_with("pauses", CONFIG);

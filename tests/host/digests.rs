@@ -1,4 +1,4 @@
-//! `deploy-sha`: every form of a digest, and what is none.
+//! `deploy-sha`: every form of a digest, and invalid ones.
 
 use crate::harness::MANIFEST;
 use crate::site::{config_with, installed_with};
@@ -16,7 +16,7 @@ fn a_digest_has_three_forms() {
 }
 
 #[test]
-fn what_is_no_digest_of_this_app_touches_nothing() {
+fn an_invalid_or_foreign_digest_touches_nothing() {
     let host = installed_with("garbage", &config_with([("soak = \"1s\"", "soak = \"0s\"")]));
     let digest = host.digest("v2");
     let hex = &digest["sha256:".len()..];
@@ -71,7 +71,7 @@ fn what_is_no_digest_of_this_app_touches_nothing() {
 }
 
 #[test]
-fn a_digest_that_the_registry_does_not_have_is_nobodys_release() {
+fn a_digest_missing_in_the_registry_holds_nothing() {
     let host = installed_with("unknown", &config_with([("soak = \"1s\"", "soak = \"0s\"")]));
     let before = (host.files(), host.invocations());
     let manifest = |path: &str| format!("curl -sSf -H 'Accept: {MANIFEST}' localhost:5000/v2/{path}");

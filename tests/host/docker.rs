@@ -1,5 +1,4 @@
-//! The deploy path on docker: what the other files prove on podman holds there as well, and a restart of dockerd
-//! takes no container with it.
+//! The deploy path on docker: the same promises as on podman, and a restart of dockerd stops no container.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +10,8 @@ use crate::site::{CONFIG_FILE, config_with, fresh_on, installed_on, turn};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// docker, which cannot start an instance of release 2 while /root/broken is there: a network is missing.
+/// A docker client that cannot start an instance of release 2 while /root/broken exists: a network is
+/// missing.
 const CLIENT: &str = r#"#!/bin/sh
 case "$*" in
 "run --detach"*"astra.release=2 "*) [ ! -e /root/broken ] || { shift; set -- run --network=missing "$@"; } ;;
@@ -19,13 +19,13 @@ esac
 exec /usr/bin/docker.real "$@"
 "#;
 
-/// The settings with which a restart of dockerd is noticed by no visitor; and the image store of docker 29, which
-/// lies elsewhere.
+/// The settings under which a restart of dockerd loses no request; and the image store of docker 29, which is
+/// elsewhere.
 const DAEMON: &str =
     r#"{"live-restore": true, "userland-proxy": false, "features": {"containerd-snapshotter": true}}"#;
 
 #[test]
-fn docker_takes_broken_releases_back_and_deploys_without_loss() {
+fn broken_releases_are_undone_and_deploys_lose_nothing_on_docker() {
     let host = installed_on(Engine::Docker, "docker", &config_with(SHORT));
     assert_settled(&host, false);
     let engine = host.status()["engine"].to_string();
@@ -43,7 +43,7 @@ fn docker_takes_broken_releases_back_and_deploys_without_loss() {
     let told = host.history()[0]["reason"].to_string();
     assert!(!told.contains("Error response from daemon") && !told.contains("\\n    astra-app-1"), "{told}");
 
-    // docker-proxy costs a processor's time for each request.
+    // docker-proxy uses a whole processor for the requests.
     deploy_under_load(&host, 100, 4).assert_lossless();
     assert_v2_after_v1(&host);
     host.sh("systemctl stop docker-registry").ok();
@@ -57,7 +57,7 @@ fn docker_takes_broken_releases_back_and_deploys_without_loss() {
 fn docker_hosts_survive_kills_reboots_and_an_engine_that_fails() {
     let host = installed_on(Engine::Docker, "docker-cuts", &config_with([QUICK]));
 
-    // The engine's failure is no fault of the release, and docker's own words say what it is.
+    // A failure of the engine is not the release's fault, and docker's message has the cause.
     host.write("/root/docker", CLIENT);
     host.sh("mv /usr/bin/docker /usr/bin/docker.real && install -m 0755 /root/docker /usr/bin/docker").ok();
     host.sh("touch /root/broken").ok();
@@ -70,7 +70,7 @@ fn docker_hosts_survive_kills_reboots_and_an_engine_that_fails() {
     host.assert_tidy();
     host.sh("rm /root/broken").ok();
 
-    // A killed run is taken back by recover.
+    // Recover undoes a killed run.
     let kill = "astra-agent deploy >/dev/null 2>&1 & until [ -e /run/astra/trial-1.env ]; do sleep 0.05; done; \
                 kill -9 $(systemctl show -P MainPID 'astra-agent-deploy-*'); wait";
     let cut = SystemTime::now();
@@ -80,7 +80,8 @@ fn docker_hosts_survive_kills_reboots_and_an_engine_that_fails() {
     host.agent(["deploy"]).ok();
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
 
-    // The process that asks for the container's end may go; the one that waits for it, and the container, come back.
+    // The process that polls for the container's end may be killed; the waiting one and the container come
+    // back.
     let invocation = "systemctl show -P InvocationID astra-app@1";
     let before = host.sh(invocation).ok().stdout;
     host.sh("pkill -x -f '/usr/bin/docker.*wait astra-app-1'").ok();
@@ -132,7 +133,7 @@ fn a_restart_of_dockerd_loses_no_request() {
     assert_eq!(host.sh(containers).ok().stdout, before);
     assert_eq!(host.invocations(), units);
 
-    // The end of a container is noticed as before, also of one that ended while dockerd was away.
+    // The end of a container is noticed as before, even if it ended while dockerd was down.
     let pid = host.sh("docker inspect -f '{{.State.Pid}}' astra-app-2").ok().stdout;
     host.sh(&format!(
         "systemctl stop docker.socket docker && kill -9 {} && systemctl reset-failed docker; systemctl start docker",
@@ -151,7 +152,7 @@ fn a_restart_of_dockerd_loses_no_request() {
     assert!(refused.stderr.contains("MiB free"), "{}", refused.stderr);
 }
 
-/// Nothing is left to do, and nothing is said to be wrong.
+/// Nothing is left to do, and no problem is reported.
 #[track_caller]
 fn assert_settled(host: &Host, has_settings: bool) {
     assert_eq!(host.agent(["plan", "--reconcile"]).ok().stdout, "nothing to do\n");

@@ -1,4 +1,4 @@
-//! `doctor`: problems planted one after another on one host; each is found, with its fix, and after each the
+//! `doctor`: problems planted one after another on one host; each is found, with its fix, and afterwards the
 //! host is clean again.
 
 use std::time::Duration;
@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::harness::Host;
 use crate::site::installed;
 
-/// A problem, and what must be said of it.
+/// A planted problem, and the expected finding.
 struct Plant {
     /// The name of the check that finds it.
     check: &'static str,
     plant: &'static str,
-    /// What is said, and what to do, in part.
+    /// Part of the expected text and fix.
     what: &'static str,
     fix: &'static str,
     undo: &'static str,
@@ -32,7 +32,7 @@ const fn plant(
 /// Until instance 2 answers again.
 const BACK: &str = "until curl -sfo /dev/null localhost:8002/readyz; do sleep 0.1; done";
 
-/// The timer would mend some of them meanwhile: let it do so first.
+/// The timer would repair some of them meanwhile, so it runs first.
 const CALM: &str = "\
     next=$(date +%s -d \"$(systemctl show -P NextElapseUSecRealtime astra-agent-reconcile.timer)\"); \
     [ $((next - $(date +%s))) -gt 30 ] || sleep $((next + 7 - $(date +%s))); \
@@ -179,7 +179,7 @@ fn findings(host: &Host) -> (i32, Vec<Value>) {
     (code, json["findings"].as_array().unwrap().clone())
 }
 
-/// Every file but the cache of what the engine said.
+/// Every file except the cache of the engine's answers.
 fn lasting(host: &Host) -> String {
     host.files().lines().filter(|line| !line.contains("/run/astra/seen.json")).collect::<Vec<_>>().join("\n")
 }
@@ -189,13 +189,13 @@ fn problems(findings: &[Value]) -> Vec<&Value> {
 }
 
 #[test]
-fn each_of_the_planted_problems_is_found_with_its_fix() {
+fn each_planted_problem_is_found_with_its_fix() {
     let host = installed("doctor");
     host.deploy("v2").ok();
     let before = lasting(&host);
     let (code, found) = findings(&host);
     assert_eq!((code, problems(&found).len()), (0, 0), "a clean host: {found:#?}");
-    // The clock of a container is its machine's, which is read all the same.
+    // The clock of a container is its machine's, but can be read.
     let clock = host.sh("timedatectl show -P NTPSynchronized").ok().stdout;
     assert_eq!(found.iter().any(|f| f["check"] == "clock"), clock.trim() == "no", "{found:#?}");
     assert_eq!(lasting(&host), before, "doctor changed something");
@@ -209,12 +209,12 @@ fn each_of_the_planted_problems_is_found_with_its_fix() {
         assert!(seen["fix"].as_str().unwrap().contains(plant.fix), "{}: {seen:#?}", plant.plant);
         assert_eq!(code, 4, "{}", plant.plant);
         host.sh(&format!("set -e; {}; {BACK}", plant.undo)).ok();
-        // A busy machine answers a probe late.
+        // A busy machine answers a readiness request late.
         host.wait("astra-agent doctor", Duration::from_secs(60));
     }
     println!("{} planted problems", PLANTS.len());
 
-    // What may be meant is a note, and no reason to wake anybody.
+    // Things that may be intended are notes, which give exit code 0.
     host.agent(["rollback"]).ok();
     let (code, found) = findings(&host);
     let notes: Vec<_> = found.iter().map(|f| f["check"].as_str().unwrap()).collect();

@@ -1,5 +1,5 @@
-//! The app's environment: it reaches the container and nobody else, it is what was deployed, and it is never lost
-//! without a word.
+//! The app's environment: only the container gets it, it matches what was deployed, and it is never lost
+//! silently.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const QUICK: [(&str, &str); 2] =
     [("soak = \"1s\"", "soak = \"0s\""), ("timeout = \"60s\"", "timeout = \"20s\"")];
 const STAGED: &str = "/etc/astra/astra.staged.env";
 
-/// Variables that would lead podman, and everything that is linked, elsewhere; and one of an app that is called astra.
+/// Variables that would affect podman and every linked program; and one of an app that is called astra.
 const MEAN: &str = r#"
 CONTAINER_HOST = "unix:///nowhere"
 CONTAINERS_STORAGE_CONF = "/nowhere"
@@ -27,7 +27,7 @@ fn serves(host: &Host) {
 }
 
 #[test]
-fn no_variable_of_the_app_changes_what_starts_it() {
+fn no_variable_of_the_app_affects_its_start() {
     let config = config_with(QUICK);
     let host = installed_with("clientenv", &config);
     let job = "[[cron_jobs]]\nname = \"env\"\nevery = \"1h\"\nrun = [\"env\"]\n";
@@ -46,7 +46,7 @@ fn no_variable_of_the_app_changes_what_starts_it() {
         "{inside}"
     );
 
-    // Names of the units' own: refused wherever they can be written, and harmless in the file.
+    // The units' own names: refused in every input, and harmless in the file.
     let refused = host.sh_with("astra-agent env set ASTRA_PORT", "9");
     assert!(refused.code() == 2 && refused.stderr.contains("units' own"), "{}", refused.stderr);
     host.sh(&format!("echo ASTRA_PORT=9 >>{ENV_FILE}; echo HAND=made >>{ENV_FILE}")).ok();
@@ -60,14 +60,14 @@ fn no_variable_of_the_app_changes_what_starts_it() {
     host.agent(["env", "unset", "ASTRA_PORT"]).ok();
     host.agent(["deploy"]).ok();
     assert!(!host.read(ENV_FILE).contains("ASTRA_PORT="));
-    // And with nobody there to help.
+    // The same without the agent.
     host.sh("rm /usr/local/bin/astra-agent").ok();
     host.reboot();
     serves(&host);
 }
 
 #[test]
-fn a_generated_value_outlives_the_release_that_made_it() {
+fn a_generated_value_survives_the_failed_release() {
     let config = config_with(QUICK);
     let host = installed_with("generated", &config);
     host.write(CONFIG_FILE, &config.replace("[env]\n", "[env]\nFIELD_KEY = { generate = 32 }\n"));
@@ -75,7 +75,7 @@ fn a_generated_value_outlives_the_release_that_made_it() {
     let staged = host.read(STAGED);
     let made = staged.lines().find(|line| line.starts_with("FIELD_KEY=")).unwrap().to_owned();
     assert_eq!(made.len(), "FIELD_KEY=".len() + 32);
-    // The same digest with the same environment: not another release because of another value.
+    // The same digest and environment are the same release, even with a generated value.
     assert_eq!(host.agent(["deploy"]).code(), 1);
     host.deploy("v2").ok();
     assert!(host.read(ENV_FILE).lines().any(|line| line == made), "the migration may have used it");
@@ -84,7 +84,7 @@ fn a_generated_value_outlives_the_release_that_made_it() {
 }
 
 #[test]
-fn a_value_is_never_lost_without_a_word() {
+fn a_value_is_never_lost_silently() {
     let config = config_with(QUICK);
     let host = installed_with("envwords", &config);
     let set = |key: &str, from: &str| host.sh(&format!("{from} astra-agent env set {key}"));
@@ -95,13 +95,13 @@ fn a_value_is_never_lost_without_a_word() {
         assert!(none.code() == 2 && none.stderr.contains("--empty TOKEN"), "{}", none.stderr);
     }
     assert_ne!(host.sh(&format!("test -e {STAGED}")).code(), 0);
-    // At a terminal nothing of it is seen.
+    // A terminal does not show the value.
     let typed = "(sleep 1; echo hunter2; sleep 1) | script -qec 'astra-agent env set TOKEN' /dev/null";
     let shown = host.sh(typed).ok().stdout;
     assert!(shown.contains("TOKEN is set") && !shown.contains("hunter2"), "{shown}");
     assert!(host.read(STAGED).contains("TOKEN=hunter2\n"));
 
-    // What is staged and unfit is looked for where it stands.
+    // An invalid staged value is reported with the staged file.
     host.agent(["env", "set", "--empty", "DATABASE_PASSWORD"]).ok();
     let check = host.agent(["check"]);
     assert!(
@@ -127,7 +127,7 @@ fn a_value_is_never_lost_without_a_word() {
         }
     }
 
-    // A variable comes with [env], and goes with it.
+    // A variable is added by [env], and removed with it.
     host.write("/etc/astra/agent.d/one.toml", "[env]\nONE = \"1\"\n");
     host.agent(["deploy"]).ok();
     assert_eq!(host.env("ONE"), "1");

@@ -1,5 +1,5 @@
-//! The env file's grammar against those who read it for real: systemd (`EnvironmentFile=`) and podman
-//! (`--env-file`). What the agent accepts, both must read exactly alike, and as the agent does.
+//! The env file's grammar against its real readers: systemd (`EnvironmentFile=`) and podman (`--env-file`).
+//! Every file that the agent accepts must read the same in both, and in the agent.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use astra_agent::model::secret::Secret;
 
 use crate::harness::Host;
 
-/// All line forms of which two readers are known to differ, and those of which they do not.
+/// All line forms on which two readers are known to differ, and those on which they agree.
 const FORMS: [&str; 58] = [
     "K=v",
     "K=a#b",
@@ -72,7 +72,7 @@ const FORMS: [&str; 58] = [
 
 type Env = BTreeMap<String, String>;
 
-/// What of an environment came from the file: none of its names is one that a container or a service has anyway.
+/// The variables from the file: none of its names is one that a container or a service has anyway.
 fn ours(text: &str) -> Env {
     let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
     pairs
@@ -97,7 +97,7 @@ fn read(host: &Host, path: &str) -> (Option<Env>, Option<Env>) {
     (seen(systemd), seen(podman))
 }
 
-/// As the agent reads it.
+/// The agent's reading.
 fn agents(file: &EnvFile) -> Env {
     file.keys()
         .into_iter()
@@ -106,7 +106,7 @@ fn agents(file: &EnvFile) -> Env {
 }
 
 #[test]
-fn what_is_accepted_reads_alike_everywhere() {
+fn accepted_files_read_the_same_everywhere() {
     let host = Host::boot("envs");
     host.sh("podman pull -q 127.0.0.1:5000/astra:v1").ok();
 
@@ -127,7 +127,7 @@ fn what_is_accepted_reads_alike_everywhere() {
         }
     }
     println!("{accepted} forms accepted, {refused} refused, of which {differ} are read differently here");
-    // Some forms are refused for readers that are not here: another systemd, docker, a shell.
+    // Some forms are refused because of readers that are not here: another systemd, docker, a shell.
     assert!(accepted >= 30 && differ >= 15, "{accepted} {refused} {differ}");
 
     // Generated values, many to a file.

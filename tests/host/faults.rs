@@ -1,7 +1,7 @@
-//! The fault campaign: a table (faults/rows.rs) of what goes wrong around the agent, each row provoked for real
-//! on a host that serves under load. A row says what is done, what the command must answer, and what a person
-//! must be able to read; what holds for every row stands here: the committed release serves, no request is lost
-//! where an instance can serve, files stay as they were, nothing is left behind, nothing hangs or panics.
+//! The fault campaign: a table (faults/rows.rs) of failures around the agent, each provoked on a host that
+//! serves under load. A row has the fault, the expected exit code and messages; the promises for all rows are
+//! here: the committed release serves, no request is lost while an instance can serve, files stay as they
+//! were, there are no leftovers, nothing hangs or panics.
 //!
 //! ASTRA_FAULTS=short (the default), full, or the ids of rows: F27,F86.
 
@@ -22,39 +22,39 @@ use registry::Proxy;
 /// One fault.
 #[derive(Clone, Copy)]
 pub struct Row {
-    /// As in the list of faults; a letter tells variants apart.
+    /// The number in the list of faults; a letter tells variants apart.
     pub id: &'static str,
-    /// What is done to the host.
+    /// The fault, in words.
     pub what: &'static str,
-    /// In the short tier as well.
+    /// Part of the short tier.
     pub short: bool,
-    /// The tag that is pushed before the command. GOOD: whichever of v1 and v2 does not serve. v3 is not in the
+    /// The tag pushed before the command. GOOD: the one of v1 and v2 that does not serve. v3 is not in the
     /// store, so it has to be pulled.
     pub push: &'static str,
-    /// How the registry behaves meanwhile (faults/registry.rs).
+    /// The registry's behaviour meanwhile (faults/registry.rs).
     pub registry: &'static str,
     /// Shell: provokes the fault, before there is any traffic.
     pub before: &'static str,
-    /// Shell, beside the command from its start: provokes a fault in its middle. It must succeed.
+    /// Shell, run beside the command from its start: provokes a fault in its middle. It must succeed.
     pub beside: &'static str,
-    /// The command. Its exit code and its words are what is tested.
+    /// The command under test.
     pub run: &'static str,
-    /// Exit codes that are right.
+    /// Accepted exit codes.
     pub code: &'static [i32],
-    /// What a person must read.
+    /// Texts that the output must contain.
     pub says: &'static [&'static str],
-    /// Whether the pushed release is the committed one in the end.
+    /// Whether the pushed release is committed in the end.
     pub commits: bool,
     /// Shell that must succeed once the command has ended.
     pub then: &'static str,
-    /// Shell: takes the fault away.
+    /// Shell: removes the fault.
     pub cure: &'static str,
     /// Why requests may be lost: no instance can serve, or nothing can pass the requests on.
     pub may_lose: &'static str,
-    /// What a later recover or reconcile has to mend, because the command could not: else the host is whole as soon
-    /// as the fault is gone.
+    /// What a later recover or reconcile has to repair, if the command could not: otherwise the host is whole
+    /// as soon as the fault is removed.
     pub repair: &'static str,
-    /// A command that takes longer hangs.
+    /// A command that takes longer counts as hung.
     pub seconds: u64,
 }
 
@@ -79,10 +79,10 @@ const ROW: Row = Row {
 
 const GOOD: &str = "GOOD";
 
-/// What the host may take to come back by itself.
+/// Limit until the host has recovered by itself.
 const ITSELF: Duration = Duration::from_secs(30);
 
-/// Places that are a file system of their own here, so that they can be full or read-only: small ones.
+/// Paths that are small file systems of their own here, so that they can be full or read-only.
 const SMALL_PLACES: &str = "
 install -d -m 0700 /etc/astra /var/lib/astra-agent
 mount -t tmpfs -o size=900M,mode=0700 tmpfs /var/lib/containers/storage
@@ -91,7 +91,7 @@ mount -t tmpfs -o size=4M,nr_inodes=2000,mode=0700 tmpfs /var/lib/astra-agent
 printf '[[registry]]\\nlocation = \"127.0.0.1:5001\"\\ninsecure = true\\n' >/etc/containers/registries.conf.d/20-faults.conf
 ";
 
-/// Words for the rows' shell lines.
+/// Shell functions for the rows.
 const WORDS: &str = r#"
 until_() { for _ in $(seq 1200); do eval "$1" && return; sleep 0.05; done; echo "never: $1" >&2; exit 9; }
 trying() { until_ "[ -e /run/astra/trial-$1.env ]"; }
@@ -125,7 +125,7 @@ caddy_says() { mv /run/astra/caddy/admin.sock /run/astra/caddy/real.sock
 caddy_again() { systemctl stop impostor; mv /run/astra/caddy/real.sock /run/astra/caddy/admin.sock; }
 "#;
 
-/// Everything that must be as before, one line each.
+/// Everything that must be unchanged, one line each.
 const FILES: &str = "
 grep -vE '^(APP_IMAGE|ASTRA_RELEASE|APP_ARGS|APP_COMMAND|ASTRA_APP_PORT|ASTRA_CONFIG_KEYS|ASTRA_ENV)=' /etc/astra/astra.env | sha256sum
 stat -c '%A %U %n' /etc/astra /etc/astra/astra.env /etc/astra/agent.toml /run/astra /run/astra/drain /run/astra/caddy
@@ -134,7 +134,7 @@ find /etc/astra /etc/systemd/system /etc/tmpfiles.d -type f ! -name astra.env ! 
 sha256sum /etc/shadow /etc/passwd
 ";
 
-/// What no run may leave behind, one line each.
+/// Leftovers that no run may have, one line each.
 const TRACES: &str = "
 find /run/astra -name 'trial*' -o -path '*/drain/*'
 find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '*astra-tmp*'
@@ -148,12 +148,12 @@ true
 struct Site {
     host: Host,
     proxy: Proxy,
-    /// The tag that is committed.
+    /// The committed tag.
     serves: String,
     files: String,
 }
 
-/// An empty file system of 16 MiB, in a file: each of its blocks is a page of the file system that holds it.
+/// An empty file system of 16 MiB in a file, whose blocks are pages of the file system below.
 fn small_disk() -> PathBuf {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disk.ext4");
     let _ = fs::remove_file(&file);
@@ -184,7 +184,8 @@ impl Site {
         host.put(&small_disk(), "/root/disk.ext4");
         let proxy = Proxy::start(&host.leader());
         host.agent(["install"]).ok();
-        // Both known from here on: there is a way back, and a change needs neither pull nor migration.
+        // Both are known from here on: there is a rollback target, and a change needs neither pull nor
+        // migration.
         host.deploy("v2").ok();
         host.sh(&format!("cp {CONFIG_FILE} /root/agent.toml")).ok();
         let files = host.sh(FILES).ok().stdout;
@@ -195,7 +196,7 @@ impl Site {
         script(&self.host, "command", command, seconds)
     }
 
-    /// Brings about the row's beginning; the tag that it pushes.
+    /// Prepares the row; returns the tag that it pushed.
     fn prepare(&mut self, row: &Row) -> Result<String, String> {
         if self.serves == "v3" {
             self.command("astra-agent deploy --force --wait 60s", "v1")?;
@@ -222,7 +223,7 @@ impl Site {
             .ok_or_else(|| format!("{command}: {}{}", output.stdout, output.stderr))
     }
 
-    /// The fault itself, and the command that meets it.
+    /// Provokes the fault, and runs the command.
     fn provoke(&mut self, row: &Row, faults: &mut Vec<String>) -> (Output, f64, Option<Load>) {
         if !row.before.is_empty() {
             let before = self.shell(row.before, 90);
@@ -245,7 +246,7 @@ impl Site {
         (output, seconds, Some(load))
     }
 
-    /// What the command answered.
+    /// Checks the command's answer.
     fn judge(&self, row: &Row, output: &Output, faults: &mut Vec<String>) {
         let said = format!("{}{}", output.stdout, output.stderr);
         let code = output.code();
@@ -271,7 +272,7 @@ impl Site {
         }
     }
 
-    /// The fault is gone: the host is whole by itself, and stays so when it is asked to repair itself.
+    /// After the fault: the host becomes whole by itself, and stays so after a repair.
     fn settle(
         &mut self,
         row: &Row,
@@ -284,7 +285,7 @@ impl Site {
         if cure.code() != 0 {
             faults.push(format!("not cured: {}{}", cure.stdout, cure.stderr));
         }
-        // Code 4 says that a person has to repair; what systemd does by itself may still be under way.
+        // Code 4 means that an operator has to repair; systemd's own restarts may still be under way.
         if row.repair.is_empty() && code != 4 {
             let missing = self.missing_at_last();
             faults.extend(missing.into_iter().map(|what| format!("before any repair: {what}")));
@@ -311,8 +312,8 @@ impl Site {
         })
     }
 
-    /// What keeps the host from being whole: both instances serve the committed release, files are as they were,
-    /// nothing is left behind.
+    /// The promises that do not hold: both instances serve the committed release, files are unchanged, there
+    /// are no leftovers.
     fn missing(&self) -> Vec<String> {
         let host = &self.host;
         let mut missing = Vec::new();
@@ -337,7 +338,7 @@ impl Site {
         missing
     }
 
-    /// The same, when it has had its time to come back.
+    /// The same, after the time that the host may take to recover.
     fn missing_at_last(&self) -> Vec<String> {
         let end = Instant::now() + ITSELF;
         loop {
@@ -349,7 +350,7 @@ impl Site {
         }
     }
 
-    /// One row; what is wrong about it.
+    /// Runs one row; returns what is wrong.
     fn meet(&mut self, row: &Row) -> Vec<String> {
         let mut faults = Vec::new();
         let tag = match self.prepare(row) {
@@ -393,8 +394,8 @@ impl Site {
     }
 }
 
-/// Runs shell lines that know the rows' words, with a limit. Over files: a pipe would be held open by whatever
-/// outlives them, and hang us in turn.
+/// Runs shell lines with the rows' functions and a time limit. Output goes to files: a pipe would stay open
+/// in any process that survives, and block this test.
 fn script(host: &Host, name: &str, lines: &str, seconds: u64) -> Output {
     let at = format!("/root/{name}");
     host.write(&at, &format!(". /root/words.sh\n{lines}\n"));
@@ -403,7 +404,7 @@ fn script(host: &Host, name: &str, lines: &str, seconds: u64) -> Output {
     ))
 }
 
-/// The first word of the closing line, or what stands for it.
+/// The first word of the closing line, or a replacement.
 fn outcome(output: &Output) -> &'static str {
     let words = ["converged", "nothing to do", "undone", "failed", "incomplete"];
     let closing = |word: &&&str| output.stdout.lines().any(|line| line.starts_with(**word));
@@ -415,7 +416,7 @@ fn outcome(output: &Output) -> &'static str {
 }
 
 #[test]
-fn faults_lose_nothing_and_say_what_to_do() {
+fn faults_lose_nothing_and_report_the_fix() {
     let wish = env::var("ASTRA_FAULTS").unwrap_or_else(|_| "short".into());
     let wanted = |row: &&Row| match wish.as_str() {
         "full" => true,
@@ -427,13 +428,13 @@ fn faults_lose_nothing_and_say_what_to_do() {
     let mut hosts = 0;
     let mut site = Site::new(hosts);
     let mut failed = Vec::new();
-    // The first row must not share its line with the test's name.
+    // Start a new line after the test's name.
     println!();
     for row in &rows {
         let faults = site.meet(row);
         if !faults.is_empty() {
             failed.push(row.id);
-            // What one fault left must not be laid at the next one's door.
+            // A fresh host after a failure, so that it does not affect the next row.
             hosts += 1;
             drop(site);
             site = Site::new(hosts);

@@ -1,4 +1,4 @@
-//! docs/using/from-ansible.md on a host that the old playbook made: its commands, as they stand there.
+//! Runs the commands of docs/using/from-ansible.md on a host made by the old playbook.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::site::{CONFIG, CONFIG_FILE, ENV_FILE, PASSWORD};
 
 const PAGE: &str = include_str!("../../docs/using/from-ansible.md");
 
-/// What the playbook wrote: attached podman clients, a tag, quotes, a placeholder, jobs that enter an instance.
+/// The playbook's files: attached podman clients, a tag, quotes, a placeholder, jobs that enter an instance.
 const APP: &str = "\
 [Unit]
 Description=astra app %i
@@ -59,7 +59,7 @@ const MAIL_TIMER: &str =
     "[Timer]\nOnActiveSec=10s\nOnUnitActiveSec=10s\n\n[Install]\nWantedBy=timers.target\n";
 const CRONTAB: &str =
     "#Ansible: operations-hourly\n0 0 * * * podman exec astra-app-1 python manage.py operations_hourly\n";
-/// Of a package that the hosts lack.
+/// From a package that the hosts lack.
 const CRONTAB_COMMAND: &str = "\
 #!/bin/sh
 file=/var/spool/cron/crontabs/root
@@ -125,7 +125,7 @@ fn serves(host: &Host) {
 }
 
 #[test]
-fn the_page_is_walked_through_on_a_host_of_the_playbook() {
+fn the_commands_of_the_page_work_on_a_host_of_the_playbook() {
     let host = made_by_the_playbook();
     let config = CONFIG
         .replace(
@@ -135,7 +135,8 @@ fn the_page_is_walked_through_on_a_host_of_the_playbook() {
         .replace("\"SECRET_KEY\"]", "\"SECRET_KEY\", \"AWS_SECRET_ACCESS_KEY\"]");
     host.write(CONFIG_FILE, &(config + JOBS));
 
-    // Before the window: each fault of astra.env is named with its remedy, and corrected without touching what serves.
+    // Before the window: each fault of astra.env is named with its remedy, and fixed without changing the
+    // serving app.
     let check = host.agent(["check"]);
     assert_eq!(check.code(), 2, "{}", check.stderr);
     for said in [
@@ -191,7 +192,7 @@ fn the_page_is_walked_through_on_a_host_of_the_playbook() {
     assert_eq!(host.env("SECRET_KEY"), "kept-from-the-playbook");
     host.agent(["cron", "run", "send-queued-mail"]).ok();
 
-    // Back: everything of old runs, and nothing of the agent is left to systemd.
+    // Back: the old units run again, and systemd has nothing left of the agent.
     for command in commands("Back") {
         host.sh(&command).ok();
     }

@@ -1,5 +1,5 @@
-//! A test's handle on a host of its own. What goes wrong here panics with all
-//! that is known, so that a test only says what should happen.
+//! A test's handle on its own host. Failures here panic with all known details, so that a test only contains
+//! its expectations.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::report::Report;
 
 const CLI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host");
-/// Seconds; a command that hangs fails its test, and not the whole run.
+/// Seconds; a command that hangs fails its test only.
 const COMMAND_LIMIT: &str = "300";
 const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -32,14 +32,14 @@ impl Engine {
     }
 }
 
-/// A booted host. It goes when this is dropped, or the test process dies.
+/// A booted host. Removed when dropped, or when the test process dies.
 pub struct Host {
     name: String,
     pub engine: Engine,
     boot: Child,
 }
 
-/// How a command ended.
+/// The result of a command.
 pub struct Output {
     command: String,
     code: i32,
@@ -65,13 +65,13 @@ impl Host {
             eprintln!("host tests skipped: ASTRA_SKIP_HOST_TESTS=1");
             exit(0);
         }
-        // The same test may run twice at a time, in two terminals.
+        // The same test may run in two terminals at the same time.
         let name = format!("{name}-{}", id());
         // Another agent than that of this build, to compare.
         let agent = env::var("ASTRA_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_astra-agent").into());
         let mut boot = cli()
             .args(["boot", &name, "--engine", engine.client(), "--bin", &agent])
-            // The host lives as long as somebody holds the other end.
+            // The host lives while the other end is open.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -87,7 +87,7 @@ impl Host {
         self.sh_with(command, "")
     }
 
-    /// With something to read, which no command line shows.
+    /// With standard input, which no command line shows.
     pub fn sh_with(&self, command: &str, stdin: &str) -> Output {
         self.sh_within(COMMAND_LIMIT, command, stdin)
     }
@@ -103,7 +103,7 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .expect("starting tests/host/host");
-        // A command that does not read its input is no error.
+        // A command need not read its input.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
         Output {
@@ -114,7 +114,7 @@ impl Host {
         }
     }
 
-    /// Runs the agent; its words need no quotes.
+    /// Runs the agent; its arguments need no quotes.
     pub fn agent<const N: usize>(&self, words: [&str; N]) -> Output {
         let words = words.map(|word| format!("'{}'", word.replace('\'', r"'\''")));
         self.sh(&format!("astra-agent {}", words.join(" ")))
@@ -132,7 +132,7 @@ impl Host {
     pub fn put(&self, file: &Path, path: &str) {
         let leader = cli().args(["leader", &self.name]).output().unwrap();
         let root = format!("/proc/{}/root", String::from_utf8(leader.stdout).unwrap().trim());
-        // Never the bytes of a binary that runs.
+        // Replaced by rename: a running binary must not be overwritten.
         std::fs::copy(file, format!("{root}{path}.new")).unwrap();
         std::fs::rename(format!("{root}{path}.new"), format!("{root}{path}")).unwrap();
     }
@@ -149,14 +149,14 @@ impl Host {
         }
     }
 
-    /// GET on port 80, as a visitor would.
+    /// GET on port 80, like a visitor.
     pub fn get(&self, path: &str) -> Answer {
         let output = self.sh(&format!("curl -sS -m 30 -w '\\n%{{http_code}}' 'http://localhost{path}'")).ok();
         let (body, status) = output.stdout.rsplit_once('\n').unwrap();
         Answer { status: status.parse().unwrap(), body: body.into() }
     }
 
-    /// Cuts the power and boots again: the disk stays, /run is gone.
+    /// Cuts the power and boots again: the disk stays, /run is empty.
     pub fn reboot(&self) {
         let status = cli().args(["reboot", &self.name]).stdout(Stdio::null()).status().unwrap();
         assert!(status.success(), "rebooting {}", self.name);
@@ -168,7 +168,7 @@ impl Host {
         String::from_utf8(leader.stdout).unwrap().trim().to_owned()
     }
 
-    /// What a tag of the app's image stands for in the registry: `sha256:…`.
+    /// The digest of a tag of the app's image in the registry: `sha256:…`.
     pub fn digest(&self, tag: &str) -> String {
         let head = self.sh(&format!("curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/{tag}")).ok().stdout;
         let header = |line: &str| {
@@ -178,7 +178,7 @@ impl Host {
         head.lines().find_map(header).unwrap_or_else(|| panic!("no digest in {head}"))
     }
 
-    /// Lets a tag stand for what another one stands for: a push of the tracked tag.
+    /// Points a tag at the image of another one: a push of the tracked tag.
     pub fn tag(&self, tag: &str, from: &str) {
         self.sh(&format!(
             "set -o pipefail; curl -sSf -H 'Accept: {MANIFEST}' {REGISTRY}/{from} | \
@@ -212,7 +212,7 @@ impl Output {
         self.code
     }
 
-    /// Answer and progress, as a terminal shows them, but for their order.
+    /// Standard output and error, as a terminal shows them, except for their order.
     pub fn text(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
@@ -230,7 +230,7 @@ impl LoadBuilder<'_> {
         Self { websockets, ..self }
     }
 
-    /// Quick POSTs alone: a drained instance is without requests at once, and none is tried again.
+    /// Only quick POSTs: a drained instance has no requests at once, and none is retried.
     pub fn quick(self) -> Self {
         Self { quick: true, websockets: 0, ..self }
     }
@@ -239,8 +239,7 @@ impl LoadBuilder<'_> {
         // Beside target/DIR/deps, where this test lies.
         let load = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("load");
         assert!(load.exists(), "{} is missing: cargo build --example load", load.display());
-        // Only the network is the host's: the generator needs nothing else of it,
-        // and must not outlive the test.
+        // Only the network is the host's: the generator needs nothing else, and must not outlive the test.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "nsenter", "--net", "--target", &self.host.leader(), "--"])
             .arg(load)
@@ -254,13 +253,13 @@ impl LoadBuilder<'_> {
     }
 }
 
-/// Traffic that flows until `stop`, or until this is dropped.
+/// Traffic until `stop`, or until dropped.
 pub struct Load {
     child: Option<Child>,
 }
 
 impl Load {
-    /// Sends nothing more, waits for the answers that are still to come.
+    /// Sends nothing more, and waits for the remaining answers.
     pub fn stop(mut self) -> Report {
         let child = self.child.take().unwrap();
         Command::new("kill").arg(child.id().to_string()).status().unwrap();

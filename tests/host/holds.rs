@@ -1,4 +1,4 @@
-//! What is held, for whom, and how an environment changes meanwhile.
+//! Holds: for which runs, and how an environment can be changed meanwhile.
 
 use crate::site::{CONFIG_FILE, config_with, installed_with};
 
@@ -6,7 +6,7 @@ const QUICK: [(&str, &str); 2] =
     [("soak = \"1s\"", "soak = \"0s\""), ("timeout = \"60s\"", "timeout = \"15s\"")];
 
 #[test]
-fn a_variable_does_not_bring_back_what_was_rolled_back_from() {
+fn a_changed_variable_does_not_redeploy_an_image_rolled_back_from() {
     let token = ("[env]\n", "[env]\nTOKEN = { file = \"/etc/astra/token\" }\n");
     let config = config_with(QUICK);
     let host = installed_with("holds", &config);
@@ -14,7 +14,7 @@ fn a_variable_does_not_bring_back_what_was_rolled_back_from() {
     host.write(CONFIG_FILE, &config.replace(token.0, token.1));
     host.deploy("v2").ok();
     host.deploy("v3").ok();
-    // The way back needs no source.
+    // A rollback needs no source.
     host.sh("rm /etc/astra/token").ok();
     assert_eq!(host.agent(["deploy", "--force"]).code(), 2);
     let back = host.agent(["rollback"]).ok();
@@ -34,12 +34,12 @@ fn a_variable_does_not_bring_back_what_was_rolled_back_from() {
     assert_eq!((host.versions([1, 2]), host.env("FOO").as_str()), (["v2".into(), "v2".into()], "bar"));
     assert_eq!(host.status()["pinned"], true);
 
-    // On to the newer one by its number: the one that is left is as good as it was.
+    // Forward to the newer one by its digest: the release left behind is not held.
     host.agent(["rollback", "--to", &host.digest("v3")]).ok();
     assert_eq!(host.versions([1, 2]), ["v3", "v3"]);
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 0);
 
-    // The database is away for a moment.
+    // The database is down for a moment.
     host.sh("systemctl stop postgresql").ok();
     assert_ne!(host.agent(["rollback"]).code(), 0);
     host.sh("systemctl start postgresql").ok();
@@ -58,7 +58,7 @@ fn a_variable_does_not_bring_back_what_was_rolled_back_from() {
 }
 
 #[test]
-fn one_more_instance_is_started_and_no_other_touched() {
+fn a_scale_up_starts_only_the_new_instance() {
     let config = config_with(QUICK);
     let host = installed_with("scale", &config);
     let before = host.invocations();
@@ -68,13 +68,13 @@ fn one_more_instance_is_started_and_no_other_touched() {
     host.agent(["deploy"]).ok();
     assert_eq!((host.invocations(), host.versions([3])), (before.clone(), ["v1".into()]));
     assert_eq!(host.agent(["plan"]).ok().stdout, "nothing to do\n");
-    // Slower than the look at the host waits: nothing is restarted for that.
+    // Slower than the snapshot waits: nothing is restarted for that.
     let app = "$(podman inspect -f '{{.State.Pid}}' astra-app-1)";
     host.sh(&format!("kill -STOP {app}")).ok();
     host.agent(["deploy"]).ok();
     host.sh(&format!("kill -CONT {app}")).ok();
     assert_eq!(host.invocations(), before);
-    // What moves is planned.
+    // Moves are part of the plan.
     let moved = config.replace("instances = 2", "instances = 3\nbase_port = 8100");
     host.write(CONFIG_FILE, &moved);
     let plan = host.agent(["plan"]).ok().stdout;

@@ -1,10 +1,10 @@
-//! `install`, and everything else that changes nothing when nothing differs.
+//! `install`, and that nothing is changed when nothing differs.
 
 use crate::harness::Answer;
 use crate::site::{CONFIG, CONFIG_FILE, config_with, fresh_with, installed};
 
 #[test]
-fn nothing_becomes_a_site_and_then_nothing_changes_it() {
+fn install_makes_a_site_and_changes_nothing_the_second_time() {
     let host = installed("install");
     assert_eq!(host.get("/readyz"), Answer { status: 200, body: "ready\n".into() });
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
@@ -21,7 +21,7 @@ fn nothing_becomes_a_site_and_then_nothing_changes_it() {
 }
 
 #[test]
-fn what_a_person_had_made_is_kept_aside_and_a_repair_restarts_nothing() {
+fn hand_made_files_are_kept_aside_and_a_repair_restarts_nothing() {
     let host = fresh_with("by-hand", CONFIG);
     let unit = "/etc/systemd/system/astra-app@.service";
     let caddyfile = "/etc/astra/Caddyfile";
@@ -42,7 +42,7 @@ fn what_a_person_had_made_is_kept_aside_and_a_repair_restarts_nothing() {
 }
 
 #[test]
-fn a_config_that_cannot_be_meant_touches_nothing() {
+fn an_invalid_config_touches_nothing() {
     let host = installed("config");
     let before = (host.files(), host.invocations());
     for (change, words) in [

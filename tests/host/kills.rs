@@ -1,7 +1,6 @@
-//! SIGKILL of a run at any moment, and nobody touches the host: it comes back by
-//! itself. `blind` kills by the clock, `points` before and after every step and within
-//! them. With ASTRA_KILLS=200 it is a campaign (tests/campaign), which goes on where it
-//! was when it is called again.
+//! SIGKILL of a run at any moment, without manual help: the host recovers by itself. `blind` kills by the
+//! clock, `points` before and after every step and within them. With ASTRA_KILLS=200 it is a campaign
+//! (tests/campaign), which continues where it was interrupted.
 
 mod blind;
 mod points;
@@ -21,7 +20,7 @@ fn migrations(host: &Host) -> String {
     database(host, "select name from django_migrations where app = 'notes' order by name")
 }
 
-/// Takes the database back to the schema of v1, which must be what serves: the next release really has to migrate.
+/// Restores the database schema of v1, which must be serving: the next release really has to migrate.
 fn unmigrate(host: &Host) {
     database(
         host,
@@ -31,7 +30,7 @@ fn unmigrate(host: &Host) {
     assert_eq!(migrations(host), "0001_initial\n");
 }
 
-/// What the app and its container need to start, both instances together.
+/// Seconds that the app and its container need to start, both instances together.
 fn start_seconds(deploy: &Output) -> f64 {
     let report: Value = serde_json::from_str(&deploy.stdout).unwrap();
     let phases = report["phases"].as_array().unwrap();

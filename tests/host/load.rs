@@ -1,7 +1,6 @@
-//! A load generator: sends a fixed rate of mixed requests to 127.0.0.1, whatever
-//! the answers do, until `--seconds` have passed or SIGTERM comes; lets what is
-//! under way finish, and prints a report as JSON. It never talks to another
-//! address. The test harness runs it inside a test host's network.
+//! A load generator: sends a fixed rate of mixed requests to 127.0.0.1, independent of the answers, until
+//! `--seconds` have passed or SIGTERM comes; waits for requests in flight, and prints a report as JSON. It
+//! never uses another address. The test harness runs it inside a test host's network.
 
 #[path = "report.rs"]
 mod report;
@@ -43,7 +42,7 @@ struct Args {
     /// WebSockets to keep open, each with an echo every 250 ms.
     #[arg(long, default_value_t = 10)]
     websockets: usize,
-    /// Nothing but quick POSTs: an instance is soon without any, and a proxy must not send one twice.
+    /// Only quick POSTs: an instance soon has none in flight, and a proxy must not send one twice.
     #[arg(long)]
     quick: bool,
 }
@@ -52,7 +51,7 @@ type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A request that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(30);
-/// More at a time means that the server stands still.
+/// With more requests in flight the server has stalled.
 const MOST_UNDER_WAY: usize = 5000;
 
 #[derive(Clone, Copy)]
@@ -67,7 +66,7 @@ enum Kind {
 impl Kind {
     const ALL: [Kind; 5] = [Kind::Get, Kind::Post, Kind::SlowGet, Kind::SlowPost, Kind::Sse];
 
-    /// Of 500 requests 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
+    /// Of 500 requests, 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
     fn of(number: u64, quick: bool) -> Kind {
         match number % 500 {
             _ if quick => Kind::Post,
@@ -99,7 +98,7 @@ impl Kind {
         }
     }
 
-    /// A cut answer with status 200 is a failure too: each kind has an end to look for.
+    /// A cut answer with status 200 is a failure too: each kind has an expected end.
     fn is_whole(self, sent: &str, got: &str) -> bool {
         match self {
             Kind::Get => got.ends_with('\n'),
@@ -113,7 +112,7 @@ impl Kind {
 struct Generator {
     args: Args,
     start: Instant,
-    /// Keeps connections; the other one makes a new connection for each request.
+    /// Reuses connections; the other one makes a new connection for each request.
     pooled: Client<HttpConnector, Full<Bytes>>,
     fresh: Client<HttpConnector, Full<Bytes>>,
     report: Mutex<Report>,
@@ -122,7 +121,7 @@ struct Generator {
 
 impl Generator {
     fn new(args: Args) -> Self {
-        // A client that tries again by itself would hide what we are here to see.
+        // No retries in the client, which would hide failures.
         let client = |idle| {
             Client::builder(TokioExecutor::new())
                 .retry_canceled_requests(false)
@@ -152,7 +151,7 @@ impl Generator {
         lock(&self.report)
     }
 
-    /// Timed from when it was due: a generator that is starved sends late, and must not hide it.
+    /// Timed from when it was due: a slow generator sends late, and must not hide it.
     async fn request(self: Arc<Self>, number: u64, due: Instant) {
         let kind = Kind::of(number, self.args.quick);
         let late = due.elapsed();
@@ -241,7 +240,7 @@ impl Generator {
         note(&mut report.websockets.errors, at, error);
     }
 
-    /// An open socket, and its greeting: version and container that it is connected to.
+    /// An open socket, and its greeting: version and container.
     async fn open(&self) -> Fallible<(WebSocketStream<TcpStream>, String)> {
         let stream = TcpStream::connect(("127.0.0.1", self.args.port)).await?;
         let (mut socket, _) = client_async(format!("ws://{}/ws", self.args.host), stream).await?;
@@ -249,7 +248,7 @@ impl Generator {
         Ok((socket, hello.to_text()?.to_owned()))
     }
 
-    /// Echoes until told to stop; an error is a cut.
+    /// Echoes until stopped; an error is a cut.
     async fn talk(
         &self,
         mut socket: WebSocketStream<TcpStream>,
@@ -265,7 +264,7 @@ impl Generator {
             let sent = Message::text(number.to_string());
             socket.send(sent.clone()).await?;
             let mut got = timeout(LIMIT, socket.next()).await?.ok_or("closed")??;
-            // The server asks now and then whether anybody is there; the library has answered by then.
+            // The server sends pings; the library has answered them by then.
             while got.is_ping() {
                 got = timeout(LIMIT, socket.next()).await?.ok_or("closed")??;
             }
@@ -342,7 +341,7 @@ async fn main() -> Fallible<()> {
     let mut requests = JoinSet::new();
     let end = generator.start + Duration::from_secs(args.seconds);
     for number in 0_u64.. {
-        // From the start and not from the last request: a late one delays no other.
+        // Relative to the start and not to the last request: a late one delays no other.
         let due = generator.start + Duration::from_secs_f64(number as f64 / f64::from(args.rate.max(1)));
         tokio::select! {
             _ = sleep_until(due) => {}

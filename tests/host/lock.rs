@@ -1,4 +1,4 @@
-//! Two runs at once: one works, the other says who does.
+//! Two runs at once: one works, the other reports the holder.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{config_with, installed_with};
 
-/// Starts a deploy of `version` that goes on by itself, and waits until it works.
+/// Starts a deploy of `version` in the background, and waits until it works.
 fn begin(host: &Host, version: &str) {
     host.tag("latest", version);
     host.sh("setsid sh -c 'astra-agent deploy --force >/root/first 2>&1; echo code $? >>/root/first' </dev/null &>/dev/null &").ok();
@@ -16,7 +16,7 @@ fn begin(host: &Host, version: &str) {
 }
 
 #[test]
-fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
+fn of_two_deploys_one_runs_and_the_other_reports_the_holder_or_waits() {
     let host = installed_with("lock", &config_with([QUICK]));
     begin(&host, "v2");
     let holder: Value = serde_json::from_str(&host.read("/run/astra/run.lock")).unwrap();
@@ -32,7 +32,7 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     let third = host.agent(["rollback", "--json"]);
     let answer: Value = serde_json::from_str(&third.stdout).unwrap();
     assert_eq!((third.code(), &answer["exit_code"]), (75, &75.into()), "{answer}");
-    // Who only looks is not kept waiting.
+    // Read-only verbs do not wait.
     assert_eq!(host.status()["release"], 1);
 
     let waited = host.agent(["deploy", "--wait", "60s"]).ok();
@@ -41,7 +41,7 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     assert!(first.contains("release 2 is live") && first.ends_with("code 0\n"), "{first}");
     assert_eq!(host.missing(), Ok("v2".to_owned()));
 
-    // A wait has an end.
+    // A wait is limited.
     begin(&host, "v1");
     let late = host.agent(["deploy", "--wait", "1s"]);
     assert_eq!(late.code(), 75, "{}{}", late.stdout, late.stderr);
@@ -49,11 +49,11 @@ fn of_two_deploys_at_once_one_runs_and_the_other_says_who_or_waits() {
     assert_eq!(host.missing(), Ok("v1".to_owned()));
 }
 
-/// Every few minutes the timer looks for a moment: no reason to send a person away.
+/// The timer's check is short: no reason to refuse a user's command.
 #[test]
 fn a_deploy_that_meets_the_timers_run_waits_for_it() {
     let host = installed_with("lock-timer", &config_with([QUICK]));
-    // A look that takes its time: the timer's run has the lock, and does not get on.
+    // A slow check: the timer's run has the lock, and makes no progress.
     host.sh("systemctl start --no-block astra-agent-reconcile.service; \
         until pid=$(systemctl show -P MainPID astra-agent-reconcile.service) && \
             jq -e --argjson pid $pid '.pid == $pid' /run/astra/run.lock; do :; done; kill -STOP $pid; \
@@ -68,9 +68,9 @@ fn a_deploy_that_meets_the_timers_run_waits_for_it() {
     assert!(said.contains("up to date: release 1"), "{said}");
 }
 
-/// A repair waits for minutes until an instance is ready, and the way back must not wait for that.
+/// A repair waits for minutes until an instance is ready, and a rollback must not wait for that.
 #[test]
-fn a_persons_command_stops_a_repair_of_the_timer() {
+fn a_users_command_stops_a_repair_of_the_timer() {
     let host =
         installed_with("lock-repair", &config_with([QUICK, ("timeout = \"60s\"", "timeout = \"300s\"")]));
     // As an incomplete run leaves it: drained, and not ready.
@@ -90,13 +90,13 @@ fn a_persons_command_stops_a_repair_of_the_timer() {
     let history = host.sh("astra-agent history -n 1").ok().stdout;
     eprintln!("{history}");
     assert!(history.contains("stopped by SIGINT"), "{history}");
-    // The next one goes on where it was.
+    // The next repair continues.
     host.sh("kill -CONT $(podman top astra-app-1 hpid | tail -n +2)").ok();
     host.agent(["reconcile"]).ok();
     assert_eq!(host.missing(), Ok("v1".to_owned()));
 }
 
-/// An upgrade of the agent while a run waits, and an agent.toml that somebody is editing: recover works all the same.
+/// An upgrade of the agent while a run waits, and a half-edited agent.toml: recover still works.
 #[test]
 fn recover_works_with_a_replaced_binary_and_a_half_saved_config() {
     let host = installed_with("lock-replaced", &config_with([QUICK]));
@@ -121,7 +121,7 @@ fn recover_works_with_a_replaced_binary_and_a_half_saved_config() {
         Duration::from_secs(30),
     );
 
-    // The way back as well; no other verb.
+    // Rollback works as well; no other verb does.
     host.sh("cp /root/agent.toml /etc/astra/").ok();
     host.wait("astra-agent deploy", Duration::from_secs(60));
     host.sh("printf 'instances = [' >>/etc/astra/agent.toml").ok();

@@ -1,7 +1,7 @@
-//! Tests on real hosts: systemd, podman or docker, Caddy, a registry and PostgreSQL, each
-//! test on a fresh one. `harness.rs` says what a test can do; `host` boots them.
-//! They fail on a machine that cannot boot a host, unless ASTRA_SKIP_HOST_TESTS=1.
-// In a test a panic is the report.
+//! Tests on real hosts: systemd, podman or docker, Caddy, a registry and PostgreSQL, a fresh one for each
+//! test. `harness.rs` has the functions of a test; `host` boots the hosts. They fail on a machine that cannot
+//! boot a host, unless ASTRA_SKIP_HOST_TESTS=1.
+// Tests report by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod auto;

@@ -1,9 +1,10 @@
-//! A random operator: a seed draws a site and what is done to it, any verb, any file, any process, and after each
-//! operation the promises are looked at from outside. `draw` is the site, `ops` what can be done, `act` does it, `look`
-//! sees, `judge` and `whole` hold it against the promises, `shrink` finds the operations that are enough.
+//! A random operator: a seed draws a site and operations on it, any verb, any file, any process, and after
+//! each operation the promises are checked from outside. `draw` is the site, `ops` the operations, `act` does
+//! them, `look` observes the host, `judge` and `whole` check the promises, `shrink` finds the operations that
+//! are enough for a failure.
 //!
 //!     ASTRA_SEED=7 cargo test --test host operator::drawn -- --nocapture                  one sequence
-//!     ASTRA_SEED=7 ASTRA_OPS=3,9 cargo test --test host operator::drawn -- --nocapture    these operations of it
+//! ASTRA_SEED=7 ASTRA_OPS=3,9 cargo test --test host operator::drawn -- --nocapture    these operations of it
 //!     ASTRA_OPERATOR=200 …                                                         so many, from ASTRA_SEED on
 
 mod act;
@@ -32,14 +33,14 @@ use tally::{Line, Tally};
 const LENGTH: usize = 15;
 const SHORT: usize = 4;
 
-/// A campaign goes on after a failure; it is won when so many at its end broke no promise.
+/// A campaign continues after a failure; it has succeeded when the last of this many broke no promise.
 const LAST: usize = 60;
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
 }
 
-/// What the hosts run: ASTRA_ENGINE.
+/// The hosts' engine: ASTRA_ENGINE.
 fn engine() -> Engine {
     match env::var("ASTRA_ENGINE").as_deref() {
         Err(_) | Ok("podman") => Engine::Podman,
@@ -48,7 +49,7 @@ fn engine() -> Engine {
     }
 }
 
-/// Prints what is needed to repeat a failure.
+/// Prints everything needed to repeat a failure.
 fn tell(drawn: &Drawn, places: &[usize], failure: &Failure, length: usize) {
     let places: Vec<String> = places.iter().map(usize::to_string).collect();
     println!(
@@ -65,7 +66,7 @@ fn tell(drawn: &Drawn, places: &[usize], failure: &Failure, length: usize) {
     );
 }
 
-/// A sequence, and when it fails what is enough for it.
+/// Runs a sequence, and shrinks it if it fails.
 fn sequence(seed: u64, length: usize, minutes: u64) -> Line {
     let drawn = Drawn::new(seed, length);
     println!("seed {seed}: {}", drawn.site.words());
@@ -103,7 +104,8 @@ fn three_other_short_sequences_keep_every_promise() {
     fixed([21, 97, 106]);
 }
 
-/// What a seed draws: one sequence, some operations of it, or with ASTRA_OPERATOR a campaign that goes on where it was.
+/// The sequences of a seed: one, some operations of it, or with ASTRA_OPERATOR a campaign that continues
+/// where it was.
 #[test]
 fn drawn_sequences_keep_every_promise() {
     let length = setting("ASTRA_LENGTH").unwrap_or(LENGTH);
@@ -143,7 +145,7 @@ fn drawn_sequences_keep_every_promise() {
     assert_eq!(tally.broken(engine, LAST), 0, "of the last {LAST} sequences some broke a promise");
 }
 
-/// One sequence, or those operations of it that ASTRA_OPS names.
+/// One sequence, or the operations of it that ASTRA_OPS names.
 fn alone(seed: u64, length: usize, minutes: u64) {
     let Ok(places) = env::var("ASTRA_OPS") else {
         let line = sequence(seed, length, minutes);
@@ -163,9 +165,9 @@ fn alone(seed: u64, length: usize, minutes: u64) {
     assert!(ended.failure.is_none(), "seed {seed} broke a promise");
 }
 
-/// What a seed would do.
+/// Prints the sequence of a seed.
 #[test]
-fn seeds_are_told() {
+fn seeds_are_printed() {
     let Some(seed) = setting("ASTRA_TELL") else { return };
     let drawn = Drawn::new(seed, setting("ASTRA_LENGTH").unwrap_or(LENGTH));
     println!("seed {seed}: {}", drawn.site.words());

@@ -1,5 +1,5 @@
-//! Caddy on a real host: what strangers get to see, names and certificates, and
-//! a host whose config changes under its site.
+//! Caddy on a real host: answers to strangers, names and certificates, and changes of the config under
+//! traffic.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{CONFIG_FILE, config_with, installed_with};
 
-/// A visitor at the host's own address on the bridge: not the host itself.
+/// A visitor from outside the host, through its address on the bridge.
 const VISIT: &str = "curl -sS -m 15 -o /dev/null -w '%{http_code}' http://10.88.0.1";
 
 impl Host {
@@ -25,7 +25,7 @@ impl Host {
 }
 
 #[test]
-fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_serves() {
+fn strangers_see_neither_readiness_nor_blocked_paths_and_get_a_503_page() {
     let block = ("tls = \"off\"", "tls = \"off\"\nblock = [\"/.env\", \"/wp-login.php\"]");
     let host = installed_with("strangers", &config_with([QUICK, block]));
     for (path, code) in
@@ -33,7 +33,7 @@ fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_s
     {
         assert_eq!(host.code(&format!("{VISIT}{path}")), code, "{path}");
     }
-    // Whoever looks after the host may ask; a name that somebody else's header brings is not believed.
+    // The host itself may ask for readiness; a forged header does not help a stranger.
     assert_eq!(host.get("/readyz").status, 200);
     let forwarded =
         "curl -sS -o /dev/null -w '%{http_code}' -H 'X-Forwarded-For: 203.0.113.9' 127.0.0.1/readyz";
@@ -60,7 +60,7 @@ fn strangers_see_neither_readiness_nor_what_is_blocked_and_a_page_when_nothing_s
 
 #[test]
 fn a_readiness_path_that_takes_two_seconds_costs_no_request() {
-    // Checks from before a drain are answered in the midst of it.
+    // Checks from before a drain are answered during it.
     let slow = ("path = \"/readyz\"", "path = \"/slow\"\nanswer_timeout = \"5s\"");
     let host = installed_with("slow-ready", &config_with([QUICK, slow]));
     let load = host.load(600).quick().start();
@@ -73,7 +73,7 @@ fn a_readiness_path_that_takes_two_seconds_costs_no_request() {
 }
 
 #[test]
-fn a_site_has_the_names_and_the_certificate_that_the_config_gives_it() {
+fn a_site_has_the_configured_names_and_certificate() {
     let host = installed_with("names", &config_with([QUICK]));
     let running = host.invocations();
     let named =
@@ -85,7 +85,7 @@ fn a_site_has_the_names_and_the_certificate_that_the_config_gives_it() {
             "curl -sSk -m 5 {names} -o /dev/null -w '%{{http_code}} %{{redirect_url}}' {rest}"
         ))
     };
-    // A certificate takes Caddy a moment.
+    // Caddy takes a moment to make a certificate.
     host.wait(
         "curl -sSk -m 5 -f --resolve one.test:443:127.0.0.1 https://one.test/",
         Duration::from_secs(20),
@@ -97,20 +97,20 @@ fn a_site_has_the_names_and_the_certificate_that_the_config_gives_it() {
         "curl -skv -o /dev/null --resolve one.test:443:127.0.0.1 https://one.test/ 2>&1 | grep -i issuer",
     );
     assert!(issuer.stdout.contains("Caddy Local Authority"), "{}", issuer.stdout);
-    // The readiness of an app that checks its Host is asked with the first name.
+    // An app that checks its Host gets readiness requests with the first name.
     let health = host.read("/etc/astra/Caddyfile");
     assert!(health.contains("header_up Host one.test"), "{health}");
     assert_eq!(host.invocations(), running);
     host.deploy("v2").ok();
     assert_eq!(ask("https://one.test/"), "200");
 
-    // And back to plain port 80.
+    // Back to plain port 80.
     host.change("reconcile", &config_with([QUICK]));
     assert_eq!(host.get("/").status, 200);
 }
 
 #[test]
-fn instances_come_and_go_and_move_as_the_config_says() {
+fn instances_are_added_removed_and_moved_by_the_config() {
     let host = installed_with("moves", &config_with([QUICK]));
     let with = |instances: &str, base: &str| {
         let line = format!("instances = {instances}\nbase_port = {base}");
@@ -132,14 +132,14 @@ fn instances_come_and_go_and_move_as_the_config_says() {
         host.change("deploy", &with(instances, base));
         listening(ports);
     }
-    // A reconcile moves nothing: it says what a deploy would do.
+    // A reconcile moves nothing, and reports what a deploy would move.
     let running = host.invocations();
     host.write(CONFIG_FILE, &with("2", "8200"));
     let said = host.agent(["reconcile"]).ok();
     assert!(format!("{}{}", said.stdout, said.stderr).contains("8201"), "{}{}", said.stdout, said.stderr);
     assert_eq!(host.invocations(), running);
     listening(&[8101, 8102]);
-    // A reboot comes up where the site is, and a deploy then moves it.
+    // A reboot keeps the old ports, and a deploy then moves the instances.
     host.reboot();
     host.wait("curl -sSf -m 2 localhost/", Duration::from_secs(60));
     listening(&[8101, 8102]);

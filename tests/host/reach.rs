@@ -1,4 +1,4 @@
-//! Registries that are reached by other ways than TLS with a public certificate: as podman does, so does the agent.
+//! Registries without a public certificate: the agent reaches them as podman does.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::Host;
 use crate::site::{CONFIG_FILE, PASSWORD, config_with};
 
-/// The host's registry once more: behind TLS with an authority of its own, and by plain HTTP.
+/// The host's registry a second time: behind TLS with its own authority, and over plain HTTP.
 const FRONT: &str = "{
 	admin off
 	skip_install_trust
@@ -22,7 +22,7 @@ http://reg.lan:5001 {
 }
 ";
 
-/// What doctor says of the registry; empty when the tag resolves.
+/// doctor's finding about the registry; empty if the tag resolves.
 fn complaint(host: &Host) -> String {
     let answer: Value = serde_json::from_str(&host.agent(["doctor", "--json"]).stdout).unwrap();
     let found = answer["findings"].as_array().unwrap().iter().find(|f| f["check"] == "registry");
@@ -30,7 +30,7 @@ fn complaint(host: &Host) -> String {
 }
 
 #[test]
-fn what_podman_reaches_the_agent_resolves() {
+fn the_agent_resolves_whatever_podman_can_pull() {
     let host = Host::boot("reach");
     host.write("/root/front/Caddyfile", FRONT);
     host.sh("echo 127.0.0.1 reg.lan >>/etc/hosts; \

@@ -1,5 +1,4 @@
-//! What holds after a run was cut off, however it was: by a signal, by a power cut,
-//! even with no agent left on the host.
+//! State of a host after a run was cut off by a signal or a power cut, with and without the agent.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,14 +7,13 @@ use serde_json::Value;
 use crate::harness::{Engine, Host};
 use crate::site::{config_with, installed_with};
 
-/// A quick site: what is looked at here is not how long a soak takes.
+/// A fast site: the length of a soak does not matter here.
 pub const QUICK: (&str, &str) = ("soak = \"1s\"", "soak = \"100ms\"");
 
-/// A host is asked for that long before it counts as lost; how long it took is
-/// held against the promise afterwards.
+/// How long to wait for a host before it counts as lost; the promised time is checked afterwards.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// All that can be seen of a host from outside, part after part.
+/// Everything that can be observed of a host from outside, part after part.
 const LOOK: &str = r#"
 part() { printf '\036'; }
 astra-agent status --json; printf '\036%s' $?
@@ -31,7 +29,7 @@ part; systemctl --failed --plain --no-legend; systemctl list-units --plain --no-
 part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrations where app = 'notes'"
 "#;
 
-/// What the database must have had before a version may serve.
+/// Migrations that a version requires.
 fn migrations_of(version: &str) -> &'static [&'static str] {
     match version {
         "v2" => &["0002_mood"],
@@ -40,18 +38,18 @@ fn migrations_of(version: &str) -> &'static [&'static str] {
     }
 }
 
-/// How a host that was let alone came back.
+/// How a host recovered by itself.
 #[derive(Debug)]
 pub struct Restored {
     /// Since the cut.
     pub seconds: f64,
-    /// What astra.env names.
+    /// The version in astra.env.
     pub version: String,
 }
 
 impl Host {
-    /// Waits, touching nothing, until the host is whole again; or says what is still missing, and all that the host
-    /// said meanwhile.
+    /// Waits, changing nothing, until the host is whole again; or returns the missing parts, and the host's
+    /// log of that time.
     pub fn await_restored(&self, cut: SystemTime) -> Result<Restored, String> {
         loop {
             let missing = self.missing();
@@ -71,8 +69,8 @@ impl Host {
         }
     }
 
-    /// What keeps the host from being whole: both instances serve the release that
-    /// astra.env names, on a database that it can work with, nothing of a run is left, the record is complete.
+    /// The promises that do not hold: both instances serve the release in astra.env, on a migrated database,
+    /// without leftovers of a run, and the journal is complete.
     pub fn missing(&self) -> Result<String, Vec<String>> {
         let release = match self.engine {
             Engine::Podman => r#"{{index .Labels "astra.release"}}"#,
@@ -140,7 +138,7 @@ impl Host {
     }
 }
 
-/// Begins a deploy of v2 and cuts the power when `moment` has come.
+/// Starts a deploy of v2 and cuts the power at `moment`.
 fn cut_at(host: &Host, moment: &str) {
     host.tag("latest", "v2");
     let begin = "setsid astra-agent deploy --force --migrate >/root/deploy 2>&1 </dev/null &";
@@ -149,7 +147,7 @@ fn cut_at(host: &Host, moment: &str) {
 }
 
 #[test]
-fn a_power_cut_in_mid_deploy_comes_up_with_the_committed_release() {
+fn a_power_cut_during_a_deploy_boots_the_committed_release() {
     let host = installed_with("cut", &config_with([QUICK]));
     let moments = [
         ("the migration runs", "podman ps --format '{{.Names}}' | grep -q migrate", "v1"),
@@ -171,7 +169,7 @@ fn a_power_cut_in_mid_deploy_comes_up_with_the_committed_release() {
             "power cut when {what}: {} serves {:.1} s after the boot",
             restored.version, restored.seconds
         );
-        // What a glance saw may be over when the cut comes: later, it may be committed.
+        // The state at the poll may be over at the cut: by then it may be committed.
         assert!(restored.version == serves || what == "both are on trial", "{what}: {restored:?}");
         if restored.version != "v1" {
             host.tag("latest", "v1");
@@ -191,7 +189,7 @@ fn a_host_without_its_agent_boots_and_serves_the_committed_release() {
     assert_eq!(host.sh("systemctl is-system-running").ok().stdout, "running\n");
     assert_eq!(host.sh("find /run/astra -name 'trial*' -o -path '*/drain/*'").ok().stdout, "");
 
-    // And what was cut off is told as soon as there is an agent again.
+    // Once the agent is back, it reports the cut-off run.
     host.sh("mv /root/astra-agent /usr/local/bin && astra-agent recover").ok();
     assert_eq!(host.missing(), Ok("v1".to_owned()));
 }

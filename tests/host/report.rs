@@ -1,4 +1,4 @@
-//! What the load generator prints (load.rs) and the tests read (harness.rs).
+//! The report of the load generator (load.rs), read by the tests (harness.rs).
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// When it began, in seconds since 1970.
+    /// Its start, in seconds since 1970.
     pub began: f64,
     pub seconds: f64,
     /// Requests a second that were to be sent.
     pub asked: f64,
     /// Requests a second that were really sent.
     pub rate: f64,
-    /// By how much the latest of them was sent after it was due.
+    /// The longest delay between due and sent.
     pub latest_ms: f64,
     pub total: usize,
     pub failed: usize,
@@ -22,7 +22,7 @@ pub struct Report {
     /// How often each version of the app answered a plain GET.
     pub versions: BTreeMap<String, usize>,
     pub websockets: WebSockets,
-    /// Second by second, by when a request was due.
+    /// Second by second, by due time.
     pub timeline: Vec<Second>,
 }
 
@@ -36,7 +36,7 @@ pub struct Second {
 pub struct Kind {
     pub total: usize,
     pub failed: usize,
-    /// From when a request was due to the end of its answer, or to its failure.
+    /// From the due time to the end of the answer, or to the failure.
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
@@ -51,7 +51,7 @@ pub struct WebSockets {
     /// Connections that could not be opened.
     pub failed: usize,
     pub errors: Vec<Event>,
-    /// Open connections that ended before their time.
+    /// Open connections that ended early.
     pub cuts: Vec<Cut>,
 }
 
@@ -65,7 +65,7 @@ pub struct Event {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cut {
     pub at: f64,
-    /// Version and container that it was connected to.
+    /// Version and container of the connection.
     pub who: String,
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! The way back.
+//! Rollbacks.
 
 use crate::site::{config_with, installed_with};
 
@@ -31,7 +31,7 @@ fn two_rollbacks_without_a_registry_go_two_releases_back_also_after_a_prune() {
 }
 
 #[test]
-fn the_release_rolled_away_from_comes_back_only_by_force() {
+fn the_release_rolled_back_from_returns_only_with_force() {
     let host = installed_with("force", &config_with([NO_SOAK]));
     host.deploy("v2").ok();
     host.agent(["rollback"]).ok();

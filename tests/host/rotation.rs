@@ -1,4 +1,4 @@
-//! Which instance gets requests, under load: loads of changed Caddyfiles, open WebSockets at a drain, instances that hang.
+//! Rotation under load: loads of changed Caddyfiles, open WebSockets at a drain, instances that hang.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{CONFIG_FILE, config_with, installed_with, turn};
 
-/// Loads of a changed `[caddy]` in a row; the campaign has more of them.
+/// Loads of a changed `[caddy]` in a row; the campaign has more.
 const LOADS: usize = 5;
-/// A connection that is opened in the very instant in which the former servers end may be lost: one in some 40 loads.
+/// A connection opened at the very moment when the former servers end may be lost: one in some 40 loads.
 const LOST: usize = 1;
 
 #[test]
-fn a_changed_caddyfile_costs_hardly_a_request_and_cuts_no_websocket() {
+fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     let host = installed_with("loads", &config_with([QUICK]));
     let _turn = turn();
     let load = host.load(120).websockets(4).start();
@@ -30,7 +30,7 @@ fn a_changed_caddyfile_costs_hardly_a_request_and_cuts_no_websocket() {
 }
 
 #[test]
-fn websockets_and_event_streams_keep_their_instance_no_longer_than_their_own_time_out() {
+fn websockets_and_event_streams_delay_a_drain_no_longer_than_their_own_timeout() {
     let host = installed_with("streams", &config_with([QUICK]));
     let _turn = turn();
     let load = host.load(60).websockets(20).start();
@@ -58,12 +58,12 @@ fn an_instance_that_hangs_or_is_not_ready_leaves_rotation_within_five_seconds() 
     host.sh(&format!("kill -CONT {pid}")).ok();
     back_in_rotation(&host);
 
-    // A dead one is passed over by the next request.
+    // The next request skips a dead instance.
     let load = host.load(100).quick().start();
     std::thread::sleep(Duration::from_secs(1));
     host.sh("systemctl kill --signal=KILL astra-app@1; sleep 4").ok();
     let report = load.stop();
-    // A request that it was answering when it was killed is lost with it.
+    // A request in flight is lost with the killed instance.
     assert!(report.failed <= 2, "{report:#?}");
 }
 

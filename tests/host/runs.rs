@@ -1,4 +1,4 @@
-//! A run as its operator and the reader of its log lines see it.
+//! A run as seen by its operator and in its log lines.
 
 use crate::harness::Host;
 use crate::site::{CONFIG_FILE, config_with, fresh_with, installed_with, turn};
@@ -10,7 +10,7 @@ fn with(more: &str) -> String {
     config_with([FAST, ("instances = 2", &format!("instances = 2\n{more}"))])
 }
 
-/// Deploys with `more` in `[app]`; answers with the exit code and everything that was printed.
+/// Deploys with `more` in `[app]`; returns the exit code and the whole output.
 fn deploy_with(host: &Host, more: &str) -> (i32, String) {
     host.write(CONFIG_FILE, &with(more));
     let deploy = host.agent(["deploy"]);
@@ -20,7 +20,7 @@ fn deploy_with(host: &Host, more: &str) -> (i32, String) {
 }
 
 #[test]
-fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
+fn engine_errors_are_shown_and_the_right_party_is_blamed() {
     let host = installed_with("words", &with(""));
     let held = || host.status()["held"].as_array().unwrap().len();
 
@@ -33,7 +33,7 @@ fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
         assert!(!text.contains(noise), "{noise}: {text}");
     }
 
-    // Only where the machine of the test has no such controller for its hosts.
+    // Only if the test machine has no such controller for its hosts.
     if host.sh("grep -qw memory /sys/fs/cgroup/cgroup.controllers").code() != 0 {
         let (code, text) = deploy_with(&host, "memory = \"300M\"");
         assert_eq!((code, held()), (1, 0), "a limit that this host cannot set is not the release's fault");
@@ -46,7 +46,7 @@ fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
     assert_eq!((code, held()), (3, 1));
     assert!(text.contains("executable file `no-such-command` not found"), "{text}");
 
-    // The log lines are those of the start that failed, not of the release that was stopped for it.
+    // The log lines are those of the failed start, not of the release that was stopped for it.
     host.sh("for i in 1 2; do podman exec astra-app-$i sh -c 'echo goodbye-of-the-old >/proc/1/fd/1'; done")
         .ok();
     host.write(CONFIG_FILE, &with(""));
@@ -55,13 +55,13 @@ fn the_engine_s_own_words_reach_the_operator_and_the_right_one_is_blamed() {
     assert!(exits.text().contains("no good reason to live"), "{}", exits.text());
     assert!(!exits.text().contains("goodbye-of-the-old"), "{}", exits.text());
 
-    // A cause is told once.
+    // A repeated cause is shown once.
     let migrate = host.deploy("migrate-fails");
     let because = migrate.stdout.lines().find(|line| line.contains("because")).unwrap().to_owned();
     assert!(because.ends_with("migrating: the migration ended with code 1"), "{because}");
 }
 
-/// How many entries runs have left in the systemd journal.
+/// Number of entries that runs have left in the systemd journal.
 fn entries(host: &Host) -> Vec<serde_json::Value> {
     let lines = host.sh("journalctl MESSAGE_ID=8b8827d277894539aaa6453c2d387272 -o json").ok().stdout;
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -97,7 +97,7 @@ fn a_rolling_restart_loses_nothing_and_every_run_leaves_one_entry() {
     assert_eq!((field(failed, "ASTRA_ACTOR"), field(failed, "ASTRA_EXIT_CODE")), ("root".into(), "3".into()));
     assert!(!field(failed, "MESSAGE_ID").is_empty());
 
-    // The timer finds nothing to do, and leaves nothing; what it repairs is told.
+    // A timer's run with nothing to do leaves no entry; one that repairs does.
     host.sh("systemctl start astra-agent-reconcile.service").ok();
     assert_eq!(entries(&host).len(), 3);
     host.sh("systemctl stop astra-app@2; systemctl start astra-agent-reconcile.service").ok();
@@ -110,7 +110,7 @@ fn a_rolling_restart_loses_nothing_and_every_run_leaves_one_entry() {
 }
 
 #[test]
-fn an_install_does_not_repeat_what_the_release_did_wrong() {
+fn an_install_does_not_retry_a_failed_release() {
     let host = fresh_with("retry", &with(""));
     host.tag("latest", "exits");
     let failed = host.agent(["install"]);

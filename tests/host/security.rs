@@ -1,17 +1,17 @@
-//! What the agent may do, and what nobody gets to see.
+//! The agent's privileges, and the secrets that must not leak.
 
 use std::time::Duration;
 
 use crate::recovery::QUICK;
 use crate::site::{CONFIG_FILE, ENV_FILE, PASSWORD, config_with, installed_with};
 
-/// The highest exposure that the agent's units may have in `systemd-analyze security`.
+/// The highest allowed exposure of the agent's units in `systemd-analyze security`.
 const EXPOSURE: f64 = 2.0;
 
 #[test]
-fn the_agents_units_may_do_little() {
+fn the_agents_units_are_sandboxed() {
     let host = installed_with("sandbox", &config_with([QUICK]));
-    // A run by hand is measured while it works, as it works.
+    // A manual run is measured while it works.
     host.tag("latest", "v2");
     host.sh("setsid astra-agent deploy </dev/null &>/root/out &").ok();
     let name = "systemctl list-units --plain --no-legend 'astra-agent-deploy-*' | grep -o '^[^ ]*'";
@@ -23,7 +23,7 @@ fn the_agents_units_may_do_little() {
         println!("{unit}: {level}");
         assert!(level <= EXPOSURE, "{unit}: {said}");
     }
-    // The three have one list.
+    // All three have the same sandbox.
     let list = "-p CapabilityBoundingSet -p ProtectSystem -p NoNewPrivileges -p ReadWritePaths -p SystemCallFilter \
                 -p RestrictAddressFamilies -p ProtectHome -p PrivateDevices -p UMask -p MemoryMax -p TasksMax";
     let show = |unit: &str| host.sh(&format!("systemctl show {list} {unit}")).ok().stdout;
@@ -65,7 +65,7 @@ fn no_secret_leaves_the_env_file() {
     ] {
         hear(words);
     }
-    // Another value, in every way: nothing may say the old or the new one.
+    // A changed value, in every way: neither the old nor the new one may appear.
     let other = "canary-other-2b91";
     let set = |value| host.sh_with("astra-agent env set DATABASE_PASSWORD", value).ok();
     set(other);
@@ -73,7 +73,7 @@ fn no_secret_leaves_the_env_file() {
         hear(words); // a wrong password: this deploy fails, and tells the app's last words
     }
     set(PASSWORD);
-    // Errors: a line of the env file that nobody can read, a config that is none.
+    // Errors: an unreadable line of the env file, an invalid config.
     let append =
         |file, line: &str| host.sh_with(&format!("cp {file} /root/saved && cat >>{file}"), line).ok();
     append(ENV_FILE, &format!("BROKEN=\"{PASSWORD}\n"));

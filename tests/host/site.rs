@@ -1,5 +1,4 @@
-//! The site that most tests look at: two instances of the test app behind Caddy,
-//! and short words for what one asks of it.
+//! The site of most tests: two instances of the test app behind Caddy, with helper functions.
 
 use std::fs::File;
 
@@ -14,7 +13,7 @@ pub const ENV_FILE: &str = "/etc/astra/astra.env";
 pub const PASSWORD: &str = "canary-db-pw-7f3a";
 pub const UNITS: [&str; 3] = ["astra-app@1", "astra-app@2", "astra-caddy"];
 
-/// A host with `config` and all that `install` needs.
+/// A host with `config`, ready for `install`.
 pub fn fresh_with(name: &str, config: &str) -> Host {
     fresh_on(Engine::Podman, name, config)
 }
@@ -50,8 +49,7 @@ pub fn installed_on(engine: Engine, name: &str, config: &str) -> Host {
     host
 }
 
-/// Held while traffic flows and is counted: two such tests at a time, in any
-/// terminal, would measure each other.
+/// Held while traffic is measured: two such tests at the same time, in any terminal, would affect each other.
 pub fn turn() -> File {
     let path = std::env::temp_dir().join("astra-host-load");
     let turn = File::options().create(true).append(true).open(path).unwrap();
@@ -59,7 +57,7 @@ pub fn turn() -> File {
     turn
 }
 
-/// The standard config with other words in it: `("soak = \"1s\"", "soak = \"0s\"")`.
+/// The standard config with replacements: `("soak = \"1s\"", "soak = \"0s\"")`.
 pub fn config_with<const N: usize>(changes: [(&str, &str); N]) -> String {
     changes.iter().fold(CONFIG.to_owned(), |config, (old, new)| {
         assert!(config.contains(old), "no {old} in the standard config");
@@ -74,7 +72,7 @@ impl Host {
         self.agent(["deploy"])
     }
 
-    /// What APP_IMAGE is when a version is committed.
+    /// APP_IMAGE when a version is committed.
     pub fn image(&self, version: &str) -> String {
         format!("127.0.0.1:5000/astra@{}", self.digest(version))
     }
@@ -96,7 +94,7 @@ impl Host {
         answer["runs"].as_array().unwrap().clone()
     }
 
-    /// Which version each instance answers with.
+    /// The version that each instance answers with.
     pub fn versions<const N: usize>(&self, instances: [u16; N]) -> [String; N] {
         instances.map(|i| {
             let answer = self.sh(&format!("curl -sSf -m 5 localhost:800{i}/")).ok();
@@ -104,14 +102,14 @@ impl Host {
         })
     }
 
-    /// A new id is a new start.
+    /// A new id means a new start.
     pub fn invocations(&self) -> String {
         let units = UNITS.join(" ");
         self.sh(&format!("systemctl show -p Id,InvocationID,NRestarts {units}")).ok().stdout
     }
 
-    /// Every file that the agent may write: mode, owner, time of change, content.
-    /// Not its journal, its lock, and what it remembers of the containers it saw.
+    /// Every file that the agent may write: mode, owner, time of change, content. Except its journal, its
+    /// lock, and its cache of the containers.
     pub fn files(&self) -> String {
         let places = "/etc/astra /etc/systemd/system /etc/tmpfiles.d /run/astra";
         let find = format!("find {places} -type f ! -name run.lock ! -name seen.json -print0 | sort -z");
@@ -119,7 +117,7 @@ impl Host {
         self.sh(&format!("{find} | {each}; find {places} -type l -printf '%p %l\\n' | sort")).ok().stdout
     }
 
-    /// No trace of a run, done or undone.
+    /// No leftovers of a run, done or undone.
     #[track_caller]
     pub fn assert_tidy(&self) {
         let traces = "find /run/astra -name 'trial*' -o -path '*/drain/*'; \
@@ -134,7 +132,7 @@ impl Host {
 }
 
 impl Report {
-    /// Every kind of request flowed, and none was lost.
+    /// Every kind of request was sent, and none was lost.
     #[track_caller]
     pub fn assert_lossless(&self) {
         assert_eq!((self.failed, self.websockets.failed), (0, 0), "{self:#?}");

@@ -1,4 +1,4 @@
-//! The hosts themselves: what every other test relies on.
+//! The test hosts themselves, which every other test relies on.
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What may happen to an instance while it is watched, and who is to blame.
+//! Events during a soak, and who is to blame.
 
 use std::thread;
 
@@ -21,7 +21,7 @@ fn deploy_and(host: &Host, version: &str, act: &str) -> Output {
 }
 
 #[test]
-fn a_restart_by_hand_in_a_soak_is_waited_for() {
+fn a_manual_restart_during_a_soak_is_waited_for() {
     let host = installed_with("soak", &config_with(LONG));
     let deploy = deploy_and(&host, "v2", "systemctl restart astra-app@1").ok();
     assert!(deploy.stdout.contains("release 2 is live"), "{}", deploy.stdout);
@@ -30,7 +30,7 @@ fn a_restart_by_hand_in_a_soak_is_waited_for() {
 }
 
 #[test]
-fn a_killed_conmon_is_the_hosts_fault_and_a_killed_app_its_own() {
+fn a_killed_conmon_blames_the_host_and_a_killed_app_the_release() {
     let host = installed_with("killed", &config_with(LONG));
     let deploy = deploy_and(&host, "v2", "kill -9 $(systemctl show -P MainPID astra-app@1)");
     let said = deploy.text();

@@ -1,4 +1,4 @@
-//! What an operator reads of a host, while a run is under way and after it.
+//! An operator's view of a host, during a run and after it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn is_time(value: &Value) -> bool {
 }
 
 #[test]
-fn a_run_under_way_is_told_with_its_step_and_can_be_followed() {
+fn a_run_under_way_shows_its_step_and_can_be_followed() {
     let host = installed_with("status", &(config_with([("soak = \"1s\"", "soak = \"6s\"")]) + JOBS));
     host.tag("latest", "v2");
     host.sh("setsid astra-agent deploy </dev/null >/root/out 2>&1 &").ok();
@@ -69,13 +69,13 @@ nonsense_directive yes
 \"\"\"
 ";
 
-/// The same host: what is read of plans, failures, and of words that are no verb here.
+/// On the same host: plans, failures, and verbs of other tools.
 #[test]
-fn plans_show_every_file_and_what_failed_is_told_everywhere() {
+fn plans_show_every_file_and_failures_are_reported_everywhere() {
     let config = config_with([QUICK]) + JOBS;
     let host = installed_with("plan", &config);
 
-    // From what to what, in one numbering, by every name that the plan has.
+    // The release before and after, and all steps numbered, under every name of the plan.
     host.tag("latest", "v2");
     let plan = host.agent(["plan"]).ok().stdout;
     for said in [
@@ -102,7 +102,7 @@ fn plans_show_every_file_and_what_failed_is_told_everywhere() {
     let paths: Vec<_> = answer["changes"].as_array().unwrap().iter().map(|change| &change["path"]).collect();
     assert!(paths.contains(&&"/etc/astra/Caddyfile".into()), "{answer}");
 
-    // What Caddy would refuse is refused by the plan, with the line.
+    // A Caddyfile that Caddy refuses is refused by the plan, with the line.
     host.write(CONFIG_FILE, &config.replace("[caddy]\n", &format!("[caddy]\n{DEVIATIONS}")));
     for words in ["plan", "deploy --dry-run"] {
         let refused = host.sh(&format!("astra-agent {words}"));
@@ -111,7 +111,7 @@ fn plans_show_every_file_and_what_failed_is_told_everywhere() {
     }
     host.write(CONFIG_FILE, &config);
 
-    // A registry that does not answer is waited for aloud, beside the answer.
+    // While a registry does not answer, the wait is shown on standard error.
     let (v1, v2) = (host.digest("v1"), host.digest("v2"));
     host.sh("systemctl stop docker-registry").ok();
     let silent = host.agent(["plan"]);
@@ -135,7 +135,7 @@ fn plans_show_every_file_and_what_failed_is_told_everywhere() {
     let tag = host.agent(["deploy-sha", "latest"]);
     assert!(tag.code() == 2 && tag.stderr.contains("deploy --image …:latest"), "{}", tag.stderr);
 
-    // A failed job is told by status and by doctor, and when an interval ends.
+    // status and doctor report a failed job, and status when the next run is due.
     let _ = host.agent(["cron", "run", "fails"]);
     let text = host.agent(["status"]).ok().stdout;
     assert!(text.contains("cron        fails failed ") && text.contains("cron        next is "), "{text}");
@@ -148,7 +148,7 @@ fn plans_show_every_file_and_what_failed_is_told_everywhere() {
     let jobs: Value = serde_json::from_str(&host.agent(["cron", "list", "--json"]).ok().stdout).unwrap();
     assert!(jobs["jobs"].as_array().unwrap().iter().all(|job| is_time(&job["next"])), "{jobs}");
 
-    // A word of another tool, for a reader and for a program.
+    // A verb of another tool, in text and JSON.
     let logs = host.agent(["logs", "-f"]);
     assert!(logs.code() == 2 && logs.stderr.contains("journalctl -t astra-app-1"), "{}", logs.stderr);
     let answer: Value = serde_json::from_str(&host.agent(["deploi", "--json"]).stdout).unwrap();

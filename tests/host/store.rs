@@ -1,20 +1,20 @@
-//! An image store that a power cut may have damaged: what is not mended is told, and told again.
+//! An image store that a power cut may have damaged: remaining damage is reported every time.
 
 use std::time::Duration;
 
 use crate::site::installed;
 
-/// As the power leaves it: the mark of a pull without its twin in /run.
+/// State after a power cut: the marker of a pull without its counterpart in /run.
 const MARK: &str = "/var/lib/astra-agent/unflushed";
 
-/// podman, whose check of its store does what /root/check says.
+/// podman, whose check of its store runs /root/check.
 const PODMAN: &str = r#"#!/bin/sh
 [ "$1 $2" != "system check" ] || . /root/check
 exec /usr/bin/podman.real "$@"
 "#;
 
 #[test]
-fn damage_that_is_left_keeps_its_mark() {
+fn remaining_damage_keeps_its_marker() {
     let host = installed("store");
     host.write("/root/podman", PODMAN);
     host.sh("mv /usr/bin/podman /usr/bin/podman.real && install -m 0755 /root/podman /usr/bin/podman").ok();
@@ -23,7 +23,7 @@ fn damage_that_is_left_keeps_its_mark() {
     host.write(MARK, &format!("{cut_off}\n"));
     host.tag("latest", "v3");
 
-    // Damage that podman cannot mend: nothing is pulled into such a store, now or the next time.
+    // Damage that podman cannot repair: the pull is refused, now and the next time.
     host.write("/root/check", "exit 125");
     for _ in 0..2 {
         let deploy = host.agent(["deploy"]);
@@ -34,7 +34,7 @@ fn damage_that_is_left_keeps_its_mark() {
     }
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
 
-    // Nobody waits for a check that was given up.
+    // A check is stopped when its run is.
     host.write("/root/check", "exec sleep 600");
     let checks = "systemctl is-active astra-store-check.service";
     let deploy = host.sh("timeout --foreground -s INT 6 astra-agent deploy");
@@ -43,7 +43,7 @@ fn damage_that_is_left_keeps_its_mark() {
     host.wait(&format!("! {checks}"), Duration::from_secs(15));
     assert_eq!(host.read(MARK).trim(), cut_off, "the mark went");
 
-    // The real check: the image that was being pulled goes, and so does the mark.
+    // The real check: the image of the cut-off pull is removed, and so is the marker.
     host.write("/root/check", ":");
     let deploy = host.agent(["deploy"]).ok();
     assert!(deploy.text().contains("the image store was checked and mended"), "{}", deploy.text());

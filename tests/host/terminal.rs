@@ -1,4 +1,4 @@
-//! The terminal in front of a run: it may go, and it may ask the run to stop.
+//! The terminal of a run: it may disappear, and it may ask the run to stop.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{config_with, installed_with};
 
-/// Begins a deploy of v2 behind a terminal, and waits until instance 1 has it.
+/// Starts a deploy of v2 with a terminal, and waits until instance 1 has it.
 fn begin(host: &Host, terminal: &str) {
     host.tag("latest", "v2");
     host.sh(&format!("rm -f /root/code; setsid {terminal} </dev/null >/root/out 2>&1 &")).ok();
     host.wait("curl -s -m 1 localhost:8001/ | grep -q v2", Duration::from_secs(60));
 }
 
-/// The process in front, which a person's terminal talks to.
+/// The process that the user's terminal talks to.
 const FRONT: &str = "$(pgrep -o -f '^astra-agent deploy')";
 const RUNS: &str = "systemctl is-active --quiet 'astra-agent-deploy-*'";
 
@@ -50,9 +50,9 @@ fn a_deploy_outlives_its_terminal() {
 }
 
 #[test]
-fn ctrl_c_takes_a_deploy_back_and_holds_nothing() {
+fn ctrl_c_undoes_a_deploy_and_holds_nothing() {
     let host = installed_with("ctrl-c", &config_with([QUICK]));
-    // As a terminal does it: to the front, once; and twice, by somebody who cannot wait.
+    // As a terminal does it: once, and twice by an impatient user.
     for times in [1, 2] {
         begin(&host, "sh -c 'astra-agent deploy; echo code $? >/root/code'");
         for _ in 0..times {
@@ -72,7 +72,7 @@ fn ctrl_c_takes_a_deploy_back_and_holds_nothing() {
         assert_eq!(run["outcome"]["undone"]["blame"], "host", "{run}");
     }
 
-    // While the migration runs: it ends first, and nothing was touched.
+    // During the migration: it is waited for, and nothing is changed.
     host.tag("latest", "v3");
     host.sh("setsid sh -c 'astra-agent deploy; echo code $? >/root/code' </dev/null >/root/out 2>&1 &").ok();
     host.wait("systemctl show -P ActiveState astra-migrate | grep -q activating", Duration::from_secs(60));

@@ -1,4 +1,5 @@
-//! What a run leaves to the next one: images, containers, marks; and a run that waits for what an earlier one left.
+//! Leftovers of a run for the next one: images, containers, markers; and a run that waits for an earlier
+//! one's migration.
 
 use std::time::{Duration, Instant};
 
@@ -14,22 +15,22 @@ run = ["true"]
 "#;
 
 #[test]
-fn a_run_tidies_up_all_that_it_may_and_nothing_that_is_in_use() {
+fn housekeeping_removes_everything_that_is_not_in_use() {
     let host = installed_with("tidy", &(config_with([QUICK]) + JOB));
     let image = |tag: &str| format!("127.0.0.1:5000/astra@{}", host.digest(tag));
 
-    // An undone deploy waits for the disk as well: its next reboot is no power cut in a pull.
+    // An undone deploy is flushed as well: the next reboot does not look like a power cut in a pull.
     assert_eq!(host.deploy("exits").code(), 3);
     assert_eq!(host.sh("ls /var/lib/astra-agent/unflushed").code(), 2);
 
-    // Images that cannot be removed keep no other one.
+    // Images that cannot be removed do not stop the removal of others.
     for tag in ["exits", "flaps", "never-ready", "not-ready"] {
         host.sh(&format!("podman pull -q {}", image(tag))).ok();
     }
     for tag in ["exits", "never-ready", "not-ready"] {
         host.sh(&format!("podman create --name foreign-{tag} {}", image(tag))).ok();
     }
-    // The container of a job whose service starts is no leftover; once it is over, it is one.
+    // The container of a job whose service starts is no leftover; once the service is stopped, it is one.
     host.sh("mkdir -p /run/systemd/system/astra-cron-mail.service.d; \
         printf '[Service]\nExecStart=\nExecStart=/bin/sleep 600\n' >/run/systemd/system/astra-cron-mail.service.d/x.conf; \
         systemctl daemon-reload; systemctl start --no-block astra-cron-mail; \
@@ -52,7 +53,7 @@ fn a_run_tidies_up_all_that_it_may_and_nothing_that_is_in_use() {
 }
 
 #[test]
-fn a_wait_for_an_earlier_migration_can_be_left() {
+fn a_wait_for_an_earlier_migration_can_be_interrupted() {
     let host = installed_with("tidy-migration", &config_with([QUICK]));
     host.sh("mkdir -p /run/systemd/system/astra-migrate.service.d; \
         printf '[Unit]\nAssertPathExists=\n[Service]\nEnvironmentFile=\nExecCondition=\nExecStart=\nExecStart=/bin/sleep 60\n' \

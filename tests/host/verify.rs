@@ -1,4 +1,4 @@
-//! `[verify]`: a policy that takes anything refuses the deploy, and podman refuses what no key has signed.
+//! `[verify]`: a policy that accepts anything refuses the deploy, and podman refuses unsigned images.
 
 use crate::harness::{Host, Output};
 use crate::site::{PASSWORD, installed};
@@ -15,7 +15,7 @@ fn policy(host: &Host, requirement: &str) {
     );
 }
 
-/// Everything that lasts, and every start.
+/// All lasting state, and every start.
 fn untouched(host: &Host) -> (String, String) {
     let lasts = |line: &&str| !line.contains("/run/astra/");
     (host.files().lines().filter(lasts).collect::<Vec<_>>().join("\n"), host.invocations())
@@ -33,7 +33,7 @@ fn refused(host: &Host, part: &str, before: &(String, String)) -> Output {
 }
 
 #[test]
-fn only_what_a_key_has_signed_is_deployed() {
+fn only_signed_images_are_deployed() {
     let host = installed("verify");
     host.write("/etc/astra/agent.d/verify.toml", "[verify]\nrequire_signature = true\n");
     host.tag("latest", "v2");
@@ -48,7 +48,8 @@ fn only_what_a_key_has_signed_is_deployed() {
     host.sh(&format!("rm {POLICY}")).ok();
     refused(&host, "there is no /etc/containers/policy.json", &before);
 
-    // podman's service would take this one, whatever the host's says; the run sees it from inside its sandbox.
+    // podman's service would accept this one, whatever the host's policy says; the run sees it from inside
+    // its sandbox.
     policy(&host, r#"{"type": "reject"}"#);
     for own in ["echo '{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}' >", "ln -s /nowhere "] {
         host.sh(&format!("mkdir -p /root/.config/containers && {own}/root/.config/containers/policy.json"))
@@ -56,7 +57,7 @@ fn only_what_a_key_has_signed_is_deployed() {
         refused(&host, "/root/.config/containers/policy.json is there", &before);
         host.sh("rm -r /root/.config").ok();
     }
-    // A policy or a key that others may write says nothing.
+    // A policy or a key that others may write cannot be trusted.
     host.sh("echo key >/etc/containers/astra.pub").ok();
     policy(&host, r#"{"type": "sigstoreSigned", "keyPath": "/etc/containers/astra.pub"}"#);
     for (spoil, cure, part) in [
@@ -101,7 +102,7 @@ fn only_what_a_key_has_signed_is_deployed() {
     let runs = host.history();
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 0, "nothing is to blame: {runs:#?}");
 
-    // The same image, signed, deploys.
+    // The same image, signed, is deployed.
     host.sh("cp /etc/containers/policy.json /root/ && \
          echo '{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}' >/etc/containers/policy.json && \
          podman pull -q 127.0.0.1:5000/astra:v2 && \
@@ -110,7 +111,7 @@ fn only_what_a_key_has_signed_is_deployed() {
         .ok();
     host.agent(["deploy"]).ok();
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
-    // A tag that somebody moved back to a release that served, and has no signature.
+    // A tag that was moved back to an earlier release without a signature.
     host.tag("latest", "v1");
     let signed = untouched(&host);
     refused(&host, "ignature", &signed);

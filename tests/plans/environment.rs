@@ -1,4 +1,4 @@
-//! The environment of a release: what is generated, what leaves [env], what a timer and the way back make of it.
+//! The environment of a release: generated values, variables that leave [env], the timer, and rollbacks.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use astra_agent::plan::release::{self, Refusal, Request};
 
 use super::{World, config, image, printed};
 
-/// What the timer asks for.
+/// The timer's request.
 pub fn by_timer(number: u8) -> Request {
     Request {
         image: image(number),
@@ -28,7 +28,7 @@ pub fn by_timer(number: u8) -> Request {
     }
 }
 
-/// What a rollback asks for.
+/// A rollback's request.
 fn back_to(number: u8) -> Request {
     Request {
         image: image(number),
@@ -49,7 +49,7 @@ fn written<'p>(plan: &'p Plan, file: &Path) -> Option<(usize, &'p [u8])> {
 }
 
 #[test]
-fn a_generated_value_is_on_the_disk_before_anything_can_use_it_and_found_by_the_next_try() {
+fn a_generated_value_is_on_disk_before_its_first_use_and_found_by_the_next_attempt() {
     let mut world = World::serving("");
     world.config = config("[env]\nFIELD_KEY = { generate = 32 }\n");
     let key: EnvKey = "FIELD_KEY".parse().unwrap();
@@ -62,7 +62,7 @@ fn a_generated_value_is_on_the_disk_before_anything_can_use_it_and_found_by_the_
     assert!(plan.steps.iter().position(uses).unwrap() > at);
     assert!(plan.steps.contains(&Step::RemoveFile { path: staged.clone() }), "committed, it waits no more");
 
-    // The run is taken back; the next look makes another value.
+    // The run is undone; the next snapshot generates another value.
     let failed = plan.candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Undone { blame: Blame::Release });
     world.observed.files.insert(staged.clone(), FileSeen { bytes, mode: 0o600 });
@@ -81,7 +81,7 @@ fn a_generated_value_is_on_the_disk_before_anything_can_use_it_and_found_by_the_
 }
 
 #[test]
-fn a_timer_brings_another_digest_and_nothing_else() {
+fn a_timer_deploys_another_digest_and_nothing_else() {
     let mut world = World::serving("");
     let id = world.config.instances().next().unwrap();
     world.observed.instances.get_mut(&id).unwrap().ready = false;
@@ -96,7 +96,7 @@ fn a_timer_brings_another_digest_and_nothing_else() {
 }
 
 #[test]
-fn what_runs_the_committed_release_is_left_alone_by_a_deploy_of_it() {
+fn instances_with_the_committed_release_are_left_alone_by_its_deploy() {
     let mut world = World::serving("");
     for seen in world.observed.instances.values_mut() {
         seen.ready = false;
@@ -110,7 +110,7 @@ fn what_runs_the_committed_release_is_left_alone_by_a_deploy_of_it() {
     let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     assert!(lines.iter().any(|l| l.starts_with("return astra-app@3")), "{lines:#?}");
     assert!(!lines.iter().any(|l| l.contains("astra-app@1") || l.contains("astra-app@2")), "{lines:#?}");
-    // One that was restarted by hand with another image under the same number comes back.
+    // An instance restarted by hand with another image under the same number is restored.
     let mut world = World::serving("");
     let id = world.config.instances().next().unwrap();
     world.observed.instances.get_mut(&id).unwrap().runs.as_mut().unwrap().image = image(9);
@@ -119,7 +119,7 @@ fn what_runs_the_committed_release_is_left_alone_by_a_deploy_of_it() {
 }
 
 #[test]
-fn a_variable_that_leaves_the_config_leaves_the_host() {
+fn a_variable_removed_from_the_config_is_removed_from_the_host() {
     let mut world = World::serving("[env]\nOLD = \"1\"\nNEW = \"1\"\n");
     world.config = config("[env]\nNEW = \"1\"\n");
     let history = world.history();
@@ -154,7 +154,7 @@ fn a_line_that_the_config_takes_over_restarts_nothing() {
 }
 
 #[test]
-fn the_way_back_keeps_a_value_whose_file_is_gone_and_says_so() {
+fn a_rollback_keeps_a_value_whose_file_is_gone_and_warns() {
     let env = "[env]\nTOKEN = { file = \"/etc/astra/token\" }\n";
     let key: EnvKey = "TOKEN".parse().unwrap();
     let mut world = World::bare(env);
@@ -170,7 +170,7 @@ fn the_way_back_keeps_a_value_whose_file_is_gone_and_says_so() {
 }
 
 #[test]
-fn the_way_back_trusts_no_image_that_a_power_cut_may_have_ruined() {
+fn a_rollback_pulls_an_image_that_a_power_cut_may_have_damaged() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
     let has = |plan: &Plan, step: fn(&Step) -> bool| plan.steps.iter().any(step);
@@ -190,7 +190,7 @@ fn the_way_back_trusts_no_image_that_a_power_cut_may_have_ruined() {
 }
 
 #[test]
-fn the_release_that_was_rolled_back_from_does_not_come_back_with_a_variable() {
+fn a_changed_variable_does_not_redeploy_the_release_rolled_back_from() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
     world.commit(Verb::Rollback, 1);

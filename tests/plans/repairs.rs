@@ -1,9 +1,9 @@
-//! Repairs, drains and what is kept: the store, signatures, strays, a restart.
+//! Repairs, drains and pruning: the image store, signatures, stray containers, a restart.
 
 use super::*;
 
 #[test]
-fn prune_keeps_the_way_back() {
+fn prune_keeps_rollback_targets() {
     let mut world = World::serving("[deploy]\nkeep = 2\n");
     for number in 2..=6 {
         world.commit(Verb::Deploy, number);
@@ -41,7 +41,7 @@ fn every_instance_is_drained_before_it_is_touched() {
 }
 
 #[test]
-fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
+fn an_image_that_a_power_cut_may_have_damaged_is_pulled_again_and_flushed() {
     let mut world = World::serving("");
     let known = [image(2)].into();
     world.observed.images.push(ImageSeen { id: "id2".into(), repo_digests: known, created: 0 });
@@ -53,7 +53,7 @@ fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
     assert_eq!(fetches(&world, 2), (None, true), "its flush may have been cut off");
     world.observed.store_suspect = true;
     assert_eq!(fetches(&world, 2), (Some(0), true));
-    // What was committed was on the disk by then; pulled once more, it has to get there again.
+    // Committed images were on disk; after another pull they have to be flushed again.
     world.commit(Verb::Deploy, 2);
     assert_eq!(fetches(&world, 1).0, None);
     world.observed.images.clear();
@@ -61,7 +61,7 @@ fn what_a_power_cut_may_have_ruined_is_pulled_again_and_flushed() {
 }
 
 #[test]
-fn only_what_serves_needs_no_signature() {
+fn only_the_serving_image_needs_no_signature_check() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
     world.config = config("[verify]\nrequire_signature = true\n[env]\nWORKERS = \"4\"\n");
@@ -95,7 +95,7 @@ fn only_what_serves_needs_no_signature() {
 }
 
 #[test]
-fn what_a_power_cut_left_of_a_container_goes() {
+fn a_container_left_by_a_power_cut_is_removed() {
     let mut world = World::serving("");
     let stray = Stray { id: "8fff".into(), name: "astra-migrate".into() };
     world.observed.strays.push(stray.clone());
@@ -133,7 +133,7 @@ fn a_restart_replaces_the_containers_and_nothing_else() {
 }
 
 #[test]
-fn tries_of_a_first_release_use_up_no_number() {
+fn attempts_of_a_first_release_use_no_number() {
     let mut world = World::bare("");
     for number in [1, 2] {
         let release = world.plan(number).unwrap().candidate.unwrap().release;

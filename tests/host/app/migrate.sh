@@ -1,5 +1,5 @@
 #!/bin/sh
-# With a FIELD_KEY the migration uses it, as one that encrypts a column would: which key it was is kept.
+# If FIELD_KEY is set, the migration uses it as if to encrypt a column, and records which key it was.
 set -e
 python3 /app/manage.py migrate --no-input
 [ -z "$FIELD_KEY" ] || exec python3 /app/manage.py usekey

@@ -114,7 +114,7 @@ def serve_gunicorn(worker, threads):
             self.cfg.set("threads", threads)
             self.cfg.set("preload_app", True)
             self.cfg.set("worker_tmp_dir", "/dev/shm")
-            # With the app loaded before and the socket bound, a client only waits for the fork.
+            # The app is loaded and the socket bound before, so that a client only waits for the fork.
             self.cfg.set("when_ready", lambda arbiter: on_listening())
 
         def load(self):
@@ -131,7 +131,7 @@ if FAULT == "exits":
     say("APP_FAULT=exits: no good reason to live, exiting with 3")
     sys.exit(3)
 if FAULT == "never-ready":
-    # Process 1 of a container ignores signals that it has no handler for.
+    # Process 1 of a container ignores signals without a handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     say("APP_FAULT=never-ready: never listening")
     while True:

@@ -1,5 +1,5 @@
-//! A registry that misbehaves: a proxy before the real one, inside the host's network. It is this test program
-//! itself, started there again as the ignored test `serve`; its modes come over standard input.
+//! A misbehaving registry: a proxy in front of the real one, inside the host's network. It is this test
+//! program itself, started there as the ignored test `serve`; its modes come over standard input.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Duration;
 const ADDRESS: &str = "127.0.0.1:5001";
 const BEHIND: &str = "127.0.0.1:5000";
 
-/// The proxy, as long as this lives.
+/// The proxy; stopped when dropped.
 pub struct Proxy(Child);
 
 impl Proxy {
@@ -28,7 +28,7 @@ impl Proxy {
         Self(child)
     }
 
-    /// From now on; `pass` is a good registry.
+    /// Switches the mode; `pass` is a good registry.
     pub fn mode(&mut self, mode: &str) {
         writeln!(self.0.stdin.as_mut().unwrap(), "{mode}").unwrap();
         thread::sleep(Duration::from_millis(100));
@@ -76,7 +76,7 @@ fn serve() {
         if let Ok((client, _)) = open.accept() {
             let state = Arc::clone(&state);
             client.set_nonblocking(false).unwrap();
-            // A client that hangs up is its own affair.
+            // A client that hangs up is no error.
             thread::spawn(move || drop(answer(client, &state)));
         }
     }
@@ -99,7 +99,7 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     }
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
     let (manifest, blob) = (path.contains("/manifests/"), path.contains("/blobs/"));
-    // `500 2`: two requests, then a good registry; without a number for ever.
+    // `500 2`: two requests, then a good registry; without a number forever.
     let (mode, most) = {
         let mode = state.lock().unwrap().mode.clone();
         let (name, most) = mode.split_once(' ').unwrap_or((&mode, "1000000"));
@@ -107,7 +107,7 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     };
     let mine = match mode.as_str() {
         "500" | "503" | "429" | "wrong" | "slow" => manifest,
-        // podman's own question: the agent asks with HEAD.
+        // podman's own request: the agent uses HEAD.
         "get-500" => manifest && request.starts_with("GET"),
         "truncated" | "flipped" | "stalled" | "reset" => blob,
         "pass" | "down" => false,
@@ -149,7 +149,7 @@ fn answer(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     }
 }
 
-/// The real registry's answer, spoilt by `mode` when told so.
+/// The real registry's answer, spoilt by `mode` if told so.
 fn pass(client: &mut TcpStream, request: &str, headers: &str, mode: &str, spoil: bool) -> io::Result<()> {
     let mut behind = TcpStream::connect(BEHIND)?;
     write!(behind, "{request}{headers}Connection: close\r\n\r\n")?;
@@ -160,7 +160,7 @@ fn pass(client: &mut TcpStream, request: &str, headers: &str, mode: &str, spoil:
     if spoil && answer.len() > body {
         match mode {
             "flipped" | "wrong" => answer[middle] ^= 1,
-            // Whole as HTTP goes: only the digest can tell.
+            // Complete as HTTP: only the digest shows it.
             "truncated" => {
                 write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", middle - body)?;
                 return client.write_all(&answer[body..middle]);
@@ -172,7 +172,7 @@ fn pass(client: &mut TcpStream, request: &str, headers: &str, mode: &str, spoil:
             }
             "reset" => {
                 client.write_all(&answer[..middle])?;
-                // Long before the length that it announced.
+                // Long before the announced length.
                 return client.shutdown(Shutdown::Both);
             }
             "slow" => {

@@ -1,4 +1,4 @@
-//! The table of faults, by what goes wrong.
+//! The table of faults, by area.
 
 use super::{GOOD, ROW, Row};
 
@@ -9,7 +9,7 @@ mod outside;
 
 pub const TABLE: [&[Row]; 4] = [outside::ROWS, host::ROWS, app::ROWS, files::ROWS];
 
-/// What has no row, and why.
+/// Faults without a row, and the reason.
 pub const NOT_COVERED: [(&str, &str); 11] = [
     ("F31", "crun lives for milliseconds: a kill cannot be aimed; F29 and F30 kill its neighbours"),
     ("F39", "an app that flaps is row F38, and a host test of broken releases"),

@@ -11,11 +11,12 @@ use crate::harness::Host;
 use crate::recovery::QUICK;
 use crate::site::{config_with, installed_with};
 
-/// So many cuts by the clock under the same traffic: what it got is known at its end, and must not be lost with a
-/// campaign that is interrupted.
+/// Cuts under the same traffic: its result is known at the end of a segment, and must not be lost if a
+/// campaign is interrupted.
 const SEGMENT: usize = 20;
 
-/// Starts a verb, kills its main process after `moment`, and tells when; `None`: it had ended before, and well.
+/// Starts a verb, kills its main process after `moment`, and returns when; `None`: it had ended successfully
+/// before.
 fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>, String> {
     let verb = words.split(' ').next().unwrap();
     let output = host
@@ -35,7 +36,7 @@ fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>
         .ok()
         .stdout;
     let (first, rest) = output.split_once('\n').unwrap();
-    // The end of the run and the kill may have met.
+    // The end of the run and the kill may coincide.
     if first == "code 0" || rest.starts_with("code 0") {
         return Ok(None);
     }
@@ -48,7 +49,7 @@ fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>
     }
 }
 
-/// A run that nobody disturbs ends well.
+/// An undisturbed run ends well.
 fn undisturbed(host: &Host, words: &str) -> Result<(), String> {
     let output = host.sh(&format!("astra-agent {words} 2>&1"));
     if output.code() == 0 {
@@ -57,7 +58,7 @@ fn undisturbed(host: &Host, words: &str) -> Result<(), String> {
     Err(format!("`{words}`, undisturbed, ends with {}: {}", output.code(), output.stdout))
 }
 
-/// What somebody does who brings a known release by `install`, which migrates only for a new one.
+/// The manual migration before `install` of a known release, since install migrates only for a new one.
 fn migrate_by_hand(host: &Host) {
     database(
         host,
@@ -67,7 +68,7 @@ fn migrate_by_hand(host: &Host) {
     );
 }
 
-/// Seconds that a verb takes when nobody disturbs it.
+/// Seconds that an undisturbed verb takes.
 fn measured(host: &Host, words: &str) -> Duration {
     let begun = SystemTime::now();
     host.sh(&format!("astra-agent {words}")).ok();
@@ -81,7 +82,7 @@ fn fractions(seed: u64) -> impl Iterator<Item = f64> {
     iter::successors(Some(start), |last| Some((last + 0.618_033_988_75).fract()))
 }
 
-/// Each tenth cut of these verbs, all others of a deploy. The number is that of the first one.
+/// Each tenth cut is of these verbs, all others of a deploy. The number is that of the first one.
 const VERBS: [(&str, usize); 4] = [("deploy", 0), ("install", 7), ("reconcile", 8), ("rollback", 9)];
 
 /// A host whose runs are killed by the clock.
@@ -89,7 +90,7 @@ struct Blind {
     host: Host,
     version: String,
     start: f64,
-    /// How long each verb takes when nobody disturbs it.
+    /// Duration of each undisturbed verb.
     length: BTreeMap<&'static str, Duration>,
 }
 
@@ -99,11 +100,11 @@ impl Blind {
         host.tag("latest", "v2");
         let start = start_seconds(&host.agent(["deploy", "--migrate", "--json"]).ok());
         host.tag("latest", "v1");
-        // As long as it will take: a drain waits for requests.
+        // With traffic, because a drain waits for requests.
         let load = host.load(50).websockets(0).start();
         let mut length = BTreeMap::new();
         length.insert("deploy", measured(&host, "deploy --force --migrate"));
-        // It finds the tag moved: a deploy.
+        // It finds a moved tag: a deploy.
         host.tag("latest", "v2");
         length.insert("install", measured(&host, "install"));
         length.insert("rollback", measured(&host, "rollback"));
@@ -115,7 +116,7 @@ impl Blind {
         Self { host, version, start, length }
     }
 
-    /// A release that serves, and nobody disturbs how it came.
+    /// Deploys a version, undisturbed.
     fn bring(&mut self, version: &str) -> Result<(), String> {
         self.host.tag("latest", version);
         undisturbed(&self.host, "deploy --force --migrate")?;
@@ -123,13 +124,14 @@ impl Blind {
         Ok(())
     }
 
-    /// Makes the host one on which the verb has something to do.
+    /// Prepares the host so that the verb has something to do.
     fn prepare(&mut self, verb: &str, number: usize) -> Result<(), String> {
         match verb {
             "reconcile" => plant_drift(&self.host),
             // Always away from v3, so that neither of the others is ever held.
             "rollback" => self.bring("v3")?,
-            // It leaves alone what a person chose, and what was rolled back from: neither may be what it meets.
+            // Install keeps a pinned release and skips one that was rolled back from, so neither may be the
+            // case.
             "install" => {
                 self.bring(other(&self.version))?;
                 self.host.tag("latest", other(&self.version));
@@ -144,23 +146,23 @@ impl Blind {
         }
         let host = &self.host;
         match (verb, self.version.as_str()) {
-            // Until a deploy has come as far as to migrate.
+            // Until a deploy has reached its migration.
             ("deploy", "v1") if number.is_multiple_of(2) => unmigrate(host),
             ("install", "v1") => migrate_by_hand(host),
             _ => {}
         }
         if verb == "deploy" && number.is_multiple_of(4) {
-            // The pull is a part of a deploy too.
+            // The pull is part of a deploy too.
             host.sh(&format!("podman image rm --force {}", host.image(other(&self.version)))).ok();
         }
         Ok(())
     }
 
-    /// Kills a verb at this fraction of its time and a little more, and sees what comes of it; `None`: it had
-    /// ended before.
+    /// Kills a verb at this fraction of its duration plus a margin, and checks the host; `None`: it had ended
+    /// before.
     fn cut(&mut self, verb: &str, number: usize, fraction: f64) -> Option<Cut> {
         let words = if verb == "deploy" { "deploy --force --migrate" } else { verb };
-        // Past its end too: it takes longer on some hosts than on others, and what follows the commit is short.
+        // Also past its end: the duration varies between hosts, and the part after the commit is short.
         let moment = self.length[verb].mul_f64(1.25 * fraction);
         let begun = SystemTime::now();
         let ready = self.prepare(verb, number);
@@ -179,7 +181,7 @@ impl Blind {
         };
         let back = back.and_then(|restored| {
             self.version.clone_from(&restored.version);
-            // What was mended by half is mended by the next one.
+            // The next reconcile completes a cut-off one.
             if verb == "reconcile" { undisturbed(&self.host, verb).map(|()| restored) } else { Ok(restored) }
         });
         Some(Cut::judge((words, format!("after {moment:.2?}"), &from), killed, back, self.start))
@@ -187,8 +189,8 @@ impl Blind {
 }
 
 #[test]
-fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
-    // A campaign says how many, and goes on where it was.
+fn a_run_killed_at_any_moment_leaves_a_whole_host() {
+    // A campaign sets the number, and continues where it was.
     let campaign: Option<usize> = env::var("ASTRA_KILLS").ok().map(|n| n.parse().unwrap());
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("kills-blind.jsonl");
     let seed = env::var("ASTRA_SEED").ok().map(|seed| seed.parse().unwrap());
@@ -208,10 +210,10 @@ fn a_run_that_is_killed_at_any_moment_leaves_a_whole_host() {
     tally.conclude();
 }
 
-/// Kills until there are as many cuts, or one of them breaks a promise.
+/// Kills until there are enough cuts, or one of them breaks a promise.
 fn kill_blindly(tally: &mut Tally, seed: u64, wanted: usize) {
     let mut blind = Blind::new();
-    // The same moments again for the same seed, interrupted or not.
+    // The same moments for the same seed, interrupted or not.
     let mut moments: BTreeMap<_, _> =
         VERBS.map(|(verb, first)| (verb, fractions(seed + first as u64).skip(tally.cuts_of(verb)))).into();
     let mut kept = true;
@@ -224,7 +226,7 @@ fn kill_blindly(tally: &mut Tally, seed: u64, wanted: usize) {
             let fraction = moments.get_mut(verb).unwrap().next().unwrap();
             kept = blind.cut(verb, number, fraction).is_none_or(|cut| tally.add(cut));
         }
-        // Nobody may have noticed any of it.
+        // No request may be lost.
         let report = load.stop();
         kept &= tally.add_traffic(tally.cuts().count() - begun, &report);
         if report.failed > 0 {
@@ -239,7 +241,7 @@ fn kill_blindly(tally: &mut Tally, seed: u64, wanted: usize) {
     }
 }
 
-/// What a reconcile has to mend: a stopped instance, an edited unit, a lost file.
+/// Drift for a reconcile: a stopped instance, an edited unit, a lost file.
 fn plant_drift(host: &Host) {
     host.sh("systemctl stop astra-app@1 && echo '# by hand' >>/etc/systemd/system/astra-app@.service && \
              rm /etc/systemd/system/astra-migrate.service")

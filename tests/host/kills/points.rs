@@ -1,4 +1,4 @@
-//! Kills at named points: before and after each step, within steps, on the way back, in recover.
+//! Kills at named points: before and after each step, within steps, during undo, in recover.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +14,7 @@ use crate::harness::Host;
 use crate::recovery::{QUICK, Restored};
 use crate::site::{config_with, installed_with};
 
-/// A build that dies where it is told to. Into a directory of its own: the other
-/// builds are everybody's.
+/// A build with failpoints, in a directory of its own, because others use the normal builds.
 fn failing_agent() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -42,7 +41,7 @@ struct Dying {
 }
 
 impl Dying {
-    /// It serves v1, on v1's schema.
+    /// It serves v1 with v1's schema.
     fn new(name: &str, what: &'static str) -> Self {
         let host = installed_with(name, &config_with([QUICK]));
         host.put(failing_agent(), "/usr/local/bin/astra-agent");
@@ -54,7 +53,7 @@ impl Dying {
         Self { host, tally: Tally::new(what, None), start, version: "v1".to_owned() }
     }
 
-    /// Runs `words`, dies at `point`, comes back; then `version` must be what serves.
+    /// Runs `words`, which dies at `point`, and waits for recovery; then `version` must be serving.
     fn dies(&mut self, name: &str, words: &str, point: &str, version: &str) {
         let output = self.host.sh(&format!("ASTRA_FAILPOINT='{point}' astra-agent {words} 2>&1"));
         let cut = SystemTime::now();
@@ -92,7 +91,7 @@ impl Dying {
     }
 }
 
-/// Which crash point a step's line belongs to.
+/// The crash point that a step's line belongs to.
 fn crash_point(line: &str, before: bool) -> &'static str {
     let points = [
         ("pull", "C3", "C4"),
@@ -114,18 +113,18 @@ fn crash_point(line: &str, before: bool) -> &'static str {
 }
 
 #[test]
-fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
+fn a_deploy_killed_before_or_after_any_step_leaves_a_whole_host() {
     let mut dying = Dying::new("steps", "every step, before and after");
     dying.host.tag("latest", "v2");
     let plan = dying.plan();
     let at = |word| plan.iter().position(|line| line.starts_with(word)).unwrap();
     let (migrate, commit) = (at("migrate"), at("commit"));
-    // Up to the commit point everything is taken back, so each time it is the first deploy of v2.
+    // Up to the commit point everything is undone, so each time it is the first deploy of v2.
     for (step, moment) in (0..=commit).flat_map(|step| [(step, "before"), (step, "after")]) {
         if (step, moment) == (commit, "after") {
             break;
         }
-        // What follows a step is nearly what precedes the next: every run of the tests takes each step once.
+        // After a step is almost the same as before the next: an ordinary test run takes each step once.
         if env::var_os("ASTRA_KILLS").is_none() && (step % 2 == 0) == (moment == "after") {
             continue;
         }
@@ -135,15 +134,15 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
         if step <= migrate {
             unmigrate(&dying.host);
         }
-        // A migration that is no longer looked at only takes time.
+        // A migration without a waiting run only takes time.
         let migrated = migrations(&dying.host).contains("0002_mood");
         let words = if migrated { "deploy --no-migrate" } else { "deploy" };
         dying.dies(crash_point(&line, moment == "before"), words, &format!("{moment}:{line}"), "v1");
-        // Whatever comes behind the migration has found a database that has it.
+        // A cut after the migration must find a migrated database.
         let due = step > migrate || (step == migrate && moment == "after");
         assert_eq!(migrations(&dying.host).contains("0002_mood"), due, "{moment} {line}");
     }
-    // From there on everything is kept. So many attempts do not make it a release that has migrated.
+    // After the commit everything is kept. Attempts do not count as migrated, so the schema is reset.
     unmigrate(&dying.host);
     let lines: Vec<String> = dying.plan().split_off(commit);
     let behind = lines[1..].iter().flat_map(|line| [("before", line), ("after", line)]);
@@ -157,7 +156,7 @@ fn a_deploy_that_dies_before_or_after_any_step_leaves_a_whole_host() {
 }
 
 #[test]
-fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
+fn a_run_killed_within_a_step_or_during_undo_leaves_a_whole_host() {
     let mut dying = Dying::new("within", "within steps, on the way back, in recover");
     dying.host.tag("latest", "v2");
     // It migrates until v2 is committed.
@@ -189,7 +188,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         dying.dies(name, deploy, point, next);
     }
 
-    // The way back of a release that never works.
+    // The undo of a release that never works.
     let serves = dying.version.clone();
     dying.host.tag("latest", "exits");
     for point in [
@@ -203,7 +202,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         dying.dies("C18", deploy, point, &serves);
     }
 
-    // Another environment: old as a whole, or new as a whole.
+    // Another environment: completely old or completely new.
     dying.host.tag("latest", &serves);
     let config = dying.host.read("/etc/astra/agent.toml");
     dying.host.write("/etc/astra/agent.toml", &config.replace("[env]", "[env]\nWORD = \"new\""));
@@ -212,7 +211,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         assert_eq!(dying.host.sh("grep ^WORD /etc/astra/astra.env").stdout, word, "{point}");
     }
 
-    // Recover is killed as well, when it has half done: systemd starts it again.
+    // Recover is killed halfway as well: systemd starts it again.
     let next = other(&dying.version);
     dying.host.tag("latest", next);
     for moment in ["0.1", "0.5", "1", "1.5", "2"] {
@@ -227,7 +226,7 @@ fn a_run_that_dies_within_a_step_or_on_its_way_back_leaves_a_whole_host() {
         dying.comes_back("recover", format!("at C18, after {moment} s ({told})"), cut, &serves);
     }
 
-    // While podman makes the container of the release on trial, and is not yet the one to ask for its end.
+    // While podman makes the container of the release on trial, before conmon watches it.
     let next = other(&dying.version);
     dying.host.tag("latest", next);
     for moment in ["0.05", "0.1", "0.15", "0.2", "0.3"] {

@@ -1,5 +1,5 @@
-//! What a campaign of cuts found. Each cut is written down with its verdict before anybody
-//! asserts, so that a campaign that goes on later forgets nothing: above all no violation.
+//! Results of a campaign of cuts. Each cut is recorded with its verdict before any assertion, so that a
+//! continued campaign loses nothing, above all no violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -14,24 +14,24 @@ use serde::{Deserialize, Serialize};
 use crate::recovery::Restored;
 use crate::report::Report;
 
-/// The promise: so many seconds, and the time that the app needs to start.
+/// The promise: seconds, plus the time that the app needs to start.
 const PROMISE: f64 = 15.0;
 
-/// A run that was cut off, and what came of it.
+/// A cut-off run and its result.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cut {
     run: String,
     at: String,
     from: String,
-    /// What serves now; none: the host did not come back whole.
+    /// The version that serves now; none: the host did not recover.
     to: Option<String>,
     seconds: f64,
-    /// Which promise was broken.
+    /// The promise that was broken.
     violation: Option<String>,
 }
 
 impl Cut {
-    /// What came of a cut, held against the promise; `start` is what the app needs to start.
+    /// Checks the result of a cut; `start` is the app's start time.
     pub fn judge(
         (run, at, from): (&str, String, &str),
         killed: SystemTime,
@@ -49,7 +49,7 @@ impl Cut {
     }
 }
 
-/// What the visitors got while so many runs were cut off.
+/// The visitors' results during a number of cuts.
 #[derive(Debug, Serialize, Deserialize)]
 struct Traffic {
     cuts: usize,
@@ -65,7 +65,7 @@ enum Found {
     Traffic(Traffic),
 }
 
-/// A line of the file: what was found, and with which tree.
+/// A line of the file: the result, and the tree that was tested.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     commit: String,
@@ -87,8 +87,8 @@ impl Tally {
         Self { what, commit: String::new(), seed, lines: Vec::new(), file: None }
     }
 
-    /// Goes on where the file ends, with the seed that it names when no other is wanted. One campaign judges one
-    /// tree: lines of another are refused.
+    /// Continues the file, with its seed unless another one is given. One campaign judges one tree: lines of
+    /// another are refused.
     pub fn kept_in(
         what: &'static str,
         file: &Path,
@@ -127,12 +127,12 @@ impl Tally {
         })
     }
 
-    /// How many cuts of a verb there are already.
+    /// Number of cuts of a verb so far.
     pub fn cuts_of(&self, verb: &str) -> usize {
         self.cuts().filter(|cut| cut.run.split(' ').next() == Some(verb)).count()
     }
 
-    /// Counts it, and tells whether it kept the promise.
+    /// Records a cut, and returns whether it kept the promise.
     pub fn add(&mut self, cut: Cut) -> bool {
         let Cut { run, at, from, to, seconds, violation } = &cut;
         let number = self.cuts().count() + 1;
@@ -144,7 +144,7 @@ impl Tally {
         kept
     }
 
-    /// Counts the requests that were sent during the last so many cuts.
+    /// Records the requests sent during the last cuts.
     pub fn add_traffic(&mut self, cuts: usize, report: &Report) -> bool {
         let errors = report.kinds.iter().flat_map(|(kind, of)| of.errors.iter().map(move |e| (kind, e)));
         let errors = errors.map(|(kind, e)| format!("{kind} at {:.1} s: {}", e.at, e.error)).collect();
@@ -158,7 +158,7 @@ impl Tally {
         if let Some(path) = &self.file {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-            // At once: a line is there, or it is not.
+            // In one write: the line is complete or missing.
             file.write_all(format!("{}\n", serde_json::to_string(&line).unwrap()).as_bytes()).unwrap();
         }
         self.lines.push(line);
@@ -180,7 +180,7 @@ impl Tally {
         let traffic = (self.traffic().count() > 0).then(|| {
             let sum = |of: fn(&Traffic) -> usize| self.traffic().map(of).sum::<usize>();
             let (requests, cuts, failed) = (sum(|t| t.requests), sum(|t| t.cuts), sum(|t| t.failed));
-            // What flowed before a campaign was interrupted is not known.
+            // Traffic before an interruption was not recorded.
             let during = format!("during {cuts} of {} kills", all.len());
             format!("| traffic meanwhile | {requests} requests, {during} | {failed} failed | |")
         });
@@ -188,7 +188,7 @@ impl Tally {
         rows.collect::<Vec<_>>().join("\n")
     }
 
-    /// All that was ever found and must not be.
+    /// All violations ever found.
     pub fn broken(&self) -> Vec<String> {
         let cuts = self.cuts().filter_map(|cut| {
             let violation = cut.violation.as_ref()?;
@@ -199,10 +199,10 @@ impl Tally {
             .collect()
     }
 
-    /// Prints the table, and fails when a promise was broken, today or before.
+    /// Prints the table, and fails if a promise was broken, now or earlier.
     #[track_caller]
     pub fn conclude(&self) {
-        // The name of the test may stand on this line.
+        // Start a new line after the test's name.
         println!("\n{}", self.rows());
         let broken = self.broken();
         assert!(broken.is_empty(), "{} violations:\n{}", broken.len(), broken.join("\n"));
@@ -225,7 +225,7 @@ fn row(what: &str, cuts: &[&Cut]) -> String {
     )
 }
 
-/// What is judged: the commit, and a `+` when the tree is not that. The documents do not count: the campaign
+/// The tested tree: the commit, and a `+` if the tree differs from it. Documents do not count: the campaign
 /// writes one of them.
 pub fn commit() -> String {
     let git = |words: &[&str]| {
@@ -239,7 +239,7 @@ pub fn commit() -> String {
 }
 
 #[test]
-fn a_violation_outlives_the_campaign_that_found_it() {
+fn a_violation_stays_in_a_continued_campaign() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tally-{}.jsonl", std::process::id()));
     let open = |commit: &str, seed| Tally::kept_in("blind", &file, commit.into(), seed);
     let judge = |back| Cut::judge(("deploy", "after 1 s".into(), "v1"), SystemTime::now(), back, 2.0);

@@ -1,4 +1,4 @@
-//! Does one operation on a host, and writes down the commands that repeat it.
+//! Performs one operation on a host, and records the commands that repeat it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,26 +11,26 @@ use super::ops::{BAD, By, GOOD, Hand, Op, Victim};
 use crate::harness::{Engine, Host};
 use crate::site::{CONFIG_FILE, ENV_FILE, PASSWORD};
 
-/// What was done to a host, as far as it changes what may be expected of it.
+/// The state of a host, as far as it affects the expectations.
 pub struct Known {
     pub engine: Engine,
     pub site: Site,
-    /// What the tracked tag stands for.
+    /// The version that the tracked tag points to.
     pub tag: &'static str,
     pub registry: bool,
     pub database: bool,
     pub source: bool,
-    /// Of each version in the registry.
+    /// The digest of each version in the registry.
     pub digests: BTreeMap<String, String>,
 }
 
-/// A host, and who does things to it.
+/// A host and its operator.
 pub struct Operator {
     pub host: Host,
     pub known: Known,
     /// The commands so far.
     pub log: String,
-    /// What was seen last.
+    /// The last look at the host.
     pub seen: Option<Look>,
 }
 
@@ -57,22 +57,22 @@ impl Known {
         self.digests[version].clone()
     }
 
-    /// Which version an image reference stands for.
+    /// The version of an image reference.
     pub fn version(&self, image: &str) -> Option<&str> {
         let digest = image.split_once('@')?.1;
         self.digests.iter().find(|(_, d)| *d == digest).map(|(tag, _)| tag.as_str())
     }
 }
 
-/// What came of an operation.
+/// The result of an operation.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// The verb of the agent that was called last, and how it ended; none: it was cut off, or there was none.
+    /// The agent's last verb with its exit code; none: it was cut off, or there was none.
     pub verb: Option<(String, i32)>,
-    /// All that was called and how it ended.
+    /// All commands with their exit codes.
     pub codes: Vec<(String, i32)>,
     pub said: String,
-    /// What `plan` said just before a deploy: nothing to do.
+    /// Whether `plan`, just before a deploy, had nothing to do.
     pub planned_nothing: Option<bool>,
 }
 
@@ -174,7 +174,7 @@ impl Operator {
         done
     }
 
-    /// Runs a command, and writes it down.
+    /// Runs a command, and records it.
     pub fn sh(&mut self, command: &str) -> String {
         let command = command.replace("ENGINE", self.host.engine.client());
         writeln!(self.log, "    {}", command.trim().replace('\n', "\n    ")).unwrap();
@@ -213,7 +213,7 @@ impl Operator {
         self.host.write(CONFIG_FILE, &toml);
     }
 
-    /// The registry may be away: then nobody can push.
+    /// A push fails while the registry is down.
     fn push(&mut self, version: &'static str) {
         if self.registry {
             self.host.tag("latest", version);
@@ -236,7 +236,7 @@ impl Operator {
         });
     }
 
-    /// Takes back by hand what the agent must refuse and cannot know.
+    /// Undoes by hand what the agent must refuse and cannot repair.
     pub fn mend(&mut self, op: &Op) {
         match op {
             Op::Hand(Hand::EnvGarbage) => {
@@ -254,7 +254,7 @@ impl Operator {
         self.up_again(&before);
     }
 
-    /// Waits for another boot than that of `before`.
+    /// Waits for a new boot.
     fn up_again(&mut self, before: &str) {
         let begun = Instant::now();
         loop {
@@ -266,11 +266,11 @@ impl Operator {
             assert!(begun.elapsed() < BOOT, "the host does not come up again");
             std::thread::sleep(Duration::from_millis(200));
         }
-        // A boot starts what was stopped.
+        // A boot starts stopped services.
         (self.registry, self.database) = (true, true);
     }
 
-    /// Begins a verb, and sends the signal when its time has come.
+    /// Starts a verb, and sends the signal at its time.
     fn disturb(&mut self, words: &str, after: u64, by: By, done: &mut Done) {
         let (begin, wait) = ("astra-agent", "wait $front; echo \"code $?\"");
         let seconds = format!("{}.{:03}", after / 1000, after % 1000);
@@ -337,7 +337,7 @@ fn kill(victim: Victim) -> &'static str {
     }
 }
 
-/// The release so many commits before the newest.
+/// The release that many commits before the newest.
 fn earlier(look: &Look, back: usize) -> Option<u64> {
     let committed = |run: &&serde_json::Value| run["outcome"] == "converged" && !run["release"].is_null();
     let mut numbers: Vec<u64> =

@@ -1,4 +1,4 @@
-//! A site that a seed draws: its configuration and how its app behaves.
+//! A site drawn by a seed: its configuration and its app's behaviour.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,7 +28,7 @@ impl Draw {
     }
 }
 
-/// What stands in agent.toml.
+/// The content of agent.toml.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub instances: u16,
@@ -40,17 +40,17 @@ pub struct Site {
     pub stop_timeout: &'static str,
     /// asgi, threads or sync.
     pub server: &'static str,
-    /// How the app behaves: variables of tests/host/app.
+    /// The app's behaviour: variables of tests/host/app.
     pub behaviour: BTreeMap<&'static str, &'static str>,
     /// FIELD_KEY, which the migration uses, is generated.
     pub generated: bool,
     /// TOKEN comes from this file.
     pub source: bool,
-    /// OPERATOR_NOTE, which only `env set` brings, must be there.
+    /// OPERATOR_NOTE, which only `env set` provides, is required.
     pub required: bool,
     pub cron: bool,
     pub literals: BTreeMap<&'static str, String>,
-    /// A line that `agent.toml` must not have.
+    /// An invalid line in `agent.toml`.
     pub broken: bool,
 }
 
@@ -76,7 +76,7 @@ impl Site {
                 behaviour.insert(key, value);
             }
         }
-        // One that has to be killed is waited for, each time: such a sequence takes its time.
+        // An app that has to be killed is waited for each time, which makes the sequence slow.
         let stop_timeout = match behaviour.get("APP_ON_TERM") {
             Some(&"ignores-term") => draw.pick(&["2s", "3s", "5s", "5s", "5s", "150s"]),
             _ => draw.pick(&["8s", "10s", "10s", "30s", "150s"]),
@@ -168,7 +168,7 @@ SECRET_KEY = {{ generate = 64 }}
         toml
     }
 
-    /// Seconds that one instance may need to be ready, on a busy machine.
+    /// Seconds that one instance may need to become ready on a busy machine.
     pub fn start(&self) -> f64 {
         let seconds = |key| self.behaviour.get(key).map_or(0.0, |v| v.parse::<f64>().unwrap());
         8.0 + seconds("APP_START_DELAY") + seconds("APP_READY_AFTER") + 2.0 * seconds("APP_READY_DELAY")

@@ -1,4 +1,4 @@
-//! Holds what is seen of a host against the promises.
+//! Checks an observed host against the promises.
 
 use serde_json::Value;
 
@@ -8,20 +8,20 @@ use super::ops::{BAD, By, Edit, Hand, Op, Victim};
 use crate::harness::Engine;
 use crate::report::Report;
 
-/// What a change of Caddy's configuration may lose (docs/decisions/0012).
+/// Requests that a load of a changed Caddyfile may lose (docs/decisions/0021).
 const LOST_AT_A_LOAD: usize = 1;
 
-/// What the operator had taken away when an operation began, or ended.
+/// What is missing or broken on the host when an operation begins or ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
     pub registry: bool,
     pub database: bool,
     pub source: bool,
-    /// agent.toml cannot be read.
+    /// agent.toml is invalid.
     pub config: bool,
-    /// No release can work with what agent.toml says.
+    /// No release can work with agent.toml's variables.
     pub environment: bool,
-    /// A variable that the agent may refuse or take.
+    /// A variable that the agent may refuse or accept.
     pub doubtful: bool,
 }
 
@@ -39,7 +39,7 @@ impl Lacks {
     }
 }
 
-/// With which exit codes a verb may end on this host.
+/// The exit codes that a verb may have on this host.
 pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32> {
     let mut parts = words.split(' ');
     let verb = parts.next().unwrap_or_default();
@@ -57,7 +57,7 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         "env" => vec![0, 2],
         "rollback" if words.contains("--to") => vec![0, 1, 3],
         "rollback" if before.status["rollback_to"].is_null() => vec![1, 2],
-        // The environment that is to come with it may be one that does not work.
+        // The environment that comes with it may be a broken one.
         "rollback" if lacks.environment => vec![0, 3],
         // Its image may be gone, or have failed since.
         "rollback" if lacks.registry || goes_back_to_held(before) => vec![0, 1],
@@ -98,13 +98,13 @@ fn brings(verb: &str, digest: &str, force: bool, lacks: Lacks, before: &Look, kn
         Some(_) if !force && bad => vec![1, 3],
         Some(_) if !force => vec![0, 1, 3],
         _ if lacks.environment => vec![1, 3],
-        // A migration of its own fails where it is run: never for a digest that served.
+        // A failing migration only fails where it runs: never for a digest that served.
         _ if bad => vec![3],
         _ => vec![0],
     }
 }
 
-/// What an operation itself must have done, and told.
+/// Checks the effects and the report of an operation.
 pub fn after(
     op: &Op,
     (before, after): (&Look, &Look),
@@ -147,7 +147,7 @@ pub fn after(
     broken
 }
 
-/// A `status` that calls a host well is right.
+/// If `status` reports a healthy host, it must be one.
 pub fn well(look: &Look) -> Option<String> {
     let instances = look.status["instances"].as_array().map_or(&[][..], Vec::as_slice);
     let drained = instances.iter().any(|i| i["drained"] == true);
@@ -159,7 +159,7 @@ pub fn well(look: &Look) -> Option<String> {
     })
 }
 
-/// The newest run in the journal is the one that was seen to end so.
+/// The newest run in the journal must be the operation, with its outcome.
 fn told(words: &str, code: i32, before: &Look, after: &Look) -> Option<String> {
     let verb = words.split(' ').next()?.replace('-', "_");
     let newest = after.history.first().filter(|_| after.history.len() > before.history.len())?;
@@ -178,7 +178,7 @@ fn told(words: &str, code: i32, before: &Look, after: &Look) -> Option<String> {
     })
 }
 
-/// What is committed afterwards.
+/// Checks what is committed afterwards.
 fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Known) -> Vec<String> {
     let mut parts = words.split(' ');
     let verb = parts.next().unwrap_or_default();
@@ -199,7 +199,7 @@ fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Know
                 after.image()
             ));
         }
-        // Another environment of it may be.
+        // The same release with another environment may be held.
         0 if verb != "rollback" && after.held(&digest) == Some(Held::RolledBack) => {
             broken.push(format!("`{words}` ends with 0, and {digest} is held"));
         }
@@ -218,7 +218,7 @@ fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Know
     broken
 }
 
-/// Requests that were lost, and may not be.
+/// Checks the lost requests.
 pub fn lost(
     op: &Op,
     (before, after): (&Look, &Look),
@@ -259,7 +259,7 @@ pub fn lost(
         .then(|| format!("{failed} of {} requests were lost, {loads} loads: {errors:?}", report.total))
 }
 
-/// Nothing that the timer did was forbidden to it.
+/// Checks that the timer did only what it may.
 pub fn ticked(op: &Op, (before, after): (&Look, &Look), known: &Known) -> Vec<String> {
     let runs = after.history.len().saturating_sub(before.history.len());
     let tried = after.history.iter().take(runs).filter(|run| !run["release"].is_null());
@@ -280,7 +280,7 @@ pub fn ticked(op: &Op, (before, after): (&Look, &Look), known: &Known) -> Vec<St
     broken
 }
 
-/// The last words.
+/// The last lines.
 pub fn tail(said: &str) -> String {
     let lines: Vec<&str> = said.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n      ")

@@ -1,4 +1,4 @@
-//! All that can be seen of a host from outside, without its agent and with it.
+//! Everything that can be observed of a host from outside, with and without its agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::Host;
 
-/// Part after part. Nothing in it changes anything.
+/// Part after part. Changes nothing.
 const LOOK: &str = r#"
 part() { printf '\036'; }
 cat /etc/astra/astra.env
@@ -26,13 +26,13 @@ part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrati
 part; sed -n 's/^FIELD_KEY=//p' /etc/astra/astra.env | tr -d '\n' | sha256sum | cut -d' ' -f1
 "#;
 
-/// A run of the agent is under way, or will be at once.
+/// A run of the agent is under way or about to start.
 const BUSY: &str = r#"
 ! flock --nonblock /run/astra/run.lock true 2>/dev/null ||
     systemctl list-units --plain --no-legend 'astra-agent-*.service' 'astra-migrate.service' |
         grep -q ' activating \| running \| start '"#;
 
-/// Where secrets must not be. They may stand in env files, and in what the engine keeps of them.
+/// Places that must have no secrets. Only env files and the engine's own storage may have them.
 const SECRETS: &str = r#"
 umask 077
 sed -nE 's/^(SECRET_KEY|FIELD_KEY|DATABASE_PASSWORD|TOKEN)=//p' /etc/astra/astra.env | grep . >/root/secrets || exit 0
@@ -44,7 +44,7 @@ systemctl show 'astra-*' | grep -F -f /root/secrets | head -n 3 | sed 's/^/syste
 rm -f /root/secrets
 "#;
 
-/// Why a digest is held; the last keeps it away whatever its environment.
+/// Why a digest is held; the last reason applies with any environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
     Environment,
@@ -61,9 +61,9 @@ pub struct Container {
 
 #[derive(Clone, Debug, Default)]
 pub struct Look {
-    /// astra.env, variable by variable.
+    /// astra.env, by variable.
     pub env: BTreeMap<String, String>,
-    /// What a visitor got, several times: the version, or the status that was no 200.
+    /// A visitor's answers to several requests: the version, or a status other than 200.
     pub answers: BTreeSet<String>,
     pub status_code: i32,
     pub status: Value,
@@ -126,7 +126,7 @@ impl Look {
         self.env.get("ASTRA_RELEASE").map_or("", String::as_str)
     }
 
-    /// Every answer was a whole one.
+    /// Every answer was complete.
     pub fn serves(&self) -> bool {
         !self.answers.is_empty()
             && self.answers.iter().all(|answer| !answer.is_empty() && answer.parse::<u16>().is_err())
@@ -160,7 +160,7 @@ pub fn busy(host: &Host) -> bool {
     host.sh(BUSY).code() == 0
 }
 
-/// Places that tell a secret.
+/// Places with a secret.
 pub fn leaks(host: &Host) -> Vec<String> {
     host.sh(SECRETS).stdout.lines().map(str::to_owned).collect()
 }

@@ -1,10 +1,10 @@
-//! What the operator does: each operation is drawn without a look at the host, so that any of them can be left out.
+//! The operator's operations: each is drawn without a look at the host, so that any of them can be left out.
 
 use std::fmt::{self, Display};
 
 use super::draw::{Draw, Site};
 
-/// An operation, with all that it needs.
+/// An operation, with everything that it needs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// A push under the tracked tag, then `deploy`.
@@ -13,14 +13,14 @@ pub enum Op {
         force: bool,
     },
     DeploySha(&'static str),
-    /// A push that no verb follows: the timer may.
+    /// A push without a verb: the timer may deploy it.
     Push(&'static str),
     Rollback,
-    /// To the release so many commits ago.
+    /// To the release that many commits ago.
     RollbackTo(usize),
     Verb(&'static str),
     EnvSet(&'static str, String),
-    /// Another configuration, and what is called then.
+    /// Another configuration, and the verb after it.
     Edit(Edit, Option<&'static str>),
     /// A file changed by hand.
     Hand(Hand),
@@ -29,7 +29,7 @@ pub enum Op {
     Reboot,
     PowerCut,
     Kill(Victim),
-    /// A verb, and after so many milliseconds a signal or the power cut.
+    /// A verb, followed after some milliseconds by a signal or a power cut.
     Disturbed {
         version: &'static str,
         verb: &'static str,
@@ -40,7 +40,7 @@ pub enum Op {
     NewBinary,
     /// … while a verb waits for another one.
     NewBinaryMeanwhile,
-    /// An image that does not run now goes: that of the way back, Caddy's tag.
+    /// An image that does not run now is removed: the rollback target's, or Caddy's tag.
     Prune(&'static str),
     Registry(bool),
     Database(bool),
@@ -66,9 +66,9 @@ pub enum Edit {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Hand {
-    /// A variable of the operator's own.
+    /// A variable of the user's own.
     EnvLine,
-    /// A line that no reader takes.
+    /// An invalid line.
     EnvGarbage,
     Caddyfile,
     AppUnit,
@@ -161,13 +161,13 @@ impl Op {
         }
     }
 
-    /// A sequence of `length` or a little more, with what was taken away brought back after a while.
+    /// A sequence of `length` or a few more: outages end after a while.
     pub fn sequence(draw: &mut Draw, site: &Site, length: usize) -> Vec<Op> {
         let good = ["v1", "v2", "v3"];
         let mut ops: Vec<Op> = Vec::new();
         while ops.len() < length {
             let op = Op::draw(draw, site);
-            // The opposite of what was taken away comes at once or one operation later.
+            // An outage ends at once or one operation later.
             let back = match op {
                 Op::Registry(false) => Some(Op::Registry(true)),
                 Op::Database(false) => Some(Op::Database(true)),
@@ -179,7 +179,8 @@ impl Op {
                 Op::Registry(true) | Op::Database(true) | Op::Source(true) => continue,
                 _ => None,
             };
-            // What is new with a release that fails is a combination that chance alone would seldom find.
+            // A failing release together with a new variable is a combination that chance alone would rarely
+            // draw.
             if let Op::Edit(Edit::Generated(true) | Edit::Literal("FEATURE", _), then) = &op
                 && then.is_none()
             {

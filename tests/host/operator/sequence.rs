@@ -1,4 +1,4 @@
-//! One sequence: a host of its own, operation after operation, and after each one what holds.
+//! One sequence: a host of its own, operation after operation, with the checks after each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::sleep;
@@ -14,10 +14,10 @@ use super::ops::{By, Op};
 use super::whole::{self, Memory};
 use crate::harness::{Engine, Host};
 
-/// A run that goes on for longer than this hangs.
+/// A longer run counts as hung.
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// What a seed draws.
+/// The site and operations of a seed.
 pub struct Drawn {
     pub seed: u64,
     pub site: Site,
@@ -33,26 +33,26 @@ impl Drawn {
     }
 }
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// The operation after which it was seen: its place in the whole sequence; none: the first install.
+    /// The operation after which it was found: its place in the whole sequence; none: the first install.
     pub at: Option<usize>,
     pub op: String,
     pub broken: Vec<String>,
-    /// The commands.
+    /// The commands so far.
     pub log: String,
 }
 
 impl Failure {
-    /// The same defect says the same, but for figures and names.
+    /// The same for the same defect, without figures and names.
     pub fn kind(&self) -> String {
         let first = self.broken.first().map_or("", String::as_str);
         first.chars().filter(|c| !c.is_ascii_digit()).take(45).collect()
     }
 }
 
-/// How a sequence went.
+/// The result of a sequence.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ended {
     pub operations: usize,
@@ -62,7 +62,7 @@ pub struct Ended {
     pub failure: Option<Failure>,
 }
 
-/// Runs the operations of these places, on a fresh host.
+/// Runs the operations at these places, on a fresh host.
 pub fn run(drawn: &Drawn, places: &[usize], engine: Engine) -> Ended {
     let begun = Instant::now();
     let mut ended = Ended::default();
@@ -101,9 +101,9 @@ pub fn run(drawn: &Drawn, places: &[usize], engine: Engine) -> Ended {
     ended
 }
 
-/// What the host has to say of its last minutes.
+/// The host's logs of its last minutes.
 fn said(operator: &Operator) -> String {
-    // podman tells each container's life in events of three lines.
+    // podman logs each container's life in events of three lines.
     let look = "astra-agent history -n 6; astra-agent status; journalctl -q --no-pager -o short-precise -n 300 | \
                 grep 'astra\\|caddy' | grep -v ' podman\\[\\| conmon\\[\\|mount: \\|cron-' | tail -n 40 | cut -c1-250; \
                 ss -Htlnp | cut -c1-120";
@@ -122,14 +122,14 @@ fn first(operator: &mut Operator, memory: &mut Memory) -> Vec<String> {
 fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended) -> Vec<String> {
     let Some(before) = operator.seen.take() else { return vec!["nothing was seen before".into()] };
     let lacks = Lacks::of(operator);
-    // What this network carries ends with it.
+    // A reboot ends the load, which shares the host's network.
     let goes_down = matches!(op, Op::Reboot | Op::PowerCut | Op::Disturbed { by: By::Cut, .. });
     let load = (!goes_down && before.serves()).then(|| {
         let sockets = if operator.site.server == "asgi" && operator.site.instances == 2 { 2 } else { 0 };
         operator.host.load(25).quick().websockets(sockets).start()
     });
     let done = operator.act(op, &before);
-    // What is there to be called by whatever the operation changed is judged by the host as it was then.
+    // Operations of the timer during this one are judged by the state of that time.
     let during = both(lacks, Lacks::of(operator));
     let mut broken = quiet(operator).into_iter().collect::<Vec<_>>();
     let mut after = match look(operator) {
@@ -175,12 +175,12 @@ fn look(operator: &Operator) -> Result<Look, String> {
     if look.answers.contains("000") { Look::at(&operator.host) } else { Ok(look) }
 }
 
-/// Whatever was away before or after an operation was away while it lasted.
+/// Something unavailable before or after an operation was unavailable during it.
 fn both(one: Lacks, two: Lacks) -> Lacks {
     Lacks { registry: one.registry || two.registry, database: one.database || two.database, ..two }
 }
 
-/// After a good deploy there is nothing to do.
+/// After a successful deploy there is nothing to do.
 fn empty_plan(done: &Done, operator: &Operator) -> Option<String> {
     let (words, code) = done.verb.as_ref()?;
     if !words.starts_with("deploy") || words.starts_with("deploy-sha") || *code != 0 {

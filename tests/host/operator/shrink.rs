@@ -1,11 +1,11 @@
-//! Fewer operations that break the same promise, on fresh hosts.
+//! Finds fewer operations that break the same promise, on fresh hosts.
 
 use std::time::{Duration, Instant};
 
 use super::sequence::{Drawn, Ended, Failure, run};
 use crate::harness::Engine;
 
-/// The places that are left, and how it failed with them. Operations after the failure never count.
+/// The remaining places, and the failure with them. Operations after the failure never count.
 pub fn shrink(
     drawn: &Drawn,
     places: &[usize],
@@ -27,7 +27,7 @@ pub fn shrink(
     })
 }
 
-/// Halves first, then one by one from the end; `None`: there is no more time.
+/// Removes halves first, then one by one from the end; `None`: no time left.
 fn smaller(
     places: &[usize],
     failure: Failure,
@@ -39,7 +39,7 @@ fn smaller(
     let mut failure = failure;
     let mut size = left.len() / 2;
     while size > 0 {
-        // The last one is where it was seen.
+        // The last operation is where it was found.
         let mut end = left.len().saturating_sub(1);
         while end > 0 {
             let from = end.saturating_sub(size);
@@ -63,7 +63,7 @@ fn smaller(
 }
 
 #[test]
-fn what_has_no_part_in_a_failure_goes() {
+fn operations_without_a_part_in_the_failure_are_removed() {
     let failure =
         |at| Failure { at: Some(at), op: String::new(), broken: vec!["x".into()], log: String::new() };
     let mut runs = 0;
@@ -73,6 +73,6 @@ fn what_has_no_part_in_a_failure_goes() {
     });
     assert_eq!(left, [3, 11]);
     assert!(runs <= 12, "{runs} runs");
-    // Without time it stays what it is, without what came later.
+    // Without time only the operations after the failure are removed.
     assert_eq!(smaller(&[1, 2, 3, 9], failure(3), |_| None).0, [1, 2, 3]);
 }

@@ -1,4 +1,4 @@
-//! What a campaign of sequences found, line by line: one that goes on later does none of them again.
+//! Results of a campaign of sequences, line by line: a continued campaign repeats none of them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sequence::{Ended, Failure};
 
-/// A sequence, and with which tree and engine it ran.
+/// A sequence, with its tree and engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
     pub commit: String,
@@ -18,7 +18,7 @@ pub struct Line {
     pub site: String,
     #[serde(flatten)]
     pub ended: Ended,
-    /// Of a failure: the places of the operations that are enough for it.
+    /// For a failure: the places of the operations that are enough for it.
     pub shrunk: Vec<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Tally {
         iter::once(all).chain(broken.iter().map(|line| line.row())).collect()
     }
 
-    /// How many of the last so many sequences of an engine broke a promise.
+    /// How many of the last sequences of an engine broke a promise.
     pub fn broken(&self, engine: &str, last: usize) -> usize {
         let of = self.lines.iter().rev().filter(|line| line.engine == engine).take(last);
         of.filter(|line| line.ended.failure.is_some()).count()
@@ -93,7 +93,7 @@ impl Line {
 }
 
 #[test]
-fn a_campaign_goes_on_and_judges_the_last_sequences_of_an_engine() {
+fn a_campaign_continues_and_judges_the_last_sequences_of_an_engine() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sequences-{}.jsonl", std::process::id()));
     let line = |engine: &str, seed, broken: bool| {
         let failure =

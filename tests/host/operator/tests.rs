@@ -1,4 +1,4 @@
-//! That the checks bite: a host as it should be passes, and each damage to it is named.
+//! Tests of the checks: an intact host passes, and each damage to it is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn image(version: &str) -> String {
     format!("127.0.0.1:5000/astra@sha256:{version}")
 }
 
-/// v2 serves as release 3, and a rollback leads to v1.
+/// v2 serves as release 3, and v1 is the rollback target.
 fn whole() -> Look {
     let env: BTreeMap<String, String> = [
         ("APP_IMAGE", image("v2").as_str()),
@@ -104,7 +104,7 @@ fn deploy(tag: &'static str, code: i32, planned_nothing: Option<bool>, after: &L
 }
 
 #[test]
-fn an_exit_code_is_held_against_the_release_and_against_what_came_of_it() {
+fn an_exit_code_must_match_the_release_and_the_result() {
     let run = |look: &mut Look, outcome: Value| {
         look.history.insert(0, json!({"run": 2, "verb": "deploy", "outcome": outcome, "plan": []}));
     };
@@ -134,7 +134,7 @@ fn an_exit_code_is_held_against_the_release_and_against_what_came_of_it() {
 }
 
 #[test]
-fn the_timer_brings_a_new_release_and_only_if_it_may() {
+fn the_timer_deploys_a_new_release_only_if_it_may() {
     let brought = |auto: bool, before: &Look, tag: &'static str| {
         let mut known = Known { tag, ..known() };
         known.site.auto = auto;

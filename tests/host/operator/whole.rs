@@ -1,4 +1,4 @@
-//! What must hold of a host that was left alone for a while: it is whole, and the agent says so.
+//! Promises for a host that was left alone for a while: it is whole, and the agent says so.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -8,14 +8,15 @@ use super::act::{Known, Operator};
 use super::judge::Lacks;
 use super::look::{Look, leaks};
 
-/// What was seen once and must stay.
+/// Values that must not change once seen.
 #[derive(Default)]
 pub struct Memory {
     secret_key: Option<String>,
     field_key: Option<String>,
 }
 
-/// The agent's own variables, and those that a hand has put into astra.env and no deploy into the containers.
+/// The agent's own variables, and those written to astra.env by hand that no deploy has passed to the
+/// containers.
 const NOT_IN_CONTAINERS: [&str; 8] = [
     "APP_IMAGE",
     "ASTRA_RELEASE",
@@ -27,7 +28,7 @@ const NOT_IN_CONTAINERS: [&str; 8] = [
     "BY_HAND",
 ];
 
-/// What keeps the host from being whole.
+/// The promises that do not hold.
 pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) -> Vec<String> {
     let mut missing = Vec::new();
     let mut check = |holds: bool, what: &dyn Fn() -> String| {
@@ -40,7 +41,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     check(!version.is_empty(), &|| format!("astra.env names {image:?}"));
     kept(look, memory, &mut check);
     if lacks.database {
-        // It cannot be ready; that it says so is all that can be asked.
+        // It cannot become ready; it only has to report that.
         check(look.status_code != 0 || look.serves(), &|| {
             format!("status exits with 0, the site gives {:?}", look.answers)
         });
@@ -99,7 +100,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     missing
 }
 
-/// What was generated once and used stays what it is.
+/// Generated values that were used stay the same.
 fn kept(look: &Look, memory: &mut Memory, check: &mut impl FnMut(bool, &dyn Fn() -> String)) {
     let keys: [(&str, &mut Option<String>); 2] =
         [("SECRET_KEY", &mut memory.secret_key), ("FIELD_KEY", &mut memory.field_key)];
@@ -120,7 +121,7 @@ fn kept(look: &Look, memory: &mut Memory, check: &mut impl FnMut(bool, &dyn Fn()
     });
 }
 
-/// What the agent says of a whole host, and what its runs have told whom.
+/// The agent's report of a whole host, and the journal entries of its runs.
 pub fn untold(operator: &Operator, lacks: Lacks) -> Vec<String> {
     let mut broken: Vec<String> =
         leaks(&operator.host).into_iter().map(|place| format!("a secret stands in {place}")).collect();
@@ -137,7 +138,7 @@ pub fn untold(operator: &Operator, lacks: Lacks) -> Vec<String> {
             plan.stderr
         ));
     }
-    // It asks each instance once, and a machine under load may keep it waiting.
+    // doctor asks each instance once, and a busy machine may answer late.
     let mut doctor = say("doctor");
     for _ in 0..3 {
         if doctor.code() != 0 {
@@ -152,7 +153,7 @@ pub fn untold(operator: &Operator, lacks: Lacks) -> Vec<String> {
     broken
 }
 
-/// What the database must have had before a version may serve.
+/// Migrations that a version requires.
 fn migrations_of(version: &str) -> &'static [&'static str] {
     match version {
         "v2" => &["0002_mood"],

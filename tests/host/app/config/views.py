@@ -12,8 +12,8 @@ from django.utils.decorators import sync_and_async_middleware
 
 VERSION = environ.get("APP_VERSION", "dev")
 FAULT = environ.get("APP_FAULT", "")
-# Readiness as a configuration chooses it: the status, seconds until it is answered, seconds
-# from the start in which it is 503.
+# Readiness by configuration: the status, the seconds until the answer, and the seconds after the start in
+# which it is 503.
 READY_STATUS = int(environ.get("APP_READY_STATUS", "200"))
 READY_DELAY = float(environ.get("APP_READY_DELAY", "0"))
 READY_AFTER = time.monotonic() + float(environ.get("APP_READY_AFTER", "0"))
@@ -22,7 +22,7 @@ WHO = f"{VERSION} {socket.gethostname()}"
 
 
 def respond(body, status=200, content_type="text/plain"):
-    # CommonMiddleware, which this app does without, would set the length.
+    # CommonMiddleware, which this app does not use, would set the length.
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
     return HttpResponse(body, status=status, headers=headers)
 
@@ -33,8 +33,8 @@ def text(line, status=200):
 
 @sync_and_async_middleware
 def check_host(get_response):
-    # get_host() is what refuses a Host that is not in ALLOWED_HOSTS. Django's
-    # CommonMiddleware calls it too, but costs a thread switch per request.
+    # get_host() refuses a Host that is not in ALLOWED_HOSTS. Django's CommonMiddleware calls it too, but
+    # costs a thread switch per request.
     if iscoroutinefunction(get_response):
 
         async def middleware(request):

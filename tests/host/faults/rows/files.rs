@@ -1,8 +1,8 @@
-//! Files that are damaged, missing, or somebody else's trap.
+//! Damaged, missing and malicious files.
 
 use super::{ROW, Row};
 
-/// The newest journal file is kept aside, and put back.
+/// Keeps the newest journal file aside, and restores it.
 const JOURNAL: Row = Row { cure: "mv /root/run.jsonl $(cat /root/run.name)", code: &[4], ..ROW };
 
 pub const ROWS: &[Row] = &[

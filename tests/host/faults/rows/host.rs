@@ -149,7 +149,7 @@ pub const ROWS: &[Row] = &[
         id: "F29",
         what: "kill -9 of the podman that starts the first instance",
         beside: "trying 1; until_ 'pkill -9 -f \"podman run .*astra-app-1\"'",
-        // It may be killed when conmon has taken over already: then nothing is wrong.
+        // If it is killed after conmon took over, nothing is wrong.
         run: "astra-agent deploy --force --wait 60s >/root/said; c=$?; cat /root/said
             [ $c = 0 ] || grep -q 'podman was killed (signal 9) while it started astra-app@1' /root/said || exit 99
             exit $c",
@@ -249,7 +249,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F56",
         what: "`systemctl restart` of the other instance while the first is tried",
-        // Canceled when the agent's own job for that instance comes in between.
+        // Canceled if the agent's own job for that instance comes in between.
         beside: "trying 1; systemctl restart astra-app@2 || true",
         may_lose: "the first is drained, the other is restarted",
         ..GOES_ON

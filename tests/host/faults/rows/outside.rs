@@ -1,4 +1,4 @@
-//! What is not the host's: the registry, the network, the disk.
+//! Faults outside of the host: the registry, the network, the disk.
 
 use super::{ROW, Row};
 
@@ -178,7 +178,7 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F16c",
         what: "journal's disk: full from the first instance on",
-        // The last page of a run's own file has room left, which empty lines take.
+        // The last page of a run's own file has room left, which empty lines fill.
         beside: "trying 1; f=$(journal); head -c $((4096 - $(stat -c %s $f) % 4096)) /dev/zero | tr '\\0' '\\n' >>$f
             dd if=/dev/zero of=/var/lib/astra-agent/fill bs=1k 2>/dev/null; true",
         cure: "rm -f /var/lib/astra-agent/fill",
@@ -210,7 +210,7 @@ pub const ROWS: &[Row] = &[
         id: "F18",
         what: "/etc/astra: read-only from the first instance on",
         short: true,
-        // A Caddy that runs since before the last change of its Caddyfile holds a file that has no name any more.
+        // A Caddy that runs since before the last change of its Caddyfile holds a deleted file.
         before: "systemctl restart astra-caddy; sleep 2",
         beside: "trying 1; mount -o remount,ro /etc/astra",
         cure: "mount -o remount,rw /etc/astra",
@@ -231,7 +231,8 @@ pub const ROWS: &[Row] = &[
     Row {
         id: "F19",
         what: "the disk below /etc/astra runs out of blocks (thin): only a flush finds out",
-        // A loop device over a sparse file whose own file system gets full: then each new block is an error.
+        // A loop device over a sparse file whose own file system becomes full: then each new block is an
+        // error.
         before: "ls /dev/loop-control >/dev/null 2>&1 || mknod /dev/loop-control c 10 237
             mkdir -p /root/thin /root/on; mount -t tmpfs -o size=3M tmpfs /root/thin; cp --sparse=always /root/disk.ext4 /root/thin/disk
             n=$(losetup -f | tr -dc 0-9)
