@@ -31,7 +31,7 @@ mod waiting;
 /// How long output may block the end of a run inside its unit.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Deploys a container app on this host: by digest, without losing a request, with a way back.
+/// Deploys a container app on this host: by digest, without losing a request, with rollback.
 #[derive(Parser)]
 #[command(name = "astra-agent", version, max_term_width = 80)]
 struct Cli {

@@ -197,7 +197,7 @@ impl Foreman<'_> {
         let ours = |image: &&PinnedImage| image.repository == self.config.app.image.repository;
         if let (Verb::Install, Some(image)) = (ask.verb, chosen.filter(ours)) {
             (self.watch)(&Event::Note(
-                "a person chose what runs here: it stays (`astra-agent deploy` follows the tag)",
+                "the running release is pinned (`astra-agent deploy` follows the tag)",
             ));
             return Some(Want::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
         }
@@ -233,7 +233,7 @@ impl Foreman<'_> {
             }
         }
         report.error =
-            Some("the host does not settle: something else changes what the agent writes".to_owned());
+            Some("files keep changing: another process overwrites them".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
     }
@@ -343,8 +343,8 @@ impl Foreman<'_> {
             return None;
         }
         Some(match by_hand {
-            true => "it serves already; from now on it stays, until a plain `deploy`",
-            false => "it serves already; from now on the tag is followed again",
+            true => "it is serving already; from now on it is pinned, until a plain `deploy`",
+            false => "it is serving already; from now on the tag is followed again",
         })
     }
 

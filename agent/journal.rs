@@ -201,7 +201,7 @@ fn read_capped(path: &Path) -> Result<Vec<u8>> {
         bail!("{} is not a regular file", path.display());
     }
     if meta.len() > LARGEST_FILE {
-        bail!("{} has {} bytes: no journal of ours", path.display(), meta.len());
+        bail!("{} has {} bytes: not a journal of the agent", path.display(), meta.len());
     }
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;

@@ -81,7 +81,7 @@ fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused>
 /// The failure as systemd reports it, else the error of the wait.
 fn failure(unit: &UnitSeen, job: &CronJob, waited: &str) -> String {
     match (unit.result.as_str(), unit.exit_code) {
-        ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),
+        ("timeout", _) => format!("timed out after {:?}", job.timeout),
         (_, Some(code)) if code != 0 => format!("exit code {}", ExitCode(code)),
         _ => waited.to_owned(),
     }

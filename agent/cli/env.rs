@@ -131,7 +131,7 @@ async fn set(key: &EnvKey, empty: bool, json: bool) -> Result<u8, Refused> {
     staged.unset.remove(key);
     write(&config, &staged)?;
     drop(lock);
-    say(key, json, "set", "is set; the next `astra-agent deploy` brings it into service");
+    say(key, json, "set", "is saved; it takes effect with `astra-agent deploy`");
     Ok(0)
 }
 
@@ -142,12 +142,12 @@ async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
     }
     refuse_fixed(&config, key, "removing")?;
     if let Some(place) = config.env_places.get(key) {
-        let hint = "take the line out first, or the next deploy makes a new value";
+        let hint = "take the line out first, or the next deploy generates a new value";
         return Err(usage(anyhow!("removing {key}: {place} generates it\n  hint: {hint}")));
     }
     if config.app.required_env.contains(key) {
         let hint = "take it out of required_env first";
-        return Err(usage(anyhow!("removing {key}: [app] required_env wants it\n  hint: {hint}")));
+        return Err(usage(anyhow!("removing {key}: it is in [app] required_env\n  hint: {hint}")));
     }
     let lock = lock("astra-agent env unset").await?;
     let (current, mut staged) = session::env_files(&config)?;
@@ -159,8 +159,8 @@ async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
     }
     drop(lock);
     match (has, waited) {
-        (true, _) => say(key, json, "removed", "is to go; the next `astra-agent deploy` removes it"),
-        (false, true) => say(key, json, "withdrawn", "was only set for the next deploy: it is not any more"),
+        (true, _) => say(key, json, "removed", "will be removed by the next `astra-agent deploy`"),
+        (false, true) => say(key, json, "withdrawn", "was only staged; the staged value is removed"),
         (false, false) => say(key, json, "absent", "is not set"),
     }
     Ok(0)

@@ -25,7 +25,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
 const FOOT: &str = "\
 Examples:
   astra-agent check && astra-agent plan    read agent.toml, see what happens
-  astra-agent deploy                       bring the newest image into service
+  astra-agent deploy                       deploy the newest image
   astra-agent status --watch               follow it from another terminal
   astra-agent rollback                     back to the release before
 

@@ -103,7 +103,7 @@ fn environment() -> Vec<(String, String)> {
 /// The error for a run whose exit status could not be read.
 fn lost(unit: &str, error: &anyhow::Error) -> Refused {
     let error = anyhow!(
-        "losing sight of the run: {error:#}\n  hint: it may go on as {unit}; mend the bus (`systemctl status dbus`), \
+        "lost contact with the run: {error:#}\n  hint: it may go on as {unit}; fix the bus (`systemctl status dbus`), \
          then `astra-agent status` shows how it ended"
     );
     Refused { exit_code: Outcome::Incomplete.exit_code(), error }

@@ -77,7 +77,7 @@ fn notice_midnight(r: &mut Reader<'_, '_, '_>) {
         (None, None) => return,
     };
     let fault =
-        Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" when midnight is meant");
+        Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" for midnight");
     r.problems.notice(&node.span, Show::Line, fault);
 }
 

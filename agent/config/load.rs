@@ -126,7 +126,7 @@ fn is_overlooked(path: &Path) -> bool {
 fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            let mut error = file_error(path, "reading the configuration: there is no such file".to_owned());
+            let mut error = file_error(path, "reading the configuration: the file does not exist".to_owned());
             error.help.push("write it: `[app]` with `image = \"REGISTRY/NAME:TAG\"` is enough".to_owned());
             error
         }
@@ -137,7 +137,7 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
     };
     // Opening a FIFO would block.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(odd(path, "reading the configuration: it is no regular file"));
+        return Err(odd(path, "reading the configuration: it is not a regular file"));
     }
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
@@ -162,7 +162,7 @@ fn read(path: &Path) -> Result<String, Box<ConfigError>> {
 /// Only root may read this path.
 fn forbidden(path: &Path, message: &str) -> Box<ConfigError> {
     let mut error = file_error(path, message.to_owned());
-    error.help.push("it is root's: run this with sudo".to_owned());
+    error.help.push("only root may read it: run this with sudo".to_owned());
     error
 }
 

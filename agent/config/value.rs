@@ -211,7 +211,7 @@ pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
     }
     if value.contains(|c: char| c.is_control() || c == '`') || value.trim() != value || value.is_empty() {
         return Err(Fault::new(format!(
-            "the value of `{}` is empty, has blanks at its ends, a backquote or a control character",
+            "the value of `{}` is empty, has leading or trailing spaces, a backquote or a control character",
             clip(name)
         )));
     }

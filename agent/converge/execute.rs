@@ -17,7 +17,7 @@ use crate::plan::prune;
 use crate::run::{self, Failure, Performed};
 
 /// The agent cannot undo database changes.
-const HALF_DONE: &str = "half-way: what it has changed in the database stays";
+const HALF_DONE: &str = "half-way: its changes to the database remain";
 
 /// A signal came while the migration ran.
 fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
@@ -120,7 +120,7 @@ impl Foreman<'_> {
             // Going on is safe here: nothing is served through Caddy, and restoring the committed release
             // must not fail on it.
             Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
-                Performed::Done(Told::warning(format!("{error:#}: going on")))
+                Performed::Done(Told::warning(format!("{error:#}: continuing")))
             }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
@@ -164,7 +164,7 @@ impl Foreman<'_> {
     /// Updates last_app_image and prunes images, whatever the outcome. Each failure is a warning and does not
     /// stop the others; the next run tries again.
     pub(super) async fn housekeeping(&self, report: &mut Report) {
-        let warn = |report: &mut Report, error: anyhow::Error| report.warn(&format!("tidying up: {error:#}"));
+        let warn = |report: &mut Report, error: anyhow::Error| report.warn(&format!("housekeeping: {error:#}"));
         // Without the flush, an ordinary reboot would look like a power cut during a pull.
         if let Err(error) = self.flush_pulled().await {
             warn(report, error);

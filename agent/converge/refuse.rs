@@ -26,7 +26,7 @@ impl Foreman<'_> {
         let Some(damage) = &history.damaged else { return Ok(()) };
         if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
             (self.watch)(&Event::Warning(&format!(
-                "the journal is damaged ({damage}); going on because a person asks"
+                "the journal is damaged ({damage}); continuing, because an operator asked"
             )));
             return Ok(());
         }

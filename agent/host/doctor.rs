@@ -97,7 +97,7 @@ impl Host {
             let Ok(unit) = self.systemd.unit(&job.name.service()).await else { continue };
             if unit.active == "failed" {
                 let how = match (unit.result.as_str(), unit.exit_code) {
-                    ("timeout", _) => format!("ended by its time-out of {:?}", job.timeout),
+                    ("timeout", _) => format!("timed out after {:?}", job.timeout),
                     (_, Some(code)) => format!("exit code {}", ExitCode(code)),
                     (result, None) => result.to_owned(),
                 };

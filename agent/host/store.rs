@@ -42,7 +42,7 @@ impl Host {
     /// Fetches `image`, checks that the engine knows it by that name and digest, and starts to flush it to
     /// disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
-        let mended = if self.store_is_suspect()? { Some(self.mend_store().await?) } else { None };
+        let mended = if self.store_is_suspect()? { Some(self.repair_store().await?) } else { None };
         let mut pulled = if mended.is_some() { BTreeSet::new() } else { self.unflushed()? };
         // An image that is only pulled to check its signature is complete, and may be a rollback target.
         if !self.engine()?.has_image(image).await? {
@@ -132,8 +132,8 @@ impl Host {
     }
 
     /// Removes what a power cut may have damaged, so that no pull reuses it; reports what was done.
-    async fn mend_store(&self) -> Result<String> {
-        (self.detail)("checking the image store: the power went during a pull");
+    async fn repair_store(&self) -> Result<String> {
+        (self.detail)("checking the image store: there was a power cut during a pull");
         let engine = self.engine()?;
         // Their layers are removed with them. A damaged image may not be removable, which podman's check
         // handles. One that a container uses stays.
@@ -145,9 +145,9 @@ impl Host {
                 let version = engine.version().await?;
                 self.check_store(&version).await.context("checking the image store")?
             }
-            Engine::Docker => "what it had left was fetched again".to_owned(),
+            Engine::Docker => "its images were fetched again".to_owned(),
         };
-        Ok(format!("the power had gone in an earlier pull: {done}"))
+        Ok(format!("after a power cut in an earlier pull: {done}"))
     }
 
     /// podman-system-check(1): reads every layer, and removes damaged ones and whatever uses them. Fails, and
@@ -179,7 +179,7 @@ impl Host {
         let exit = ended.with_context(|| format!("{CHECK_UNIT}: not done within {CHECK:?}"))??;
         stop.0 = None;
         match exit.code {
-            Some(0) => Ok("the image store was checked and mended".to_owned()),
+            Some(0) => Ok("the image store was checked and repaired".to_owned()),
             Some(code) => bail!(
                 "damage is left (podman system check --repair: exit code {code})\n  hint: `podman system check` names it; \
                  remove those images and what uses them, and deploy again. The last resort is `podman system reset`: it \

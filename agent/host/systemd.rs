@@ -263,7 +263,7 @@ impl Systemd {
         let builder = zbus::connection::Builder::system();
         let connection =
             tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build()).await.unwrap_or_else(
-                |_| Err(zbus::Error::Failure("the bus did not take us within 10 s".to_owned())),
+                |_| Err(zbus::Error::Failure("the bus did not accept the connection within 10 s".to_owned())),
             )?;
         let until = tokio::time::Instant::now() + RESTART;
         while !self.is_on(&connection).await? && tokio::time::Instant::now() < until {

@@ -141,7 +141,7 @@ fn field(field: Field, text: &str) -> Result<Set, BadCron> {
         return Err(bad("`@` nicknames stand for all five fields; write the fields, or `every`".to_owned()));
     }
     if text.contains(char::is_whitespace) {
-        return Err(bad("a blank separates fields in a crontab; here each field has its own key".to_owned()));
+        return Err(bad("a space separates fields in a crontab; here each field has its own key".to_owned()));
     }
     let mut bits = 0;
     for item in text.split(',') {

@@ -79,7 +79,7 @@ pub enum EnvError {
     Key(#[from] BadName),
     #[error("`{0}` is the agent's own: it says which release runs, and only a deploy changes it")]
     Managed(String),
-    #[error("`{0}` is a name of the units' own: give the variable another name")]
+    #[error("`{0}` is reserved for the units: give the variable another name")]
     Unit(String),
     #[error("reading APP_IMAGE: {0}")]
     Image(#[from] BadImage),
@@ -91,9 +91,9 @@ pub enum EnvError {
         "APP_IMAGE is there, but ASTRA_RELEASE is not: the file was not written by a deploy of this agent"
     )]
     Unnumbered,
-    #[error("line {0} hides the managed lines from systemd: mend it first (`astra-agent check` says why)")]
+    #[error("line {0} hides the managed lines from systemd: fix it first (`astra-agent check` says why)")]
     Hidden(usize),
-    #[error("an argument of {0} has a control character, which no line of an env file can carry")]
+    #[error("an argument of {0} has a control character, which an env file cannot contain")]
     Argument(&'static str),
     #[error("the line of {0} would be longer than 32 KiB")]
     LongLine(String),

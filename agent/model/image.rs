@@ -43,7 +43,7 @@ impl FromStr for Repository {
     fn from_str(text: &str) -> Result<Self, BadImage> {
         let bad = |reason| Err(BadImage::Form(text.chars().take(200).collect(), reason));
         if text.contains("://") || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return bad("it must be plain `registry/repository`, without a transport and without blanks");
+            return bad("it must be plain `registry/repository`, without a transport and without spaces");
         }
         if text.len() > 255 {
             return bad("it is longer than 255 characters");

@@ -312,7 +312,7 @@ impl<'de> Deserialize<'de> for Strict {
                 let mut all = Map::new();
                 while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
                     if all.contains_key(&key) {
-                        return Err(A::Error::custom(format!("the key `{key}` stands twice")));
+                        return Err(A::Error::custom(format!("duplicate key `{key}`")));
                     }
                     all.insert(key, value);
                 }

@@ -58,7 +58,7 @@ pub fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
 
 /// Findings about a host that could not be observed completely.
 pub fn blind(inputs: &Inputs<'_>, checkup: &Checkup, why: &str) -> Vec<Finding> {
-    let fix = "mend what it names, then run `astra-agent doctor` again: most was not looked at";
+    let fix = "fix what it names, then run `astra-agent doctor` again: most checks were skipped";
     let mut found = vec![Finding::problem("look", why, fix)];
     found.extend(paths::findings(inputs.config, checkup));
     sorted(found)

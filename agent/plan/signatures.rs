@@ -41,7 +41,7 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
         }
         Some(Err(why)) => {
             return refuse(
-                format!("nobody can say whether {ROOTS_OWN_POLICY} is there, which podman would read: {why}"),
+                format!("cannot check whether {ROOTS_OWN_POLICY} exists, which podman would read: {why}"),
                 "look at `ls -ld /root /root/.config /root/.config/containers`: each must be root's, or not there"
                     .into(),
             );
@@ -64,7 +64,7 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
     let policy = match Policy::parse(&seen.bytes) {
         Ok(policy) => policy,
         Err(error) => {
-            return refuse(format!("reading {POLICY}: {error}"), "mend it: podman refuses it as well".into());
+            return refuse(format!("reading {POLICY}: {error}"), "fix it: podman refuses it as well".into());
         }
     };
     match policy.verdict(image) {
@@ -87,7 +87,7 @@ fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
             Some(Ok(owner)) => *owner,
             Some(Err(why)) => {
                 let fix = format!("look at it with `ls -ld {shown}`: it must be root's");
-                return refuse(format!("nobody can say who may write {shown}: {why}"), fix);
+                return refuse(format!("cannot check permissions of {shown}: {why}"), fix);
             }
             None => {
                 let fix = "put it back, or name another file in the policy".to_owned();
@@ -96,14 +96,14 @@ fn open_to_others(observed: &Observed, file: &Path) -> Option<Problem> {
         };
         let fix = format!("`chown root:root {shown} && chmod go-w {shown}`, and look at what is in it");
         if found != kind {
-            let fix = "name the file itself in the policy; a symlink is another way in".to_owned();
-            return refuse(format!("{shown} is no plain {}", kind_name(kind)), fix);
+            let fix = "name the file itself in the policy; a symlink can be redirected".to_owned();
+            return refuse(format!("{shown} is not a plain {}", kind_name(kind)), fix);
         }
         if uid != 0 {
             return refuse(format!("{shown} belongs to user {uid}, who decides by it what is signed"), fix);
         }
         if mode & 0o022 != 0 {
-            return refuse(format!("{shown} has mode {mode:04o}: others than root may write it"), fix);
+            return refuse(format!("{shown} has mode {mode:04o}: users other than root may write it"), fix);
         }
         None
     })
@@ -157,8 +157,8 @@ mod tests {
             ("/etc/containers", owner(7, 0o755, Kind::Dir), "belongs to user 7"),
             (KEY, owner(0, 0o646, Kind::File), "/etc/keys/a.pub has mode 0646"),
             (KEY, owner(1000, 0o644, Kind::File), "belongs to user 1000"),
-            (KEY, owner(0, 0o777, Kind::Symlink), "is no plain file"),
-            (KEY, Err("Permission denied".into()), "nobody can say who may write /etc/keys/a.pub"),
+            (KEY, owner(0, 0o777, Kind::Symlink), "is not a plain file"),
+            (KEY, Err("Permission denied".into()), "cannot check permissions of /etc/keys/a.pub"),
             ("/etc/keys", owner(0, 0o775, Kind::Dir), "/etc/keys has mode 0775"),
         ] {
             let mut observed = well();
@@ -177,7 +177,7 @@ mod tests {
             (owner(0, 0o644, Kind::File), "is there"),
             (owner(0, 0o777, Kind::Symlink), "is there"),
             (owner(0, 0o644, Kind::Other), "is there"),
-            (Err("Permission denied".into()), "nobody can say whether"),
+            (Err("Permission denied".into()), "cannot check whether"),
         ] {
             let mut observed = well();
             observed.trust.insert(ROOTS_OWN_POLICY.into(), seen);

@@ -48,7 +48,7 @@ fn no_variable_of_the_app_affects_its_start() {
 
     // The units' own names: refused in every input, and harmless in the file.
     let refused = host.sh_with("astra-agent env set ASTRA_PORT", "9");
-    assert!(refused.code() == 2 && refused.stderr.contains("units' own"), "{}", refused.stderr);
+    assert!(refused.code() == 2 && refused.stderr.contains("reserved for the units"), "{}", refused.stderr);
     host.sh(&format!("echo ASTRA_PORT=9 >>{ENV_FILE}; echo HAND=made >>{ENV_FILE}")).ok();
     for verb in ["check", "deploy"] {
         let refused = host.agent([verb]);

@@ -46,7 +46,7 @@ fn remaining_damage_keeps_its_marker() {
     // The real check: the image of the cut-off pull is removed, and so is the marker.
     host.write("/root/check", ":");
     let deploy = host.agent(["deploy"]).ok();
-    assert!(deploy.text().contains("the image store was checked and mended"), "{}", deploy.text());
+    assert!(deploy.text().contains("the image store was checked and repaired"), "{}", deploy.text());
     assert_eq!(host.versions([1, 2]), ["v3", "v3"]);
     assert_eq!(
         host.sh(&format!("podman image exists {cut_off}")).code(),

@@ -39,7 +39,7 @@ fn housekeeping_removes_everything_that_is_not_in_use() {
     let deploy = host.deploy("v2").ok();
     eprintln!("{}{}", deploy.stdout, deploy.stderr);
     assert_eq!(host.sh(&format!("podman image exists {}", image("flaps"))).code(), 1, "{}", deploy.stderr);
-    assert_eq!(deploy.stderr.matches("tidying up: remove").count(), 3, "{}", deploy.stderr);
+    assert_eq!(deploy.stderr.matches("housekeeping: remove").count(), 3, "{}", deploy.stderr);
     host.sh("podman container exists astra-cron-mail").ok();
     host.sh(
         "podman rm -f foreign-exits foreign-never-ready foreign-not-ready; systemctl stop astra-cron-mail",

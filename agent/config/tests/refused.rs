@@ -115,7 +115,7 @@ fn one_mistake_is_one_error_at_its_place() {
         ("[env]\nA = 8000", "4:5", "`A` must be a string, found an integer"),
         ("[env]\nA = true", "4:5", "`A` must be a string, found true or false"),
         ("[env]\nA = \"'x'\"", "4:5", "the value of `A` cannot be written: its value begins with a quote"),
-        ("[env]\nA = \"x \"", "4:5", "the value of `A` cannot be written: its value ends in a blank"),
+        ("[env]\nA = \"x \"", "4:5", "the value of `A` cannot be written: its value has a trailing space"),
         ("[env]\nA = 'x\\y'", "4:5", "the value of `A` cannot be written: its value has a backslash"),
         ("[env]\nA = \"x\\ny\"", "4:5", "the value of `A` cannot be written: it has a line break"),
         ("[env]\nA = {}", "4:5", "`A` must have exactly one of: generate, file"),

@@ -20,7 +20,7 @@ impl Host {
         }
         let said = self.last_words(&instance.unit, Some(&instance.container)).await;
         let fault = if others {
-            Some(HostFault("somebody else's job came between"))
+            Some(HostFault("another systemd job interfered"))
         } else {
             unit.exit_code.and_then(|code| host_fault(ExitCode(code), &said))
         };

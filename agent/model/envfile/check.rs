@@ -40,7 +40,7 @@ pub fn check_value(value: &str) -> Result<(), BadValue> {
     let mut line = b"K=".to_vec();
     line.extend_from_slice(value.as_bytes());
     let reason = match value.contains('\n') {
-        true => Some("it has a line break, which an env file cannot carry: mount a file instead"),
+        true => Some("it has a line break, which an env file cannot contain: mount a file instead"),
         false => self::line(&line, false, false),
     };
     reason.map_or(Ok(()), |reason| Err(BadValue { reason }))
@@ -66,7 +66,7 @@ pub(super) fn line(content: &[u8], first: bool, managed: bool) -> Option<&'stati
     let (seen, state) = systemd::read(content, Comments::Continue);
     match state {
         State::Single | State::Double | State::DoubleEscape => {
-            return Some("its quote is not closed: systemd takes the following lines for a part of it");
+            return Some("its quote is not closed: systemd reads the following lines as a part of it");
         }
         State::ValueEscape => return Some("it ends in a backslash: systemd joins it with the next line"),
         State::CommentEscape => {
@@ -79,17 +79,17 @@ pub(super) fn line(content: &[u8], first: bool, managed: bool) -> Option<&'stati
         return None;
     }
     if line.starts_with(b";") {
-        return Some("systemd takes it for a comment, a container does not: write `#`");
+        return Some("systemd reads it as a comment, a container does not: write `#`");
     }
     let Some(equals) = line.iter().position(|b| *b == b'=') else {
-        return Some("it has no `=`: a container would get the variable of whoever starts it");
+        return Some("it has no `=`: a container would get the variable of the process that starts it");
     };
     let (key, value) = (line.get(..equals)?, line.get(equals + 1..)?);
     if key.starts_with(b"export ") {
         return Some("systemd ignores a line with `export`: write NAME=VALUE");
     }
     if key.ends_with(b" ") || key.ends_with(b"\t") {
-        return Some("it has a blank before `=`, which becomes part of the container's name for it");
+        return Some("it has a space before `=`, which becomes part of the variable's name in a container");
     }
     if !std::str::from_utf8(key).is_ok_and(|k| k.parse::<EnvKey>().is_ok()) {
         return Some("its name may only have letters, digits and `_`, and not begin with a digit");
@@ -100,9 +100,9 @@ pub(super) fn line(content: &[u8], first: bool, managed: bool) -> Option<&'stati
     let blank = |b: Option<&u8>| b.is_some_and(|b| matches!(b, b' ' | b'\t'));
     Some(match value.first() {
         Some(b'\'' | b'"') => "its value begins with a quote: systemd strips it, a container keeps it",
-        first if blank(first) => "its value begins with a blank: systemd strips it, a container keeps it",
+        first if blank(first) => "its value has a leading space: systemd strips it, a container keeps it",
         _ if value.contains(&b'\\') => "its value has a backslash: systemd strips it, a container keeps it",
-        _ if blank(value.last()) => "its value ends in a blank: systemd strips it, a container keeps it",
+        _ if blank(value.last()) => "its value has a trailing space: systemd strips it, a container keeps it",
         _ => "systemd and a container read its value differently",
     })
 }

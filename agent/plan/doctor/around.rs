@@ -51,7 +51,7 @@ fn disk(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             least >> 20
         );
         let fix = "see `podman system df` and `df -h`; free space, or lower min_free. Never `podman image prune -a`: it \
-                   removes the way back";
+                   removes the images for a rollback";
         found.push(Finding::problem("disk", what, fix));
     }
     if let Some(free) = checkup.state_free.filter(|free| *free < STATE_FREE) {
@@ -115,7 +115,7 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = Vec::new();
     match &inputs.observed.caddy {
         None if inputs.committed().is_some() => {
-            let what = "Caddy does not answer on its admin socket: a deploy is refused, and perhaps nobody is served";
+            let what = "Caddy does not answer on its admin socket: a deploy is refused, and the site may be down";
             let fix = "`journalctl -u astra-caddy -n 50`, then `astra-agent reconcile`";
             found.push(Finding::problem("caddy", what, fix));
         }

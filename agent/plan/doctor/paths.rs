@@ -83,7 +83,7 @@ fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
     }
     if seen.mode & rule.never != 0 {
         let who = if seen.mode & rule.never & 0o022 != 0 { "written" } else { "read" };
-        wrong.push(format!("has mode {:04o}, so that others than root may have {who} it", seen.mode));
+        wrong.push(format!("has mode {:04o}, so users other than root may have {who} it", seen.mode));
         fix.push(format!("chmod {} {path}", rule.mode));
     }
     if wrong.is_empty() {

@@ -47,8 +47,8 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
                      install`"
                 ),
                 EnvError::Image(_) => format!("{pin}, then `astra-agent reconcile`"),
-                EnvError::Hidden(line) => format!("mend line {line}, then `astra-agent reconcile`"),
-                _ => format!("mend the line in {path}, then `astra-agent reconcile`"),
+                EnvError::Hidden(line) => format!("fix line {line}, then `astra-agent reconcile`"),
+                _ => format!("fix the line in {path}, then `astra-agent reconcile`"),
             };
             if let EnvError::Hidden(line) = error {
                 blamed = Some(line);
@@ -120,7 +120,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
     for id in &observed.markers {
         let path = id.marker();
         let what = format!("{} keeps Caddy from sending requests to instance {id}", path.display());
-        let fix = format!("`astra-agent reconcile`, or `rm {}` when nobody meant it", path.display());
+        let fix = format!("`astra-agent reconcile`, or `rm {}` if it is not intended", path.display());
         found.push(Finding::problem("marker", what, fix));
     }
     for path in &observed.leftovers {
@@ -177,7 +177,7 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             held.release.number,
             held.reason.lines().next().unwrap_or_default()
         );
-        let fix = "push a mended image; `astra-agent deploy --force` tries this one again";
+        let fix = "push a fixed image; `astra-agent deploy --force` tries this one again";
         found.push(Finding::note("held", what, fix));
     }
     found

@@ -48,7 +48,7 @@ fn written(inputs: &Inputs<'_>) -> Vec<Finding> {
             }
             Some(seen) if seen.mode & 0o022 != 0 => {
                 let what =
-                    format!("{shown} has mode {:04o}: others than root may have written it", seen.mode);
+                    format!("{shown} has mode {:04o}: users other than root may have written it", seen.mode);
                 found.push(Finding::problem("files", what, "`astra-agent reconcile`"));
             }
             Some(_) => {}

@@ -61,7 +61,7 @@ pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<Flaw> {
     let reserved = UNIT_KEYS.into_iter().filter(|key| wanted.get(key).is_some());
     let reserved = reserved.filter_map(|key| key.parse().ok()).map(|key: EnvKey| Flaw {
         check: "env_reserved",
-        what: format!("{}: {key} is a name of the units' own", file.display()),
+        what: format!("{}: {key} is reserved for the units", file.display()),
         hint: format!("give the variable another name; `astra-agent env unset {key}` removes this one"),
         key,
     });

@@ -27,7 +27,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let now = fingerprint(inputs, &current, &committed.args, &committed.command, committed.port);
     if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
         let file = inputs.config.app.name.env_file();
-        pending.push(format!("{} was edited by hand: deploy brings that into service", file.display()));
+        pending.push(format!("{} was edited by hand: deploy applies it", file.display()));
     }
     if !pending.is_empty() {
         pending.extend(image(inputs));
@@ -37,7 +37,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
             seen.runs.as_ref().filter(|r| r.release == committed.release && r.image != committed.image);
         if let Some(runs) = other {
             pending.push(format!(
-                "instance {id} runs {}, astra.env names another image: deploy mends that",
+                "instance {id} runs {}, astra.env names another image: deploy fixes that",
                 runs.image
             ));
         }

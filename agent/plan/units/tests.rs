@@ -80,7 +80,7 @@ fn rules_for_every_file() {
             // Without it files.rs would take the file for hand-made.
             assert!(text.lines().next().unwrap().contains("astra-agent"), "{path}");
             assert!(text.ends_with('\n') && !text.contains("{{"), "{path}");
-            assert!(text.lines().all(|l| l.trim_end() == l), "{path} has blanks at the end of a line");
+            assert!(text.lines().all(|l| l.trim_end() == l), "{path} has trailing spaces");
             for edge in ["Requires=", "BindsTo=", "PartOf="] {
                 assert!(!text.lines().any(|l| l.starts_with(edge)), "{path} has {edge}");
             }

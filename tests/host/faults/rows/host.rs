@@ -34,7 +34,7 @@ pub const ROWS: &[Row] = &[
         beside: "trying 1; pkill -STOP -x 'dbus-(daemon|broker)'",
         cure: "pkill -CONT -x 'dbus-(daemon|broker)'; sleep 1; until_ 'flock -n /run/astra/run.lock true'",
         code: &[4],
-        says: &["losing sight of the run", "systemctl status dbus"],
+        says: &["lost contact with the run", "systemctl status dbus"],
         seconds: 240,
         ..ROW
     },
