@@ -70,7 +70,7 @@ enum Verb {
     CaddyUpgrade(Mutate),
     /// Show what a verb would do, and change nothing
     Plan(Plan),
-    /// What runs, what is held, what differs
+    /// The running release, held releases, differences
     Status(Status),
     /// The runs of this host, newest first
     History(History),
@@ -128,7 +128,7 @@ struct Rollback {
     how: How,
 }
 
-/// How a release is brought into service.
+/// How a release is deployed.
 #[derive(Args, Clone, Debug, Default)]
 struct How {
     /// Do not run migrations

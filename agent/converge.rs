@@ -47,7 +47,7 @@ pub enum Event<'a> {
         text: &'a str,
         undoing: bool,
     },
-    /// What the current step waits for.
+    /// The current wait of a step.
     Detail(&'a str),
     Done {
         told: &'a Told,
@@ -232,8 +232,7 @@ impl Foreman<'_> {
                 return Ok(false);
             }
         }
-        report.error =
-            Some("files keep changing: another process overwrites them".to_owned());
+        report.error = Some("files keep changing: another process overwrites them".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
     }

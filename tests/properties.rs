@@ -231,7 +231,7 @@ proptest! {
         if let Some(target) = history.rollback_target() {
             let behind = history.way_back_held().map(|(_, behind)| behind);
             let held = |release: &Release| history.held_image(&release.image.digest).is_some();
-            prop_assert_eq!(behind.is_some(), held(target), "a held way back says so");
+            prop_assert_eq!(behind.is_some(), held(target), "a held rollback target is reported");
             prop_assert!(behind.flatten().is_none_or(|release| !held(release)));
             prop_assert!(history.ever_committed.contains(&target.image.digest));
             prop_assert_ne!(Some(&target.image.digest), history.current().map(|r| &r.image.digest));

@@ -76,8 +76,7 @@ fn notice_midnight(r: &mut Reader<'_, '_, '_>) {
         (None, Some(node)) => (node, "without `hour` this job runs once a day, in the hour after midnight"),
         (None, None) => return,
     };
-    let fault =
-        Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" for midnight");
+    let fault = Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" for midnight");
     r.problems.notice(&node.span, Show::Line, fault);
 }
 

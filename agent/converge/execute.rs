@@ -164,7 +164,8 @@ impl Foreman<'_> {
     /// Updates last_app_image and prunes images, whatever the outcome. Each failure is a warning and does not
     /// stop the others; the next run tries again.
     pub(super) async fn housekeeping(&self, report: &mut Report) {
-        let warn = |report: &mut Report, error: anyhow::Error| report.warn(&format!("housekeeping: {error:#}"));
+        let warn =
+            |report: &mut Report, error: anyhow::Error| report.warn(&format!("housekeeping: {error:#}"));
         // Without the flush, an ordinary reboot would look like a power cut during a pull.
         if let Err(error) = self.flush_pulled().await {
             warn(report, error);

@@ -32,7 +32,7 @@ impl Foreman<'_> {
         }
         let error = anyhow!(
             "the journal is damaged: {damage}\n  hint: only `status`, `rollback` and `deploy-sha` work until the file is \
-             moved away; nothing automatic runs"
+             moved away; automatic runs are suspended"
         );
         Err(Refused::of(4, error))
     }

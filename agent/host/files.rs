@@ -219,7 +219,7 @@ impl Files {
         }
     }
 
-    /// When the file at `path` was last written; `None` where it is missing.
+    /// When the file at `path` was last written; `None` if it is missing.
     pub fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
         match std::fs::symlink_metadata(self.below(path)).and_then(|meta| meta.modified()) {
             Ok(at) => Ok(Some(at)),

@@ -26,7 +26,7 @@ use crate::model::step::{Probe, Target};
 /// one.
 const SEEN: &str = "/run/astra/seen.json";
 
-/// What to observe.
+/// The objects to observe.
 #[derive(Debug, Default)]
 pub struct Scope {
     /// Files that the config would write.

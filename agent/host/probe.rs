@@ -107,14 +107,14 @@ mod tests {
     #[tokio::test]
     async fn reports_why_there_is_no_answer() {
         let silent = serve(|_| String::new()).await;
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
         let late = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (address, path, host, part) in [
             (silent.address, "/", "x", "asking"),
-            (nobody, "/", "x", "onnect"),
+            (closed, "/", "x", "onnect"),
             (late.local_addr().unwrap(), "/", "x", "no answer"),
-            (nobody, "no", "x", "path"),
-            (nobody, "/", "x\ny", "Host"),
+            (closed, "no", "x", "path"),
+            (closed, "/", "x\ny", "Host"),
         ] {
             let error =
                 probe(address, path, host, false, Duration::from_millis(300)).await.unwrap_err().to_string();

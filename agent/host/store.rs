@@ -42,15 +42,15 @@ impl Host {
     /// Fetches `image`, checks that the engine knows it by that name and digest, and starts to flush it to
     /// disk.
     pub(super) async fn pull(&self, image: &PinnedImage) -> Result<Option<String>> {
-        let mended = if self.store_is_suspect()? { Some(self.repair_store().await?) } else { None };
-        let mut pulled = if mended.is_some() { BTreeSet::new() } else { self.unflushed()? };
+        let repaired = if self.store_is_suspect()? { Some(self.repair_store().await?) } else { None };
+        let mut pulled = if repaired.is_some() { BTreeSet::new() } else { self.unflushed()? };
         // An image that is only pulled to check its signature is complete, and may be a rollback target.
         if !self.engine()?.has_image(image).await? {
             pulled.insert(image.clone());
         }
         let lines: String = pulled.iter().map(|image| format!("{image}\n")).collect();
-        for twin in [UNFLUSHED_NOW, UNFLUSHED] {
-            self.files.write_atomic(Path::new(twin), lines.as_bytes(), 0o600)?;
+        for marker in [UNFLUSHED_NOW, UNFLUSHED] {
+            self.files.write_atomic(Path::new(marker), lines.as_bytes(), 0o600)?;
         }
         let again = match self.fetch(image).await {
             Ok(again) => again,
@@ -62,7 +62,7 @@ impl Host {
         };
         let flush = self.begin_flush().await?;
         self.flush.replace(Some(flush));
-        let notes: Vec<String> = mended.into_iter().chain(again).collect();
+        let notes: Vec<String> = repaired.into_iter().chain(again).collect();
         Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
@@ -116,13 +116,13 @@ impl Host {
         Ok(self.is_there(UNFLUSHED)? && self.is_there(UNFLUSHED_NOW)?)
     }
 
-    /// Whether the image of the way back should be looked for again: that wakes the engine, so not with every timer.
+    /// Whether to check for the rollback target's image again: this wakes the engine, so not with every timer.
     pub fn way_back_is_due(&self) -> Result<bool> {
         let seen = self.files.modified(Path::new(WAY_BACK_SEEN))?;
         Ok(seen.and_then(|at| at.elapsed().ok()).is_none_or(|age| age > WAY_BACK))
     }
 
-    /// The image of the way back is in the store.
+    /// Records that the rollback target's image is in the store.
     pub fn note_way_back(&self) -> Result<()> {
         self.files.write_atomic(Path::new(WAY_BACK_SEEN), b"", 0o644)
     }
@@ -211,8 +211,8 @@ impl Host {
             .with_context(|| format!("flushing the image store: not within {FLUSH:?}"))???;
         // A flush cannot restore what a power cut has emptied: the marker then stays for the next pull.
         if !self.store_is_suspect()? {
-            for twin in [UNFLUSHED, UNFLUSHED_NOW] {
-                self.files.remove(Path::new(twin))?;
+            for marker in [UNFLUSHED, UNFLUSHED_NOW] {
+                self.files.remove(Path::new(marker))?;
             }
         }
         Ok(())

@@ -23,7 +23,7 @@ pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
 /// Marker set from before a pull until its flush. Its counterpart in /run does not survive a power cut.
 pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";
 pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
-/// Written when the image of the way back was last seen in the image store.
+/// Its time: when the rollback target's image was last seen in the image store.
 pub const WAY_BACK_SEEN: &str = "/run/astra/way-back";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";

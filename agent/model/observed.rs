@@ -201,7 +201,7 @@ impl CaddySeen {
     pub const OLDEST: (u32, u32) = (2, 7);
 }
 
-/// What the running Caddy was started with, and what it has loaded since.
+/// The config that the running Caddy was started with or has loaded since.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CaddyRuns {
     /// sha256 of the Caddyfile. `None`: a load was started, and its result is unknown.

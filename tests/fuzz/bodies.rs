@@ -1,5 +1,5 @@
-// What is done with arbitrary bytes: the bodies of the cargo-fuzz targets, and of tests/fuzz.rs, which runs them
-// where cargo-fuzz is missing. None has an effect; each holds what the bytes became to what they were.
+// The bodies of the cargo-fuzz targets, and of tests/fuzz.rs, which runs them without cargo-fuzz. Each parses
+// arbitrary bytes, without side effects, and compares the result with the input.
 
 use astra_agent::host::caddy::{Metrics, read_upstreams};
 use astra_agent::host::registry::auth::{Challenge, bearer, credentials_in};
@@ -16,9 +16,9 @@ use astra_agent::model::token;
 pub struct Target {
     pub name: &'static str,
     pub body: fn(&[u8]),
-    /// What the mutator begins with.
+    /// The first inputs of the mutator.
     pub corpus: &'static [&'static str],
-    /// Words that the grammar cares about.
+    /// Words with a meaning in the grammar.
     pub words: &'static [&'static str],
 }
 
@@ -306,7 +306,7 @@ pub fn cron(bytes: &[u8]) {
 }
 
 pub fn config(bytes: &[u8]) {
-    // Files that are no UTF-8 are refused before they get here.
+    // Files that are not UTF-8 are refused earlier.
     if let Err(errors) = astra_agent::config::parse(&[("agent.toml".into(), text(bytes))]) {
         assert!(!errors.to_string().is_empty());
     }
@@ -324,7 +324,7 @@ pub fn journal_lines(bytes: &[u8]) {
     let history = History::of(runs.into());
     if let Some(target) = history.rollback_target() {
         let held = history.held_image(&target.image.digest).is_some();
-        assert_eq!(history.way_back_held().is_some(), held, "a held way back says so");
+        assert_eq!(history.way_back_held().is_some(), held, "a held rollback target is reported");
     }
     assert!(history.newest_digests(3).len() <= 3);
     let _ = history.open_runs().count();
@@ -355,7 +355,7 @@ pub fn caddy(bytes: &[u8]) {
 
 pub fn policy(bytes: &[u8]) {
     let Ok(policy) = Policy::parse(bytes) else { return };
-    // What is accepted here must be JSON for every other reader, too.
+    // Accepted text must be valid JSON for other readers, too.
     let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
     let image: PinnedImage = format!("ghcr.io/a/b@{HEX}").parse().unwrap();
     if let Verdict::Signed { .. } = policy.verdict(&image) {

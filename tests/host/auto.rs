@@ -43,7 +43,7 @@ fn the_timer_follows_the_tag_and_tries_nothing_twice() {
     let before = (host.invocations(), host.history().len());
     let (code, said) = tick(&host);
     assert_eq!((code, said.contains("held")), (0, false), "{said}");
-    assert_eq!((host.invocations(), host.history().len()), before, "a held release is no news");
+    assert_eq!((host.invocations(), host.history().len()), before, "a held release is not reported again");
 
     // Other obstacles are reported each time.
     host.tag("latest", "v3");

@@ -51,7 +51,7 @@ pub struct Row {
     pub cure: &'static str,
     /// Why requests may be lost: no instance can serve, or nothing can pass the requests on.
     pub may_lose: &'static str,
-    /// What a later recover or reconcile has to repair, if the command could not: otherwise the host is whole
+    /// The part that a later recover or reconcile has to repair, if the command could not: otherwise the host is whole
     /// as soon as the fault is removed.
     pub repair: &'static str,
     /// A command that takes longer counts as hung.

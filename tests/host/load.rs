@@ -66,7 +66,7 @@ enum Kind {
 impl Kind {
     const ALL: [Kind; 5] = [Kind::Get, Kind::Post, Kind::SlowGet, Kind::SlowPost, Kind::Sse];
 
-    /// Of 500 requests, 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
+    /// In 500 requests, 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
     fn of(number: u64, quick: bool) -> Kind {
         match number % 500 {
             _ if quick => Kind::Post,

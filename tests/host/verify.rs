@@ -44,7 +44,7 @@ fn only_signed_images_are_deployed() {
     policy(&host, r#"{"type": "reject"}"#);
     refused(&host, "lets in no image of 127.0.0.1:5000/astra", &before);
     policy(&host, r#"{"type": "reject", "type": "insecureAcceptAnything"}"#);
-    refused(&host, "the key `type` stands twice", &before);
+    refused(&host, "duplicate key `type`", &before);
     host.sh(&format!("rm {POLICY}")).ok();
     refused(&host, "there is no /etc/containers/policy.json", &before);
 
@@ -119,6 +119,6 @@ fn only_signed_images_are_deployed() {
     assert_eq!(
         host.versions([1, 2]),
         ["v1", "v1"],
-        "what served before signatures were asked for is still the way back"
+        "the release from before signatures were required is still the rollback target"
     );
 }

@@ -92,7 +92,7 @@ fn a_timer_deploys_another_digest_and_nothing_else() {
     world.record(Verb::Reconcile, &failed, Outcome::Undone { blame: Blame::Release });
     world.config = config("[env]\nWORKERS = \"5\"\n");
     assert!(matches!(world.plan_as(by_timer(2)), Err(Refusal::Held { .. })), "held by its digest");
-    assert!(!world.plan(2).unwrap().is_empty(), "a person may try it with another environment");
+    assert!(!world.plan(2).unwrap().is_empty(), "an operator may try it with another environment");
 }
 
 #[test]

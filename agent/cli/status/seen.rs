@@ -35,9 +35,9 @@ pub struct Status {
     pub instances: Vec<Instance>,
     pub caddy: Option<String>,
     pub held: Vec<Held>,
-    /// What `reconcile` would do; empty during a run, whose trial is not drift.
+    /// The steps of `reconcile`; empty during a run, whose trial is not drift.
     pub drift: Vec<String>,
-    /// What only `deploy` would change; empty during a run.
+    /// Changes that wait for `deploy`; empty during a run.
     pub pending: Vec<String>,
     pub cron_jobs: Vec<Job>,
     pub under_way: Option<UnderWay>,

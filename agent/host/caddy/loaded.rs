@@ -43,7 +43,7 @@ impl Host {
         tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()
     }
 
-    /// What Caddy runs. A config loaded by another client counts as a load with an unknown result.
+    /// Caddy's running config. One loaded by another client counts as a load with an unknown result.
     pub(in crate::host) async fn caddy_runs(&self, observed: &Observed) -> Option<CaddyRuns> {
         let Note { mut runs, incomparable, .. } = self.noted(observed)?;
         let written = observed.files.get(Path::new(CADDYFILE)).filter(|seen| {

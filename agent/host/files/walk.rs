@@ -23,7 +23,7 @@ impl<'a> Walk<'a> {
         Self { root }
     }
 
-    /// The directory, whoever owns it; `None` if a part of the path does not exist.
+    /// The directory, with any owner; `None` if a part of the path does not exist.
     pub(super) fn existing(&self, path: &Path) -> Result<Option<File>> {
         self.walk(path, false, None)
     }

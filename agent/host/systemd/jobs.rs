@@ -15,7 +15,7 @@ use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
 use super::{BUS, MANAGER, PATH};
 
-/// What a job does to its unit.
+/// The action of a job on its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Start,

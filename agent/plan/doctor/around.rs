@@ -115,7 +115,8 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     let mut found = Vec::new();
     match &inputs.observed.caddy {
         None if inputs.committed().is_some() => {
-            let what = "Caddy does not answer on its admin socket: a deploy is refused, and the site may be down";
+            let what =
+                "Caddy does not answer on its admin socket: a deploy is refused, and the site may be down";
             let fix = "`journalctl -u astra-caddy -n 50`, then `astra-agent reconcile`";
             found.push(Finding::problem("caddy", what, fix));
         }

@@ -85,7 +85,7 @@ fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     if let Some(damage) = &history.damaged {
         let fix = format!(
             "move the file that it names out of {JOURNAL_DIR}, then `astra-agent history` and `astra-agent \
-             recover`; until then nothing automatic runs"
+             recover`; until then automatic runs are suspended"
         );
         found.push(Finding::problem("journal", format!("the journal is damaged: {damage}"), fix));
     }

@@ -1,4 +1,4 @@
-//! What a deploy would change besides the image: for `status`, which resolves no tag.
+//! Changes of a deploy besides the image: for `status`, which resolves no tag.
 
 use super::fingerprint;
 use crate::model::envfile::EnvFile;

@@ -31,7 +31,7 @@ def say(text):
 
 
 def notify(state):
-    """sd_notify(3): one datagram, if somebody listens."""
+    """sd_notify(3): one datagram, if a listener exists."""
     if address := os.environ.get("NOTIFY_SOCKET"):
         if address.startswith("@"):
             address = "\0" + address[1:]

@@ -15,7 +15,7 @@ pub const NOT_COVERED: [(&str, &str); 11] = [
     ("F39", "an app that flaps is row F38, and a host test of broken releases"),
     (
         "F42",
-        "a slow readiness path is a host test (tests/host/proxy.rs); the probe's own time-out is tested beside its code",
+        "a slow readiness path is a host test (tests/host/proxy.rs); the probe's own timeout is tested beside its code",
     ),
     (
         "F52, F53",

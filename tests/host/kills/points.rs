@@ -157,7 +157,7 @@ fn a_deploy_killed_before_or_after_any_step_leaves_a_whole_host() {
 
 #[test]
 fn a_run_killed_within_a_step_or_during_undo_leaves_a_whole_host() {
-    let mut dying = Dying::new("within", "within steps, on the way back, in recover");
+    let mut dying = Dying::new("within", "within steps, during undo, in recover");
     dying.host.tag("latest", "v2");
     // It migrates until v2 is committed.
     let deploy = "deploy --force";

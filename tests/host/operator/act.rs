@@ -237,7 +237,7 @@ impl Operator {
     }
 
     /// Undoes by hand what the agent must refuse and cannot repair.
-    pub fn mend(&mut self, op: &Op) {
+    pub fn repair(&mut self, op: &Op) {
         match op {
             Op::Hand(Hand::EnvGarbage) => {
                 _ = self.sh(&format!("sed -i '/^export NOT/d' {ENV_FILE}; rm -f /root/astra.env"))

@@ -11,7 +11,7 @@ use crate::report::Report;
 /// Requests that a load of a changed Caddyfile may lose (docs/decisions/0021).
 const LOST_AT_A_LOAD: usize = 1;
 
-/// What is missing or broken on the host when an operation begins or ends.
+/// Parts of the host that are missing or broken when an operation begins or ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
     pub registry: bool,
@@ -271,7 +271,7 @@ pub fn ticked(op: &Op, (before, after): (&Look, &Look), known: &Known) -> Vec<St
             () if !known.site.auto => "which is not automatic",
             () if before.held(&tag).is_some() => "which is held",
             () if before.image().ends_with(&tag) => "which was committed",
-            () if before.status["pinned"] == true => "although a person had chosen another",
+            () if before.status["pinned"] == true => "although another was pinned",
             () => continue,
         };
         let version = known.version(image).unwrap_or(image);

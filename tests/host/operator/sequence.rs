@@ -149,7 +149,7 @@ fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended
 
     operator.tick();
     broken.extend(quiet(operator));
-    operator.mend(op);
+    operator.repair(op);
     if matches!(op, Op::Hand(_)) {
         operator.tick();
     }

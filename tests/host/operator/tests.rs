@@ -150,7 +150,7 @@ fn the_timer_deploys_a_new_release_only_if_it_may() {
         (brought(false, &before, "v3"), "not automatic"),
         (brought(true, &held, "v3"), "held"),
         (brought(true, &before, "v2"), "was committed"),
-        (brought(true, &pinned, "v3"), "a person"),
+        (brought(true, &pinned, "v3"), "was pinned"),
     ] {
         assert!(said.contains(why), "no {why:?}: {said:?}");
     }

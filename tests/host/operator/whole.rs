@@ -72,7 +72,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let others: BTreeSet<_> = look.others.iter().filter(|o| !o.starts_with("stranger ")).collect();
     check(others.iter().eq(["astra-caddy running"].iter()), &|| format!("containers: {others:?}"));
     check(look.failed_units.is_empty(), &|| format!("failed units: {}", look.failed_units));
-    check(!look.history.is_empty(), &|| "history tells of no run".into());
+    check(!look.history.is_empty(), &|| "history shows no run".into());
     for run in look.history.iter().filter(|run| run["outcome"].is_null()) {
         check(false, &|| format!("not closed: {run}"));
     }

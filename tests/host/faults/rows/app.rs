@@ -29,7 +29,7 @@ pub const ROWS: &[Row] = &[
         push: "flaps",
         before: "config 's/soak = .*/soak = \"4s\"/'",
         says: &["exited with code 4"],
-        repair: "the row's soak is in the time-outs of the units",
+        repair: "the row's soak is in the timeouts of the units",
         ..BAD
     },
     Row {
@@ -151,7 +151,7 @@ pub const ROWS: &[Row] = &[
         cure: "kill -CONT $(caddy_pid)",
         code: &[1, 4],
         says: &["Caddy"],
-        may_lose: "Caddy answers nobody",
+        may_lose: "Caddy does not answer",
         ..ROW
     },
     Row {
@@ -161,7 +161,7 @@ pub const ROWS: &[Row] = &[
         run: "astra-agent rollback",
         cure: "kill -CONT $(caddy_pid)",
         commits: true,
-        may_lose: "Caddy answers nobody",
+        may_lose: "Caddy does not answer",
         ..ROW
     },
     Row {
@@ -183,7 +183,7 @@ pub const ROWS: &[Row] = &[
         cure: "systemctl stop squatter",
         code: &[1, 4],
         says: &["astra-caddy"],
-        may_lose: "somebody else answers",
+        may_lose: "another process answers",
         ..ROW
     },
     Row {

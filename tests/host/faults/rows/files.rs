@@ -183,7 +183,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F80j",
-        what: "/etc/astra: writable by everybody",
+        what: "/etc/astra: writable by all users",
         before: "chmod 0777 /etc/astra",
         cure: "chmod 0700 /etc/astra",
         code: &[1],

@@ -281,7 +281,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F61b",
-        what: "the terminal goes away (SIGKILL of the process in front): the run goes on",
+        what: "the terminal goes away (SIGKILL of the user's process): the run continues",
         short: true,
         beside: "trying 1; pkill -9 -f '^astra-agent deploy'",
         code: &[137],
@@ -290,7 +290,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F61c",
-        what: "SIGHUP to the process in front, as a dropped SSH session sends it: the run goes on",
+        what: "SIGHUP to the user's process, as from a dropped SSH session: the run continues",
         beside: "trying 1; pkill -HUP -f '^astra-agent deploy'",
         code: &[0],
         then: "until_ 'flock -n /run/astra/run.lock true'",
@@ -326,7 +326,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         id: "F86b",
-        what: "standard output is a pipe that nobody reads any more",
+        what: "standard output is a pipe without a reader",
         run: "set -o pipefail; astra-agent deploy --force --wait 60s | true; exit ${PIPESTATUS[0]}",
         ..GOES_ON
     },
