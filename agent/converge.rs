@@ -113,7 +113,7 @@ impl From<anyhow::Error> for Refused {
 }
 
 /// The host, its config and its journal.
-pub struct Foreman<'a> {
+pub struct Reconciler<'a> {
     pub host: &'a Host,
     pub config: &'a Config,
     pub journal: &'a Journal,
@@ -131,7 +131,7 @@ pub struct Look {
     pub caddy_image: Option<PinnedImage>,
 }
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Carries out `ask` under `lock`.
     pub async fn converge(&self, ask: &Ask, lock: &Lock) -> Result<Report, Refused> {
         let begun = Instant::now();

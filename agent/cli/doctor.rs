@@ -26,13 +26,13 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     names.extend(config.spare().map(|id| config.app.name.unit(id)));
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;
-    let foreman = session.foreman(waiting.watch())?;
-    let found = match foreman.look(true).await {
-        Ok(look) => findings(&foreman.inputs(&look), &checkup),
+    let reconciler = session.reconciler(waiting.watch())?;
+    let found = match reconciler.look(true).await {
+        Ok(look) => findings(&reconciler.inputs(&look), &checkup),
         Err(error) => {
             let history = Journal::at(JOURNAL_DIR).history().unwrap_or_else(|_| History::default());
             let look = Look { observed: Observed::default(), history, caddy_image: None };
-            blind(&foreman.inputs(&look), &checkup, &format!("{error:#}"))
+            blind(&reconciler.inputs(&look), &checkup, &format!("{error:#}"))
         }
     };
     drop(waiting);

@@ -80,11 +80,11 @@ async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     failpoint::reach("locked", 0, ask.verb.as_str());
     session.make_key(&lock)?;
     session::keep_config(&session.host.files);
-    let foreman = session.foreman(watch.clone())?;
+    let reconciler = session.reconciler(watch.clone())?;
     let mut tries = 1;
     loop {
-        let ended = foreman.converge(ask, &lock).await;
-        foreman.log_end(ask, &ended);
+        let ended = reconciler.converge(ask, &lock).await;
+        reconciler.log_end(ask, &ended);
         // No retry once something is serving (the boot is done), nor after a failed release (it would fail
         // again).
         let again = ask.verb == Name::Install
@@ -149,16 +149,16 @@ async fn pause_before(
 async fn quiet(json: bool) -> Result<bool, Refused> {
     let (watch, detail) = progress::watch(true);
     let session = Session::open(detail, Signals::none()).await?;
-    let foreman = session.foreman(watch)?;
-    let look = foreman.look(false).await?;
+    let reconciler = session.reconciler(watch)?;
+    let look = reconciler.look(false).await?;
     let calm = look.history.damaged.is_none()
         && look.history.open_runs().next().is_none()
         && look.caddy_image.is_some()
-        && foreman.refuse_env(&look).is_ok()
-        && foreman.keep_plan(&look, Name::Reconcile).is_empty();
+        && reconciler.refuse_env(&look).is_ok()
+        && reconciler.keep_plan(&look, Name::Reconcile).is_empty();
     if calm {
         session::keep_config(&session.host.files);
-        report::nothing_to_do(&foreman, &look, json);
+        report::nothing_to_do(&reconciler, &look, json);
     }
     Ok(calm)
 }

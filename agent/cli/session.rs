@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use super::engine::{Choice, preferred};
 use crate::config::{self, Config};
-use crate::converge::{Foreman, Refused, Watch};
+use crate::converge::{Reconciler, Refused, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::files::Files;
 use crate::host::lock::Lock;
@@ -139,8 +139,8 @@ impl Session {
         Ok(())
     }
 
-    pub fn foreman(&self, watch: Watch) -> Result<Foreman<'_>> {
-        Ok(Foreman {
+    pub fn reconciler(&self, watch: Watch) -> Result<Reconciler<'_>> {
+        Ok(Reconciler {
             host: &self.host,
             config: &self.config,
             journal: &self.journal,

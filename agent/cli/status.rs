@@ -38,10 +38,10 @@ pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
 async fn look(json: bool) -> Result<Status, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
-    let foreman = session.foreman(waiting.watch())?;
-    let look = foreman.look(false).await?;
+    let reconciler = session.reconciler(waiting.watch())?;
+    let look = reconciler.look(false).await?;
     let jobs = seen::jobs(&session).await;
-    Ok(seen::status(&session, &foreman, &look, Lock::holder_of(Path::new(LOCK)), jobs))
+    Ok(seen::status(&session, &reconciler, &look, Lock::holder_of(Path::new(LOCK)), jobs))
 }
 
 fn screen(status: &Status) -> String {

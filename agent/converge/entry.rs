@@ -1,7 +1,7 @@
 //! The entry that a run leaves in the systemd journal: its fields and its priority. docs/using/operations.md
 //! documents them, and packaging/astra-agent.catalog explains the message.
 
-use super::{Ask, Foreman, Refused, Report};
+use super::{Ask, Reconciler, Refused, Report};
 use crate::model::entry::Verb;
 use crate::model::history::RunRecord;
 use crate::model::outcome::{Blame, Outcome};
@@ -16,7 +16,7 @@ const NOTICE: u8 = 5;
 
 type Fields = Vec<(&'static str, String)>;
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Logs the end of `ask` to the systemd journal. A timer's run that found nothing to do is not logged.
     pub fn log_end(&self, ask: &Ask, ended: &Result<Report, Refused>) {
         if ask.automatic() && matches!(ended, Ok(report) if report.nothing_to_do) {

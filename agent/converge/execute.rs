@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::report::{self, Book};
-use super::{Ask, Event, Foreman, Look, Refused, Report, Want};
+use super::{Ask, Event, Look, Reconciler, Refused, Report, Want};
 use crate::host::{failpoint, perform};
 use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
@@ -27,7 +27,7 @@ fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
     cut && matches!(last, Some(Entry::Started { step }) if migration(step))
 }
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Journals, performs and journals each step of one run of `plan`.
     pub(super) async fn carry_out(
         &self,

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Foreman, Look};
+use super::{Look, Reconciler};
 use crate::host::observe::Scope;
 use crate::model::history::History;
 use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT};
 use crate::model::observed::Observed;
 use crate::plan::{Inputs, files, units};
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Observes the host; also its images if a release is to be planned.
     pub async fn look(&self, images: bool) -> Result<Look> {
         let history = self.journal.history()?;

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use std::path::Path;
 
-use super::{Ask, Foreman, Look, Refused, Report};
+use super::{Ask, Look, Reconciler, Refused, Report};
 use crate::host::caddy::is_refusal;
 use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
@@ -12,7 +12,7 @@ use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Refuses a plan with a Caddyfile that Caddy cannot parse. Problems with a certificate or an address
     /// only show when it is loaded. Also refuses a readiness path that no serving instance answers: it would
     /// take all of them out of rotation.
@@ -40,7 +40,7 @@ impl Foreman<'_> {
     }
 }
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Runs Caddy from the current image of `[caddy] image`, and goes back to the former one if the new one
     /// does not answer. `false`: it did not work.
     pub(super) async fn upgrade_caddy(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {

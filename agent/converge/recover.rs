@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Ask, Event, Foreman, Refused, Report};
+use super::{Ask, Event, Reconciler, Refused, Report};
 use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
@@ -12,7 +12,7 @@ use crate::model::outcome::{Blame, Outcome};
 use crate::model::step::Step;
 use crate::plan::files;
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// Restores the state that astra.env names, then closes the cut-off runs in the journal. Idempotent;
     /// needs no registry, and only the instance names from the config.
     pub(super) async fn close_open_runs(

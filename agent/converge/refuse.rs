@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::{Ask, Event, Foreman, Look, Refused, Want};
+use super::{Ask, Event, Look, Reconciler, Refused, Want};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
@@ -21,7 +21,7 @@ impl Refused {
     }
 }
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     pub(super) fn refuse_in_safe_mode(&self, ask: &Ask, history: &History) -> Result<(), Refused> {
         let Some(damage) = &history.damaged else { return Ok(()) };
         if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::{Ask, Event, Foreman, Look, Refused, Report};
+use super::{Ask, Event, Look, Reconciler, Refused, Report};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
 use crate::model::history::{Held, History};
@@ -57,7 +57,7 @@ impl Want {
     }
 }
 
-impl Foreman<'_> {
+impl Reconciler<'_> {
     /// The request for the planner. Nothing is written before this succeeds.
     pub async fn request(&self, ask: &Ask, look: &Look) -> Result<Request, Refused> {
         let image = match &ask.want {

@@ -6,7 +6,7 @@ use super::under_way::{UnderWay, under_way};
 use crate::cli::out;
 use crate::cli::session::Session;
 use crate::config::{Config, Tls};
-use crate::converge::{Foreman, Look};
+use crate::converge::{Look, Reconciler};
 use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
@@ -135,18 +135,19 @@ pub async fn jobs(session: &Session) -> Vec<Job> {
 
 pub fn status(
     session: &Session,
-    foreman: &Foreman<'_>,
+    reconciler: &Reconciler<'_>,
     look: &Look,
     holder: Option<Holder>,
     cron_jobs: Vec<Job>,
 ) -> Status {
-    let inputs = foreman.inputs(look);
+    let inputs = reconciler.inputs(look);
     let committed = inputs.committed();
     let history = &look.history;
     let open = history.open_runs().last();
     let under_way = holder.map(|holder| under_way(&holder, open));
     let quiet = under_way.is_none();
-    let drift = || foreman.keep_plan(look, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
+    let drift =
+        || reconciler.keep_plan(look, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
     let lost_release = match inputs.env_file().managed() {
         Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
         Ok(_) => None,
@@ -170,8 +171,8 @@ pub fn status(
         rollback_held: history.way_back_held().map(|(held, _)| held.run),
         pinned: inputs.is_chosen(),
         lost_release,
-        urls: urls(foreman.config),
-        instances: instances(foreman, look),
+        urls: urls(reconciler.config),
+        instances: instances(reconciler, look),
         caddy: look
             .observed
             .caddy
@@ -186,7 +187,7 @@ pub fn status(
         journal_damaged: history.damaged.clone(),
         last_run: ended().next().and_then(run),
         last_deploy: ended().find(deploys).and_then(run),
-        wanted: foreman.config.app.instances,
+        wanted: reconciler.config.app.instances,
     }
 }
 
@@ -206,17 +207,16 @@ fn urls(config: &Config) -> Vec<String> {
     config.caddy.hosts.iter().map(|host| format!("{scheme}://{host}")).collect()
 }
 
-fn instances(foreman: &Foreman<'_>, look: &Look) -> Vec<Instance> {
-    let inputs = foreman.inputs(look);
+fn instances(reconciler: &Reconciler<'_>, look: &Look) -> Vec<Instance> {
+    let inputs = reconciler.inputs(look);
     let observed = &look.observed;
-    let there = observed
-        .instances
-        .iter()
-        .filter(|(id, seen)| foreman.config.instances().any(|i| i == **id) || seen.unit.active != "inactive");
+    let there = observed.instances.iter().filter(|(id, seen)| {
+        reconciler.config.instances().any(|i| i == **id) || seen.unit.active != "inactive"
+    });
     there
         .map(|(id, seen)| Instance {
             instance: id.get(),
-            unit: foreman.config.app.name.unit(*id),
+            unit: reconciler.config.app.name.unit(*id),
             port: inputs.port(*id),
             state: format!("{} ({})", seen.unit.active, seen.unit.sub),
             release: seen.runs.as_ref().map(|r| r.release),
