@@ -79,16 +79,16 @@ pub struct Ask {
     pub force: bool,
     /// Soak the release before it is committed, as the config says.
     pub soak: bool,
-    /// Login name behind the command; [`NOBODY`] when a timer asks.
+    /// Login name behind the command; [`SYSTEM_ACTOR`] when a timer asks.
     pub actor: String,
 }
 
 /// The actor of a run that systemd started.
-pub const NOBODY: &str = "systemd";
+pub const SYSTEM_ACTOR: &str = "systemd";
 
 impl Ask {
     fn automatic(&self) -> bool {
-        self.actor == NOBODY
+        self.actor == SYSTEM_ACTOR
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
-use crate::converge::{NOBODY, Refused};
+use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::lock::{self, Lock, LockError};
 use crate::model::name::LOCK;
 use crate::model::outcome::EXIT_LOCKED;
@@ -48,7 +48,7 @@ pub async fn take_watched(
     loop {
         let held = match Lock::try_take(Path::new(LOCK), command, actor) {
             Ok(lock) => {
-                if actor == NOBODY {
+                if actor == SYSTEM_ACTOR {
                     // If this fails, others wait for the lock as usual.
                     let _ = lock.yield_when_asked();
                 }
@@ -57,7 +57,8 @@ pub async fn take_watched(
             Err(LockError::Other(error)) => return Err(error.into()),
             Err(LockError::Held(held)) => held,
         };
-        let patience = if held.actor == NOBODY && actor != NOBODY { TIMERS_MOMENT } else { Duration::ZERO };
+        let patience =
+            if held.actor == SYSTEM_ACTOR && actor != SYSTEM_ACTOR { TIMERS_MOMENT } else { Duration::ZERO };
         let limit = wait.unwrap_or(patience);
         if begun.elapsed() >= limit {
             let error = anyhow!("{held}\n  hint: {hint}");
@@ -67,7 +68,7 @@ pub async fn take_watched(
             say(&format!("waiting: {held}"));
             said = true;
         }
-        let may_ask = held.yields && actor != NOBODY && begun.elapsed() >= LONG;
+        let may_ask = held.yields && actor != SYSTEM_ACTOR && begun.elapsed() >= LONG;
         if may_ask && asked != Some(held.pid) && lock::ask_to_stop(&held) {
             say(&format!("asked `{}` to stop: it only repairs, and the next one goes on", held.command));
             asked = Some(held.pid);

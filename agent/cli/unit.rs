@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::out;
-use crate::converge::{NOBODY, Refused};
+use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::binary;
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
@@ -26,7 +26,7 @@ const ACTOR: &str = "ASTRA_ACTOR";
 pub fn actor(in_unit: bool) -> String {
     let named = |names: &[&str]| names.iter().find_map(|n| std::env::var(n).ok());
     if in_unit {
-        return named(&[ACTOR]).unwrap_or_else(|| NOBODY.to_owned());
+        return named(&[ACTOR]).unwrap_or_else(|| SYSTEM_ACTOR.to_owned());
     }
     named(&["SUDO_USER", "LOGNAME", "USER"]).unwrap_or_else(|| "root".to_owned())
 }
