@@ -83,7 +83,7 @@ impl Inputs<'_> {
         Step::Drain { instance, limits: self.drain_limits(), probe: self.probe() }
     }
 
-    /// Sets only the marker, before a stopped instance is started: it gets requests when it rejoins.
+    /// Sets only the marker, before a stopped instance is started: it gets requests once it is undrained.
     pub fn set_aside(&self, id: InstanceId) -> [Step; 2] {
         [id.marker(), WORKING.into()].map(|path| {
             let content = Content::Plain(Vec::new());
@@ -92,8 +92,8 @@ impl Inputs<'_> {
     }
 
     /// Ends the drain of an instance.
-    pub fn rejoin(&self, instance: Target) -> Step {
-        Step::Rejoin { instance, probe: self.probe(), limits: self.drain_limits() }
+    pub fn undrain(&self, instance: Target) -> Step {
+        Step::Undrain { instance, probe: self.probe(), limits: self.drain_limits() }
     }
 
     /// The current astra.env; empty if there is none.

@@ -73,10 +73,10 @@ fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
     let mut order = started.to_vec();
     order.sort_unstable();
     let begun: Vec<&Step> = order.iter().rev().filter_map(|i| plan.steps.get(*i)).collect();
-    // An instance that undo stops cannot rejoin: its marker is removed with it.
+    // An instance that undo stops cannot be undrained: its marker is removed with it.
     let stops = |drained: &Target| {
         begun.iter().any(
-            |s| matches!(s, Step::Try { instance, fallback: Fallback::Stopped, .. } if instance == drained),
+            |s| matches!(s, Step::StartTrial { instance, fallback: Fallback::Stopped, .. } if instance == drained),
         )
     };
     let lasts = |step: &&&Step| !matches!(step, Step::Drain { instance, .. } if stops(instance));

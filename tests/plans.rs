@@ -308,7 +308,7 @@ fn instances_that_do_not_serve_are_tried_first() {
     world.observed.instances.get_mut(&ids[1]).unwrap().ready = false;
     let plan = world.plan(2).unwrap();
     let tried = plan.steps.iter().find_map(|s| match s {
-        Step::Try { instance, .. } => Some(instance.id),
+        Step::StartTrial { instance, .. } => Some(instance.id),
         _ => None,
     });
     assert_eq!(tried, Some(ids[1]));
@@ -365,7 +365,7 @@ fn a_trial_is_undone_although_the_engine_is_silent() {
     let history = world.history();
     let steps = instances::steps(&world.inputs(&history), Reach::All);
     assert!(
-        steps.iter().any(|s| matches!(s, Step::Return { instance, .. } if instance.id == id)),
+        steps.iter().any(|s| matches!(s, Step::RestoreCommitted { instance, .. } if instance.id == id)),
         "{steps:?}"
     );
 }

@@ -197,13 +197,15 @@ fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), 
         let before = serving(&ready, &marked);
         match step {
             Step::Drain { instance, .. } => _ = marked.insert(instance.id),
-            Step::Try { instance, .. } | Step::Return { instance, .. } => _ = ready.remove(&instance.id),
+            Step::StartTrial { instance, .. } | Step::RestoreCommitted { instance, .. } => {
+                _ = ready.remove(&instance.id)
+            }
             Step::StopInstance { instance, .. } => {
                 ready.remove(&instance.id);
                 marked.remove(&instance.id);
             }
             Step::AwaitReady { instance, .. } => _ = ready.insert(instance.id),
-            Step::Rejoin { instance, .. } => _ = marked.remove(&instance.id),
+            Step::Undrain { instance, .. } => _ = marked.remove(&instance.id),
             Step::WriteFile { path, .. } => {
                 marked.extend(observed.instances.keys().filter(|id| id.marker() == *path));
             }

@@ -58,7 +58,7 @@ impl Reconciler<'_> {
         let before = runs.map_or(before, |runs| runs.env.clone());
         let mut steps = crate::plan::caddy_trial::unit(&self.inputs(&look));
         let commit = Some(steps.len());
-        steps.push(Step::UseCaddy { env, before });
+        steps.push(Step::SwitchCaddyImage { env, before });
         let plan = Plan { steps, commit, ..Plan::default() };
         Ok(self.carry_out(ask, &look, &plan, report).await? == Outcome::Converged)
     }

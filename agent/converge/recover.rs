@@ -78,7 +78,7 @@ impl Reconciler<'_> {
     ) -> Result<(), Refused> {
         let mut file = self.journal.reopen(run.id)?;
         let upgraded = || {
-            let step = Step::UseCaddy { env: caddy.to_owned(), before: String::new() }.to_string();
+            let step = Step::SwitchCaddyImage { env: caddy.to_owned(), before: String::new() }.to_string();
             run.entries.iter().any(|stamped| match &stamped.entry {
                 Entry::Opened { verb: Verb::CaddyUpgrade, plan, .. } => plan.contains(&step),
                 _ => false,

@@ -43,7 +43,7 @@ impl std::fmt::Display for Redirected {
 
 impl Host {
     /// Writes the trial file, and starts the instance with it.
-    pub(super) async fn try_release(
+    pub(super) async fn start_trial(
         &self,
         instance: &Target,
         lines: &ManagedLines,
@@ -58,7 +58,7 @@ impl Host {
     }
 
     /// Removes the trial file, and starts the instance with the release in astra.env.
-    pub(super) async fn return_to_committed(
+    pub(super) async fn restore_committed(
         &self,
         instance: &Target,
         stop: Duration,

@@ -36,12 +36,12 @@ impl Host {
                 }
                 self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
             }
-            Step::KeepBefore { path } => self.keep_before(path).map(|()| None),
+            Step::BackupFile { path } => self.backup_file(path).map(|()| None),
             Step::RemoveFile { path } => {
                 self.files.remove(path)?;
                 self.leave_markers().map(|()| None)
             }
-            Step::ReloadUnits => self.systemd.reload().await.map(|()| None),
+            Step::DaemonReload => self.systemd.reload().await.map(|()| None),
             Step::EnableUnits { units } => {
                 self.systemd.enable(&refs(units)).await?;
                 // Without a reload systemd still considers them disabled, and starts nothing new.
@@ -57,7 +57,7 @@ impl Host {
             Step::LoadCaddy { content, in_use } => {
                 self.load_caddy(content.bytes(), *in_use).await.map(|()| None)
             }
-            Step::UseCaddy { env, .. } => self.use_caddy(env).await.map(|()| None),
+            Step::SwitchCaddyImage { env, .. } => self.switch_caddy_image(env).await.map(|()| None),
             Step::Pull { image } => self.pull(image).await,
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await,
             Step::WriteTrialEnv { content } => {
@@ -65,15 +65,15 @@ impl Host {
                 self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
             }
             Step::Drain { instance, limits, .. } => return self.drain(instance, limits).await,
-            Step::Try { instance, candidate, stop, timeout, .. } => {
-                self.try_release(instance, &candidate.lines, *stop, *timeout).await
+            Step::StartTrial { instance, candidate, stop, timeout, .. } => {
+                self.start_trial(instance, &candidate.lines, *stop, *timeout).await
             }
-            Step::Return { instance, stop, timeout } => {
-                self.return_to_committed(instance, *stop, *timeout).await
+            Step::RestoreCommitted { instance, stop, timeout } => {
+                self.restore_committed(instance, *stop, *timeout).await
             }
             Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
             Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
-            Step::Rejoin { instance, probe, .. } => self.rejoin(instance, probe).await,
+            Step::Undrain { instance, probe, .. } => self.undrain(instance, probe).await,
             Step::StopInstance { instance, stop } => self.stop_instance(instance, *stop).await,
             Step::FlushImages => self.flush_images().await.map(|()| None),
             Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
@@ -116,7 +116,7 @@ impl Host {
     }
 
     /// Only the first copy is the hand-made file; a later one would be the agent's.
-    fn keep_before(&self, path: &Path) -> Result<()> {
+    fn backup_file(&self, path: &Path) -> Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".before-astra");
         let copy = std::path::PathBuf::from(name);
@@ -213,8 +213,10 @@ impl Host {
 
 /// The blame when `step` fails: the release where its own code runs, the host everywhere else.
 pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
-    let chance =
-        matches!(step, Step::Migrate { .. } | Step::Try { .. } | Step::AwaitReady { .. } | Step::Soak { .. });
+    let chance = matches!(
+        step,
+        Step::Migrate { .. } | Step::StartTrial { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
+    );
     let host = error.is::<HostFault>()
         || error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
     if chance && !host { Blame::Release } else { Blame::Host }

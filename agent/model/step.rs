@@ -28,14 +28,14 @@ pub enum Step {
         content: Content,
     },
     /// Keep a hand-made file as `PATH.before-astra`, unless that copy exists already.
-    KeepBefore {
+    BackupFile {
         path: PathBuf,
     },
     RemoveFile {
         path: PathBuf,
     },
     /// `systemctl daemon-reload`.
-    ReloadUnits,
+    DaemonReload,
     EnableUnits {
         units: Vec<String>,
     },
@@ -59,7 +59,7 @@ pub enum Step {
         in_use: bool,
     },
     /// Restart Caddy with the image in this caddy.env: about a second without answers.
-    UseCaddy {
+    SwitchCaddyImage {
         env: String,
         before: String,
     },
@@ -80,11 +80,11 @@ pub enum Step {
     Drain {
         instance: Target,
         limits: Drain,
-        /// Readiness request before the instance rejoins.
+        /// Readiness request before the instance is undrained.
         probe: Probe,
     },
     /// Start the release on trial in the instance.
-    Try {
+    StartTrial {
         instance: Target,
         candidate: Candidate,
         fallback: Fallback,
@@ -92,7 +92,7 @@ pub enum Step {
         timeout: Duration,
     },
     /// Start the committed release in the instance.
-    Return {
+    RestoreCommitted {
         instance: Target,
         stop: Duration,
         timeout: Duration,
@@ -109,7 +109,7 @@ pub enum Step {
         probe: Probe,
     },
     /// Let Caddy send requests again, once it gets a 2xx from the instance itself. Undone by a drain.
-    Rejoin {
+    Undrain {
         instance: Target,
         probe: Probe,
         limits: Drain,
@@ -230,26 +230,26 @@ impl Step {
         match self {
             Self::WriteTrialEnv { .. } => vec![Self::RemoveFile { path: super::name::TRIAL_ENV.into() }],
             Self::Drain { instance, limits, probe } => {
-                vec![Self::Rejoin { instance: instance.clone(), probe: probe.clone(), limits: *limits }]
+                vec![Self::Undrain { instance: instance.clone(), probe: probe.clone(), limits: *limits }]
             }
-            Self::Rejoin { instance, probe, limits } => {
+            Self::Undrain { instance, probe, limits } => {
                 vec![Self::Drain { instance: instance.clone(), limits: *limits, probe: probe.clone() }]
             }
-            Self::Try { instance, fallback: Fallback::Stopped, stop, .. } => {
+            Self::StartTrial { instance, fallback: Fallback::Stopped, stop, .. } => {
                 vec![Self::StopInstance { instance: instance.clone(), stop: *stop }]
             }
-            Self::Try { instance, fallback: Fallback::Committed { probe, stop }, .. } => vec![
-                Self::Return { instance: instance.clone(), stop: *stop, timeout: probe.timeout },
+            Self::StartTrial { instance, fallback: Fallback::Committed { probe, stop }, .. } => vec![
+                Self::RestoreCommitted { instance: instance.clone(), stop: *stop, timeout: probe.timeout },
                 Self::AwaitReady { instance: instance.clone(), probe: probe.clone() },
             ],
-            Self::UseCaddy { env, before } => {
-                vec![Self::UseCaddy { env: before.clone(), before: env.clone() }]
+            Self::SwitchCaddyImage { env, before } => {
+                vec![Self::SwitchCaddyImage { env: before.clone(), before: env.clone() }]
             }
             Self::MakeDir { .. }
             | Self::WriteFile { .. }
-            | Self::KeepBefore { .. }
+            | Self::BackupFile { .. }
             | Self::RemoveFile { .. }
-            | Self::ReloadUnits
+            | Self::DaemonReload
             | Self::EnableUnits { .. }
             | Self::DisableUnits { .. }
             | Self::StartUnit { .. }
@@ -258,7 +258,7 @@ impl Step {
             | Self::LoadCaddy { .. }
             | Self::Pull { .. }
             | Self::Migrate { .. }
-            | Self::Return { .. }
+            | Self::RestoreCommitted { .. }
             | Self::AwaitReady { .. }
             | Self::Soak { .. }
             | Self::StopInstance { .. }
@@ -274,8 +274,8 @@ impl Step {
         matches!(
             self,
             Self::Migrate { .. }
-                | Self::Try { .. }
-                | Self::Return { .. }
+                | Self::StartTrial { .. }
+                | Self::RestoreCommitted { .. }
                 | Self::StopInstance { .. }
                 | Self::Commit { .. }
         )
@@ -300,10 +300,10 @@ impl Step {
             Self::Pull { .. } | Self::FlushImages => "pull",
             Self::Migrate { .. } => "migrate",
             Self::Drain { .. } => "drain",
-            Self::Try { .. } | Self::Return { .. } | Self::StopInstance { .. } => "restart",
+            Self::StartTrial { .. } | Self::RestoreCommitted { .. } | Self::StopInstance { .. } => "restart",
             Self::AwaitReady { .. } => "ready",
             Self::Soak { .. } => "soak",
-            Self::Rejoin { .. } => "rejoin",
+            Self::Undrain { .. } => "rejoin",
             Self::Commit { .. } => "commit",
             Self::RemoveContainer { .. } | Self::RemoveImage { .. } => "prune",
             _ => "files",
@@ -324,11 +324,11 @@ impl fmt::Display for Step {
             Self::WriteFile { path, mode, content } => {
                 write!(f, "write {} ({mode:04o}; {content})", path.display())
             }
-            Self::KeepBefore { path } => {
+            Self::BackupFile { path } => {
                 write!(f, "keep {} as {}.before-astra", path.display(), path.display())
             }
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
-            Self::ReloadUnits => f.write_str("reload systemd's unit files"),
+            Self::DaemonReload => f.write_str("reload systemd's unit files"),
             Self::EnableUnits { units } => write!(f, "enable {}", units.join(", ")),
             Self::DisableUnits { units } => write!(f, "disable {}", units.join(", ")),
             Self::StartUnit { unit } => write!(f, "start {unit}"),
@@ -337,7 +337,7 @@ impl fmt::Display for Step {
             Self::LoadCaddy { content, .. } => {
                 write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE)
             }
-            Self::UseCaddy { env, .. } => {
+            Self::SwitchCaddyImage { env, .. } => {
                 let image = env.lines().find_map(|l| l.strip_prefix("CADDY_IMAGE="));
                 write!(f, "restart Caddy from {}", image.unwrap_or("another image"))
             }
@@ -351,11 +351,13 @@ impl fmt::Display for Step {
             Self::Drain { instance, limits, .. } => {
                 write!(f, "drain {instance} (at most {:?})", limits.requests.max(limits.streams))
             }
-            Self::Try { instance, candidate, .. } => {
+            Self::StartTrial { instance, candidate, .. } => {
                 let Candidate { release, .. } = candidate;
                 write!(f, "try release {} in {instance} ({})", release.number, release.image.digest.short())
             }
-            Self::Return { instance, .. } => write!(f, "return {instance} to the committed release"),
+            Self::RestoreCommitted { instance, .. } => {
+                write!(f, "return {instance} to the committed release")
+            }
             Self::AwaitReady { instance, probe } => {
                 write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.path, probe.timeout)
             }
@@ -363,7 +365,7 @@ impl fmt::Display for Step {
                 let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
                 write!(f, "soak {} for {time:?}", names.join(", "))
             }
-            Self::Rejoin { instance, .. } => write!(f, "put {instance} into rotation"),
+            Self::Undrain { instance, .. } => write!(f, "put {instance} into rotation"),
             Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {

@@ -15,9 +15,9 @@ pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
         return Vec::new();
     }
     let content = Content::Plain(bytes);
-    let kept = files::keep_before(inputs, &path);
+    let kept = files::backup_file(inputs, &path);
     kept.into_iter()
-        .chain([Step::WriteFile { path, mode: files::MODE, content }, Step::ReloadUnits])
+        .chain([Step::WriteFile { path, mode: files::MODE, content }, Step::DaemonReload])
         .collect()
 }
 
@@ -40,7 +40,7 @@ pub fn settle(inputs: &Inputs<'_>) -> Option<Step> {
     if steady && runs.is_some_and(|runs| runs.env == env) {
         return Some(Step::RemoveFile { path: CADDY_TRIAL_ENV.into() });
     }
-    Some(Step::UseCaddy { before: env.clone(), env })
+    Some(Step::SwitchCaddyImage { before: env.clone(), env })
 }
 
 /// Starts a Caddy that is down, unless systemd is starting or restarting it.

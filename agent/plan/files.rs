@@ -57,7 +57,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
         if path == Path::new(CADDYFILE) || is_as(inputs, path, bytes) {
             continue;
         }
-        steps.extend(keep_before(inputs, path));
+        steps.extend(backup_file(inputs, path));
         changed.insert(path.clone());
         let content = Content::Plain(bytes.clone());
         steps.push(Step::WriteFile { path: path.clone(), mode: MODE, content });
@@ -67,7 +67,7 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
         || observed.units.values().any(|u| u.need_reload);
     steps.extend(stale.into_iter().map(|path| Step::RemoveFile { path }));
     if reload {
-        steps.push(Step::ReloadUnits);
+        steps.push(Step::DaemonReload);
     }
     let timers = changed.iter().filter_map(|p| p.file_name()?.to_str()).filter(|n| n.ends_with(".timer"));
     let running = |unit: &str| observed.units.get(unit).is_some_and(UnitSeen::is_active);
@@ -88,7 +88,7 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
         }
     }
     if !steps.is_empty() {
-        steps.push(Step::ReloadUnits);
+        steps.push(Step::DaemonReload);
     }
     let written = seen_text(inputs, CADDYFILE).unwrap_or_default();
     let known = |id| written.split_whitespace().any(|word| word == inputs.target(id).upstream.to_string());
@@ -110,7 +110,7 @@ pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
     let drop_ins = gone.map(|id| units::drop_in(inputs.config, id));
     let written = drop_ins.filter(|path| inputs.observed.files.contains_key(path));
     let mut steps: Vec<Step> = written.map(|path| Step::RemoveFile { path }).collect();
-    steps.push(Step::ReloadUnits);
+    steps.push(Step::DaemonReload);
     steps.push(caddyfile_step(inputs, &lasting));
     steps
 }
@@ -177,7 +177,7 @@ fn caddyfile_steps(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> 
     if runs && is_as(inputs, Path::new(CADDYFILE), &bytes) {
         return Vec::new();
     }
-    keep_before(inputs, Path::new(CADDYFILE)).into_iter().chain([caddyfile_step(inputs, listens)]).collect()
+    backup_file(inputs, Path::new(CADDYFILE)).into_iter().chain([caddyfile_step(inputs, listens)]).collect()
 }
 
 fn caddyfile(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<u8> {
@@ -188,9 +188,9 @@ fn is_as(inputs: &Inputs<'_>, path: &Path, bytes: &[u8]) -> bool {
     inputs.observed.files.get(path).is_some_and(|f| f.bytes == bytes && f.mode == MODE)
 }
 
-pub(super) fn keep_before(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
+pub(super) fn backup_file(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
     let hand_made = inputs.observed.files.get(path).is_some_and(|f| is_hand_made(&f.bytes));
-    hand_made.then(|| Step::KeepBefore { path: path.to_owned() })
+    hand_made.then(|| Step::BackupFile { path: path.to_owned() })
 }
 
 /// Starts Caddy and the timers. The app's instances are not started here.

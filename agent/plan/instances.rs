@@ -62,7 +62,9 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
 /// Moves the steps that stop the last serving instance behind the wait for another one: if that wait fails,
 /// the plan stops there.
 pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
-    let leaves = |s: &Step| matches!(s, Step::Drain { .. } | Step::Return { .. } | Step::StopInstance { .. });
+    let leaves = |s: &Step| {
+        matches!(s, Step::Drain { .. } | Step::RestoreCommitted { .. } | Step::StopInstance { .. })
+    };
     let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
     let mut others = inputs.config.instances().filter(|other| *other != id);
     let alone = serves(inputs, id) && !others.clone().any(|other| serves(inputs, other));
@@ -131,7 +133,7 @@ fn keep(
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
-            true if reach != Reach::Leftovers => vec![ready, inputs.rejoin(instance)],
+            true if reach != Reach::Leftovers => vec![ready, inputs.undrain(instance)],
             _ => Vec::new(),
         };
     }
@@ -142,14 +144,14 @@ fn keep(
     if active {
         steps.push(inputs.drain(instance.clone()));
     }
-    steps.push(Step::Return {
+    steps.push(Step::RestoreCommitted {
         instance: instance.clone(),
         stop: inputs.config.app.stop_timeout,
         timeout: inputs.config.app.readiness.timeout,
     });
     steps.push(ready);
     if active || drained {
-        steps.push(inputs.rejoin(instance));
+        steps.push(inputs.undrain(instance));
     }
     steps
 }

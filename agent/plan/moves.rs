@@ -141,17 +141,17 @@ impl Moves<'_> {
         let path = units::drop_in(self.inputs.config, id);
         let content = Content::Plain(units::instance(id, port).into_bytes());
         self.steps.push(Step::WriteFile { path, mode: files::MODE, content });
-        self.steps.push(Step::ReloadUnits);
+        self.steps.push(Step::DaemonReload);
     }
 
     /// Starts the committed release there; Caddy is told once it is ready.
     fn start(&mut self, id: InstanceId) {
         let (config, instance, probe) = (self.inputs.config, self.target(id), self.inputs.probe());
         let (stop, timeout) = (config.app.stop_timeout, probe.timeout);
-        self.steps.push(Step::Return { instance: instance.clone(), stop, timeout });
+        self.steps.push(Step::RestoreCommitted { instance: instance.clone(), stop, timeout });
         self.steps.push(Step::AwaitReady { instance: instance.clone(), probe });
         self.tell_caddy();
-        self.steps.push(self.inputs.rejoin(instance));
+        self.steps.push(self.inputs.undrain(instance));
     }
 
     fn tell_caddy(&mut self) {

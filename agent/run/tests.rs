@@ -41,7 +41,7 @@ fn deploy() -> Plan {
     for id in [1, 2] {
         let fallback = Fallback::Committed { probe: probe.clone(), stop };
         steps.push(Step::Drain { instance: target(id), limits, probe: probe.clone() });
-        steps.push(Step::Try {
+        steps.push(Step::StartTrial {
             instance: target(id),
             candidate: candidate.clone(),
             fallback,
@@ -49,7 +49,7 @@ fn deploy() -> Plan {
             timeout: stop,
         });
         steps.push(Step::AwaitReady { instance: target(id), probe: probe.clone() });
-        steps.push(Step::Rejoin { instance: target(id), probe: probe.clone(), limits });
+        steps.push(Step::Undrain { instance: target(id), probe: probe.clone(), limits });
     }
     let commit = steps.len();
     let env = std::collections::BTreeMap::new();
@@ -62,7 +62,7 @@ fn deploy() -> Plan {
 fn undo_stops_a_spare_without_a_rejoin() {
     let mut plan = deploy();
     for step in &mut plan.steps {
-        if let Step::Try { instance, fallback, .. } = step
+        if let Step::StartTrial { instance, fallback, .. } = step
             && instance.id.get() == 1
         {
             *fallback = Fallback::Stopped;
@@ -79,7 +79,7 @@ fn undo_stops_an_instance_with_its_own_stop_timeout() {
     let mut plan = deploy();
     let (long, stopped) = (Duration::from_secs(150), Fallback::Stopped);
     for step in &mut plan.steps {
-        if let Step::Try { fallback, stop, .. } = step {
+        if let Step::StartTrial { fallback, stop, .. } = step {
             (*fallback, *stop) = (stopped.clone(), long);
         }
     }
@@ -106,9 +106,9 @@ impl World {
         let at = |t: &Target| usize::from(t.id.get()) - 1;
         match step {
             Step::Drain { instance, .. } => instances[at(instance)].1 = false,
-            Step::Try { instance, .. } => instances[at(instance)].0 = true,
-            Step::Return { instance, .. } => instances[at(instance)].0 = false,
-            Step::Rejoin { instance, .. } => instances[at(instance)].1 = true,
+            Step::StartTrial { instance, .. } => instances[at(instance)].0 = true,
+            Step::RestoreCommitted { instance, .. } => instances[at(instance)].0 = false,
+            Step::Undrain { instance, .. } => instances[at(instance)].1 = true,
             _ => {}
         }
         let serving = instances.iter().filter(|(_, rotating)| *rotating).count();
@@ -179,7 +179,7 @@ async fn a_failed_undo_stops() {
     assert_eq!(outcome, Outcome::Incomplete);
     let rejoined =
         entries.iter().filter(|e| matches!(e, Entry::UndoStarted { what, .. } if what.contains("rotation")));
-    assert_eq!(rejoined.count(), 0, "an instance that is not ready must not rejoin");
+    assert_eq!(rejoined.count(), 0, "an instance that is not ready must not be undrained");
 }
 
 #[tokio::test]

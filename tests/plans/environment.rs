@@ -58,7 +58,8 @@ fn a_generated_value_is_on_disk_before_its_first_use_and_found_by_the_next_attem
     let plan = world.plan(2).unwrap();
     let (at, bytes) = written(&plan, &staged).map(|(at, bytes)| (at, bytes.to_vec())).unwrap();
     assert_eq!(bytes, b"FIELD_KEY=the-first\n");
-    let uses = |s: &Step| matches!(s, Step::WriteTrialEnv { .. } | Step::Migrate { .. } | Step::Try { .. });
+    let uses =
+        |s: &Step| matches!(s, Step::WriteTrialEnv { .. } | Step::Migrate { .. } | Step::StartTrial { .. });
     assert!(plan.steps.iter().position(uses).unwrap() > at);
     assert!(plan.steps.contains(&Step::RemoveFile { path: staged.clone() }), "committed, it waits no more");
 

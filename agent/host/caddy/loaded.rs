@@ -133,7 +133,7 @@ impl Host {
 
     /// Runs Caddy from the image that `env` names. caddy.env names it after it has answered, by one rename.
     /// Until then a trial file in /run does, so a power cut restores the image that worked.
-    pub(in crate::host) async fn use_caddy(&self, env: &str) -> Result<()> {
+    pub(in crate::host) async fn switch_caddy_image(&self, env: &str) -> Result<()> {
         self.files.write_atomic(Path::new(CADDY_TRIAL_ENV), env.as_bytes(), 0o644)?;
         self.restart_caddy().await?;
         self.files.write_atomic(Path::new(CADDY_ENV), env.as_bytes(), 0o644)?;

@@ -85,16 +85,16 @@ impl Host {
     ///
     /// # Errors
     /// Caddy hangs, or gets no 2xx from the instance: the error has the last answer.
-    pub(in crate::host) async fn rejoin(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+    pub(in crate::host) async fn undrain(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
         let asked = self.wait_for_caddy(instance, ask).await;
         if asked.is_ok() {
-            self.undrain(instance)?;
+            self.remove_marker(instance)?;
         }
         asked
     }
 
     /// Removes the marker. With the last one, Caddy stops checking for markers.
-    pub(super) fn undrain(&self, instance: &Target) -> Result<()> {
+    pub(super) fn remove_marker(&self, instance: &Target) -> Result<()> {
         self.files.remove(&instance.id.marker())?;
         self.leave_markers()
     }

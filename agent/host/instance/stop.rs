@@ -26,7 +26,7 @@ impl Host {
     ) -> Result<Option<String>> {
         self.stop_unit(instance, stop + STOP_MARGIN).await?;
         self.files.remove(&instance.id.trial_file())?;
-        self.undrain(instance)?;
+        self.remove_marker(instance)?;
         // A killed instance was meant to end, so its failed state is reset and does not make the host
         // degraded.
         self.systemd.reset_failed(&instance.unit).await.map(|()| None)

@@ -106,10 +106,10 @@ fn shown(steps: &[Step]) -> Vec<String> {
                 path.parent().unwrap().file_name().unwrap().to_string_lossy().replace(".service.d", "");
             format!("{unit} at {}", units::port_in(content.bytes()).unwrap())
         }
-        Step::Return { instance, .. } => format!("return {instance}"),
+        Step::RestoreCommitted { instance, .. } => format!("return {instance}"),
         Step::AwaitReady { instance, .. } => format!("await {} at {}", instance, instance.upstream.port()),
         Step::Drain { instance, .. } => format!("drain {} at {}", instance, instance.upstream.port()),
-        Step::Rejoin { instance, .. } => format!("rejoin {} at {}", instance, instance.upstream.port()),
+        Step::Undrain { instance, .. } => format!("rejoin {} at {}", instance, instance.upstream.port()),
         Step::WriteFile { path, .. } => format!("write {}", path.display()),
         step => step.to_string(),
     };

@@ -119,7 +119,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step>
             // A stopped instance: only the marker is set, to keep requests away until it has soaked.
             steps.extend(inputs.set_aside(*id));
         }
-        steps.push(Step::Try {
+        steps.push(Step::StartTrial {
             instance: instance.clone(),
             candidate: candidate.clone(),
             fallback,
@@ -131,7 +131,7 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step>
             steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
         }
         if drains {
-            steps.push(inputs.rejoin(instance));
+            steps.push(inputs.undrain(instance));
         }
     }
     if !soak.is_zero() {
