@@ -19,18 +19,18 @@ use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::told::Told;
-use crate::plan::instances::{self, Reach};
+use crate::plan::instances::{self, RepairScope};
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{caddy_trial, files, moves, release};
 
 mod entry;
 mod execute;
-mod look;
 mod proxy;
 mod recover;
 mod refuse;
 mod report;
 mod resolve;
+mod snapshot;
 
 use refuse::Committed;
 pub use report::{Report, Requests};
@@ -75,7 +75,7 @@ pub type Watch = Rc<dyn Fn(&Event<'_>)>;
 pub struct Ask {
     pub verb: Verb,
     pub want: Want,
-    pub migrate: crate::plan::migrations::Wish,
+    pub migrate: crate::plan::migrations::MigratePolicy,
     pub force: bool,
     /// Soak the release before it is committed, as the config says.
     pub soak: bool,
@@ -125,7 +125,7 @@ pub struct Reconciler<'a> {
 }
 
 /// The state of the host at one moment.
-pub struct Look {
+pub struct Snapshot {
     pub observed: Observed,
     pub history: History,
     pub caddy_image: Option<PinnedImage>,
@@ -213,21 +213,21 @@ impl Reconciler<'_> {
     /// nothing differs. `false`: it did not get there.
     async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
         for _ in 0..4 {
-            let mut look = self.look(false).await?;
-            self.refuse_env(&look)?;
-            self.find_caddy_image(&mut look).await?;
+            let mut snapshot = self.snapshot(false).await?;
+            self.refuse_env(&snapshot)?;
+            self.find_caddy_image(&mut snapshot).await?;
             if ask.verb != Verb::Recover {
-                self.restore_caddy_image(&look, report).await;
+                self.restore_caddy_image(&snapshot, report).await;
             }
-            let mut plan = self.keep_plan(&look, ask.verb);
+            let mut plan = self.keep_plan(&snapshot, ask.verb);
             if plan.is_empty() {
-                plan = self.move_plan(&look, ask.verb)?;
+                plan = self.move_plan(&snapshot, ask.verb)?;
             }
             if plan.is_empty() {
                 return Ok(true);
             }
-            self.check_caddyfiles(&look, &plan).await?;
-            let outcome = self.carry_out(ask, &look, &plan, report).await?;
+            self.check_caddyfiles(&snapshot, &plan).await?;
+            let outcome = self.carry_out(ask, &snapshot, &plan, report).await?;
             if outcome != Outcome::Converged {
                 return Ok(false);
             }
@@ -257,8 +257,8 @@ impl Reconciler<'_> {
 
     /// The plan that keeps the committed state: all of it, or after a cut-off run only what such a run
     /// leaves.
-    pub fn keep_plan(&self, look: &Look, verb: Verb) -> Plan {
-        let inputs = self.inputs(look);
+    pub fn keep_plan(&self, snapshot: &Snapshot, verb: Verb) -> Plan {
+        let inputs = self.inputs(snapshot);
         let mut steps = Vec::new();
         if verb == Verb::Recover {
             steps.extend(files::routes(&inputs));
@@ -266,11 +266,11 @@ impl Reconciler<'_> {
             steps.extend(files::steps(&inputs));
             steps.extend(files::activation(&inputs));
         }
-        let reach = match verb {
-            Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => Reach::All,
-            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => Reach::Leftovers,
+        let scope = match verb {
+            Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => RepairScope::All,
+            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => RepairScope::Leftovers,
         };
-        steps.extend(instances::steps(&inputs, reach));
+        steps.extend(instances::steps(&inputs, scope));
         if verb != Verb::Recover {
             steps.extend(files::farewell(&inputs));
         }
@@ -289,9 +289,9 @@ impl Reconciler<'_> {
     ///
     /// # Errors
     /// A move that the host cannot make.
-    pub fn host_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
-        let mut plan = self.keep_plan(look, verb);
-        let moves = self.move_plan(look, verb)?;
+    pub fn host_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
+        let mut plan = self.keep_plan(snapshot, verb);
+        let moves = self.move_plan(snapshot, verb)?;
         plan.steps.extend(moves.steps);
         plan.warnings.extend(moves.warnings);
         Ok(plan)
@@ -299,8 +299,8 @@ impl Reconciler<'_> {
 
     /// The plan that moves instances to the configured ports. Only verbs that deploy a release restart
     /// serving instances.
-    pub fn move_plan(&self, look: &Look, verb: Verb) -> Result<Plan, Refused> {
-        let inputs = self.inputs(look);
+    pub fn move_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
+        let inputs = self.inputs(snapshot);
         if !matches!(verb, Verb::Install | Verb::Deploy) {
             return Ok(Plan::default());
         }
@@ -313,32 +313,32 @@ impl Reconciler<'_> {
 
     /// Deploys the requested image.
     async fn release(&self, ask: &Ask, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
-        let look = self.look(true).await?;
-        let request = self.request(ask, &look).await?;
-        let plan = match self.release_plan(&look, &request) {
+        let snapshot = self.snapshot(true).await?;
+        let request = self.request(ask, &snapshot).await?;
+        let plan = match self.release_plan(&snapshot, &request) {
             // The timer asks every few minutes: a held digest is not reported each time.
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),
             plan => plan?,
         };
-        report.first = look.history.current().is_none();
-        report.before = look.history.current().map(|r| r.number);
-        report.release = look.history.current().map(|r| r.number);
+        report.first = snapshot.history.current().is_none();
+        report.before = snapshot.history.current().map(|r| r.number);
+        report.release = snapshot.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
         if plan.is_empty() {
-            let Some(choice) = self.choice(ask, &look) else { return Ok(()) };
+            let Some(choice) = self.choice(ask, &snapshot) else { return Ok(()) };
             (self.watch)(&Event::Note(choice));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
         // If this fails, the run can still be asked to stop, and undoes the release.
         let _ = lock.hold();
-        self.carry_out(ask, &look, &plan, report).await?;
+        self.carry_out(ask, &snapshot, &plan, report).await?;
         Ok(())
     }
 
     /// How a verb changes whether the tag is followed, if its release is serving already; `None`: not at all.
-    pub fn choice(&self, ask: &Ask, look: &Look) -> Option<&'static str> {
+    pub fn choice(&self, ask: &Ask, snapshot: &Snapshot) -> Option<&'static str> {
         let by_hand = ask.want.by_hand();
-        if ask.want == Want::Committed || self.inputs(look).is_chosen() == by_hand {
+        if ask.want == Want::Committed || self.inputs(snapshot).is_chosen() == by_hand {
             return None;
         }
         Some(match by_hand {
@@ -349,8 +349,8 @@ impl Reconciler<'_> {
 
     /// # Errors
     /// The refusal, with exit code 2 if the config or the env file has to change.
-    pub fn release_plan(&self, look: &Look, request: &Request) -> Result<Plan, Refused> {
-        release::plan(&self.inputs(look), request).map_err(|refusal| {
+    pub fn release_plan(&self, snapshot: &Snapshot, request: &Request) -> Result<Plan, Refused> {
+        release::plan(&self.inputs(snapshot), request).map_err(|refusal| {
             let config = match &refusal {
                 Refusal::Preflight(problems) => problems.iter().any(|p| p.config),
                 Refusal::Env(_) => true,

@@ -22,8 +22,8 @@ use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
 use astra_agent::model::release::Release;
 use astra_agent::model::step::Step;
-use astra_agent::plan::instances::{self, Reach};
-use astra_agent::plan::migrations::Wish;
+use astra_agent::plan::instances::{self, RepairScope};
+use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Refusal, Request};
 use astra_agent::plan::{Inputs, prune, units};
 
@@ -92,7 +92,7 @@ impl World {
     fn plan(&self, number: u8) -> Result<Plan, Refusal> {
         self.plan_as(Request {
             image: image(number),
-            migrate: Wish::Auto,
+            migrate: MigratePolicy::Auto,
             force: false,
             automatic: false,
             lenient: false,
@@ -223,7 +223,7 @@ fn a_rollback_pulls_and_migrates_nothing() {
     world.commit(Verb::Deploy, 2);
     let back = Request {
         image: image(1),
-        migrate: Wish::Auto,
+        migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,
         lenient: true,
@@ -248,7 +248,7 @@ fn a_held_release_is_refused_unless_forced() {
     assert!(matches!(world.plan(2), Err(Refusal::Held { number: 2, .. })));
     let forced = Request {
         image: image(2),
-        migrate: Wish::Auto,
+        migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,
         lenient: false,
@@ -269,7 +269,7 @@ fn recover_restores_what_differs_with_serving_instances_last() {
     world.observed.trials.insert(ids[0]);
     world.observed.trial_env = true;
     let history = world.history();
-    let plan = Plan::forward(instances::steps(&world.inputs(&history), Reach::All), Vec::new());
+    let plan = Plan::forward(instances::steps(&world.inputs(&history), RepairScope::All), Vec::new());
     golden("recover", &printed(&plan));
 }
 
@@ -278,7 +278,7 @@ fn a_silent_engine_restarts_no_serving_instance() {
     let mut world = World::serving("");
     world.silence_engine();
     let history = world.history();
-    assert!(instances::steps(&world.inputs(&history), Reach::All).is_empty());
+    assert!(instances::steps(&world.inputs(&history), RepairScope::All).is_empty());
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn an_unreadable_env_file_changes_nothing() {
     let bytes = format!("APP_IMAGE={}\n", image(1)).into_bytes();
     world.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
     let history = world.history();
-    assert!(instances::steps(&world.inputs(&history), Reach::All).is_empty());
+    assert!(instances::steps(&world.inputs(&history), RepairScope::All).is_empty());
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_env_file_that_lost_its_release_stops_nothing() {
     let mut world = World::serving("");
     world.observed.files.remove(&world.config.app.name.env_file());
     let history = world.history();
-    for reach in [Reach::All, Reach::Leftovers] {
+    for reach in [RepairScope::All, RepairScope::Leftovers] {
         assert!(instances::steps(&world.inputs(&history), reach).is_empty());
     }
 }
@@ -344,7 +344,7 @@ fn a_requested_migration_is_a_change() {
     let world = World::serving("");
     let migrate = Request {
         image: image(1),
-        migrate: Wish::Always,
+        migrate: MigratePolicy::Always,
         force: false,
         automatic: false,
         lenient: false,
@@ -363,7 +363,7 @@ fn a_trial_is_undone_although_the_engine_is_silent() {
     world.observed.trials.insert(id);
     world.observed.markers.insert(id);
     let history = world.history();
-    let steps = instances::steps(&world.inputs(&history), Reach::All);
+    let steps = instances::steps(&world.inputs(&history), RepairScope::All);
     assert!(
         steps.iter().any(|s| matches!(s, Step::RestoreCommitted { instance, .. } if instance.id == id)),
         "{steps:?}"

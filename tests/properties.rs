@@ -24,8 +24,8 @@ use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::release::Release;
 use astra_agent::model::secret::Secret;
 use astra_agent::model::step::Step;
-use astra_agent::plan::instances::{self, Reach};
-use astra_agent::plan::migrations::Wish;
+use astra_agent::plan::instances::{self, RepairScope};
+use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Request};
 use astra_agent::plan::{Inputs, units};
 use proptest::prelude::*;
@@ -308,7 +308,7 @@ proptest! {
         // With nothing committed, running instances are left from a cut-off first deploy; and with one
         // instance there is no other.
         if world.committed.is_some() && world.instances > 1 {
-            for reach in [Reach::All, Reach::Leftovers] {
+            for reach in [RepairScope::All, RepairScope::Leftovers] {
                 never_dark(&world, &observed, &instances::steps(&inputs, reach))?;
             }
         }
@@ -318,7 +318,7 @@ proptest! {
     fn a_deploy_never_stops_what_serves_last(world in world(), of in 1..6u8) {
         let config = world.config();
         let (history, key) = (History::default(), HostKey::new([0; 32]));
-        let request = Request { image: image(of), migrate: Wish::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
+        let request = Request { image: image(of), migrate: MigratePolicy::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
         // Rolling with one instance warns of downtime.
         if world.committed.is_some() && (world.instances > 1 || world.surge) {
             let observed = world.observed(&config);

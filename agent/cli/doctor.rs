@@ -7,7 +7,7 @@ use serde_json::json;
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use super::session::Session;
 use super::{terminal, waiting};
-use crate::converge::{Look, Refused};
+use crate::converge::{Refused, Snapshot};
 use crate::journal::Journal;
 use crate::model::history::History;
 use crate::model::name::{JOURNAL_DIR, MIGRATE_UNIT, RECONCILE_UNIT};
@@ -27,12 +27,12 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;
     let reconciler = session.reconciler(waiting.watch())?;
-    let found = match reconciler.look(true).await {
-        Ok(look) => findings(&reconciler.inputs(&look), &checkup),
+    let found = match reconciler.snapshot(true).await {
+        Ok(snapshot) => findings(&reconciler.inputs(&snapshot), &checkup),
         Err(error) => {
             let history = Journal::at(JOURNAL_DIR).history().unwrap_or_else(|_| History::default());
-            let look = Look { observed: Observed::default(), history, caddy_image: None };
-            blind(&reconciler.inputs(&look), &checkup, &format!("{error:#}"))
+            let snapshot = Snapshot { observed: Observed::default(), history, caddy_image: None };
+            blind(&reconciler.inputs(&snapshot), &checkup, &format!("{error:#}"))
         }
     };
     drop(waiting);

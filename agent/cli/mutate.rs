@@ -18,7 +18,7 @@ use crate::model::image::DigestArg;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::selector::{DigestSelector, ReleaseSelector};
-use crate::plan::migrations::Wish;
+use crate::plan::migrations::MigratePolicy;
 
 /// At first boot the network or the registry may not be up yet.
 const INSTALL_TRIES: u32 = 4;
@@ -150,15 +150,15 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
     let (watch, detail) = progress::watch(true);
     let session = Session::open(detail, Signals::none()).await?;
     let reconciler = session.reconciler(watch)?;
-    let look = reconciler.look(false).await?;
-    let calm = look.history.damaged.is_none()
-        && look.history.open_runs().next().is_none()
-        && look.caddy_image.is_some()
-        && reconciler.refuse_env(&look).is_ok()
-        && reconciler.keep_plan(&look, Name::Reconcile).is_empty();
+    let snapshot = reconciler.snapshot(false).await?;
+    let calm = snapshot.history.damaged.is_none()
+        && snapshot.history.open_runs().next().is_none()
+        && snapshot.caddy_image.is_some()
+        && reconciler.refuse_env(&snapshot).is_ok()
+        && reconciler.keep_plan(&snapshot, Name::Reconcile).is_empty();
     if calm {
         session::keep_config(&session.host.files);
-        report::nothing_to_do(&reconciler, &look, json);
+        report::nothing_to_do(&reconciler, &snapshot, json);
     }
     Ok(calm)
 }
@@ -180,18 +180,18 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
-    let migrate = wish(how.migrate, how.no_migrate);
+    let migrate = migrate_policy(how.migrate, how.no_migrate);
     let ask =
         Ask { verb: name, want, migrate, force: how.force, soak: !how.no_soak, actor: unit::actor(in_unit) };
     Ok((ask, how.mutate, how.dry_run))
 }
 
 /// The migration policy from `--migrate` and `--no-migrate`.
-pub(super) fn wish(always: bool, never: bool) -> Wish {
+pub(super) fn migrate_policy(always: bool, never: bool) -> MigratePolicy {
     match (always, never) {
-        (true, _) => Wish::Always,
-        (_, true) => Wish::Never,
-        _ => Wish::Auto,
+        (true, _) => MigratePolicy::Always,
+        (_, true) => MigratePolicy::Never,
+        _ => MigratePolicy::Auto,
     }
 }
 

@@ -9,7 +9,7 @@ use similar::TextDiff;
 use super::engine::Reason;
 use super::session::Session;
 use super::{Plan as Args, mutate, out, terminal, unit, waiting};
-use crate::converge::{Ask, Back, Look, Reconciler, Refused, Want};
+use crate::converge::{Ask, Back, Reconciler, Refused, Snapshot, Want};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb;
 use crate::model::image::PinnedImage;
@@ -70,7 +70,7 @@ pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
         Args { image: Some(image), .. } => (Verb::Deploy, Want::Tag(image.clone())),
         _ => (Verb::Deploy, Want::Tracked),
     };
-    let migrate = mutate::wish(args.migrate, args.no_migrate);
+    let migrate = mutate::migrate_policy(args.migrate, args.no_migrate);
     Ok(Ask { verb, want, migrate, force: args.force, soak: true, actor: unit::actor(false) })
 }
 
@@ -79,23 +79,24 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
     let reconciler = session.reconciler(waiting.watch())?;
-    let look = reconciler.look(true).await?;
-    match reconciler.refuse_env(&look) {
+    let snapshot = reconciler.snapshot(true).await?;
+    match reconciler.refuse_env(&snapshot) {
         // Before the agent's first commit, APP_IMAGE was written by another tool: it is ignored for the plan.
-        Err(refused) if look.history.commits.is_empty() => {
+        Err(refused) if snapshot.history.commits.is_empty() => {
             out::warning(&format!("{refused}, and a run is refused"))
         }
         refused => refused?,
     }
-    let host = reconciler.host_plan(&look, ask.verb)?;
-    reconciler.check_caddyfiles(&look, &host).await?;
+    let host = reconciler.host_plan(&snapshot, ask.verb)?;
+    reconciler.check_caddyfiles(&snapshot, &host).await?;
     let release = match ask.want {
         Want::Keep => None,
-        _ => Some(reconciler.release_plan(&look, &reconciler.request(ask, &look).await?)?),
+        _ => Some(reconciler.release_plan(&snapshot, &reconciler.request(ask, &snapshot).await?)?),
     };
     drop(waiting);
-    let choice = release.as_ref().filter(|plan| plan.is_empty()).and_then(|_| reconciler.choice(ask, &look));
-    let shown = Shown { choice, ..shown(ask.verb, &reconciler, &look, &host, release.as_ref()) };
+    let choice =
+        release.as_ref().filter(|plan| plan.is_empty()).and_then(|_| reconciler.choice(ask, &snapshot));
+    let shown = Shown { choice, ..shown(ask.verb, &reconciler, &snapshot, &host, release.as_ref()) };
     if json {
         out::json(&shown);
     } else {
@@ -107,19 +108,25 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
     Ok(0)
 }
 
-fn shown(verb: Verb, reconciler: &Reconciler<'_>, look: &Look, host: &Plan, release: Option<&Plan>) -> Shown {
+fn shown(
+    verb: Verb,
+    reconciler: &Reconciler<'_>,
+    snapshot: &Snapshot,
+    host: &Plan,
+    release: Option<&Plan>,
+) -> Shown {
     let lines = |plan: &Plan| plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
     let all = host.steps.iter().chain(release.iter().flat_map(|plan| &plan.steps));
     let candidate = release.and_then(|plan| plan.candidate.as_ref());
     Shown {
         verb: verb.as_str(),
-        from: reconciler.inputs(look).committed().map(|c| Named { release: c.release, image: c.image }),
+        from: reconciler.inputs(snapshot).committed().map(|c| Named { release: c.release, image: c.image }),
         to: candidate.map(|c| Named { release: c.release.number, image: c.release.image.clone() }),
         host: lines(host),
         release: release.map(lines),
         commit: release.and_then(|plan| plan.commit),
         choice: None,
-        changes: all.enumerate().filter_map(|(n, step)| change(n, step, &look.observed)).collect(),
+        changes: all.enumerate().filter_map(|(n, step)| change(n, step, &snapshot.observed)).collect(),
         warnings: host
             .warnings
             .iter()

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
-use crate::converge::{Look, Reconciler, Refused, Report, Requests};
+use crate::converge::{Reconciler, Refused, Report, Requests, Snapshot};
 use crate::model::entry::Verb;
 use crate::model::outcome::{Blame, Outcome};
 
@@ -79,9 +79,9 @@ fn next(report: &Report) -> Option<String> {
 }
 
 /// Nothing to do: reports what only a deploy would change.
-pub fn nothing_to_do(reconciler: &Reconciler<'_>, look: &Look, as_json: bool) {
-    let current = look.history.current();
-    let pending = crate::plan::release::pending(&reconciler.inputs(look));
+pub fn nothing_to_do(reconciler: &Reconciler<'_>, snapshot: &Snapshot, as_json: bool) {
+    let current = snapshot.history.current();
+    let pending = crate::plan::release::pending(&reconciler.inputs(snapshot));
     if as_json {
         let release = current.map(|r| r.number);
         return out::json(&json!({

@@ -26,7 +26,7 @@ pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
     if watch {
         return follow_or_refresh(json).await;
     }
-    let status = look(json).await?;
+    let status = observe(json).await?;
     if json {
         out::json(&status);
     } else {
@@ -35,13 +35,13 @@ pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
     Ok(status.exit_code())
 }
 
-async fn look(json: bool) -> Result<Status, Refused> {
+async fn observe(json: bool) -> Result<Status, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
     let reconciler = session.reconciler(waiting.watch())?;
-    let look = reconciler.look(false).await?;
+    let snapshot = reconciler.snapshot(false).await?;
     let jobs = seen::jobs(&session).await;
-    Ok(seen::status(&session, &reconciler, &look, Lock::holder_of(Path::new(LOCK)), jobs))
+    Ok(seen::status(&session, &reconciler, &snapshot, Lock::holder_of(Path::new(LOCK)), jobs))
 }
 
 fn screen(status: &Status) -> String {
@@ -61,7 +61,7 @@ async fn follow_or_refresh(json: bool) -> Result<u8, Refused> {
         return follow::follow(&holder).await;
     }
     loop {
-        let shown = screen(&look(false).await?);
+        let shown = screen(&observe(false).await?);
         // Redraws in place, without flicker.
         let top = if std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
         out::line(&format!("{top}{shown}\n"));

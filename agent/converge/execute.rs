@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::report::{self, Book};
-use super::{Ask, Event, Look, Reconciler, Refused, Report, Want};
+use super::report::{self, PhaseTimes};
+use super::{Ask, Event, Reconciler, Refused, Report, Snapshot, Want};
 use crate::host::{failpoint, perform};
 use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
@@ -32,18 +32,18 @@ impl Reconciler<'_> {
     pub(super) async fn carry_out(
         &self,
         ask: &Ask,
-        look: &Look,
+        snapshot: &Snapshot,
         plan: &Plan,
         report: &mut Report,
     ) -> Result<Outcome, Refused> {
         let mut file = self.journal.open()?;
         failpoint::reach("before", 0, "open");
-        file.append(&self.opening(ask, look, plan), true)?;
+        file.append(&self.opening(ask, snapshot, plan), true)?;
         failpoint::reach("after", 0, "open");
         for warning in &plan.warnings {
             report.warn(warning);
         }
-        let book = Book::default();
+        let book = PhaseTimes::default();
         let mut committed = false;
         let mut number = 0;
         let perform = async |step: &Step, undoing: bool| {
@@ -64,7 +64,7 @@ impl Reconciler<'_> {
         if let (true, Some(candidate)) = (plan.commit.is_none(), &plan.candidate) {
             // It is serving already: astra.env was edited by hand, or the commit was not recorded.
             let release = candidate.release.clone();
-            if look.history.current() != Some(&release) {
+            if snapshot.history.current() != Some(&release) {
                 file.append(&Entry::Committed { release }, true)?;
             }
         }
@@ -145,17 +145,17 @@ impl Reconciler<'_> {
         }
     }
 
-    fn opening(&self, ask: &Ask, look: &Look, plan: &Plan) -> Entry {
+    fn opening(&self, ask: &Ask, snapshot: &Snapshot, plan: &Plan) -> Entry {
         Entry::Opened {
             verb: ask.verb,
             actor: ask.actor.clone(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             plan: plan.steps.iter().map(ToString::to_string).collect(),
-            old: look.history.current().cloned(),
+            old: snapshot.history.current().cloned(),
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
             pins: match ask.want {
-                Want::Committed => self.inputs(look).is_chosen(),
-                Want::Restart => look.history.pinned,
+                Want::Committed => self.inputs(snapshot).is_chosen(),
+                Want::Restart => snapshot.history.pinned,
                 _ => ask.want.by_hand(),
             },
         }
@@ -170,12 +170,12 @@ impl Reconciler<'_> {
         if let Err(error) = self.flush_pulled().await {
             warn(report, error);
         }
-        let look = match self.look(true).await {
-            Ok(look) => look,
+        let snapshot = match self.snapshot(true).await {
+            Ok(snapshot) => snapshot,
             Err(error) => return warn(report, error),
         };
         let mut whole = true;
-        for step in prune::housekeeping(&self.inputs(&look)) {
+        for step in prune::housekeeping(&self.inputs(&snapshot)) {
             let text = step.to_string();
             failpoint::reach("before", 0, &text);
             match (self.host.perform(&step).await, &step) {

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use std::path::Path;
 
-use super::{Ask, Look, Reconciler, Refused, Report};
+use super::{Ask, Reconciler, Refused, Report, Snapshot};
 use crate::host::caddy::is_refusal;
 use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
@@ -16,7 +16,7 @@ impl Reconciler<'_> {
     /// Refuses a plan with a Caddyfile that Caddy cannot parse. Problems with a certificate or an address
     /// only show when it is loaded. Also refuses a readiness path that no serving instance answers: it would
     /// take all of them out of rotation.
-    pub async fn check_caddyfiles(&self, look: &Look, plan: &Plan) -> Result<(), Refused> {
+    pub async fn check_caddyfiles(&self, snapshot: &Snapshot, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
             let Step::LoadCaddy { content, .. } = step else { continue };
             match self.host.caddy.adapt(content.bytes()).await {
@@ -28,8 +28,8 @@ impl Reconciler<'_> {
             }
         }
         if plan.steps.iter().any(|step| matches!(step, Step::LoadCaddy { .. })) {
-            let inputs = self.inputs(look);
-            let up = look.observed.instances.iter().filter(|(_, seen)| seen.unit.is_active());
+            let inputs = self.inputs(snapshot);
+            let up = snapshot.observed.instances.iter().filter(|(_, seen)| seen.unit.is_active());
             let targets: Vec<_> = up.map(|(id, _)| inputs.target(*id)).collect();
             self.host
                 .keep_rotation(&targets, &inputs.probe())
@@ -44,23 +44,23 @@ impl Reconciler<'_> {
     /// Runs Caddy from the current image of `[caddy] image`, and goes back to the former one if the new one
     /// does not answer. `false`: it did not work.
     pub(super) async fn upgrade_caddy(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
-        let look = self.look(false).await?;
-        let written = look.observed.files.get(Path::new(CADDY_ENV));
+        let snapshot = self.snapshot(false).await?;
+        let written = snapshot.observed.files.get(Path::new(CADDY_ENV));
         let Some(before) = written.and_then(|f| String::from_utf8(f.bytes.clone()).ok()) else {
             return Err(anyhow!("there is no Caddy to upgrade\n  hint: `astra-agent install` begins").into());
         };
         let image = self.fetch_caddy_image().await?;
-        let runs = look.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
+        let runs = snapshot.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
         let env = crate::plan::caddy::env(&image);
         if env == before && runs.is_none_or(|runs| runs.env == env) {
             return Ok(true);
         }
         let before = runs.map_or(before, |runs| runs.env.clone());
-        let mut steps = crate::plan::caddy_trial::unit(&self.inputs(&look));
+        let mut steps = crate::plan::caddy_trial::unit(&self.inputs(&snapshot));
         let commit = Some(steps.len());
         steps.push(Step::SwitchCaddyImage { env, before });
         let plan = Plan { steps, commit, ..Plan::default() };
-        Ok(self.carry_out(ask, &look, &plan, report).await? == Outcome::Converged)
+        Ok(self.carry_out(ask, &snapshot, &plan, report).await? == Outcome::Converged)
     }
 }
 

@@ -28,15 +28,15 @@ impl Reconciler<'_> {
         }
         (self.watch)(&Event::Note("closing a run that was cut off"));
         // The runs stay open until this was tried, so another cut here loses nothing.
-        let look = self.look(false).await?;
-        let plan = self.keep_plan(&look, Verb::Recover);
+        let snapshot = self.snapshot(false).await?;
+        let plan = self.keep_plan(&snapshot, Verb::Recover);
         let repaired = if plan.is_empty() {
             Outcome::Converged
         } else {
             let ask = Ask { verb: Verb::Recover, want: super::Want::Keep, ..ask.clone() };
-            self.carry_out(&ask, &look, &plan, &mut Report::new(Verb::Recover)).await?
+            self.carry_out(&ask, &snapshot, &plan, &mut Report::new(Verb::Recover)).await?
         };
-        let inputs = self.inputs(&look);
+        let inputs = self.inputs(&snapshot);
         let env = inputs.committed().map(|c| c.release);
         let caddy = files::seen_text(&inputs, CADDY_ENV).unwrap_or_default();
         (report.nothing_to_do, report.release) = (false, env);

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::{Ask, Event, Look, Reconciler, Refused, Want};
+use super::{Ask, Event, Reconciler, Refused, Snapshot, Want};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
@@ -50,18 +50,18 @@ impl Reconciler<'_> {
             // A path that is not a regular file is reported by the snapshot.
             Err(_) => return Ok(None),
         }
-        let look = Look { observed, history, caddy_image: None };
-        self.refuse_nameless_env(&look)?;
-        let inputs = self.inputs(&look);
+        let snapshot = Snapshot { observed, history, caddy_image: None };
+        self.refuse_nameless_env(&snapshot)?;
+        let inputs = self.inputs(&snapshot);
         Ok(inputs.committed().map(|lines| Committed { image: lines.image, chosen: inputs.is_chosen() }))
     }
 
     /// # Errors
     /// The committed release cannot be read from astra.env.
-    pub fn refuse_env(&self, look: &Look) -> Result<(), Refused> {
-        if let Err(error) = self.inputs(look).env_file().managed() {
+    pub fn refuse_env(&self, snapshot: &Snapshot) -> Result<(), Refused> {
+        if let Err(error) = self.inputs(snapshot).env_file().managed() {
             let file = self.config.app.name.env_file();
-            let hint = match look.history.commits.is_empty() {
+            let hint = match snapshot.history.commits.is_empty() {
                 true => {
                     "no deploy of this agent wrote it: delete the line APP_IMAGE, which the first deploy writes anew"
                 }
@@ -69,11 +69,11 @@ impl Reconciler<'_> {
             };
             return Err(Refused::of(2, anyhow!("reading {}: {error}\n  hint: {hint}", file.display())));
         }
-        self.refuse_nameless_env(look)
+        self.refuse_nameless_env(snapshot)
     }
 
-    fn refuse_nameless_env(&self, look: &Look) -> Result<(), Refused> {
-        let inputs = self.inputs(look);
+    fn refuse_nameless_env(&self, snapshot: &Snapshot) -> Result<(), Refused> {
+        let inputs = self.inputs(snapshot);
         if !inputs.is_nameless() {
             return Ok(());
         }

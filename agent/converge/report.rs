@@ -59,9 +59,9 @@ pub struct Requests {
 
 /// Seconds per phase.
 #[derive(Default)]
-pub(super) struct Book(std::cell::RefCell<(Vec<&'static str>, BTreeMap<&'static str, f64>)>);
+pub(super) struct PhaseTimes(std::cell::RefCell<(Vec<&'static str>, BTreeMap<&'static str, f64>)>);
 
-impl Book {
+impl PhaseTimes {
     pub(super) fn add(&self, phase: &'static str, elapsed: Duration) {
         let mut book = self.0.borrow_mut();
         if !book.0.contains(&phase) {

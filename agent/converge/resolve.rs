@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::{Ask, Event, Look, Reconciler, Refused, Report};
+use super::{Ask, Event, Reconciler, Refused, Report, Snapshot};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
 use crate::model::history::{Held, History};
@@ -59,10 +59,10 @@ impl Want {
 
 impl Reconciler<'_> {
     /// The request for the planner. Nothing is written before this succeeds.
-    pub async fn request(&self, ask: &Ask, look: &Look) -> Result<Request, Refused> {
+    pub async fn request(&self, ask: &Ask, snapshot: &Snapshot) -> Result<Request, Refused> {
         let image = match &ask.want {
             Want::Keep => return Err(anyhow!("asking for no release").into()),
-            Want::Committed => match self.inputs(look).committed() {
+            Want::Committed => match self.inputs(snapshot).committed() {
                 Some(lines) => lines.image,
                 None => {
                     return Err(
@@ -84,8 +84,8 @@ impl Reconciler<'_> {
                     digest: arg.digest.clone(),
                 }
             }
-            Want::Back(back) => back_to(back, look, ask.force)?.image.clone(),
-            Want::Restart => match self.inputs(look).committed() {
+            Want::Back(back) => back_to(back, snapshot, ask.force)?.image.clone(),
+            Want::Restart => match self.inputs(snapshot).committed() {
                 Some(committed) => committed.image,
                 None => {
                     return Err(Refused::of(1, anyhow!("nothing is committed: there is nothing to restart")));
@@ -125,19 +125,19 @@ impl Reconciler<'_> {
     }
 
     /// The digest for caddy.env, if it has none yet: resolved once per host.
-    pub(super) async fn find_caddy_image(&self, look: &mut Look) -> Result<(), Refused> {
-        if look.caddy_image.is_some() {
+    pub(super) async fn find_caddy_image(&self, snapshot: &mut Snapshot) -> Result<(), Refused> {
+        if snapshot.caddy_image.is_some() {
             return Ok(());
         }
-        look.caddy_image = Some(self.fetch_caddy_image().await?);
+        snapshot.caddy_image = Some(self.fetch_caddy_image().await?);
         Ok(())
     }
 
     /// Pulls Caddy's image again if the engine has lost it, since a Caddy that is down could not start. A
     /// failure is reported, and the rest of the host is still repaired.
-    pub(super) async fn restore_caddy_image(&self, look: &Look, report: &mut Report) {
-        let is_up = look.observed.units.get(CADDY_UNIT).is_some_and(UnitSeen::is_active);
-        let Some(image) = look.caddy_image.as_ref().filter(|_| !is_up) else { return };
+    pub(super) async fn restore_caddy_image(&self, snapshot: &Snapshot, report: &mut Report) {
+        let is_up = snapshot.observed.units.get(CADDY_UNIT).is_some_and(UnitSeen::is_active);
+        let Some(image) = snapshot.caddy_image.as_ref().filter(|_| !is_up) else { return };
         if let Err(refused) = self.have_image(image).await {
             report.warn(&format!("fetching the image of Caddy: {refused}"));
         }
@@ -188,8 +188,8 @@ fn no_release(number: u64, history: &History) -> String {
     format!("no release {number} ever served on this host{}", meant.unwrap_or_default())
 }
 
-fn back_to<'a>(back: &Back, look: &'a Look, force: bool) -> Result<&'a Release, Refused> {
-    let history = &look.history;
+fn back_to<'a>(back: &Back, snapshot: &'a Snapshot, force: bool) -> Result<&'a Release, Refused> {
+    let history = &snapshot.history;
     if let (Back::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
         return Err(Refused::of(1, held_back(held, behind)));
     }

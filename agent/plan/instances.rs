@@ -11,7 +11,7 @@ use super::Inputs;
 
 /// The scope of the repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum RepairScope {
     /// Every instance is brought back to the committed release.
     All,
     /// The same before a deploy of the committed release: also instances that run another image under its
@@ -22,7 +22,7 @@ pub enum Reach {
 }
 
 /// Steps that restore the committed release in every instance, and remove leftovers of a cut-off run.
-pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
+pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
     let mut steps = leftovers(inputs);
     if inputs.env_file().managed().is_err() || inputs.is_nameless() {
         // The committed release is unknown: whatever runs is left alone.
@@ -36,7 +36,7 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
         let seen = observed.instances.get(id);
         match inputs.committed() {
             Some(committed) => {
-                let kept = keep(inputs, *id, seen, &committed, reach);
+                let kept = keep(inputs, *id, seen, &committed, scope);
                 after_another(inputs, &mut steps, *id, kept);
             }
             // Nothing is committed: an instance can only run leftovers of a cut-off first deploy.
@@ -47,7 +47,7 @@ pub fn steps(inputs: &Inputs<'_>, reach: Reach) -> Vec<Step> {
     for (id, seen) in &observed.instances {
         // Keep the last serving instance, even if it is surplus: here no other instance is started before the
         // release does so.
-        let last = reach == Reach::Leftovers && !served && serves(inputs, *id);
+        let last = scope == RepairScope::Leftovers && !served && serves(inputs, *id);
         if !wanted.contains(id) && !last {
             let dropped = drop_instance(inputs, *id, Some(seen));
             after_another(inputs, &mut steps, *id, dropped);
@@ -116,14 +116,14 @@ fn keep(
     id: InstanceId,
     seen: Option<&InstanceSeen>,
     committed: &ManagedLines,
-    reach: Reach,
+    scope: RepairScope,
 ) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
     let on_trial = inputs.observed.trials.contains(&id);
-    let runs = seen
-        .and_then(|s| s.runs.as_ref())
-        .map(|r| r.release == committed.release && (reach != Reach::Exactly || r.image == committed.image));
+    let runs = seen.and_then(|s| s.runs.as_ref()).map(|r| {
+        r.release == committed.release && (scope != RepairScope::Exactly || r.image == committed.image)
+    });
     let active = seen.is_some_and(|s| s.unit.is_active());
     // systemd is retrying the start: the agent only intervenes if it runs the wrong release.
     let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
@@ -133,11 +133,11 @@ fn keep(
     let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
     if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
-            true if reach != Reach::Leftovers => vec![ready, inputs.undrain(instance)],
+            true if scope != RepairScope::Leftovers => vec![ready, inputs.undrain(instance)],
             _ => Vec::new(),
         };
     }
-    if reach == Reach::Leftovers {
+    if scope == RepairScope::Leftovers {
         return Vec::new();
     }
     let mut steps = Vec::new();

@@ -9,7 +9,7 @@ use super::Inputs;
 
 /// The migration option of the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum MigratePolicy {
     /// Migrate a digest that is new to this host.
     #[default]
     Auto,
@@ -21,15 +21,15 @@ pub enum Wish {
 
 /// The migration of `release`, if one is due: automatic only for a changed digest that was never committed
 /// here, so never on a rollback.
-pub fn step(inputs: &Inputs<'_>, release: &Release, wish: Wish) -> Option<Step> {
+pub fn step(inputs: &Inputs<'_>, release: &Release, wish: MigratePolicy) -> Option<Step> {
     let migrate = inputs.config.migrate.as_ref()?;
     let digest = &release.image.digest;
     let running = inputs.committed().is_some_and(|c| c.image.digest == *digest);
     let known = running || inputs.history.ever_committed.contains(digest);
     let due = match wish {
-        Wish::Always => true,
-        Wish::Never => false,
-        Wish::Auto => !known,
+        MigratePolicy::Always => true,
+        MigratePolicy::Never => false,
+        MigratePolicy::Auto => !known,
     };
     due.then(|| Step::Migrate { release: release.number, timeout: migrate.timeout + Duration::from_secs(30) })
 }

@@ -12,8 +12,8 @@ use crate::model::release::{Candidate, Release};
 use crate::model::staged::Staged;
 
 use super::env::{Mute, Wanted};
-use super::instances::Reach;
-use super::migrations::Wish;
+use super::instances::RepairScope;
+use super::migrations::MigratePolicy;
 use super::preflight::{self, Problem};
 use super::{Inputs, env, instances, units};
 
@@ -26,7 +26,7 @@ pub use pending::pending;
 #[derive(Clone, Debug)]
 pub struct Request {
     pub image: PinnedImage,
-    pub migrate: Wish,
+    pub migrate: MigratePolicy,
     /// Try a held release again.
     pub force: bool,
     /// Requested by the timer: deploys only another digest, and never a held one.
@@ -90,7 +90,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     // A config that requires something missing is an error, even if its release is serving.
     let unmet = !request.lenient && problems.iter().any(|p| p.config);
     // A requested migration is a change.
-    let migrates = request.migrate == Wish::Always && inputs.config.migrate.is_some();
+    let migrates = request.migrate == MigratePolicy::Always && inputs.config.migrate.is_some();
     // A manual line is in any instance that was restarted since.
     let edited = !env::changed(&current, &wanted.file).is_empty();
     let same = committed.filter(|c| c.runs_as(&candidate.lines) && !edited);
@@ -149,7 +149,7 @@ fn keep(
     committed: &ManagedLines,
     candidate: Candidate,
 ) -> Plan {
-    let steps = instances::steps(inputs, Reach::Exactly);
+    let steps = instances::steps(inputs, RepairScope::Exactly);
     if steps.is_empty() && *committed != candidate.lines {
         // The container is the same: only the list of keys from [env] has to be written.
         let steps = vec![roll::commit_step(inputs, current, &wanted.file, &candidate)];

@@ -10,7 +10,7 @@ use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
 use astra_agent::model::secret::Secret;
 use astra_agent::model::step::Step;
-use astra_agent::plan::migrations::Wish;
+use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Refusal, Request};
 
 use super::{World, config, image, printed};
@@ -19,7 +19,7 @@ use super::{World, config, image, printed};
 pub fn by_timer(number: u8) -> Request {
     Request {
         image: image(number),
-        migrate: Wish::Auto,
+        migrate: MigratePolicy::Auto,
         force: false,
         automatic: true,
         lenient: false,
@@ -32,7 +32,7 @@ pub fn by_timer(number: u8) -> Request {
 fn back_to(number: u8) -> Request {
     Request {
         image: image(number),
-        migrate: Wish::Auto,
+        migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,
         lenient: true,

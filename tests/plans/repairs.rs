@@ -77,7 +77,7 @@ fn only_the_serving_image_needs_no_signature_check() {
         world.observed.trust.insert(dir.into(), seen(0o755, Kind::Dir));
     }
     let pulls = |lenient, number| {
-        let migrate = Wish::Auto;
+        let migrate = MigratePolicy::Auto;
         let plan = world.plan_as(Request {
             image: image(number),
             migrate,
@@ -112,7 +112,7 @@ fn a_restart_replaces_the_containers_and_nothing_else() {
     world.observed.files.insert(staged.clone(), FileSeen { bytes: b"NEW=1\n".to_vec(), mode: 0o600 });
     let request = |soak| Request {
         image: image(2),
-        migrate: Wish::Auto,
+        migrate: MigratePolicy::Auto,
         force: false,
         automatic: false,
         lenient: false,

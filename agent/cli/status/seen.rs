@@ -6,7 +6,7 @@ use super::under_way::{UnderWay, under_way};
 use crate::cli::out;
 use crate::cli::session::Session;
 use crate::config::{Config, Tls};
-use crate::converge::{Look, Reconciler};
+use crate::converge::{Reconciler, Snapshot};
 use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
@@ -136,18 +136,18 @@ pub async fn jobs(session: &Session) -> Vec<Job> {
 pub fn status(
     session: &Session,
     reconciler: &Reconciler<'_>,
-    look: &Look,
+    snapshot: &Snapshot,
     holder: Option<Holder>,
     cron_jobs: Vec<Job>,
 ) -> Status {
-    let inputs = reconciler.inputs(look);
+    let inputs = reconciler.inputs(snapshot);
     let committed = inputs.committed();
-    let history = &look.history;
+    let history = &snapshot.history;
     let open = history.open_runs().last();
     let under_way = holder.map(|holder| under_way(&holder, open));
     let quiet = under_way.is_none();
     let drift =
-        || reconciler.keep_plan(look, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
+        || reconciler.keep_plan(snapshot, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
     let lost_release = match inputs.env_file().managed() {
         Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
         Ok(_) => None,
@@ -172,8 +172,8 @@ pub fn status(
         pinned: inputs.is_chosen(),
         lost_release,
         urls: urls(reconciler.config),
-        instances: instances(reconciler, look),
-        caddy: look
+        instances: instances(reconciler, snapshot),
+        caddy: snapshot
             .observed
             .caddy
             .as_ref()
@@ -207,9 +207,9 @@ fn urls(config: &Config) -> Vec<String> {
     config.caddy.hosts.iter().map(|host| format!("{scheme}://{host}")).collect()
 }
 
-fn instances(reconciler: &Reconciler<'_>, look: &Look) -> Vec<Instance> {
-    let inputs = reconciler.inputs(look);
-    let observed = &look.observed;
+fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> {
+    let inputs = reconciler.inputs(snapshot);
+    let observed = &snapshot.observed;
     let there = observed.instances.iter().filter(|(id, seen)| {
         reconciler.config.instances().any(|i| i == **id) || seen.unit.active != "inactive"
     });

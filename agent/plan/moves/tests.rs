@@ -12,7 +12,7 @@ use crate::model::observed::{
     CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running, UnitSeen,
 };
 use crate::model::step::{Content, Step};
-use crate::plan::instances::{self, Reach};
+use crate::plan::instances::{self, RepairScope};
 use crate::plan::{Inputs, caddy, files, units};
 
 fn config(app: &str) -> Config {
@@ -92,7 +92,8 @@ impl Site {
     /// The steps of reconcile.
     fn kept(&self, config: &Config) -> Vec<Step> {
         let inputs = self.inputs(config);
-        let parts = [files::steps(&inputs), instances::steps(&inputs, Reach::All), files::farewell(&inputs)];
+        let parts =
+            [files::steps(&inputs), instances::steps(&inputs, RepairScope::All), files::farewell(&inputs)];
         parts.concat()
     }
 }
@@ -277,12 +278,12 @@ fn a_cut_off_move_is_restored_to_the_running_ports() {
     site.observed.instances.get_mut(&id(1)).unwrap().runs.as_mut().unwrap().port = Some(9001);
     site.observed.markers.insert(id(1));
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
-    let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
+    let keep = shown(&instances::steps(&site.inputs(&elsewhere), RepairScope::All));
     assert_eq!(keep, ["await 1 at 9001", "rejoin 1 at 9001"]);
     // Cut while it was stopped: it will start on the new port.
     let was = site.observed.instances.insert(id(1), InstanceSeen::default()).unwrap();
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
-    let keep = shown(&instances::steps(&site.inputs(&elsewhere), Reach::All));
+    let keep = shown(&instances::steps(&site.inputs(&elsewhere), RepairScope::All));
     assert_eq!(keep, ["return 1", "await 1 at 9001", "rejoin 1 at 9001"]);
     site.observed.instances.insert(id(1), was);
     // Cut between the drop-in and the restart.

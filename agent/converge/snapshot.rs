@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Look, Reconciler};
+use super::{Reconciler, Snapshot};
 use crate::host::observe::Scope;
 use crate::model::history::History;
 use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT};
@@ -13,18 +13,18 @@ use crate::plan::{Inputs, files, units};
 
 impl Reconciler<'_> {
     /// Observes the host; also its images if a release is to be planned.
-    pub async fn look(&self, images: bool) -> Result<Look> {
+    pub async fn snapshot(&self, images: bool) -> Result<Snapshot> {
         let history = self.journal.history()?;
         let scope = self.scope(images).await?;
         let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
         let env = observed.files.get(Path::new(CADDY_ENV));
         let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
-        Ok(Look { observed, history, caddy_image })
+        Ok(Snapshot { observed, history, caddy_image })
     }
 
     async fn scope(&self, images: bool) -> Result<Scope> {
         let mut nothing =
-            Look { observed: Observed::default(), history: History::default(), caddy_image: None };
+            Snapshot { observed: Observed::default(), history: History::default(), caddy_image: None };
         let app = &self.config.app.name;
         let mut ids: std::collections::BTreeSet<_> =
             self.config.instances().chain(self.config.spare()).collect();
@@ -59,15 +59,15 @@ impl Reconciler<'_> {
         })
     }
 
-    pub fn inputs<'b>(&'b self, look: &'b Look) -> Inputs<'b> {
+    pub fn inputs<'b>(&'b self, snapshot: &'b Snapshot) -> Inputs<'b> {
         Inputs {
             config: self.config,
-            observed: &look.observed,
-            history: &look.history,
+            observed: &snapshot.observed,
+            history: &snapshot.history,
             key: &self.key,
             engine: self.engine,
             agent: &self.agent,
-            caddy_image: look.caddy_image.as_ref(),
+            caddy_image: snapshot.caddy_image.as_ref(),
         }
     }
 }
