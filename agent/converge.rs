@@ -34,7 +34,7 @@ mod snapshot;
 
 use refuse::Committed;
 pub use report::{Report, Requests};
-pub use resolve::{Back, Want};
+pub use resolve::{RollbackTarget, Selector};
 
 /// Progress of a command, for its observer.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ pub type Watch = Rc<dyn Fn(&Event<'_>)>;
 
 /// The request of a verb.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct VerbRequest {
     pub verb: Verb,
-    pub want: Want,
+    pub selector: Selector,
     pub migrate: crate::plan::migrations::MigratePolicy,
     pub force: bool,
     /// Soak the release before it is committed, as the config says.
@@ -86,7 +86,7 @@ pub struct Ask {
 /// The actor of a run that systemd started.
 pub const SYSTEM_ACTOR: &str = "systemd";
 
-impl Ask {
+impl VerbRequest {
     fn automatic(&self) -> bool {
         self.actor == SYSTEM_ACTOR
     }
@@ -133,7 +133,7 @@ pub struct Snapshot {
 
 impl Reconciler<'_> {
     /// Carries out `ask` under `lock`.
-    pub async fn converge(&self, ask: &Ask, lock: &Lock) -> Result<Report, Refused> {
+    pub async fn converge(&self, ask: &VerbRequest, lock: &Lock) -> Result<Report, Refused> {
         let begun = Instant::now();
         let mut report = Report::new(ask.verb);
         self.close_open_runs(ask, lock, &mut report).await?;
@@ -151,12 +151,12 @@ impl Reconciler<'_> {
         let in_order = match kept {
             Ok(true) => true,
             // A rollback goes on even when repairs fail: it must work on a broken host.
-            Ok(false) if ask.want.by_hand() => {
+            Ok(false) if ask.selector.by_hand() => {
                 report.warn("continuing although repairs failed");
                 false
             }
             // With this config no release would become ready, and the serving one could not be restored.
-            Err(refused) if ask.want.by_hand() && !refused.error.is::<NoneReady>() => {
+            Err(refused) if ask.selector.by_hand() && !refused.error.is::<NoneReady>() => {
                 report.warn(&format!("continuing although repairs failed: {refused}"));
                 false
             }
@@ -167,8 +167,8 @@ impl Reconciler<'_> {
             // Repairs may have loaded a config into Caddy, which resets its counters.
             before = self.host.caddy.metrics().await.ok();
         }
-        if let Some(want) = self.wanted(ask, committed.as_ref()) {
-            self.release(&Ask { want, ..ask.clone() }, lock, &mut report).await?;
+        if let Some(selector) = self.wanted(ask, committed.as_ref()) {
+            self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
         }
         if !in_order {
             self.repair_again(ask, &mut report).await;
@@ -192,26 +192,26 @@ impl Reconciler<'_> {
 
     /// The release that this run deploys, if any. With `auto` the timer follows the tag too, unless the
     /// release is pinned, by a command or in astra.env; a repeated install keeps the pin.
-    fn wanted(&self, ask: &Ask, committed: Option<&Committed>) -> Option<Want> {
+    fn wanted(&self, ask: &VerbRequest, committed: Option<&Committed>) -> Option<Selector> {
         let chosen = committed.filter(|c| c.chosen).map(|c| &c.image);
         let ours = |image: &&PinnedImage| image.repository == self.config.app.image.repository;
         if let (Verb::Install, Some(image)) = (ask.verb, chosen.filter(ours)) {
             (self.watch)(&Event::Note(
                 "the running release is pinned (`astra-agent deploy` follows the tag)",
             ));
-            return Some(Want::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
+            return Some(Selector::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
         }
-        if ask.want != Want::Keep {
-            return Some(ask.want.clone());
+        if ask.selector != Selector::Keep {
+            return Some(ask.selector.clone());
         }
         let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();
-        (follows && committed.is_some() && chosen.is_none()).then_some(Want::Tracked)
+        (follows && committed.is_some() && chosen.is_none()).then_some(Selector::Tracked)
     }
 
     /// Repairs everything but the release: files, units, Caddy, and the committed release in every instance.
     /// One change can require another (Caddy's version is only known once it runs), so this repeats until
     /// nothing differs. `false`: it did not get there.
-    async fn keep(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
+    async fn keep(&self, ask: &VerbRequest, report: &mut Report) -> Result<bool, Refused> {
         for _ in 0..4 {
             let mut snapshot = self.snapshot(false).await?;
             self.refuse_env(&snapshot)?;
@@ -239,7 +239,7 @@ impl Reconciler<'_> {
 
     /// A rollback goes on although repairs failed before it, since the old release may have been the cause.
     /// If they fail again, the run is incomplete: a release that Caddy does not reach is not serving.
-    async fn repair_again(&self, ask: &Ask, report: &mut Report) {
+    async fn repair_again(&self, ask: &VerbRequest, report: &mut Report) {
         if report.outcome != Outcome::Converged {
             return;
         }
@@ -312,7 +312,7 @@ impl Reconciler<'_> {
     }
 
     /// Deploys the requested image.
-    async fn release(&self, ask: &Ask, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
+    async fn release(&self, ask: &VerbRequest, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
         let snapshot = self.snapshot(true).await?;
         let request = self.request(ask, &snapshot).await?;
         let plan = match self.release_plan(&snapshot, &request) {
@@ -336,9 +336,9 @@ impl Reconciler<'_> {
     }
 
     /// How a verb changes whether the tag is followed, if its release is serving already; `None`: not at all.
-    pub fn choice(&self, ask: &Ask, snapshot: &Snapshot) -> Option<&'static str> {
-        let by_hand = ask.want.by_hand();
-        if ask.want == Want::Committed || self.inputs(snapshot).is_chosen() == by_hand {
+    pub fn choice(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Option<&'static str> {
+        let by_hand = ask.selector.by_hand();
+        if ask.selector == Selector::Committed || self.inputs(snapshot).is_chosen() == by_hand {
             return None;
         }
         Some(match by_hand {

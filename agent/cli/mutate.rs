@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::session::{self, Session};
 use super::{How, Mutate, Reconcile, Verb, out, plan, progress, report, turn, unit};
-use crate::converge::{Ask, Back, Event, Refused, Report, Want, Watch};
+use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
 use crate::host::signals::Signals;
@@ -37,7 +37,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
         let (config, _) = session::config_for(ask.verb)?;
         session::directories()?;
         session::writable()?;
-        if ask.want == Want::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
+        if ask.selector == Selector::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
             return Ok(0);
         }
         // The engine wakes up while the unit starts.
@@ -50,7 +50,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
 }
 
 /// The run itself, inside the unit.
-async fn inside(ask: &Ask, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
+async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
     let (config, last) = session::config_for(ask.verb)?;
     if let Some(text) = &last {
@@ -164,25 +164,31 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
 }
 
 /// Translates the verb's arguments into a request.
-fn ask(verb: Verb, in_unit: bool) -> Result<(Ask, Mutate, bool), Refused> {
-    let keep = |name, mutate| (name, Want::Keep, How { mutate, ..How::default() });
-    let (name, want, how) = match verb {
-        Verb::Install(mutate) => (Name::Install, Want::Tracked, How { mutate, ..How::default() }),
-        Verb::Deploy(d) if d.keep_image => (Name::Deploy, Want::Committed, d.how),
-        Verb::Deploy(d) if d.restart => (Name::Deploy, Want::Restart, d.how),
-        Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Want::Tracked, Want::Tag), d.how),
-        Verb::DeploySha(d) => (Name::DeploySha, Want::Digest(known(&d.digest)?), d.how),
-        Verb::Rollback(r) => (Name::Rollback, Want::Back(back(r.to.as_ref())?), r.how),
+fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused> {
+    let keep = |name, mutate| (name, Selector::Keep, How { mutate, ..How::default() });
+    let (name, selector, how) = match verb {
+        Verb::Install(mutate) => (Name::Install, Selector::Tracked, How { mutate, ..How::default() }),
+        Verb::Deploy(d) if d.keep_image => (Name::Deploy, Selector::Committed, d.how),
+        Verb::Deploy(d) if d.restart => (Name::Deploy, Selector::Restart, d.how),
+        Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Selector::Tracked, Selector::Tag), d.how),
+        Verb::DeploySha(d) => (Name::DeploySha, Selector::Digest(known(&d.digest)?), d.how),
+        Verb::Rollback(r) => (Name::Rollback, Selector::Rollback(back(r.to.as_ref())?), r.how),
         Verb::Reconcile(Reconcile { dry_run, mutate }) => {
-            (Name::Reconcile, Want::Keep, How { dry_run, mutate, ..How::default() })
+            (Name::Reconcile, Selector::Keep, How { dry_run, mutate, ..How::default() })
         }
         Verb::Recover(mutate) => keep(Name::Recover, mutate),
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
     let migrate = migrate_policy(how.migrate, how.no_migrate);
-    let ask =
-        Ask { verb: name, want, migrate, force: how.force, soak: !how.no_soak, actor: unit::actor(in_unit) };
+    let ask = VerbRequest {
+        verb: name,
+        selector,
+        migrate,
+        force: how.force,
+        soak: !how.no_soak,
+        actor: unit::actor(in_unit),
+    };
     Ok((ask, how.mutate, how.dry_run))
 }
 
@@ -196,11 +202,11 @@ pub(super) fn migrate_policy(always: bool, never: bool) -> MigratePolicy {
 }
 
 /// The target of `--to`; without it, the previous release.
-pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<Back, Refused> {
+pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<RollbackTarget, Refused> {
     match to {
-        None => Ok(Back::Nearest),
-        Some(ReleaseSelector::Number(number)) => Ok(Back::Release(*number)),
-        Some(ReleaseSelector::Digest(digest)) => Ok(Back::Digest(known(digest)?.digest)),
+        None => Ok(RollbackTarget::Nearest),
+        Some(ReleaseSelector::Number(number)) => Ok(RollbackTarget::Release(*number)),
+        Some(ReleaseSelector::Digest(digest)) => Ok(RollbackTarget::Digest(known(digest)?.digest)),
     }
 }
 

@@ -9,7 +9,7 @@ use similar::TextDiff;
 use super::engine::Reason;
 use super::session::Session;
 use super::{Plan as Args, mutate, out, terminal, unit, waiting};
-use crate::converge::{Ask, Back, Reconciler, Refused, Snapshot, Want};
+use crate::converge::{Reconciler, Refused, RollbackTarget, Selector, Snapshot, VerbRequest};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb;
 use crate::model::image::PinnedImage;
@@ -60,22 +60,22 @@ struct Change {
 }
 
 /// The request that the planned verb itself would make.
-pub(super) fn ask(args: &Args) -> Result<Ask, Refused> {
-    let (verb, want) = match args {
-        Args { digest: Some(digest), .. } => (Verb::DeploySha, Want::Digest(mutate::known(digest)?)),
-        Args { to: Some(to), .. } => (Verb::Rollback, Want::Back(mutate::back(Some(to))?)),
-        Args { rollback: true, .. } => (Verb::Rollback, Want::Back(Back::Nearest)),
-        Args { reconcile: true, .. } => (Verb::Reconcile, Want::Keep),
-        Args { keep_image: true, .. } => (Verb::Deploy, Want::Committed),
-        Args { image: Some(image), .. } => (Verb::Deploy, Want::Tag(image.clone())),
-        _ => (Verb::Deploy, Want::Tracked),
+pub(super) fn ask(args: &Args) -> Result<VerbRequest, Refused> {
+    let (verb, selector) = match args {
+        Args { digest: Some(digest), .. } => (Verb::DeploySha, Selector::Digest(mutate::known(digest)?)),
+        Args { to: Some(to), .. } => (Verb::Rollback, Selector::Rollback(mutate::back(Some(to))?)),
+        Args { rollback: true, .. } => (Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)),
+        Args { reconcile: true, .. } => (Verb::Reconcile, Selector::Keep),
+        Args { keep_image: true, .. } => (Verb::Deploy, Selector::Committed),
+        Args { image: Some(image), .. } => (Verb::Deploy, Selector::Tag(image.clone())),
+        _ => (Verb::Deploy, Selector::Tracked),
     };
     let migrate = mutate::migrate_policy(args.migrate, args.no_migrate);
-    Ok(Ask { verb, want, migrate, force: args.force, soak: true, actor: unit::actor(false) })
+    Ok(VerbRequest { verb, selector, migrate, force: args.force, soak: true, actor: unit::actor(false) })
 }
 
 /// Exit code 0 for every plan. A refusal of the run is a refusal of the plan.
-pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
+pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
     let reconciler = session.reconciler(waiting.watch())?;
@@ -89,8 +89,8 @@ pub(super) async fn run(ask: &Ask, json: bool) -> Result<u8, Refused> {
     }
     let host = reconciler.host_plan(&snapshot, ask.verb)?;
     reconciler.check_caddyfiles(&snapshot, &host).await?;
-    let release = match ask.want {
-        Want::Keep => None,
+    let release = match ask.selector {
+        Selector::Keep => None,
         _ => Some(reconciler.release_plan(&snapshot, &reconciler.request(ask, &snapshot).await?)?),
     };
     drop(waiting);

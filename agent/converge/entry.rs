@@ -1,7 +1,7 @@
 //! The entry that a run leaves in the systemd journal: its fields and its priority. docs/using/operations.md
 //! documents them, and packaging/astra-agent.catalog explains the message.
 
-use super::{Ask, Reconciler, Refused, Report};
+use super::{Reconciler, Refused, Report, VerbRequest};
 use crate::model::entry::Verb;
 use crate::model::history::RunRecord;
 use crate::model::outcome::{Blame, Outcome};
@@ -18,7 +18,7 @@ type Fields = Vec<(&'static str, String)>;
 
 impl Reconciler<'_> {
     /// Logs the end of `ask` to the systemd journal. A timer's run that found nothing to do is not logged.
-    pub fn log_end(&self, ask: &Ask, ended: &Result<Report, Refused>) {
+    pub fn log_end(&self, ask: &VerbRequest, ended: &Result<Report, Refused>) {
         if ask.automatic() && matches!(ended, Ok(report) if report.nothing_to_do) {
             return;
         }
@@ -61,7 +61,7 @@ fn of_report(actor: &str, report: &Report) -> Fields {
     fields
 }
 
-fn of_refusal(ask: &Ask, refused: &Refused) -> Fields {
+fn of_refusal(ask: &VerbRequest, refused: &Refused) -> Fields {
     let verb = ask.verb;
     let message =
         format!("{} by {}: refused: {}", verb.as_str(), ask.actor, first_line(&refused.to_string()));

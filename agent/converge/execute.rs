@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::report::{self, PhaseTimes};
-use super::{Ask, Event, Reconciler, Refused, Report, Snapshot, Want};
+use super::{Event, Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
 use crate::host::{failpoint, perform};
 use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
@@ -31,7 +31,7 @@ impl Reconciler<'_> {
     /// Journals, performs and journals each step of one run of `plan`.
     pub(super) async fn carry_out(
         &self,
-        ask: &Ask,
+        ask: &VerbRequest,
         snapshot: &Snapshot,
         plan: &Plan,
         report: &mut Report,
@@ -145,7 +145,7 @@ impl Reconciler<'_> {
         }
     }
 
-    fn opening(&self, ask: &Ask, snapshot: &Snapshot, plan: &Plan) -> Entry {
+    fn opening(&self, ask: &VerbRequest, snapshot: &Snapshot, plan: &Plan) -> Entry {
         Entry::Opened {
             verb: ask.verb,
             actor: ask.actor.clone(),
@@ -153,10 +153,10 @@ impl Reconciler<'_> {
             plan: plan.steps.iter().map(ToString::to_string).collect(),
             old: snapshot.history.current().cloned(),
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
-            pins: match ask.want {
-                Want::Committed => self.inputs(snapshot).is_chosen(),
-                Want::Restart => snapshot.history.pinned,
-                _ => ask.want.by_hand(),
+            pins: match ask.selector {
+                Selector::Committed => self.inputs(snapshot).is_chosen(),
+                Selector::Restart => snapshot.history.pinned,
+                _ => ask.selector.by_hand(),
             },
         }
     }

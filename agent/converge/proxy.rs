@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use std::path::Path;
 
-use super::{Ask, Reconciler, Refused, Report, Snapshot};
+use super::{Reconciler, Refused, Report, Snapshot, VerbRequest};
 use crate::host::caddy::is_refusal;
 use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
@@ -43,7 +43,11 @@ impl Reconciler<'_> {
 impl Reconciler<'_> {
     /// Runs Caddy from the current image of `[caddy] image`, and goes back to the former one if the new one
     /// does not answer. `false`: it did not work.
-    pub(super) async fn upgrade_caddy(&self, ask: &Ask, report: &mut Report) -> Result<bool, Refused> {
+    pub(super) async fn upgrade_caddy(
+        &self,
+        ask: &VerbRequest,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
         let snapshot = self.snapshot(false).await?;
         let written = snapshot.observed.files.get(Path::new(CADDY_ENV));
         let Some(before) = written.and_then(|f| String::from_utf8(f.bytes.clone()).ok()) else {

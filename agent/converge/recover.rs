@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Ask, Event, Reconciler, Refused, Report};
+use super::{Event, Reconciler, Refused, Report, VerbRequest};
 use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
@@ -17,7 +17,7 @@ impl Reconciler<'_> {
     /// needs no registry, and only the instance names from the config.
     pub(super) async fn close_open_runs(
         &self,
-        ask: &Ask,
+        ask: &VerbRequest,
         _: &Lock,
         report: &mut Report,
     ) -> Result<(), Refused> {
@@ -33,7 +33,7 @@ impl Reconciler<'_> {
         let repaired = if plan.is_empty() {
             Outcome::Converged
         } else {
-            let ask = Ask { verb: Verb::Recover, want: super::Want::Keep, ..ask.clone() };
+            let ask = VerbRequest { verb: Verb::Recover, selector: super::Selector::Keep, ..ask.clone() };
             self.carry_out(&ask, &snapshot, &plan, &mut Report::new(Verb::Recover)).await?
         };
         let inputs = self.inputs(&snapshot);
@@ -47,7 +47,7 @@ impl Reconciler<'_> {
             return Ok(());
         }
         let what = "closing a run that was cut off: not every instance came back";
-        if ask.want != super::Want::Keep {
+        if ask.selector != super::Selector::Keep {
             // The requested release may fix the problem.
             report.warn(what);
             return Ok(());

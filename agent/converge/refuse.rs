@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::{Ask, Event, Reconciler, Refused, Snapshot, Want};
+use super::{Event, Reconciler, Refused, Selector, Snapshot, VerbRequest};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
@@ -22,9 +22,9 @@ impl Refused {
 }
 
 impl Reconciler<'_> {
-    pub(super) fn refuse_in_safe_mode(&self, ask: &Ask, history: &History) -> Result<(), Refused> {
+    pub(super) fn refuse_in_safe_mode(&self, ask: &VerbRequest, history: &History) -> Result<(), Refused> {
         let Some(damage) = &history.damaged else { return Ok(()) };
-        if matches!(ask.want, Want::Digest(_) | Want::Back(_)) {
+        if matches!(ask.selector, Selector::Digest(_) | Selector::Rollback(_)) {
             (self.watch)(&Event::Warning(&format!(
                 "the journal is damaged ({damage}); continuing, because an operator asked"
             )));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::{Ask, Event, Reconciler, Refused, Report, Snapshot};
+use super::{Event, Reconciler, Refused, Report, Snapshot, VerbRequest};
 use crate::config::CaddyImage;
 use crate::model::digest::Digest;
 use crate::model::history::{Held, History};
@@ -22,7 +22,7 @@ const RETRIES: u32 = 5;
 
 /// The release that a verb asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Want {
+pub enum Selector {
     /// No release: only keep what is committed.
     Keep,
     /// The committed image, with today's environment and arguments.
@@ -32,37 +32,37 @@ pub enum Want {
     /// The newest digest of another tag of the tracked repository.
     Tag(TrackedImage),
     Digest(DigestArg),
-    Back(Back),
+    Rollback(RollbackTarget),
     /// The committed release, in new containers.
     Restart,
 }
 
 /// The target of a rollback.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Back {
+pub enum RollbackTarget {
     /// The nearest earlier commit with another digest that is not held.
     Nearest,
     Release(u64),
     Digest(Digest),
 }
 
-impl Want {
+impl Selector {
     /// The digest was chosen by hand: this pins it until the next plain deploy, and only a problem of the
     /// release itself refuses it.
     pub fn by_hand(&self) -> bool {
         match self {
             Self::Keep | Self::Committed | Self::Tracked | Self::Restart => false,
-            Self::Tag(_) | Self::Digest(_) | Self::Back(_) => true,
+            Self::Tag(_) | Self::Digest(_) | Self::Rollback(_) => true,
         }
     }
 }
 
 impl Reconciler<'_> {
     /// The request for the planner. Nothing is written before this succeeds.
-    pub async fn request(&self, ask: &Ask, snapshot: &Snapshot) -> Result<Request, Refused> {
-        let image = match &ask.want {
-            Want::Keep => return Err(anyhow!("asking for no release").into()),
-            Want::Committed => match self.inputs(snapshot).committed() {
+    pub async fn request(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Result<Request, Refused> {
+        let image = match &ask.selector {
+            Selector::Keep => return Err(anyhow!("asking for no release").into()),
+            Selector::Committed => match self.inputs(snapshot).committed() {
                 Some(lines) => lines.image,
                 None => {
                     return Err(
@@ -70,12 +70,12 @@ impl Reconciler<'_> {
                     );
                 }
             },
-            Want::Tracked => self.resolve(&self.config.app.image).await?,
-            Want::Tag(tag) => {
+            Selector::Tracked => self.resolve(&self.config.app.image).await?,
+            Selector::Tag(tag) => {
                 self.same_repository(&tag.repository.to_string())?;
                 self.resolve(tag).await?
             }
-            Want::Digest(arg) => {
+            Selector::Digest(arg) => {
                 if let Some(repository) = &arg.repository {
                     self.same_repository(&repository.to_string())?;
                 }
@@ -84,8 +84,8 @@ impl Reconciler<'_> {
                     digest: arg.digest.clone(),
                 }
             }
-            Want::Back(back) => back_to(back, snapshot, ask.force)?.image.clone(),
-            Want::Restart => match self.inputs(snapshot).committed() {
+            Selector::Rollback(back) => back_to(back, snapshot, ask.force)?.image.clone(),
+            Selector::Restart => match self.inputs(snapshot).committed() {
                 Some(committed) => committed.image,
                 None => {
                     return Err(Refused::of(1, anyhow!("nothing is committed: there is nothing to restart")));
@@ -95,10 +95,10 @@ impl Reconciler<'_> {
         Ok(Request {
             image,
             migrate: ask.migrate,
-            force: ask.force || matches!(ask.want, Want::Back(_)),
+            force: ask.force || matches!(ask.selector, Selector::Rollback(_)),
             automatic: ask.verb == crate::model::entry::Verb::Reconcile,
-            lenient: matches!(ask.want, Want::Back(_)),
-            restart: matches!(ask.want, Want::Restart),
+            lenient: matches!(ask.selector, Selector::Rollback(_)),
+            restart: matches!(ask.selector, Selector::Restart),
             soak: ask.soak,
         })
     }
@@ -188,24 +188,24 @@ fn no_release(number: u64, history: &History) -> String {
     format!("no release {number} ever served on this host{}", meant.unwrap_or_default())
 }
 
-fn back_to<'a>(back: &Back, snapshot: &'a Snapshot, force: bool) -> Result<&'a Release, Refused> {
+fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Result<&'a Release, Refused> {
     let history = &snapshot.history;
-    if let (Back::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
+    if let (RollbackTarget::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
         return Err(Refused::of(1, held_back(held, behind)));
     }
     let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
     let found = match back {
-        Back::Nearest => history.rollback_target(),
-        Back::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
-        Back::Digest(digest) => {
+        RollbackTarget::Nearest => history.rollback_target(),
+        RollbackTarget::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
+        RollbackTarget::Digest(digest) => {
             history.releases.iter().rev().find(|r| r.image.digest == *digest && served(r))
         }
     };
     found.ok_or_else(|| {
         let what = match back {
-            Back::Nearest => "there is no earlier release to roll back to".to_owned(),
-            Back::Release(number) => no_release(*number, history),
-            Back::Digest(digest) => format!("{digest} never served on this host"),
+            RollbackTarget::Nearest => "there is no earlier release to roll back to".to_owned(),
+            RollbackTarget::Release(number) => no_release(*number, history),
+            RollbackTarget::Digest(digest) => format!("{digest} never served on this host"),
         };
         let hint = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";
         Refused::of(1, anyhow!("{what}\n  hint: {hint}"))

@@ -11,7 +11,7 @@ use serde::Deserialize;
 mod loaded;
 mod metrics;
 
-use super::http::{Answer, Ask, Http};
+use super::http::{Answer, Http, HttpRequest};
 use crate::model::observed::CaddySeen;
 pub use metrics::Metrics;
 
@@ -118,7 +118,7 @@ impl CaddyAdmin {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         let url = format!("http://caddy{path}");
-        let ask = Ask { method, url: &url, headers, body: body.to_vec(), deadline, cap: METRICS };
+        let ask = HttpRequest { method, url: &url, headers, body: body.to_vec(), deadline, cap: METRICS };
         let answer = self.http.ask(ask).await?;
         match answer.status {
             200 => Ok(answer),

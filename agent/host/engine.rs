@@ -18,7 +18,7 @@ mod answers;
 mod info;
 mod pull;
 
-use super::http::{Answer, Ask, Http, HttpError};
+use super::http::{Answer, Http, HttpError, HttpRequest};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
@@ -220,7 +220,14 @@ impl EngineClient {
         let url = url(path, query)?;
         let ask = || {
             let (method, headers) = (method.clone(), HeaderMap::new());
-            self.http.ask(Ask { method, url: url.as_str(), headers, body: Vec::new(), deadline, cap: CAP })
+            self.http.ask(HttpRequest {
+                method,
+                url: url.as_str(),
+                headers,
+                body: Vec::new(),
+                deadline,
+                cap: CAP,
+            })
         };
         // A killed or upgraded engine is started again by its socket, and every request here may be sent
         // twice.

@@ -64,7 +64,7 @@ pub struct Answer {
 
 /// A request. `url` is absolute; over a unix socket its host has no effect.
 #[derive(Debug)]
-pub struct Ask<'a> {
+pub struct HttpRequest<'a> {
     pub method: Method,
     pub url: &'a str,
     pub headers: HeaderMap,
@@ -75,7 +75,7 @@ pub struct Ask<'a> {
     pub cap: usize,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> HttpRequest<'a> {
     /// A GET with a deadline of 10 s and a cap of 1 MiB.
     pub fn get(url: &'a str) -> Self {
         let deadline = Duration::from_secs(10);
@@ -99,7 +99,7 @@ impl Http {
     }
 
     /// Sends the request and reads the whole answer. Any status is an answer.
-    pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, HttpError> {
+    pub async fn ask(&self, ask: HttpRequest<'_>) -> Result<Answer, HttpError> {
         let (to, deadline, cap) = (self.peer(ask.url), ask.deadline, ask.cap);
         let whole = async {
             let mut response = self.open(ask).await?;
@@ -121,7 +121,7 @@ impl Http {
 
     /// Sends the request and returns once the head of the answer is there; the caller limits time and size of
     /// the body.
-    pub(super) async fn open(&self, ask: Ask<'_>) -> Result<Response, HttpError> {
+    pub(super) async fn open(&self, ask: HttpRequest<'_>) -> Result<Response, HttpError> {
         let to = self.peer(ask.url);
         let request: RequestBuilder = self.client(ask.url)?.request(ask.method, ask.url).headers(ask.headers);
         let send = request.body(ask.body).send();
@@ -219,7 +219,7 @@ mod tests {
     async fn answers_are_capped() {
         let server = testing::serve(|_| testing::json(200, "", &"x".repeat(5000))).await;
         let url = format!("http://{}/", server.address);
-        let ask = |cap| Ask { cap, ..Ask::get(&url) };
+        let ask = |cap| HttpRequest { cap, ..HttpRequest::get(&url) };
         assert_eq!(Http::new().ask(ask(5000)).await.unwrap().body.len(), 5000);
         assert!(matches!(Http::new().ask(ask(4999)).await, Err(HttpError::TooLarge { .. })));
     }
@@ -228,12 +228,12 @@ mod tests {
     async fn a_redirect_is_an_answer() {
         let server = testing::serve(|_| testing::json(302, "Location: http://example.com/\r\n", "")).await;
         let url = format!("http://{}/", server.address);
-        assert_eq!(Http::new().ask(Ask::get(&url)).await.unwrap().status, 302);
+        assert_eq!(Http::new().ask(HttpRequest::get(&url)).await.unwrap().status, 302);
     }
 
     #[tokio::test]
     async fn errors_never_show_the_query() {
-        let error = Http::new().ask(Ask::get("http://127.0.0.1:1/x?token=secret")).await.unwrap_err();
+        let error = Http::new().ask(HttpRequest::get("http://127.0.0.1:1/x?token=secret")).await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
 

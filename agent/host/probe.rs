@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::header::{HOST, HeaderValue, LOCATION};
 use tokio::time::Instant;
 
-use super::http::{Ask, Http, HttpError};
+use super::http::{Http, HttpError, HttpRequest};
 use crate::model::text::clean;
 
 /// Longest part of an answer in a message.
@@ -64,7 +64,7 @@ pub async fn probe(
     let host = HeaderValue::from_str(host_header).map_err(|_| ProbeError::Host(host_header.to_owned()))?;
     let until = Instant::now() + deadline;
     let url = format!("http://{addr}{path}");
-    let mut ask = Ask { deadline, ..Ask::get(&url) };
+    let mut ask = HttpRequest { deadline, ..HttpRequest::get(&url) };
     ask.headers.insert(HOST, host);
     if https {
         ask.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));

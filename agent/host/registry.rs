@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub mod auth;
 mod reach;
 
-use super::http::{Answer, Ask, Http, HttpError};
+use super::http::{Answer, Http, HttpError, HttpRequest};
 use crate::model::digest::Digest;
 use crate::model::fingerprint::sha256;
 use crate::model::image::{Repository, TrackedImage};
@@ -222,7 +222,8 @@ impl Registry {
         if let Some(credentials) = credentials {
             headers.insert(AUTHORIZATION, credentials.basic());
         }
-        let answer = http.ask(Ask { headers, deadline: ASK, ..Ask::get(url.as_str()) }).await?;
+        let answer =
+            http.ask(HttpRequest { headers, deadline: ASK, ..HttpRequest::get(url.as_str()) }).await?;
         match (answer.status, with_login) {
             (400 | 401 | 403, true) => {
                 return Err(Miss::Login(format!("{realm} answered {}", answer.status)));
@@ -253,7 +254,8 @@ async fn manifest(
             headers.insert(AUTHORIZATION, login);
         }
         let method = method.clone();
-        let ask = Ask { method, headers, deadline: ASK, cap: MANIFEST, ..Ask::get(url.as_str()) };
+        let ask =
+            HttpRequest { method, headers, deadline: ASK, cap: MANIFEST, ..HttpRequest::get(url.as_str()) };
         let answer = http.ask(ask).await?;
         match redirect(&answer, &url)? {
             Some(next) => url = next,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answers::WORDS;
 use super::{EngineClient, LOOK, refusal, url};
-use crate::host::http::{Answer, Ask, sensitive};
+use crate::host::http::{Answer, HttpRequest, sensitive};
 use crate::host::registry::Credentials;
 use crate::model::image::PinnedImage;
 use crate::model::text::{clean, once};
@@ -102,7 +102,11 @@ impl EngineClient {
         let name = image.repository.to_string();
         let url = url("/images/create", &[("fromImage", &name), ("tag", image.digest.as_str())])?;
         // podman sends no head before it has reached the registry, so the head counts as progress.
-        let mut ask = Ask { method: Method::POST, deadline: stall.min(total), ..Ask::get(url.as_str()) };
+        let mut ask = HttpRequest {
+            method: Method::POST,
+            deadline: stall.min(total),
+            ..HttpRequest::get(url.as_str())
+        };
         if let Some(login) = auth {
             let json = serde_json::json!({
                 "username": login.username,
