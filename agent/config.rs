@@ -210,20 +210,20 @@ pub struct Verify {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CronJob {
     pub name: CronName,
-    pub when: When,
-    pub what: What,
+    pub when: Schedule,
+    pub what: CronCommand,
     pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum When {
+pub enum Schedule {
     /// systemd OnCalendar= expressions; two where cron joins day and weekday by OR.
     Calendar(Vec<String>),
     Every(Duration),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum CronCommand {
     /// A command of the host, as argv.
     Command(Vec<String>),
     /// A command in a one-off container of the committed release.

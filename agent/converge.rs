@@ -18,7 +18,7 @@ use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
-use crate::model::told::Told;
+use crate::model::step_note::StepNote;
 use crate::plan::instances::{self, RepairScope};
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{caddy_trial, files, moves, release};
@@ -50,7 +50,7 @@ pub enum Event<'a> {
     /// The current wait of a step.
     Detail(&'a str),
     Done {
-        told: &'a Told,
+        told: &'a StepNote,
         elapsed: Duration,
     },
     Failed {

@@ -20,6 +20,6 @@ pub mod secret;
 pub mod selector;
 pub mod staged;
 pub mod step;
+pub mod step_note;
 pub mod text;
 pub mod token;
-pub mod told;

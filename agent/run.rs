@@ -5,7 +5,7 @@ use crate::model::entry::Entry;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
-use crate::model::told::Told;
+use crate::model::step_note::StepNote;
 
 /// The next action of the loop.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +27,7 @@ pub struct Failure {
 #[derive(Debug)]
 pub enum Performed {
     /// Done, perhaps with a note.
-    Done(Told),
+    Done(StepNote),
     Failed(Failure),
     /// A signal came while the step could be abandoned, and it was.
     Interrupted(String),
@@ -189,7 +189,7 @@ pub async fn run(
                 let _ = note(&mut entries, Entry::UndoStarted { step, what: act.to_string() }, false);
                 let entry = match perform(&act, true).await {
                     Performed::Done(told) => Entry::UndoDone { step, told },
-                    Performed::Interrupted(_) => Entry::UndoDone { step, told: Told::default() },
+                    Performed::Interrupted(_) => Entry::UndoDone { step, told: StepNote::default() },
                     Performed::Failed(Failure { error, .. }) => {
                         Entry::UndoFailed { step, error: format!("{error:#}") }
                     }

@@ -77,7 +77,7 @@ fn run() -> impl Strategy<Value = Vec<Entry>> {
                     pins,
                 },
                 Entry::Started { step: 0 },
-                Entry::Done { step: 0, told: astra_agent::model::told::Told::note("é\n\"") },
+                Entry::Done { step: 0, told: astra_agent::model::step_note::StepNote::note("é\n\"") },
             ];
             if let Some(release) = new.filter(|_| commits) {
                 entries.push(Entry::Committed { release });

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{Cron, out, progress, session};
-use crate::config::{Config, CronJob, What, When};
+use crate::config::{Config, CronCommand, CronJob, Schedule};
 use crate::converge::Refused;
 use crate::host::systemd::Systemd;
 use crate::host::timer::JobSeen;
@@ -117,12 +117,14 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
     for job in jobs {
         let seen = systemd.job_seen(&job.name).await?;
         let when = match &job.when {
-            When::Calendar(lines) => lines.join(" | "),
-            When::Every(every) => format!("every {every:?}"),
+            Schedule::Calendar(lines) => lines.join(" | "),
+            Schedule::Every(every) => format!("every {every:?}"),
         };
         let what = match &job.what {
-            What::Command(argv) => argv.join(" "),
-            What::Run(job) => format!("run: {}", [&job.entrypoint[..], &job.argv[..]].concat().join(" ")),
+            CronCommand::Command(argv) => argv.join(" "),
+            CronCommand::Run(job) => {
+                format!("run: {}", [&job.entrypoint[..], &job.argv[..]].concat().join(" "))
+            }
         };
         rows.push((job, seen, when, what));
     }
@@ -159,10 +161,10 @@ async fn list(systemd: &Systemd, jobs: &[CronJob], json: bool) -> Result<u8, Ref
 }
 
 /// A point in calendar time; for `every`, the time left until then.
-fn until(when: &When, at: u64) -> String {
+fn until(when: &Schedule, at: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match when {
-        When::Calendar(_) => out::time(at),
-        When::Every(_) => format!("in {} s", Duration::from_millis(at).saturating_sub(now).as_secs()),
+        Schedule::Calendar(_) => out::time(at),
+        Schedule::Every(_) => format!("in {} s", Duration::from_millis(at).saturating_sub(now).as_secs()),
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::container::{container, entrypoint};
-use super::error::{Fault, Problems};
+use super::error::{Problems, ValueError};
 use super::read::Reader;
 use super::tree::{Table, Tree};
 use super::value;
@@ -64,7 +64,7 @@ const LEAST_MEMORY: u64 = 6 << 20;
 fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
     let bytes = r.size(key)?;
     if bytes < LEAST_MEMORY {
-        r.fault(key, Fault::new("`memory` must be at least \"6M\": no container starts with less"));
+        r.fault(key, ValueError::new("`memory` must be at least \"6M\": no container starts with less"));
         return None;
     }
     Some(bytes)
@@ -74,7 +74,7 @@ fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
 fn at_most(r: &mut Reader<'_, '_, '_>, instances: Option<u16>) -> Option<bool> {
     let at_most: i64 = r.integer("at_most", 0..=1)?;
     if let (1, Some(more @ 2..)) = (at_most, instances) {
-        let fault = Fault::new(format!("`at_most = 1` excludes {more} instances"));
+        let fault = ValueError::new(format!("`at_most = 1` excludes {more} instances"));
         r.fault("at_most", fault.help("write `instances = 1`"));
         return None;
     }
@@ -88,12 +88,12 @@ fn readiness(table: &Table<'_>, instances: u16, problems: &mut Problems<'_>) -> 
     let timeout = r.time("timeout");
     let answer_timeout = r.time("answer_timeout");
     if answer_timeout.is_some_and(|answer| answer > LONGEST_ANSWER) {
-        r.fault("answer_timeout", Fault::new("`answer_timeout` may be 60s at most"));
+        r.fault("answer_timeout", ValueError::new("`answer_timeout` may be 60s at most"));
     }
     let given = r.node("interval").is_some();
     let interval = if given { r.time("interval") } else { Some(usual_interval(instances)) };
     if given && interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
-        r.fault("interval", Fault::new("`interval` must be at least 1s"));
+        r.fault("interval", ValueError::new("`interval` must be at least 1s"));
     }
     // Overlapping checks would add load to a busy application.
     let interval = interval.zip(answer_timeout).map(|(interval, answer)| interval.max(answer));
@@ -121,7 +121,10 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
     r.require("command");
     let command = r.list("command", value::argument);
     if command.as_ref().is_some_and(Vec::is_empty) {
-        r.fault("command", Fault::new("`command` is empty").help("without migrations, leave out [migrate]"));
+        r.fault(
+            "command",
+            ValueError::new("`command` is empty").help("without migrations, leave out [migrate]"),
+        );
     }
     no_empty_program(&mut r, "command", command.as_deref());
     let entrypoint = entrypoint(&mut r);
@@ -147,7 +150,7 @@ pub(super) fn deploy(
         None => Some(default),
     };
     if let (Some(Strategy::Surge), Some(true)) = (strategy, app.map(|app| app.at_most_one)) {
-        let fault = Fault::new("`surge` starts a second copy, which `[app] at_most = 1` excludes");
+        let fault = ValueError::new("`surge` starts a second copy, which `[app] at_most = 1` excludes");
         r.fault(
             "strategy",
             fault.help("leave `strategy` out: the old copy is stopped before the new one starts"),
@@ -180,11 +183,11 @@ fn ports(r: &mut Reader<'_, '_, '_>, app: &App, caddy: &Caddy, strategy: Strateg
     let count = app.instances + spare;
     if count > 254 {
         let message = "`instances` may be 253 at most with surge, whose spare is one more";
-        return r.fault("instances", Fault::new(message));
+        return r.fault("instances", ValueError::new(message));
     }
     let Some(last) = app.base_port.checked_add(count) else {
         let message = format!("the {count} ports above {} go past 65535", app.base_port);
-        return r.fault("base_port", Fault::new(message).help(format!("at most {}", u16::MAX - count)));
+        return r.fault("base_port", ValueError::new(message).help(format!("at most {}", u16::MAX - count)));
     };
     if let Some(port) = [caddy.http_port, caddy.https_port, HEALTH_PORT]
         .into_iter()
@@ -196,7 +199,7 @@ fn ports(r: &mut Reader<'_, '_, '_>, app: &App, caddy: &Caddy, strategy: Strateg
             n => format!("instance {n}"),
         };
         let message = format!("port {port} of {what} is taken: {who} it");
-        r.fault("base_port", Fault::new(message).help("choose another base_port"));
+        r.fault("base_port", ValueError::new(message).help("choose another base_port"));
     }
 }
 
@@ -220,7 +223,7 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
             if https == HEALTH_PORT || r.node("http_port").is_none() { "https_port" } else { "http_port" };
         let message =
             "`http_port`, `https_port` and 9080, where Caddy checks the instances, must be three ports";
-        r.fault(key, Fault::new(message));
+        r.fault(key, ValueError::new(message));
     }
     let health = r.optional("health", |r, key| r.text(key, |text| value::url_path(text, false)));
     let headers_up = r.pairs("headers_up", value::header);
@@ -230,7 +233,7 @@ pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Cadd
             !h.contains('.') || h.ends_with(".localhost") || h.parse::<std::net::Ipv4Addr>().is_ok()
         };
         if let Some(host) = hosts.iter().find(|h| public(h)) {
-            let fault = Fault::new(format!("no public CA gives `{host}` a certificate"));
+            let fault = ValueError::new(format!("no public CA gives `{host}` a certificate"));
             r.fault("hosts", fault.help("write `tls = \"internal\"` or `tls = \"off\"`"));
         }
     }
@@ -258,6 +261,6 @@ pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Ver
 /// An argv may be empty, but its program may not.
 pub(super) fn no_empty_program(r: &mut Reader<'_, '_, '_>, key: &str, argv: Option<&[String]>) {
     if argv.and_then(<[String]>::first).is_some_and(String::is_empty) {
-        r.fault(key, Fault::new(format!("the program in `{key}` is an empty string")));
+        r.fault(key, ValueError::new(format!("the program in `{key}` is an empty string")));
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use toml::de::DeValue;
 
 use super::Container;
-use super::error::Fault;
+use super::error::ValueError;
 use super::read::Reader;
 use super::tree::describe;
 use super::value::{self, clip};
@@ -75,7 +75,7 @@ pub(super) fn entrypoint(r: &mut Reader<'_, '_, '_>) -> Option<Vec<String>> {
     argv
 }
 
-fn user(text: &str) -> Result<String, Fault> {
+fn user(text: &str) -> Result<String, ValueError> {
     let name = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')
@@ -85,7 +85,7 @@ fn user(text: &str) -> Result<String, Fault> {
     if name(user) && group.is_none_or(name) {
         return Ok(text.to_owned());
     }
-    Err(Fault::new(format!("`{}` is not a user", clip(text)))
+    Err(ValueError::new(format!("`{}` is not a user", clip(text)))
         .help("write USER or USER:GROUP, names of the image or numbers: \"1000:1000\""))
 }
 
@@ -96,7 +96,11 @@ fn ulimits(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<String, String>> {
     for node in &entries {
         if !LIMITS.contains(&node.name) {
             let message = format!("`{}` is not a limit", clip(node.name));
-            r.problems.add(&node.key, node.show(), Fault::unknown(message, node.name, "limits", &LIMITS));
+            r.problems.add(
+                &node.key,
+                node.show(),
+                ValueError::unknown(message, node.name, "limits", &LIMITS),
+            );
             continue;
         }
         match limit(node.value) {
@@ -104,7 +108,7 @@ fn ulimits(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<String, String>> {
             None => {
                 let message =
                     format!("the limit `{}` must be a number from 0, -1 (none) or \"SOFT:HARD\"", node.name);
-                r.problems.add(&node.span, node.show(), Fault::new(message));
+                r.problems.add(&node.span, node.show(), ValueError::new(message));
             }
         }
     }
@@ -138,7 +142,7 @@ fn add_hosts(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<String, String>> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         let named = (1..=253).contains(&node.name.len()) && node.name.bytes().all(plain);
         if !named || node.name.starts_with(['-', '.']) {
-            let fault = Fault::new(format!("`{}` is not a host name", clip(node.name)));
+            let fault = ValueError::new(format!("`{}` is not a host name", clip(node.name)));
             r.problems.add(&node.key, node.show(), fault);
             continue;
         }
@@ -150,7 +154,7 @@ fn add_hosts(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<String, String>> {
                     other => describe(other).to_owned(),
                 };
                 let message = format!("the address of `{}` must be an IP address, found {found}", node.name);
-                let fault = Fault::new(message).help("for this host itself, write \"host-gateway\"");
+                let fault = ValueError::new(message).help("for this host itself, write \"host-gateway\"");
                 r.problems.add(&node.span, node.show(), fault);
                 continue;
             }
@@ -161,10 +165,10 @@ fn add_hosts(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<String, String>> {
 }
 
 /// `PATH`, or `PATH:OPTIONS`.
-fn tmpfs(text: &str) -> Result<String, Fault> {
+fn tmpfs(text: &str) -> Result<String, ValueError> {
     let (path, options) = text.split_once(':').map_or((text, None), |(path, options)| (path, Some(options)));
     if value::absolute(path)? == "/" {
-        return Err(Fault::new("`tmpfs` cannot cover the container's whole `/`"));
+        return Err(ValueError::new("`tmpfs` cannot cover the container's whole `/`"));
     }
     for option in options.into_iter().flat_map(|o| o.split(',')) {
         let (name, number) = option.split_once('=').unwrap_or((option, ""));
@@ -172,7 +176,7 @@ fn tmpfs(text: &str) -> Result<String, Fault> {
         let takes = matches!(name, "size" | "mode");
         if !TMPFS_OPTIONS.contains(&name) || !plain || takes == number.is_empty() {
             let message = format!("`{}` is not an option of a tmpfs", clip(option));
-            return Err(Fault::unknown(message, name, "options", &TMPFS_OPTIONS)
+            return Err(ValueError::unknown(message, name, "options", &TMPFS_OPTIONS)
                 .help("e.g. \"/tmp:size=64m,mode=1777\""));
         }
     }
@@ -180,11 +184,11 @@ fn tmpfs(text: &str) -> Result<String, Fault> {
 }
 
 /// `ALL`, or a name of capabilities(7) with or without `CAP_`.
-fn capability(text: &str) -> Result<String, Fault> {
+fn capability(text: &str) -> Result<String, ValueError> {
     let plain = |b: u8| b.is_ascii_uppercase() || b == b'_';
     if !text.is_empty() && text.len() <= 40 && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(Fault::new(format!("`{}` is not a capability", clip(text)))
+    Err(ValueError::new(format!("`{}` is not a capability", clip(text)))
         .help("write its name in capital letters, e.g. \"NET_BIND_SERVICE\", or \"ALL\""))
 }

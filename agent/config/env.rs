@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::EnvSource;
-use super::error::{Fault, Problems, Show, Span};
+use super::error::{Problems, Show, Span, ValueError};
 use super::tree::{Node, Tree, describe};
 use super::value;
 use crate::model::envfile::{check_value, is_reserved};
@@ -34,7 +34,7 @@ pub(super) fn env(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Env {
             Err(error) => problems.add(&node.key, Show::UpToMark, error),
             Ok(_) if is_reserved(node.name) => {
                 let message = format!("`{}` is the agent's own and cannot be set", node.name);
-                let fault = Fault::new(message).help("give the variable another name");
+                let fault = ValueError::new(message).help("give the variable another name");
                 problems.add(&node.key, Show::UpToMark, fault);
             }
             Ok(name) => {
@@ -51,11 +51,12 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
         DeValue::String(text) => match check_value(text) {
             // The line also holds the name and `=`.
             Ok(()) if node.name.len() + 1 + text.len() > 32 << 10 => {
-                Fault::new(format!("the value of `{}` is longer than 32 KiB", node.name))
+                ValueError::new(format!("the value of `{}` is longer than 32 KiB", node.name))
             }
             Ok(()) => return Some(EnvSource::Literal(Secret::new(text.as_ref()))),
             Err(error) => {
-                let fault = Fault::new(format!("the value of `{}` cannot be written: {error}", node.name));
+                let fault =
+                    ValueError::new(format!("the value of `{}` cannot be written: {error}", node.name));
                 let fault = match text.starts_with(['\'', '"']) {
                     true => fault.help("leave the inner quotes out, unless they belong to the value"),
                     false => fault,
@@ -64,11 +65,11 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
             }
         },
         DeValue::Table(table) => return table_source(node, table, problems),
-        DeValue::Array(_) => Fault::new(format!(
+        DeValue::Array(_) => ValueError::new(format!(
             "`{}` must be a string or one of `{{ generate = … }}`, `{{ file = … }}`",
             node.name
         )),
-        other => Fault::new(format!("`{}` must be a string, found {}", node.name, describe(other)))
+        other => ValueError::new(format!("`{}` must be a string, found {}", node.name, describe(other)))
             .help("put the value in quotes"),
     };
     problems.add(&node.span, node.show(), fault);
@@ -87,19 +88,19 @@ fn table_source<'a>(
     if let Some((key, (name, what))) = later {
         add(
             key.span(),
-            Fault::new(format!("not supported yet: `{name}` ({what}), wanted for `{}`", node.name)),
+            ValueError::new(format!("not supported yet: `{name}` ({what}), wanted for `{}`", node.name)),
         );
         return None;
     }
     for key in table.keys().filter(|k| !SOURCES.contains(&k.get_ref().as_ref())) {
         let message = format!("unknown source `{}` for `{}`", key.get_ref(), node.name);
-        add(key.span(), Fault::unknown(message, key.get_ref(), "sources", &SOURCES));
+        add(key.span(), ValueError::unknown(message, key.get_ref(), "sources", &SOURCES));
     }
     let mut sources = table.iter().filter(|(k, _)| SOURCES.contains(&k.get_ref().as_ref()));
     let (Some((key, value)), None) = (sources.next(), sources.next()) else {
         if table.is_empty() || table.len() == SOURCES.len() {
             let message = format!("`{}` must have exactly one of: {}", node.name, SOURCES.join(", "));
-            add(node.span.bytes.clone(), Fault::new(message));
+            add(node.span.bytes.clone(), ValueError::new(message));
         }
         return None;
     };
@@ -108,7 +109,7 @@ fn table_source<'a>(
             let length = usize::from_str_radix(number.as_str(), number.radix()).ok();
             match length.filter(|n| (8..=1024).contains(n)) {
                 Some(length) => return Some(EnvSource::Generate { length }).filter(|_| table.len() == 1),
-                None => Fault::new("`generate` must be a length from 8 to 1024"),
+                None => ValueError::new("`generate` must be a length from 8 to 1024"),
             }
         }
         ("file", DeValue::String(path)) => match value::absolute(path) {
@@ -116,9 +117,9 @@ fn table_source<'a>(
             Err(fault) => fault,
         },
         ("generate", other) => {
-            Fault::new(format!("`generate` must be an integer, found {}", describe(other)))
+            ValueError::new(format!("`generate` must be an integer, found {}", describe(other)))
         }
-        (_, other) => Fault::new(format!("`file` must be a string, found {}", describe(other))),
+        (_, other) => ValueError::new(format!("`file` must be a string, found {}", describe(other))),
     };
     add(value.span(), fault);
     None

@@ -92,12 +92,12 @@ pub(super) enum Show<'a> {
 
 /// An error in a value, before its location is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ValueError {
     pub message: String,
     pub help: Vec<String>,
 }
 
-impl Fault {
+impl ValueError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: Vec::new() }
     }
@@ -117,7 +117,7 @@ impl Fault {
     }
 }
 
-impl<E: std::error::Error> From<E> for Fault {
+impl<E: std::error::Error> From<E> for ValueError {
     fn from(error: E) -> Self {
         Self::new(error.to_string())
     }
@@ -147,7 +147,7 @@ impl<'a> Problems<'a> {
     }
 
     /// Adds an error for a value or key. Errors on a line that the parser could not read are dropped.
-    pub fn add(&mut self, span: &Span, show: Show<'_>, fault: impl Into<Fault>) {
+    pub fn add(&mut self, span: &Span, show: Show<'_>, fault: impl Into<ValueError>) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = place(&source.text, &span.bytes, show);
         let made_up = span.bytes.is_empty() && self.broken.iter().any(|(file, _)| *file == span.file);
@@ -157,10 +157,10 @@ impl<'a> Problems<'a> {
     }
 
     /// Adds a notice: allowed, but probably not intended.
-    pub fn notice(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
+    pub fn notice(&mut self, span: &Span, show: Show<'_>, fault: ValueError) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = Some(place(&source.text, &span.bytes, show));
-        let Fault { message, help } = fault;
+        let ValueError { message, help } = fault;
         self.notices.push(ConfigError { file: source.path.clone(), place, message, help });
     }
 
@@ -174,7 +174,7 @@ impl<'a> Problems<'a> {
     }
 
     /// Adds an error for a line that is not TOML.
-    pub fn add_syntax(&mut self, span: &Span, show: Show<'_>, fault: Fault) {
+    pub fn add_syntax(&mut self, span: &Span, show: Show<'_>, fault: ValueError) {
         let Some(source) = self.sources.get(span.file) else { return };
         let place = place(&source.text, &span.bytes, show);
         self.broken.insert((span.file, place.line));
@@ -186,16 +186,16 @@ impl<'a> Problems<'a> {
         !self.broken.is_empty()
     }
 
-    fn push(&mut self, span: &Span, place: Place, fault: Fault) {
-        let Fault { message, help } = fault;
+    fn push(&mut self, span: &Span, place: Place, fault: ValueError) {
+        let ValueError { message, help } = fault;
         let Some(source) = self.sources.get(span.file) else { return };
         let error = ConfigError { file: source.path.clone(), place: Some(place), message, help };
         self.found.push((span.file, span.bytes.start, error));
     }
 
     /// Adds an error for a file as a whole.
-    pub fn add_file(&mut self, file: usize, fault: impl Into<Fault>) {
-        let Fault { message, help } = fault.into();
+    pub fn add_file(&mut self, file: usize, fault: impl Into<ValueError>) {
+        let ValueError { message, help } = fault.into();
         let path =
             self.sources.get(file).map_or_else(|| Path::new(crate::model::name::CONFIG_FILE), |s| &s.path);
         self.found.push((file, 0, ConfigError { file: path.to_owned(), place: None, message, help }));

@@ -7,11 +7,11 @@ use toml::de::DeValue;
 
 use super::app::no_empty_program;
 use super::container::entrypoint;
-use super::error::{Fault, Problems, Show, Span};
+use super::error::{Problems, Show, Span, ValueError};
 use super::keys::{self, JOBS};
 use super::read::Reader;
 use super::tree::{Node, Tree, describe};
-use super::{CronJob, OneOff, What, When, value, words};
+use super::{CronCommand, CronJob, OneOff, Schedule, value, words};
 use crate::model::cron::{CronExpr, Field};
 use crate::model::envfile::{MANAGED_KEYS, check_value};
 use crate::model::name::{CronName, EnvKey};
@@ -25,14 +25,14 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
     for (nth, table) in tree.jobs.iter().enumerate() {
         let mut r = Reader { table, problems };
         if let Some(span) = table.given.as_ref().filter(|_| nth == MOST) {
-            r.problems.add(span, Show::Line, Fault::new(format!("more than {MOST} cron jobs")));
+            r.problems.add(span, Show::Line, ValueError::new(format!("more than {MOST} cron jobs")));
         }
         r.require("name");
         let name = r.text("name", str::parse::<CronName>);
         if let (Some(name), Some(node)) = (&name, r.node("name")) {
             match seen.get(name) {
                 Some(first) => {
-                    let fault = Fault::new(format!("cron job `{name}` is defined twice"));
+                    let fault = ValueError::new(format!("cron job `{name}` is defined twice"));
                     let fault = fault.help(format!("the other one is at {}", r.problems.locate(first)));
                     r.problems.add(&node.span, Show::Line, fault);
                 }
@@ -42,7 +42,7 @@ pub(super) fn jobs(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Vec<CronJob>
             }
         }
         let when = when(&mut r);
-        if matches!(when, Some(When::Calendar(_))) {
+        if matches!(when, Some(Schedule::Calendar(_))) {
             notice_midnight(&mut r);
         }
         let what = what(&mut r);
@@ -76,35 +76,36 @@ fn notice_midnight(r: &mut Reader<'_, '_, '_>) {
         (None, Some(node)) => (node, "without `hour` this job runs once a day, in the hour after midnight"),
         (None, None) => return,
     };
-    let fault = Fault::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" for midnight");
+    let fault =
+        ValueError::new(message).help("write hour = \"*\" for every hour, or hour = \"0\" for midnight");
     r.problems.notice(&node.span, Show::Line, fault);
 }
 
-fn when(r: &mut Reader<'_, '_, '_>) -> Option<When> {
+fn when(r: &mut Reader<'_, '_, '_>) -> Option<Schedule> {
     if r.node("every").is_some() {
         let every = r.time("every")?;
         if every < Duration::from_secs(1) {
-            r.fault("every", Fault::new("`every` must be at least \"1s\": timers are no finer"));
+            r.fault("every", ValueError::new("`every` must be at least \"1s\": timers are no finer"));
             return None;
         }
         if let Some(node) = Field::ALL.into_iter().find_map(|field| filled(r, field)) {
             let message = format!("`every` and `{}` exclude each other", node.name);
-            r.problems.add(&node.key, Show::Line, Fault::new(message).help("leave one of them out"));
+            r.problems.add(&node.key, Show::Line, ValueError::new(message).help("leave one of them out"));
             return None;
         }
-        return Some(When::Every(every));
+        return Some(Schedule::Every(every));
     }
     let mut read = |field: Field| match filled(r, field) {
         None => Some(keys::default_text(JOBS, field.name()).to_owned()),
-        Some(_) => {
-            r.text(field.name(), |text| parse_one(field, text).map(|_| text.to_owned()).map_err(Fault::from))
-        }
+        Some(_) => r.text(field.name(), |text| {
+            parse_one(field, text).map(|_| text.to_owned()).map_err(ValueError::from)
+        }),
     };
     let fields =
         [read(Field::Minute), read(Field::Hour), read(Field::Day), read(Field::Month), read(Field::Weekday)];
     let [Some(minute), Some(hour), Some(day), Some(month), Some(weekday)] = fields else { return None };
     match CronExpr::parse(&minute, &hour, &day, &month, &weekday) {
-        Ok(expr) => Some(When::Calendar(expr.on_calendar())),
+        Ok(expr) => Some(Schedule::Calendar(expr.on_calendar())),
         // Each field alone is valid, so the error is about days that do not exist, such as 31 February.
         Err(error) => {
             r.fault(error.field.name(), error);
@@ -125,16 +126,18 @@ fn parse_one(field: Field, text: &str) -> Result<CronExpr, crate::model::cron::B
     )
 }
 
-fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
+fn what(r: &mut Reader<'_, '_, '_>) -> Option<CronCommand> {
     match (r.node("command"), r.node("run")) {
         (Some(_), Some(run)) => {
-            let fault = Fault::new("`command` and `run` exclude each other").help("leave one of them out");
+            let fault =
+                ValueError::new("`command` and `run` exclude each other").help("leave one of them out");
             r.problems.add(&run.key, Show::Line, fault);
             None
         }
         (None, None) => {
             if let Some(span) = &r.table.given {
-                let fault = Fault::new("a cron job needs `command` (on the host) or `run` (in a container)");
+                let fault =
+                    ValueError::new("a cron job needs `command` (on the host) or `run` (in a container)");
                 r.problems.add(span, Show::Line, fault);
             }
             None
@@ -146,13 +149,13 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
             }?;
             no_empty_program(r, "command", Some(&argv));
             if let Some(node) = ["entrypoint", "env"].into_iter().find_map(|key| r.node(key)) {
-                let fault = Fault::new(format!("`{}` goes with `run`, not with `command`", node.name));
+                let fault = ValueError::new(format!("`{}` goes with `run`, not with `command`", node.name));
                 let fault = fault.help("a command on the host takes variables as `env NAME=VALUE PROGRAM …`");
                 r.problems.add(&node.key, Show::Line, fault);
                 return None;
             }
             match program(&argv) {
-                Ok(()) => Some(What::Command(argv)),
+                Ok(()) => Some(CronCommand::Command(argv)),
                 Err(fault) => {
                     r.fault("command", fault);
                     None
@@ -162,12 +165,12 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<What> {
         (None, Some(_)) => {
             let argv = r.list("run", value::argument)?;
             if argv.is_empty() {
-                r.fault("run", Fault::new("`run` is empty"));
+                r.fault("run", ValueError::new("`run` is empty"));
             }
             no_empty_program(r, "run", Some(&argv));
             let entrypoint = entrypoint(r);
             let env = job_env(r);
-            Some(What::Run(OneOff { argv, entrypoint: entrypoint?, env: env? }))
+            Some(CronCommand::Run(OneOff { argv, entrypoint: entrypoint?, env: env? }))
         }
     }
 }
@@ -186,7 +189,7 @@ fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
             Ok(key) if !MANAGED_KEYS.contains(&key.as_str()) => key,
             Ok(key) => {
                 let message = format!("`{key}` is the agent's own and cannot be set");
-                r.problems.add(&node.key, Show::UpToMark, Fault::new(message));
+                r.problems.add(&node.key, Show::UpToMark, ValueError::new(message));
                 continue;
             }
             Err(error) => {
@@ -196,7 +199,8 @@ fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
         };
         let DeValue::String(text) = node.value else {
             let message = format!("`{key}` must be a string, found {}", describe(node.value));
-            let fault = Fault::new(message).help("a secret belongs under [env], which the job gets as well");
+            let fault =
+                ValueError::new(message).help("a secret belongs under [env], which the job gets as well");
             r.problems.add(&node.span, show, fault);
             continue;
         };
@@ -204,7 +208,7 @@ fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
             Ok(()) => _ = env.insert(key, text.to_string()),
             Err(error) => {
                 let message = format!("the value of `{key}` cannot be written: {error}");
-                r.problems.add(&node.span, show, Fault::new(message));
+                r.problems.add(&node.span, show, ValueError::new(message));
             }
         }
     }
@@ -213,15 +217,16 @@ fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
 
 /// The program that systemd starts: an absolute path, or a bare name that it looks up itself
 /// (systemd.service(5), "COMMAND LINES"); a leading `@`, `-`, `:`, `+` or `!` has a special meaning there.
-fn program(argv: &[String]) -> Result<(), Fault> {
-    let Some(program) = argv.first() else { return Err(Fault::new("`command` is empty")) };
+fn program(argv: &[String]) -> Result<(), ValueError> {
+    let Some(program) = argv.first() else { return Err(ValueError::new("`command` is empty")) };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'+');
     let bare = program.bytes().next().is_none_or(|b| b.is_ascii_alphanumeric()) && program.bytes().all(plain);
     if bare {
         return Ok(());
     }
     if program.split_once('=').is_some_and(|(name, _)| name.parse::<crate::model::name::EnvKey>().is_ok()) {
-        let fault = Fault::new("a command cannot begin with an assignment, which only a shell understands");
+        let fault =
+            ValueError::new("a command cannot begin with an assignment, which only a shell understands");
         return Err(fault.help("write `env NAME=VALUE PROGRAM …`"));
     }
     value::absolute(program).map(|_| ()).map_err(|fault| fault.help("or a bare name, which is looked up"))

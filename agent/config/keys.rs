@@ -8,7 +8,7 @@ pub(super) struct Key {
     pub name: &'static str,
     #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
     pub kind: &'static str,
-    pub absent: Absent,
+    pub absent: KeyDefault,
     /// An example value.
     #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
     pub example: &'static str,
@@ -18,14 +18,14 @@ pub(super) struct Key {
 
 /// The default of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(super) enum KeyDefault {
     /// This value, in TOML.
     Value(&'static str),
     Required,
     /// A default that depends on something, in words.
     Means(&'static str),
 }
-use Absent::{Means, Required, Value};
+use KeyDefault::{Means, Required, Value};
 
 /// A table of the config.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ const fn key(
     table: &'static str,
     name: &'static str,
     kind: &'static str,
-    absent: Absent,
+    absent: KeyDefault,
     example: &'static str,
     doc: &'static str,
 ) -> Key {

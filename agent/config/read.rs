@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::error::{Fault, Problems, Show};
+use super::error::{Problems, Show, ValueError};
 use super::tree::{Node, Table, describe};
 
 const STRING: &str = "a string";
@@ -70,7 +70,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// Adds an error for the value of `key`.
-    pub fn fault(&mut self, key: &str, fault: impl Into<Fault>) {
+    pub fn fault(&mut self, key: &str, fault: impl Into<ValueError>) {
         if let Some(node) = self.node(key) {
             self.problems.add(&node.span, node.show(), fault);
         }
@@ -83,7 +83,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if known || self.problems.is_broken() || self.problems.is_mistaken(table) {
             return;
         }
-        let fault = Fault::new(format!("missing key `{key}` in [{table}]"));
+        let fault = ValueError::new(format!("missing key `{key}` in [{table}]"));
         match &self.table.given {
             Some(span) => self.problems.add(span, Show::Line, fault),
             None => {
@@ -94,13 +94,13 @@ impl<'a> Reader<'_, 'a, '_> {
 
     fn wrong<T>(&mut self, node: &Node<'_>, wanted: &str) -> Option<T> {
         let mut fault =
-            Fault::new(format!("`{}` must be {wanted}, found {}", node.name, describe(node.value)));
+            ValueError::new(format!("`{}` must be {wanted}, found {}", node.name, describe(node.value)));
         fault.help.extend(as_wanted(node, wanted));
         self.problems.add(&node.span, node.show(), fault);
         None
     }
 
-    fn text_as<T, E: Into<Fault>>(
+    fn text_as<T, E: Into<ValueError>>(
         &mut self,
         key: &str,
         wanted: &str,
@@ -117,7 +117,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    pub fn text<T, E: Into<Fault>>(
+    pub fn text<T, E: Into<ValueError>>(
         &mut self,
         key: &str,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -128,7 +128,7 @@ impl<'a> Reader<'_, 'a, '_> {
     pub fn time(&mut self, key: &str) -> Option<std::time::Duration> {
         let value = self.text_as(key, TIME, super::value::duration)?;
         if value.is_zero() && !["soak", "websocket_timeout"].contains(&key) {
-            self.fault(key, Fault::new(format!("`{key}` must be more than zero")));
+            self.fault(key, ValueError::new(format!("`{key}` must be more than zero")));
             return None;
         }
         Some(value)
@@ -137,7 +137,7 @@ impl<'a> Reader<'_, 'a, '_> {
     pub fn size(&mut self, key: &str) -> Option<u64> {
         let value = self.text_as(key, SIZE, super::value::size)?;
         if value == 0 && key != "min_free" {
-            self.fault(key, Fault::new(format!("`{key}` must be more than zero")));
+            self.fault(key, ValueError::new(format!("`{key}` must be more than zero")));
             return None;
         }
         Some(value)
@@ -148,7 +148,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let known: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         self.text(key, |text| {
             choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-                Fault::unknown(format!("`{text}` is not a valid `{key}`"), text, "values", &known)
+                ValueError::unknown(format!("`{text}` is not a valid `{key}`"), text, "values", &known)
             })
         })
     }
@@ -161,7 +161,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if value.is_none() {
             let message =
                 format!("`{key}` must be from {} to {}, found {number}", range.start(), range.end());
-            self.problems.add(&node.span, node.show(), Fault::new(message));
+            self.problems.add(&node.span, node.show(), ValueError::new(message));
         }
         value
     }
@@ -184,13 +184,13 @@ impl<'a> Reader<'_, 'a, '_> {
         };
         let value = value.filter(|n| *n >= 0.01 && *n <= 1024.0);
         if value.is_none() {
-            self.fault(key, Fault::new(format!("`{key}` must be from 0.01 to 1024")));
+            self.fault(key, ValueError::new(format!("`{key}` must be from 0.01 to 1024")));
         }
         value
     }
 
     /// A list of strings; every invalid item is an error of its own.
-    pub fn list<T, E: Into<Fault>>(
+    pub fn list<T, E: Into<ValueError>>(
         &mut self,
         key: &str,
         mut read: impl FnMut(&str) -> Result<T, E>,
@@ -204,7 +204,7 @@ impl<'a> Reader<'_, 'a, '_> {
             let DeValue::String(text) = item.value else {
                 let message =
                     format!("each item of `{key}` must be a string, found {}", describe(item.value));
-                self.problems.add(&item.span, item.show(), Fault::new(message));
+                self.problems.add(&item.span, item.show(), ValueError::new(message));
                 continue;
             };
             match read(text) {
@@ -234,16 +234,18 @@ impl<'a> Reader<'_, 'a, '_> {
     pub fn pairs(
         &mut self,
         key: &str,
-        read: impl Fn(&str, &str) -> Result<(), Fault>,
+        read: impl Fn(&str, &str) -> Result<(), ValueError>,
     ) -> Option<std::collections::BTreeMap<String, String>> {
         let entries = self.entries(key)?;
         let mut values = std::collections::BTreeMap::new();
         for node in &entries {
             let read = match node.value {
                 DeValue::String(text) => read(node.name, text).map(|()| text),
-                other => {
-                    Err(Fault::new(format!("`{}` must be a string, found {}", node.name, describe(other))))
-                }
+                other => Err(ValueError::new(format!(
+                    "`{}` must be a string, found {}",
+                    node.name,
+                    describe(other)
+                ))),
             };
             match read {
                 Ok(text) => _ = values.insert(node.name.to_owned(), text.to_string()),
@@ -254,7 +256,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// A list without duplicates.
-    pub fn distinct<T: PartialEq, E: Into<Fault>>(
+    pub fn distinct<T: PartialEq, E: Into<ValueError>>(
         &mut self,
         key: &str,
         read: impl Fn(&str) -> Result<T, E>,
@@ -262,7 +264,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let mut seen: Vec<String> = Vec::new();
         self.list(key, |text| {
             if seen.iter().any(|s| s == text) {
-                return Err(Fault::new(format!("`{text}` is listed twice in `{key}`")));
+                return Err(ValueError::new(format!("`{text}` is listed twice in `{key}`")));
             }
             seen.push(text.to_owned());
             read(text).map_err(Into::into)

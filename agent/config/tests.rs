@@ -64,10 +64,10 @@ fn the_contract_works_except_for_sources_not_supported_yet() {
     assert_eq!(config.env.len(), 4);
     assert_eq!(config.migrate.as_ref().unwrap().command, ["migrate.sh"]);
     let [daily, mail] = &config.cron_jobs[..] else { panic!() };
-    assert_eq!(daily.when, When::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
+    assert_eq!(daily.when, Schedule::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
     let argv = ["podman", "exec", "astra-app-1", "python", "manage.py", "operations_daily"];
-    assert_eq!(daily.what, What::Command(argv.map(str::to_owned).to_vec()));
-    assert_eq!(mail.when, When::Every(Duration::from_secs(10)));
+    assert_eq!(daily.what, CronCommand::Command(argv.map(str::to_owned).to_vec()));
+    assert_eq!(mail.when, Schedule::Every(Duration::from_secs(10)));
     assert_eq!((mail.timeout, daily.timeout), (Duration::from_secs(300), Duration::from_secs(3600)));
     let container = &config.app.container;
     assert_eq!(
@@ -160,11 +160,11 @@ fn fragments_override_keys_and_add_jobs() {
 fn an_empty_field_is_the_default() {
     let job = "[[cron_jobs]]\nname = \"a\"\nminute = \"\"\nhour = \"\"\nday = \"\"\nmonth = \"\"\nweekday = \"\"\nrun = [\"x\"]\n";
     let config = good(&[&format!("{MINIMAL}{job}")]);
-    assert_eq!(config.cron_jobs[0].when, When::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
+    assert_eq!(config.cron_jobs[0].when, Schedule::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
     let every = "[[cron_jobs]]\nname = \"a\"\nminute = \"\"\nevery = \"1h\"\ncommand = \"true\"\n";
     assert_eq!(
         good(&[&format!("{MINIMAL}{every}")]).cron_jobs[0].when,
-        When::Every(Duration::from_secs(3600))
+        Schedule::Every(Duration::from_secs(3600))
     );
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Fault, Problems, Show, Source, Span};
+use super::error::{Problems, Show, Source, Span, ValueError};
 use super::keys::{self, TABLES};
 
 /// A value, with its location and that of its key.
@@ -77,7 +77,7 @@ impl<'a> Tree<'a> {
                     other => {
                         let message = format!("`{below}` must be a table, found {}", describe(other));
                         let fault =
-                            Fault::new(message).help(format!("write `[{below}]` and its keys below it"));
+                            ValueError::new(message).help(format!("write `[{below}]` and its keys below it"));
                         problems.add(&node.key, Show::UpToMark, fault);
                     }
                 },
@@ -93,7 +93,8 @@ impl<'a> Tree<'a> {
 
     fn add_jobs(&mut self, file: usize, node: &Node<'a>, problems: &mut Problems<'_>) {
         let form = || {
-            Fault::new("`cron_jobs` must be a list of tables").help("write `[[cron_jobs]]` above each job")
+            ValueError::new("`cron_jobs` must be a list of tables")
+                .help("write `[[cron_jobs]]` above each job")
         };
         let DeValue::Array(jobs) = node.value else {
             return problems.add(&node.key, Show::UpToMark, form());
@@ -142,7 +143,7 @@ fn unknown(path: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
     };
     let known = keys::names(path);
     let message = format!("unknown key `{}` {table}", node.name);
-    let mut fault = Fault::unknown(message, node.name, "keys", &known);
+    let mut fault = ValueError::unknown(message, node.name, "keys", &known);
     if let Some(key) = keys::KEYS.iter().find(|k| k.name == node.name && k.table != path) {
         fault = fault.help(format!("`{}` stands in [{}]", key.name, key.table));
     }
@@ -180,7 +181,7 @@ pub(super) fn syntax<'a>(sources: &'a [Source], problems: &mut Problems<'_>) -> 
             problems.add_syntax(
                 &Span { file, bytes },
                 show,
-                Fault::new(format!("not valid TOML: {message}")),
+                ValueError::new(format!("not valid TOML: {message}")),
             );
         }
         documents.push(document);

@@ -4,16 +4,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::error::Fault;
+use super::error::ValueError;
 
 /// The longest duration: a year.
 const LONGEST: u64 = 366 * 24 * 3600 * 1000;
 
 /// `500ms`, `30s`, `10m`, `1h30m`: the larger unit first.
-pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
     let millis = millis(text).filter(|ms| *ms <= LONGEST);
     millis.map(Duration::from_millis).ok_or_else(|| {
-        Fault::new(format!("`{}` is not a time", clip(text))).help(
+        ValueError::new(format!("`{}` is not a time", clip(text))).help(
             "write whole numbers and ms, s, m or h: \"500ms\", \"30s\", \"10m\", \"1h30m\"; at most a year",
         )
     })
@@ -39,10 +39,10 @@ fn millis(text: &str) -> Option<u64> {
 }
 
 /// `512M`, `2G`: bytes, in powers of 1024 as the engines count.
-pub(super) fn size(text: &str) -> Result<u64, Fault> {
+pub(super) fn size(text: &str) -> Result<u64, ValueError> {
     let units = [("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)];
     scaled(text, &units).filter(|bytes| *bytes <= 1 << 50).ok_or_else(|| {
-        Fault::new(format!("`{}` is not a size", clip(text)))
+        ValueError::new(format!("`{}` is not a size", clip(text)))
             .help("write a whole number and K, M, G or T: \"512M\", \"2G\"")
     })
 }
@@ -60,8 +60,8 @@ pub(super) fn clip(text: &str) -> String {
 }
 
 /// An absolute path without `.`, `..`, `//` or control characters.
-pub(super) fn absolute(text: &str) -> Result<String, Fault> {
-    let bad = |reason: &str| Err(Fault::new(format!("`{}` {reason}", clip(text))));
+pub(super) fn absolute(text: &str) -> Result<String, ValueError> {
+    let bad = |reason: &str| Err(ValueError::new(format!("`{}` {reason}", clip(text))));
     match text {
         _ if text.starts_with('~') => {
             bad("begins with `~`, which only a shell understands: write the whole path")
@@ -79,7 +79,7 @@ pub(super) fn absolute(text: &str) -> Result<String, Fault> {
 }
 
 /// `SOURCE:TARGET[:OPTIONS]`; the source is a path or the name of a volume.
-pub(super) fn volume(text: &str) -> Result<String, Fault> {
+pub(super) fn volume(text: &str) -> Result<String, ValueError> {
     const OPTIONS: [&str; 16] = [
         "ro", "rw", "z", "Z", "U", "exec", "noexec", "dev", "nodev", "suid", "nosuid", "private", "rprivate",
         "rshared", "rslave", "nocopy",
@@ -88,7 +88,7 @@ pub(super) fn volume(text: &str) -> Result<String, Fault> {
     let (Some(source), Some(target), options, None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(Fault::new(format!("`{}` is not a volume", clip(text)))
+        return Err(ValueError::new(format!("`{}` is not a volume", clip(text)))
             .help("write SOURCE:TARGET or SOURCE:TARGET:OPTIONS, e.g. \"/etc/astra/key.pem:/key.pem:ro\""));
     };
     let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
@@ -97,21 +97,21 @@ pub(super) fn volume(text: &str) -> Result<String, Fault> {
         absolute(source)?;
     }
     if absolute(target)? == "/" {
-        return Err(Fault::new("a volume cannot cover the container's whole `/`"));
+        return Err(ValueError::new("a volume cannot cover the container's whole `/`"));
     }
     for option in options.into_iter().flat_map(|o| o.split(',')) {
         if !OPTIONS.contains(&option) {
             let message = format!("`{}` is not a volume option", clip(option));
-            return Err(Fault::unknown(message, option, "options", &OPTIONS));
+            return Err(ValueError::unknown(message, option, "options", &OPTIONS));
         }
     }
     Ok(text.to_owned())
 }
 
 /// A path that is valid in a URL and in a Caddyfile; no query, and nothing that either reads as syntax.
-pub(super) fn url_path(text: &str, star: bool) -> Result<String, Fault> {
+pub(super) fn url_path(text: &str, star: bool) -> Result<String, ValueError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&+,;=:@".contains(c) || (star && c == '*');
-    let bad = |reason: &str| Err(Fault::new(format!("`{}` {reason}", clip(text))));
+    let bad = |reason: &str| Err(ValueError::new(format!("`{}` {reason}", clip(text))));
     match text {
         _ if !text.starts_with('/') => bad("must begin with `/`"),
         _ if !text.chars().all(allowed) => bad("has a character that no path of a URL has (write it as %XX)"),
@@ -122,8 +122,8 @@ pub(super) fn url_path(text: &str, star: bool) -> Result<String, Fault> {
 }
 
 /// A host name (RFC 1123, 2.1) or an IPv4 address.
-pub(super) fn host(text: &str) -> Result<String, Fault> {
-    let bad = |reason: &str| Fault::new(format!("`{}` is not a host name: {reason}", clip(text)));
+pub(super) fn host(text: &str) -> Result<String, ValueError> {
+    let bad = |reason: &str| ValueError::new(format!("`{}` is not a host name: {reason}", clip(text)));
     if text.contains('*') {
         return Err(bad("a wildcard needs a certificate over DNS, which is not supported")
             .help("list the names one by one"));
@@ -154,8 +154,8 @@ pub(super) fn host(text: &str) -> Result<String, Fault> {
 }
 
 /// `10.0.0.0/16`, `fd00::/8`: a network, with no bits set behind its prefix.
-pub(super) fn cidr(text: &str) -> Result<String, Fault> {
-    let bad = || Fault::new(format!("`{}` is not a network in CIDR form", clip(text)));
+pub(super) fn cidr(text: &str) -> Result<String, ValueError> {
+    let bad = || ValueError::new(format!("`{}` is not a network in CIDR form", clip(text)));
     let Some((address, length)) = text.split_once('/') else {
         let hint = match text.parse::<IpAddr>() {
             Ok(IpAddr::V4(_)) => format!("for this one address, write `{text}/32`"),
@@ -187,30 +187,30 @@ pub(super) fn cidr(text: &str) -> Result<String, Fault> {
 }
 
 /// One argument. Units and env files allow no control character except the tab.
-pub(super) fn argument(text: &str) -> Result<String, Fault> {
+pub(super) fn argument(text: &str) -> Result<String, ValueError> {
     if text.contains(|c: char| (c.is_control() && c != '\t') || c == '\u{feff}') {
-        let fault = Fault::new("an argument has a line break or another control character");
+        let fault = ValueError::new("an argument has a line break or another control character");
         return Err(fault.help("put the lines into a script, and run that"));
     }
     Ok(text.to_owned())
 }
 
 /// Text for Caddy's site block.
-pub(super) fn caddyfile(text: &str) -> Result<String, Fault> {
+pub(super) fn caddyfile(text: &str) -> Result<String, ValueError> {
     if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
-        return Err(Fault::new("`extra` has a control character"));
+        return Err(ValueError::new("`extra` has a control character"));
     }
     Ok(text.to_owned())
 }
 
 /// A request header and its value (RFC 9110, 5.1 and 5.5), as they stand in a Caddyfile.
-pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
+pub(super) fn header(name: &str, value: &str) -> Result<(), ValueError> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
-        return Err(Fault::new(format!("`{}` is not the name of a header", clip(name))));
+        return Err(ValueError::new(format!("`{}` is not the name of a header", clip(name))));
     }
     if value.contains(|c: char| c.is_control() || c == '`') || value.trim() != value || value.is_empty() {
-        return Err(Fault::new(format!(
+        return Err(ValueError::new(format!(
             "the value of `{}` is empty, has leading or trailing spaces, a backquote or a control character",
             clip(name)
         )));

@@ -1,12 +1,12 @@
 //! Splits a command into arguments like a POSIX shell (XCU 2.2, 2.6.5). Syntax that needs a shell is refused
 //! instead of passed on as text. Called by jobs.rs.
 
-use super::error::Fault;
+use super::error::ValueError;
 
 const HINT: &str = "no shell runs this; where one is needed, write [\"/bin/sh\", \"-c\", \"…\"]";
 
 /// The arguments of `text`.
-pub(super) fn split(text: &str) -> Result<Vec<String>, Fault> {
+pub(super) fn split(text: &str) -> Result<Vec<String>, ValueError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars().peekable();
@@ -19,7 +19,7 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, Fault> {
                     match chars.next() {
                         Some('\'') => break,
                         Some(c) => word.push(c),
-                        None => return Err(Fault::new("a single quote is not closed")),
+                        None => return Err(ValueError::new("a single quote is not closed")),
                     }
                 }
             }
@@ -32,17 +32,17 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, Fault> {
                         Some('\\') => match chars.next() {
                             Some(c @ ('$' | '`' | '"' | '\\')) => word.push(c),
                             Some(c) => word.extend(['\\', c]),
-                            None => return Err(Fault::new("a double quote is not closed")),
+                            None => return Err(ValueError::new("a double quote is not closed")),
                         },
                         Some(c @ ('$' | '`')) => return Err(refused(c)),
                         Some(c) => word.push(c),
-                        None => return Err(Fault::new("a double quote is not closed")),
+                        None => return Err(ValueError::new("a double quote is not closed")),
                     }
                 }
             }
             '\\' => match chars.next() {
                 Some(c) => word.get_or_insert_default().push(c),
-                None => return Err(Fault::new("a backslash stands at the end")),
+                None => return Err(ValueError::new("a backslash stands at the end")),
             },
             '|' | '&' | ';' | '<' | '>' | '$' | '`' | '(' | ')' | '*' | '?' | '[' | '\n' => {
                 return Err(refused(c));
@@ -55,8 +55,10 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, Fault> {
     Ok(words)
 }
 
-fn refused(c: char) -> Fault {
+fn refused(c: char) -> ValueError {
     let name = if c == '\n' { "a line break".to_owned() } else { format!("`{c}`") };
-    Fault::new(format!("{name} means something to a shell only: put it in single quotes if it is plain text"))
-        .help(HINT)
+    ValueError::new(format!(
+        "{name} means something to a shell only: put it in single quotes if it is plain text"
+    ))
+    .help(HINT)
 }

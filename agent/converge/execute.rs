@@ -12,7 +12,7 @@ use crate::model::entry::{Entry, Verb};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
-use crate::model::told::Told;
+use crate::model::step_note::StepNote;
 use crate::plan::prune;
 use crate::run::{self, Failure, Performed};
 
@@ -120,7 +120,7 @@ impl Reconciler<'_> {
             // Going on is safe here: nothing is served through Caddy, and restoring the committed release
             // must not fail on it.
             Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
-                Performed::Done(Told::warning(format!("{error:#}: continuing")))
+                Performed::Done(StepNote::warning(format!("{error:#}: continuing")))
             }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),

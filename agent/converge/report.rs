@@ -190,15 +190,15 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::told::Told;
+    use crate::model::step_note::StepNote;
 
     #[test]
     fn connections_cut_forward_and_by_undo_are_counted_and_warned_of_once() {
         let mut report = Report::new(Verb::Deploy);
         report.note(&[
-            Entry::Done { step: 0, told: Told::note("ready after 1.2 s") },
-            Entry::Done { step: 1, told: Told::cutting(5, "5 requests are cut") },
-            Entry::UndoDone { step: 0, told: Told::cutting(2, "2 requests are cut") },
+            Entry::Done { step: 0, told: StepNote::note("ready after 1.2 s") },
+            Entry::Done { step: 1, told: StepNote::cutting(5, "5 requests are cut") },
+            Entry::UndoDone { step: 0, told: StepNote::cutting(2, "2 requests are cut") },
         ]);
         assert_eq!((report.cut, report.warnings.len()), (7, 2));
         assert_eq!(report.warnings, report.shown);

@@ -132,14 +132,14 @@ impl CaddyAdmin {
 /// Caddy's own error message for a request.
 #[derive(Debug, thiserror::Error)]
 #[error("Caddy says: {text}")]
-struct Says {
+struct CaddyError {
     status: u16,
     text: String,
 }
 
 /// Caddy has read the request, and rejects its content.
 pub fn is_refusal(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<Says>().is_some_and(|says| says.status == 400))
+    error.chain().any(|cause| cause.downcast_ref::<CaddyError>().is_some_and(|says| says.status == 400))
 }
 
 /// The list of upstreams; Caddy answers `null` if there are none.
@@ -151,11 +151,11 @@ pub fn read_upstreams(body: &[u8]) -> Result<Vec<Upstream>> {
 /// Caddy's error message: `{"error": "…"}`.
 fn reason(answer: &Answer) -> Option<anyhow::Error> {
     #[derive(Deserialize)]
-    struct Told {
+    struct ErrorBody {
         error: String,
     }
-    let told: Told = serde_json::from_slice(&answer.body).ok()?;
-    Some(Says { status: answer.status, text: told.error.trim().to_owned() }.into())
+    let body: ErrorBody = serde_json::from_slice(&answer.body).ok()?;
+    Some(CaddyError { status: answer.status, text: body.error.trim().to_owned() }.into())
 }
 
 #[cfg(test)]

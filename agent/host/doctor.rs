@@ -49,7 +49,7 @@ impl Host {
     }
 
     async fn dockerd(&self) -> Option<Dockerd> {
-        let says = self.engine.as_ref()?.dockerd_says().await.ok().flatten()?;
+        let says = self.engine.as_ref()?.dockerd_settings().await.ok().flatten()?;
         let written = self.files.read(Path::new(DAEMON_JSON)).ok().flatten();
         let settings: serde_json::Value =
             written.and_then(|file| serde_json::from_slice(&file.bytes).ok()).unwrap_or_default();

@@ -22,7 +22,7 @@ use super::http::{Answer, Http, HttpError, HttpRequest};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use answers::{found, ok, pinned, refusal, url};
-pub use info::DockerdSays;
+pub use info::DockerdSettings;
 pub use pull::may_pass;
 
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";

@@ -15,7 +15,7 @@ use crate::model::outcome::Blame;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::Step;
-use crate::model::told::Told;
+use crate::model::step_note::StepNote;
 
 /// Limit for a systemd job that does not wait for the app.
 const UNIT_JOB: Duration = Duration::from_secs(120);
@@ -25,7 +25,7 @@ impl Host {
     ///
     /// # Errors
     /// The whole chain, with the operation that failed.
-    pub async fn perform(&self, step: &Step) -> Result<Told> {
+    pub async fn perform(&self, step: &Step) -> Result<StepNote> {
         let done: Result<Option<String>> = match step {
             Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
             Step::WriteFile { path, mode, content } => {
@@ -84,7 +84,7 @@ impl Host {
                 self.engine()?.remove_image(&image.to_string()).await.map(|()| None)
             }
         };
-        done.map(Told::from)
+        done.map(StepNote::from)
     }
 
     pub(super) fn engine(&self) -> Result<&super::engine::EngineClient> {

@@ -65,7 +65,7 @@ fn times(attempts: u32) -> String {
 }
 
 /// Why one attempt gave no digest.
-enum Miss {
+enum AttemptError {
     /// Retry, but not before this time.
     Again(String, Option<Duration>),
     NotFound,
@@ -73,7 +73,7 @@ enum Miss {
     Never(String),
 }
 
-impl From<HttpError> for Miss {
+impl From<HttpError> for AttemptError {
     fn from(error: HttpError) -> Self {
         match error {
             HttpError::TooLarge { .. } => Self::Never(error.to_string()),
@@ -103,16 +103,17 @@ impl Registry {
         loop {
             attempts += 1;
             let attempt = tokio::time::timeout_at(until, self.attempt(image)).await;
-            let late = || Miss::Again(format!("no answer within {} s in all", deadline.as_secs_f64()), None);
+            let late =
+                || AttemptError::Again(format!("no answer within {} s in all", deadline.as_secs_f64()), None);
             let (why, wait) = match attempt.unwrap_or_else(|_| Err(late())) {
                 Ok(digest) => return Ok(digest),
-                Err(Miss::NotFound) => return Err(RegistryError::NotFound { image: name }),
-                Err(Miss::Never(why)) => return Err(RegistryError::Refused { image: name, why }),
-                Err(Miss::Login(why)) => {
+                Err(AttemptError::NotFound) => return Err(RegistryError::NotFound { image: name }),
+                Err(AttemptError::Never(why)) => return Err(RegistryError::Refused { image: name, why }),
+                Err(AttemptError::Login(why)) => {
                     let file = self.auth_file.display().to_string();
                     return Err(RegistryError::Login { image: name, why, file });
                 }
-                Err(Miss::Again(why, wait)) => (why, wait),
+                Err(AttemptError::Again(why, wait)) => (why, wait),
             };
             let wait = wait.unwrap_or_else(|| jittered(pause));
             // The time that a registry asks for may overflow the clock.
@@ -129,24 +130,30 @@ impl Registry {
         auth::credentials(&self.auth_file, repository)
     }
 
-    async fn attempt(&self, image: &TrackedImage) -> Result<Digest, Miss> {
+    async fn attempt(&self, image: &TrackedImage) -> Result<Digest, AttemptError> {
         let reach = Reach::read(&self.root, &image.repository);
-        let reach = reach.map_err(|error| Miss::Never(format!("{error:#}")))?;
+        let reach = reach.map_err(|error| AttemptError::Never(format!("{error:#}")))?;
         let http = reach.http.as_ref().unwrap_or(&self.http);
-        let mut missed = Miss::Never("no address is known for it".to_owned());
+        let mut missed = AttemptError::Never("no address is known for it".to_owned());
         for base in &reach.bases {
             match self.attempt_at(http, base, image).await {
-                Err(miss @ Miss::Again(..)) => missed = miss,
+                Err(miss @ AttemptError::Again(..)) => missed = miss,
                 ended => return ended,
             }
         }
         Err(missed)
     }
 
-    async fn attempt_at(&self, http: &Http, base: &str, image: &TrackedImage) -> Result<Digest, Miss> {
+    async fn attempt_at(
+        &self,
+        http: &Http,
+        base: &str,
+        image: &TrackedImage,
+    ) -> Result<Digest, AttemptError> {
         let repository = &image.repository;
         let url = format!("{base}/v2/{}/manifests/{}", repository.path(), image.tag);
-        let home = Url::parse(&url).map_err(|error| Miss::Never(format!("{url} is not a URL: {error}")))?;
+        let home =
+            Url::parse(&url).map_err(|error| AttemptError::Never(format!("{url} is not a URL: {error}")))?;
         let mut login = None;
         let (mut head, mut url) = manifest(http, Method::HEAD, home.clone(), None).await?;
         if head.status == 401 {
@@ -159,16 +166,17 @@ impl Registry {
         check(&head)?;
         if let Some(text) = head.headers.get("docker-content-digest") {
             let digest = text.to_str().unwrap_or_default().parse();
-            return digest.map_err(|error: crate::model::digest::BadDigest| Miss::Never(error.to_string()));
+            return digest
+                .map_err(|error: crate::model::digest::BadDigest| AttemptError::Never(error.to_string()));
         }
         // The registry sent no digest header: the digest is that of the manifest's bytes.
         let (whole, _) = manifest(http, Method::GET, url, login).await?;
         check(&whole)?;
-        digest_of(&whole.body).ok_or_else(|| Miss::Never("the answer is not a manifest".to_owned()))
+        digest_of(&whole.body).ok_or_else(|| AttemptError::Never("the answer is not a manifest".to_owned()))
     }
 
-    fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, Miss> {
-        self.credentials_for(repository).map_err(|error| Miss::Login(format!("{error:#}")))
+    fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, AttemptError> {
+        self.credentials_for(repository).map_err(|error| AttemptError::Login(format!("{error:#}")))
     }
 
     /// The `Authorization` for the challenge of `from`: a token (distribution specification, "Token
@@ -180,7 +188,7 @@ impl Registry {
         from: &Url,
         headers: &HeaderMap,
         credentials: Option<Credentials>,
-    ) -> Result<HeaderValue, Miss> {
+    ) -> Result<HeaderValue, AttemptError> {
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         match Challenge::best(challenges) {
             Some(Challenge::Bearer { realm, service, scope }) => {
@@ -190,11 +198,11 @@ impl Registry {
             }
             Some(Challenge::Basic) => match credentials {
                 Some(credentials) => Ok(credentials.basic()),
-                None => Err(Miss::Login("the registry wants a login, and there is none".to_owned())),
+                None => Err(AttemptError::Login("the registry wants a login, and there is none".to_owned())),
             },
-            None => {
-                Err(Miss::Never("the registry asks for a login of a kind that is not known here".to_owned()))
-            }
+            None => Err(AttemptError::Never(
+                "the registry asks for a login of a kind that is not known here".to_owned(),
+            )),
         }
     }
 
@@ -205,14 +213,14 @@ impl Registry {
         realm: &str,
         what: [(&str, Option<&str>); 2],
         credentials: Option<Credentials>,
-    ) -> Result<HeaderValue, Miss> {
+    ) -> Result<HeaderValue, AttemptError> {
         let mut url = reqwest::Url::parse(realm)
-            .map_err(|_| Miss::Never(format!("the registry's token realm `{realm}` is not a URL")))?;
+            .map_err(|_| AttemptError::Never(format!("the registry's token realm `{realm}` is not a URL")))?;
         let is_local = |url: &Url| url.host_str().is_some_and(is_loopback_host);
         let is_near = url.host_str() == from.host_str() || is_local(&url) && is_local(from);
         let is_plain = url.scheme() == "http" && from.scheme() == "http" && is_near;
         if url.scheme() != "https" && !is_plain {
-            return Err(Miss::Never(format!("the registry's token realm `{realm}` is not https")));
+            return Err(AttemptError::Never(format!("the registry's token realm `{realm}` is not https")));
         }
         for (name, value) in what.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             url.query_pairs_mut().append_pair(name, value);
@@ -226,15 +234,15 @@ impl Registry {
             http.ask(HttpRequest { headers, deadline: ASK, ..HttpRequest::get(url.as_str()) }).await?;
         match (answer.status, with_login) {
             (400 | 401 | 403, true) => {
-                return Err(Miss::Login(format!("{realm} answered {}", answer.status)));
+                return Err(AttemptError::Login(format!("{realm} answered {}", answer.status)));
             }
             (400 | 401 | 403, false) => {
-                return Err(Miss::Login("the registry wants a login, and there is none".to_owned()));
+                return Err(AttemptError::Login("the registry wants a login, and there is none".to_owned()));
             }
             _ => check(&answer)?,
         }
         auth::bearer(&answer.body)
-            .ok_or_else(|| Miss::Never(format!("the answer of the token realm {realm} has no token")))
+            .ok_or_else(|| AttemptError::Never(format!("the answer of the token realm {realm} has no token")))
     }
 }
 
@@ -245,7 +253,7 @@ async fn manifest(
     method: Method,
     mut url: Url,
     login: Option<HeaderValue>,
-) -> Result<(Answer, Url), Miss> {
+) -> Result<(Answer, Url), AttemptError> {
     let home = url.origin();
     for _ in 0..=REDIRECTS {
         let mut headers = HeaderMap::new();
@@ -262,25 +270,28 @@ async fn manifest(
             None => return Ok((answer, url)),
         }
     }
-    Err(Miss::Never(format!("the registry redirects more than {REDIRECTS} times")))
+    Err(AttemptError::Never(format!("the registry redirects more than {REDIRECTS} times")))
 }
 
 /// The target of a redirect (RFC 9110, 15.4): never from TLS to plain HTTP, and over plain HTTP only to the
 /// same host.
-fn redirect(answer: &Answer, url: &Url) -> Result<Option<Url>, Miss> {
+fn redirect(answer: &Answer, url: &Url) -> Result<Option<Url>, AttemptError> {
     if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let location = answer.headers.get(LOCATION).and_then(|text| text.to_str().ok());
     let next = location.and_then(|text| url.join(text).ok());
     let Some(next) = next else {
-        return Err(Miss::Never(format!("the registry answered {}, and not where to", answer.status)));
+        return Err(AttemptError::Never(format!(
+            "the registry answered {}, and not where to",
+            answer.status
+        )));
     };
     let is_near = next.host_str() == url.host_str();
     match next.scheme() {
         "https" => Ok(Some(next)),
         "http" if url.scheme() == "http" && is_near => Ok(Some(next)),
-        _ => Err(Miss::Never(format!(
+        _ => Err(AttemptError::Never(format!(
             "the registry redirects to {}://{}, which is not safe",
             next.scheme(),
             next.host_str().unwrap_or_default()
@@ -297,21 +308,24 @@ pub fn digest_of(manifest: &[u8]) -> Option<Digest> {
 }
 
 /// Sorts out every answer that is not a 200 with a manifest.
-fn check(answer: &Answer) -> Result<(), Miss> {
+fn check(answer: &Answer) -> Result<(), AttemptError> {
     let kind = answer.headers.get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match answer.status {
-        200 if kind.is_some_and(|kind| kind.starts_with("text/html")) => Err(Miss::Never(
+        200 if kind.is_some_and(|kind| kind.starts_with("text/html")) => Err(AttemptError::Never(
             "a web page answered instead of the registry (a captive portal, or a proxy?)".to_owned(),
         )),
         200 => Ok(()),
-        401 => Err(Miss::Login("the registry answered 401 to the login".to_owned())),
-        403 => Err(Miss::Login("the registry answered 403: this login may not read it".to_owned())),
-        404 => Err(Miss::NotFound),
-        429 => {
-            Err(Miss::Again("the registry answered 429, too many requests".to_owned(), retry_after(answer)))
+        401 => Err(AttemptError::Login("the registry answered 401 to the login".to_owned())),
+        403 => Err(AttemptError::Login("the registry answered 403: this login may not read it".to_owned())),
+        404 => Err(AttemptError::NotFound),
+        429 => Err(AttemptError::Again(
+            "the registry answered 429, too many requests".to_owned(),
+            retry_after(answer),
+        )),
+        status @ 500.. => {
+            Err(AttemptError::Again(format!("the registry answered {status}"), retry_after(answer)))
         }
-        status @ 500.. => Err(Miss::Again(format!("the registry answered {status}"), retry_after(answer))),
-        status => Err(Miss::Never(format!("the registry answered {status}"))),
+        status => Err(AttemptError::Never(format!("the registry answered {status}"))),
     }
 }
 

@@ -235,7 +235,7 @@ impl Systemd {
         B: serde::Serialize + zbus::DynamicType + Sync,
         R: serde::de::DeserializeOwned + zbus::Type,
     {
-        let reply = again(async || {
+        let reply = retry_on_reconnect(async || {
             let connection = self.connection().await?;
             match connection.call_method(Some(BUS), path, Some(interface), method, body).await {
                 Err(error @ (zbus::Error::MethodError(..) | zbus::Error::FDO(_))) => Err(error),
@@ -317,7 +317,9 @@ pub(super) fn is(error: &zbus::Error, name: &str) -> bool {
 
 /// Retries once on a new connection when the bus has dropped the old one, and further while the bus restarts:
 /// a dying bus may accept a connection and drop it as well.
-pub(super) async fn again<T>(attempt: impl AsyncFn() -> Result<T, zbus::Error>) -> Result<T, zbus::Error> {
+pub(super) async fn retry_on_reconnect<T>(
+    attempt: impl AsyncFn() -> Result<T, zbus::Error>,
+) -> Result<T, zbus::Error> {
     let until = tokio::time::Instant::now() + RESTART;
     loop {
         match attempt().await {

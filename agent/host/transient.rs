@@ -92,19 +92,19 @@ pub async fn run_transient<'a>(
     let signals = watch(systemd, &unit, Arc::clone(&changed)).await.with_context(doing)?;
     let reference = systemd.open().await.with_context(doing)?;
     let begin = async {
-        let calling = systemd.calling().await?;
+        let ticket = systemd.ticket().await?;
         let extra: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         let message = reference
             .call_method(Some(BUS), PATH, Some(MANAGER), "StartTransientUnit", &(&unit, "fail", body, extra))
             .await?;
-        Ok::<_, zbus::Error>((calling, message.body().deserialize::<OwnedObjectPath>()?))
+        Ok::<_, zbus::Error>((ticket, message.body().deserialize::<OwnedObjectPath>()?))
     };
-    let (calling, job) = match begin.await {
+    let (ticket, job) = match begin.await {
         Ok(begun) => begun,
         Err(error) if is(&error, "UnitExists") => return Err(TransientError::UnitExists(unit)),
         Err(error) => return Err(JobError::refused(&unit, Verb::Start, error).into()),
     };
-    let ended = tokio::time::timeout(START, systemd.outcome(calling, &job, &unit, Verb::Start)).await;
+    let ended = tokio::time::timeout(START, systemd.outcome(ticket, &job, &unit, Verb::Start)).await;
     let run = TransientRun { systemd, unit, changed, _signals: signals, reference: Mutex::new(reference) };
     let unit = run.unit.as_str();
     match ended {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::envfile::ManagedLines;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
-use super::told::Told;
+use super::step_note::StepNote;
 
 /// Number of a run, counted up per host; its file is `NNNNNN.jsonl`.
 pub type RunId = u64;
@@ -76,7 +76,7 @@ pub enum Entry {
     Done {
         step: usize,
         #[serde(flatten)]
-        told: Told,
+        told: StepNote,
     },
     Failed {
         step: usize,
@@ -94,7 +94,7 @@ pub enum Entry {
     UndoDone {
         step: usize,
         #[serde(flatten)]
-        told: Told,
+        told: StepNote,
     },
     UndoFailed {
         step: usize,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::config::{Config, CronJob, What, When};
+use crate::config::{Config, CronCommand, CronJob, Schedule};
 use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
@@ -20,14 +20,14 @@ pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
 
 fn timer(job: &CronJob) -> String {
     let (when, accuracy) = match &job.when {
-        When::Calendar(lines) => {
+        Schedule::Calendar(lines) => {
             (lines.iter().map(|l| format!("OnCalendar={l}")).collect::<Vec<_>>().join("\n"), "1s")
         }
         // A period is counted from start to start, and first from when the timer is armed. Not OnCalendar=:
         // it can only express periods that divide a minute, an hour or a day, and jumps with the clock. A run
         // that takes longer than the period is followed by the next at once; they never overlap. With an
         // accuracy of 1 s a job of every 2 s ran every 3 s.
-        When::Every(time) => (format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)), "50ms"),
+        Schedule::Every(time) => (format!("OnActiveSec={0}\nOnUnitActiveSec={0}", span(*time)), "50ms"),
     };
     filled(
         include_str!("../../units/cron.timer"),
@@ -39,11 +39,11 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
     let timeout = span(job.timeout);
     let (name, app) = (job.name.as_str(), &config.app.name);
     match &job.what {
-        What::Command(argv) => filled(
+        CronCommand::Command(argv) => filled(
             include_str!("../../units/cron-command.service"),
             &[("name", name), ("command", &quote_exec(argv)), ("timeout", &timeout)],
         ),
-        What::Run(job) => {
+        CronCommand::Run(job) => {
             let entrypoint = container::entrypoint(&job.entrypoint, &config.app);
             let env_file = app.env_file().to_string_lossy().into_owned();
             filled(

@@ -128,7 +128,7 @@ async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>)
             let error = anyhow::anyhow!("planted");
             return Performed::Failed(Failure { blame: Blame::Release, error });
         }
-        Performed::Done(Told::default())
+        Performed::Done(StepNote::default())
     };
     let (outcome, entries) = run(plan, perform, |_, _| Ok(())).await.unwrap();
     (outcome, world, entries)
@@ -173,7 +173,7 @@ async fn a_failed_undo_stops() {
             let error = anyhow::anyhow!("planted, undoing: {undoing}");
             Performed::Failed(Failure { blame: Blame::Release, error })
         }
-        _ => Performed::Done(Told::default()),
+        _ => Performed::Done(StepNote::default()),
     };
     let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await.unwrap();
     assert_eq!(outcome, Outcome::Incomplete);
@@ -188,7 +188,7 @@ async fn an_unwritable_journal_touches_nothing() {
     let touched = RefCell::new(0);
     let perform = async |_: &Step, _: bool| {
         *touched.borrow_mut() += 1;
-        Performed::Done(Told::default())
+        Performed::Done(StepNote::default())
     };
     let (outcome, _) = run(&plan, perform, |_, _| anyhow::bail!("disk full")).await.unwrap();
     assert_eq!((outcome, *touched.borrow()), (Outcome::Failed { blame: Blame::Host }, 0));

@@ -31,7 +31,7 @@ pub async fn follow(holder: &Held) -> Result<u8, Refused> {
     );
     out::line(&terminal::wrap(&head, 0, terminal::columns()));
     let (watch, _) = progress::watch(false);
-    let mut told = Told { run: before + 1, ..Told::default() };
+    let mut told = Position { run: before + 1, ..Position::default() };
     loop {
         // Checked before the files are read, so that the run's last entries are shown as well.
         let holds = Lock::holder_of(Path::new(LOCK))
@@ -54,7 +54,7 @@ fn begun(run: &RunRecord) -> u64 {
 
 /// The position up to which the runs were shown.
 #[derive(Default)]
-struct Told {
+struct Position {
     run: RunId,
     entries: usize,
     /// Start time of the last step shown.
@@ -62,7 +62,7 @@ struct Told {
     last: Option<RunRecord>,
 }
 
-impl Told {
+impl Position {
     /// Shows the new entries of `run` like the terminal that started it.
     fn tell(&mut self, run: &RunRecord, watch: &Watch) {
         if run.id != self.run {
@@ -157,10 +157,10 @@ mod tests {
                 other => format!("{other:?}"),
             });
         });
-        let mut told = Told { run: 13, ..Told::default() };
+        let mut told = Position { run: 13, ..Position::default() };
         let mut entries = vec![opened(), (1000, Entry::Started { step: 0 })];
         told.tell(&run(entries.clone()), &watch);
-        entries.push((3500, Entry::Done { step: 0, told: crate::model::told::Told::default() }));
+        entries.push((3500, Entry::Done { step: 0, told: crate::model::step_note::StepNote::default() }));
         entries.push((3500, Entry::Started { step: 1 }));
         told.tell(&run(entries.clone()), &watch);
         told.tell(&run(entries.clone()), &watch);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
+use super::super::keys::{JOBS, KEYS, Key, KeyDefault, TABLES};
 use super::*;
 
 /// The text above the tables.
@@ -21,9 +21,9 @@ fn reference() -> String {
         let keys: Vec<_> = KEYS.iter().filter(|k| k.table == table.path).collect();
         for key in &keys {
             let default = match key.absent {
-                Absent::Value(value) => format!("`{value}`"),
-                Absent::Required => "required".to_owned(),
-                Absent::Means(words) => words.to_owned(),
+                KeyDefault::Value(value) => format!("`{value}`"),
+                KeyDefault::Required => "required".to_owned(),
+                KeyDefault::Means(words) => words.to_owned(),
             };
             let cells = [format!("`{}`", key.name), key.kind.to_owned(), default, key.doc.to_owned()];
             let _ = writeln!(text, "| {} |", cells.map(|c| c.replace('|', "\\|")).join(" | "));
@@ -98,7 +98,7 @@ fn written_out_defaults_change_nothing() {
     let mut jobs = format!("[[{JOBS}]]\nname = \"a\"\nrun = [\"x\"]\n");
     let plain = good(&[MINIMAL, &jobs]);
     for key in KEYS.iter().filter(|k| k.table == JOBS) {
-        if let Absent::Value(value) = key.absent {
+        if let KeyDefault::Value(value) = key.absent {
             let _ = writeln!(jobs, "{} = {value}", key.name);
         }
     }
@@ -134,7 +134,7 @@ fn manual_shows_the_defaults() {
     }
     let defaults = KEYS.iter().filter(|k| k.table != JOBS);
     for (key, value) in defaults.filter_map(|k| match k.absent {
-        Absent::Value(value) => Some((k, value)),
+        KeyDefault::Value(value) => Some((k, value)),
         _ => None,
     }) {
         let shown = full.lines().any(|line| {

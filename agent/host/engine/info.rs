@@ -42,7 +42,7 @@ struct Plugins {
 
 /// Settings that dockerd reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DockerdSays {
+pub struct DockerdSettings {
     pub live_restore: bool,
     /// It can write log lines to the systemd journal.
     pub journald: bool,
@@ -60,13 +60,13 @@ impl EngineClient {
     }
 
     /// Docker only.
-    pub async fn dockerd_says(&self) -> Result<Option<DockerdSays>> {
+    pub async fn dockerd_settings(&self) -> Result<Option<DockerdSettings>> {
         if self.engine != Engine::Docker {
             return Ok(None);
         }
         let info: Info = self.get("/info", &[]).await.context("asking docker for its settings")?;
         let journald = info.plugins.log.is_none_or(|drivers| drivers.iter().any(|name| name == "journald"));
-        Ok(Some(DockerdSays { live_restore: info.live_restore_enabled, journald }))
+        Ok(Some(DockerdSettings { live_restore: info.live_restore_enabled, journald }))
     }
 
     /// The directory of the newest container's writable layer: `STORE/overlay/ID/diff`, on docker `overlay2`.
@@ -143,8 +143,8 @@ mod tests {
             json(200, "", r#"{"LiveRestoreEnabled":true,"Plugins":{"Log":["json-file","journald"]}}"#)
         })
         .await;
-        let says = EngineClient::docker(&server.path).dockerd_says().await.unwrap();
-        assert_eq!(says, Some(DockerdSays { live_restore: true, journald: true }));
-        assert_eq!(EngineClient::podman("/nonexistent").dockerd_says().await.unwrap(), None);
+        let says = EngineClient::docker(&server.path).dockerd_settings().await.unwrap();
+        assert_eq!(says, Some(DockerdSettings { live_restore: true, journald: true }));
+        assert_eq!(EngineClient::podman("/nonexistent").dockerd_settings().await.unwrap(), None);
     }
 }

@@ -45,7 +45,7 @@ struct ErrorDetail {
 /// The error of a failed pull, from the engine or the registry.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Told(String);
+struct PullError(String);
 
 /// Parts of errors that a retry cannot fix.
 const FOR_GOOD: &[&str] = &[
@@ -67,8 +67,8 @@ const FOR_GOOD: &[&str] = &[
 /// Whether a retry of the pull may succeed: podman requests a manifest only once, and gives up on a blob that
 /// breaks off twice. The agent's own timeouts are long enough, so they are not retried.
 pub fn may_pass(error: &anyhow::Error) -> bool {
-    let told = error.chain().find_map(|cause| cause.downcast_ref::<Told>());
-    told.is_some_and(|Told(said)| {
+    let told = error.chain().find_map(|cause| cause.downcast_ref::<PullError>());
+    told.is_some_and(|PullError(said)| {
         let said = said.to_ascii_lowercase();
         !FOR_GOOD.iter().any(|words| said.contains(words))
     })
@@ -129,7 +129,7 @@ impl EngineClient {
                 }
             }
             let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-            return Err(Told(refusal(&Answer { status, headers, body }).to_string()).into());
+            return Err(PullError(refusal(&Answer { status, headers, body }).to_string()).into());
         }
         let mut watch = Watch::default();
         let mut line = Vec::new();
@@ -170,7 +170,7 @@ impl Watch {
         let Ok(message) = serde_json::from_slice::<Message>(line) else { return Ok(false) };
         let told = [message.error, message.error_detail.unwrap_or_default().message];
         if let Some(error) = told.iter().find(|error| !error.is_empty()) {
-            return Err(Told(once(&clean(error.trim(), WORDS))).into());
+            return Err(PullError(once(&clean(error.trim(), WORDS))).into());
         }
         let now = (message.status, message.progress_detail);
         if self.layers.get(&message.id) == Some(&now) {

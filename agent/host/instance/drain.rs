@@ -16,7 +16,7 @@ use crate::host::probe::{ProbeAnswer, ProbeError, probe};
 use crate::model::caddyfile::LEAVING;
 use crate::model::name::{DRAIN_DIR, WORKING};
 use crate::model::step::{Drain, Probe, Target};
-use crate::model::told::Told;
+use crate::model::step_note::StepNote;
 
 /// Limit for an answer of Caddy's health route that does not depend on the app.
 const CADDY_ANSWERS: Duration = Duration::from_secs(5);
@@ -48,14 +48,14 @@ impl Host {
     ///
     /// # Errors
     /// Caddy hangs, or ignores the marker.
-    pub(in crate::host) async fn drain(&self, instance: &Target, limits: &Drain) -> Result<Told> {
+    pub(in crate::host) async fn drain(&self, instance: &Target, limits: &Drain) -> Result<StepNote> {
         self.files.write_atomic(&instance.id.marker(), b"", 0o644)?;
         self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
         match self.ask_caddy_for(instance, "/", CADDY_ANSWERS).await? {
-            None => return Ok(Told::note("Caddy is down: nothing to drain")),
+            None => return Ok(StepNote::note("Caddy is down: nothing to drain")),
             Some(answer) if answer.status == 200 && answer.body_start == DRAINED => {}
             Some(_) if !self.is_upstream(instance).await? => {
-                return Ok(Told::note("Caddy does not know it: nothing to drain"));
+                return Ok(StepNote::note("Caddy does not know it: nothing to drain"));
             }
             Some(answer) => bail!(
                 "draining {instance}: Caddy does not see its marker: {} answered {}: it runs another Caddyfile than \
@@ -68,7 +68,7 @@ impl Host {
         let begun = Instant::now();
         loop {
             let Some(busy) = self.in_flight(instance).await? else {
-                return Ok(Told::note("Caddy is down: nothing to drain"));
+                return Ok(StepNote::note("Caddy is down: nothing to drain"));
             };
             let waited = begun.elapsed();
             let requests_over = busy.requests == 0 || waited >= limits.requests;
@@ -223,15 +223,15 @@ fn waiting(busy: &InFlight, waited: Duration, limits: &Drain) -> String {
     format!("waiting for {}", parts.join(", "))
 }
 
-fn cut(busy: &InFlight, limits: &Drain) -> Told {
+fn cut(busy: &InFlight, limits: &Drain) -> StepNote {
     let requests = (busy.requests > 0)
         .then(|| format!("{} after {:?}", counted(busy.requests, "request"), limits.requests));
     let streams = (busy.streams > 0)
         .then(|| format!("{} after {:?}", counted(busy.streams, "open stream"), limits.streams));
     let parts: Vec<_> = requests.into_iter().chain(streams).collect();
     match parts.is_empty() {
-        true => Told::default(),
-        false => Told::cutting(busy.requests + busy.streams, format!("cutting {}", parts.join(", "))),
+        true => StepNote::default(),
+        false => StepNote::cutting(busy.requests + busy.streams, format!("cutting {}", parts.join(", "))),
     }
 }
 
@@ -253,6 +253,6 @@ mod tests {
         let told = cut(&InFlight { requests: 0, streams: 12 }, &limits);
         assert_eq!((told.cut, told.warning), (12, true));
         assert_eq!(told.text.as_deref(), Some("cutting 12 open streams after 5s"));
-        assert_eq!(cut(&InFlight { requests: 0, streams: 0 }, &limits), Told::default());
+        assert_eq!(cut(&InFlight { requests: 0, streams: 0 }, &limits), StepNote::default());
     }
 }

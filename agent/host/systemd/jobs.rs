@@ -128,11 +128,11 @@ pub(super) struct Jobs {
 #[derive(Debug, Default)]
 struct Table {
     /// Open tickets, whose job path is unknown or still waited for: while there is one, results are kept.
-    calling: usize,
+    tickets: usize,
     ended: HashMap<OwnedObjectPath, JobResult>,
     waiting: HashMap<OwnedObjectPath, oneshot::Sender<JobResult>>,
     /// The stream has ended: no more results will arrive.
-    deaf: bool,
+    closed: bool,
 }
 
 /// Number, path, unit and result of a job.
@@ -160,7 +160,7 @@ impl Jobs {
                 }
             }
             let mut table = lock(&heard);
-            table.deaf = true;
+            table.closed = true;
             table.waiting.clear();
         });
         connection.call_method(Some(BUS), PATH, Some(MANAGER), "Subscribe", &()).await?;
@@ -168,13 +168,13 @@ impl Jobs {
     }
 
     pub(super) fn alive(&self) -> bool {
-        !self.connection.is_closed() && !lock(&self.table).deaf
+        !self.connection.is_closed() && !lock(&self.table).closed
     }
 
     /// Must be called before the call that makes a job.
-    pub(super) fn calling(&self) -> Calling {
-        lock(&self.table).calling += 1;
-        Calling { table: Arc::clone(&self.table) }
+    pub(super) fn ticket(&self) -> JobTicket {
+        lock(&self.table).tickets += 1;
+        JobTicket { table: Arc::clone(&self.table) }
     }
 }
 
@@ -183,7 +183,7 @@ impl Table {
         if let Some(waiter) = self.waiting.remove(&job) {
             // The waiter is gone: its deadline has passed.
             let _ = waiter.send(result);
-        } else if self.calling > 0 {
+        } else if self.tickets > 0 {
             self.ended.insert(job, result);
         }
     }
@@ -191,11 +191,11 @@ impl Table {
 
 /// A call that makes a job. While it exists, results are kept.
 #[derive(Debug)]
-pub(in super::super) struct Calling {
+pub(in super::super) struct JobTicket {
     table: Arc<Mutex<Table>>,
 }
 
-impl Calling {
+impl JobTicket {
     /// Waits for the result of `job`; `None` if the bus was lost. Has no deadline of its own.
     pub(super) async fn end_of(self, job: &OwnedObjectPath) -> Option<JobResult> {
         let end = {
@@ -203,7 +203,7 @@ impl Calling {
             if let Some(result) = table.ended.remove(job) {
                 return Some(result);
             }
-            if table.deaf {
+            if table.closed {
                 return None;
             }
             let (tell, end) = oneshot::channel();
@@ -214,11 +214,11 @@ impl Calling {
     }
 }
 
-impl Drop for Calling {
+impl Drop for JobTicket {
     fn drop(&mut self) {
         let mut table = lock(&self.table);
-        table.calling = table.calling.saturating_sub(1);
-        if table.calling == 0 {
+        table.tickets = table.tickets.saturating_sub(1);
+        if table.tickets == 0 {
             table.ended.clear();
             table.waiting.retain(|_, waiter| !waiter.is_closed());
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
-use super::jobs::{Calling, JobError, JobResult, Jobs, Verb};
-use super::{Systemd, UNIT, again, get, is, unit_path};
+use super::jobs::{JobError, JobResult, JobTicket, Jobs, Verb};
+use super::{Systemd, UNIT, get, is, retry_on_reconnect, unit_path};
 use crate::model::exit::ExitCode;
 use crate::model::observed::UnitSeen;
 
@@ -15,8 +15,8 @@ const LOOK: Duration = Duration::from_millis(250);
 
 impl Systemd {
     /// Must be called before the call that makes a job, so that its result cannot be missed.
-    pub(in super::super) async fn calling(&self) -> Result<Calling, zbus::Error> {
-        Ok(again(async || self.jobs().await).await?.calling())
+    pub(in super::super) async fn ticket(&self) -> Result<JobTicket, zbus::Error> {
+        Ok(retry_on_reconnect(async || self.jobs().await).await?.ticket())
     }
 
     async fn jobs(&self) -> Result<Jobs, zbus::Error> {
@@ -30,32 +30,32 @@ impl Systemd {
     pub(super) async fn job(&self, unit: &str, verb: Verb, deadline: Duration) -> Result<(), JobError> {
         let until = Instant::now() + deadline;
         let run = async {
-            let calling = self.calling().await?;
+            let ticket = self.ticket().await?;
             let job: OwnedObjectPath = self.manager(verb.method(), &(unit, "replace")).await?;
-            Ok::<_, zbus::Error>((calling, job))
+            Ok::<_, zbus::Error>((ticket, job))
         };
-        let (calling, job) = match tokio::time::timeout_at(until, run).await {
+        let (ticket, job) = match tokio::time::timeout_at(until, run).await {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) if verb == Verb::Stop && is(&error, "NoSuchUnit") => return Ok(()),
             Ok(Err(error)) => return Err(JobError::refused(unit, verb, error)),
             Err(_) => return Err(self.late(unit, verb, deadline).await),
         };
-        match tokio::time::timeout_at(until, self.outcome(calling, &job, unit, verb)).await {
+        match tokio::time::timeout_at(until, self.outcome(ticket, &job, unit, verb)).await {
             Ok(JobResult::Done) => Ok(()),
             Ok(result) => Err(JobError::new(unit, verb, result, self.why(unit).await)),
             Err(_) => Err(self.late(unit, verb, deadline).await),
         }
     }
 
-    /// Waits for the result of a job made under the ticket of `calling`.
+    /// Waits for the result of a job made under the ticket of `ticket`.
     pub(in super::super) async fn outcome(
         &self,
-        calling: Calling,
+        ticket: JobTicket,
         job: &OwnedObjectPath,
         unit: &str,
         verb: Verb,
     ) -> JobResult {
-        match calling.end_of(job).await {
+        match ticket.end_of(job).await {
             Some(result) => result,
             None => self.reread(job, unit, verb).await,
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The note of a finished step. Empty for most steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct StepNote {
     /// The result of the step, e.g. `ready after 1.2 s`.
     #[serde(default, rename = "note", skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -20,7 +20,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-impl Told {
+impl StepNote {
     /// A note without a problem.
     pub fn note(text: impl Into<String>) -> Self {
         Self { text: Some(text.into()), ..Self::default() }
@@ -37,7 +37,7 @@ impl Told {
     }
 }
 
-impl From<Option<String>> for Told {
+impl From<Option<String>> for StepNote {
     fn from(text: Option<String>) -> Self {
         Self { text, ..Self::default() }
     }
@@ -52,11 +52,11 @@ mod tests {
     fn older_journals_are_read_and_an_empty_note_is_not_written() {
         let old: Entry =
             serde_json::from_str(r#"{"entry":"done","step":3,"note":"ready after 1.2 s"}"#).unwrap();
-        assert_eq!(old, Entry::Done { step: 3, told: Told::note("ready after 1.2 s") });
+        assert_eq!(old, Entry::Done { step: 3, told: StepNote::note("ready after 1.2 s") });
         let undone: Entry = serde_json::from_str(r#"{"entry":"undo_done","step":3}"#).unwrap();
-        assert_eq!(undone, Entry::UndoDone { step: 3, told: Told::default() });
+        assert_eq!(undone, Entry::UndoDone { step: 3, told: StepNote::default() });
         assert_eq!(serde_json::to_string(&undone).unwrap(), r#"{"entry":"undo_done","step":3}"#);
-        let new = Entry::Done { step: 3, told: Told::cutting(5, "5 connections") };
+        let new = Entry::Done { step: 3, told: StepNote::cutting(5, "5 connections") };
         let written = serde_json::to_string(&new).unwrap();
         assert_eq!(serde_json::from_str::<Entry>(&written).unwrap(), new);
     }
