@@ -272,7 +272,7 @@ impl Reconciler<'_> {
         };
         steps.extend(instances::steps(&inputs, scope));
         if verb != Verb::Recover {
-            steps.extend(files::farewell(&inputs));
+            steps.extend(files::remove_surplus(&inputs));
         }
         // After any cut-off run: the committed units start at the next boot.
         steps.extend(files::enabling(&inputs));

@@ -138,11 +138,11 @@ fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
 /// An outcome in its colour; a run without an outcome has not ended.
 pub fn painted(outcome: Option<Outcome>, styled: bool) -> String {
     let style = if outcome == Some(Outcome::Converged) { GREEN } else { RED };
-    paint(style, outcome.map_or("not ended", word), styled)
+    paint(style, outcome.map_or("not ended", outcome_label), styled)
 }
 
 /// The outcome as a word.
-pub fn word(outcome: Outcome) -> &'static str {
+pub fn outcome_label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converged => "converged",
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {

@@ -78,12 +78,12 @@ pub fn width() -> usize {
 
 /// Writes a line to standard error, after `error:`.
 pub fn error(text: &str) {
-    beside(RED, "error:", text);
+    stderr_line(RED, "error:", text);
 }
 
 /// Writes a line to standard error, after `warning:`.
 pub fn warning(text: &str) {
-    beside(YELLOW, "warning:", text);
+    stderr_line(YELLOW, "warning:", text);
 }
 
 /// Writes a line to standard error while a run may show a spinner there: it replaces the spinner's line.
@@ -93,7 +93,7 @@ pub fn aside(text: &str) {
     order(Order::Err(format!("{clear}{} {text}\n", paint(YELLOW, "--", terminal))));
 }
 
-fn beside(style: &str, mark: &str, text: &str) {
+fn stderr_line(style: &str, mark: &str, text: &str) {
     let mark = paint(style, mark, std::io::stderr().is_terminal());
     order(Order::Err(format!("{mark} {text}\n")));
 }

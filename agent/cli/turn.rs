@@ -15,7 +15,7 @@ use crate::model::outcome::EXIT_LOCKED;
 const TIMERS_MOMENT: Duration = Duration::from_secs(60);
 /// Waits longer than this are reported.
 const LONG: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Takes the lock for `command` of `actor`, waiting for at most `wait`. A run of the timer or of recover that
 /// only repairs is asked to stop: it may wait for minutes until an instance is ready, and the command may be
@@ -76,6 +76,6 @@ pub async fn take_watched(
         if said {
             count(&format!("waited {} of {} s", begun.elapsed().as_secs(), limit.as_secs()));
         }
-        sleep(PAUSE).await;
+        sleep(POLL).await;
     }
 }

@@ -48,7 +48,8 @@ fn of_report(actor: &str, report: &Report) -> Fields {
         Outcome::Undone { blame: Blame::Host } => WARNING,
         _ => ERROR,
     };
-    let mut fields = common(priority, message, report.verb, actor, word(report.outcome), report.exit_code);
+    let mut fields =
+        common(priority, message, report.verb, actor, outcome_label(report.outcome), report.exit_code);
     fields.push(("ASTRA_SECONDS", format!("{:.1}", report.seconds)));
     let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
     add("ASTRA_RUN", report.run.map(|run| run.to_string()));
@@ -73,7 +74,7 @@ fn of_refusal(ask: &VerbRequest, refused: &Refused) -> Fields {
 fn of_cut_run(run: &RunRecord, outcome: Outcome) -> Option<Fields> {
     let opened = run.opened()?;
     let (verb, actor) = (opened.verb, opened.actor);
-    let ended = word(outcome);
+    let ended = outcome_label(outcome);
     let message =
         format!("{} by {actor} (run {}) was cut off, and closed by recover: {ended}", verb.as_str(), run.id);
     let priority = if outcome == Outcome::Incomplete { ERROR } else { WARNING };
@@ -100,7 +101,7 @@ fn common(priority: u8, message: String, verb: Verb, actor: &str, outcome: &str,
     ]
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn outcome_label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Converged => "converged",
         Outcome::Undone { .. } => "undone",

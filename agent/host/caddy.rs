@@ -17,7 +17,7 @@ pub use metrics::Metrics;
 
 /// Loading a config with certificates may take seconds.
 const LOAD: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest metrics answer: a busy Caddy sends 200 KiB.
 const METRICS: usize = 16 << 20;
 
@@ -62,14 +62,14 @@ impl CaddyAdmin {
     /// Validates a Caddyfile without running it, and returns it as Caddy's JSON; the error has Caddy's
     /// message. Problems with an address or a certificate only show when it runs.
     pub async fn adapt(&self, caddyfile: &[u8]) -> Result<serde_json::Value> {
-        let answer = self.post("/adapt", caddyfile, LOOK).await.context("checking the Caddyfile")?;
+        let answer = self.post("/adapt", caddyfile, QUERY_TIMEOUT).await.context("checking the Caddyfile")?;
         serde_json::from_slice(&answer.body).context("checking the Caddyfile: Caddy's answer is not JSON")
     }
 
     /// Whether the config in force is what Caddy makes of `caddyfile`.
     pub async fn serves_by(&self, caddyfile: &[u8]) -> Result<bool> {
         let doing = "asking Caddy for its config";
-        let running = self.ask(Method::GET, "/config/", &[], LOOK).await.context(doing)?;
+        let running = self.ask(Method::GET, "/config/", &[], QUERY_TIMEOUT).await.context(doing)?;
         let running: serde_json::Value = serde_json::from_slice(&running.body).context(doing)?;
         let adapted = self.adapt(caddyfile).await?;
         Ok(adapted.get("result") == Some(&running))
@@ -78,14 +78,17 @@ impl CaddyAdmin {
     /// All upstreams with their current requests in flight.
     pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
         let doing = "asking Caddy for its upstreams";
-        let answer = self.ask(Method::GET, "/reverse_proxy/upstreams", &[], LOOK).await.context(doing)?;
+        let answer =
+            self.ask(Method::GET, "/reverse_proxy/upstreams", &[], QUERY_TIMEOUT).await.context(doing)?;
         read_upstreams(&answer.body).context(doing)
     }
 
     /// The current counters.
     pub async fn metrics(&self) -> Result<Metrics> {
-        let answer =
-            self.ask(Method::GET, "/metrics", &[], LOOK).await.context("asking Caddy for its metrics")?;
+        let answer = self
+            .ask(Method::GET, "/metrics", &[], QUERY_TIMEOUT)
+            .await
+            .context("asking Caddy for its metrics")?;
         Ok(Metrics::parse(&String::from_utf8_lossy(&answer.body)))
     }
 

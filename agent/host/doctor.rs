@@ -18,7 +18,7 @@ use crate::model::token;
 /// Caddy's default admin endpoint over TCP.
 const ADMIN: u16 = 2019;
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
-const ANSWER: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A user is waiting: one attempt.
 const RESOLVE: Duration = Duration::from_secs(8);
 
@@ -123,7 +123,7 @@ impl Host {
 async fn admin_over_tcp() -> Option<String> {
     for ip in [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(ip, ADMIN);
-        let answer = probe(address, "/config/admin", &address.to_string(), false, ANSWER).await;
+        let answer = probe(address, "/config/admin", &address.to_string(), false, PROBE_TIMEOUT).await;
         // 2.6 and later refuse a foreign Host with 403 and Caddy's own message.
         if answer.is_ok_and(|a| a.status == 200 || a.body_start.contains("\"error\"")) {
             return Some(address.to_string());

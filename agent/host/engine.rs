@@ -29,7 +29,7 @@ pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 
 /// A request answered from memory or the engine's database.
-const LOOK: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Removing a container or a large image.
 const REMOVE: Duration = Duration::from_secs(120);
 /// Pause before a request is repeated after a broken connection.
@@ -102,7 +102,7 @@ impl EngineClient {
     /// podman 0.1 s, because they query the package manager. Fails without an answer within 15 s.
     pub async fn version(&self) -> Result<String> {
         let doing = "asking the engine for its version";
-        let answer = self.send(Method::GET, "/_ping", &[], LOOK).await.context(doing)?;
+        let answer = self.send(Method::GET, "/_ping", &[], QUERY_TIMEOUT).await.context(doing)?;
         let server = answer.headers.get(SERVER).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let version = server.split([' ', '/']).nth(1).filter(|_| answer.status == 200);
         version.map(str::to_owned).context(doing)
@@ -183,7 +183,7 @@ impl EngineClient {
 
     /// Whether the engine has `image` under this repository and digest.
     pub async fn has_image(&self, image: &PinnedImage) -> Result<bool> {
-        let sent = self.send(Method::GET, &format!("/images/{image}/json"), &[], LOOK).await;
+        let sent = self.send(Method::GET, &format!("/images/{image}/json"), &[], QUERY_TIMEOUT).await;
         let seen = found(sent).with_context(|| format!("looking for the image {image}"))?;
         let known: BTreeSet<PinnedImage> = seen
             .as_ref()
@@ -202,7 +202,7 @@ impl EngineClient {
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
-        let answer = self.send(Method::GET, path, query, LOOK).await?;
+        let answer = self.send(Method::GET, path, query, QUERY_TIMEOUT).await?;
         if answer.status != 200 {
             return Err(refusal(&answer));
         }

@@ -23,9 +23,9 @@ mod stop;
 use stop::STOP_MARGIN;
 
 /// Poll interval for something that changes within milliseconds.
-const GLANCE: Duration = Duration::from_millis(20);
+const FAST_POLL: Duration = Duration::from_millis(20);
 /// Poll interval for something that takes a while.
-const LOOK: Duration = Duration::from_millis(100);
+const SLOW_POLL: Duration = Duration::from_millis(100);
 /// A readiness path that redirects for this long will not become ready.
 const REDIRECTED: Duration = Duration::from_secs(10);
 /// Readiness requests at the end of a soak before an instance counts as broken.
@@ -130,7 +130,7 @@ impl Host {
             let (waited, limit) = (begun.elapsed().as_secs(), ask.timeout.as_secs());
             (self.detail)(&format!("waited {waited} of {limit} s: {last}"));
             // The poll interval grows: a fast app is asked often, a slow one seldom.
-            sleep((begun.elapsed() / 10).clamp(GLANCE, LOOK * 5)).await;
+            sleep((begun.elapsed() / 10).clamp(FAST_POLL, SLOW_POLL * 5)).await;
         }
     }
 
@@ -167,7 +167,7 @@ impl Host {
                 break;
             }
             (self.detail)(&format!("{:.0} s to go", left.as_secs_f64().ceil()));
-            sleep(left.min(LOOK * 2)).await;
+            sleep(left.min(SLOW_POLL * 2)).await;
         }
         for instance in instances {
             if let Err(error) = self.still_ready(instance, ask).await {
@@ -185,7 +185,7 @@ impl Host {
         for _ in 1..SOAK_ASKS {
             if asked.is_err() {
                 (self.detail)(&format!("{instance} did not answer as it should: asking again"));
-                sleep(LOOK * 5).await;
+                sleep(SLOW_POLL * 5).await;
                 asked = self.ask(instance, ask).await;
             }
         }

@@ -30,7 +30,7 @@ const MANIFEST: usize = 4 << 20;
 /// Longest chain of redirects.
 const REDIRECTS: usize = 5;
 /// First pause between two attempts; each next one is twice as long.
-const PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Indexes first: a digest of an index serves every architecture.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -98,7 +98,7 @@ impl Registry {
     ) -> Result<Digest, RegistryError> {
         let until = Instant::now() + deadline;
         let name = image.to_string();
-        let mut pause = PAUSE;
+        let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -163,7 +163,7 @@ impl Registry {
             login = Some(self.log_in(http, repository, &url, &head.headers, credentials).await?);
             (head, url) = manifest(http, Method::HEAD, url, login.clone()).await?;
         }
-        check(&head)?;
+        classify_response(&head)?;
         if let Some(text) = head.headers.get("docker-content-digest") {
             let digest = text.to_str().unwrap_or_default().parse();
             return digest
@@ -171,7 +171,7 @@ impl Registry {
         }
         // The registry sent no digest header: the digest is that of the manifest's bytes.
         let (whole, _) = manifest(http, Method::GET, url, login).await?;
-        check(&whole)?;
+        classify_response(&whole)?;
         digest_of(&whole.body).ok_or_else(|| AttemptError::Never("the answer is not a manifest".to_owned()))
     }
 
@@ -239,7 +239,7 @@ impl Registry {
             (400 | 401 | 403, false) => {
                 return Err(AttemptError::Login("the registry wants a login, and there is none".to_owned()));
             }
-            _ => check(&answer)?,
+            _ => classify_response(&answer)?,
         }
         auth::bearer(&answer.body)
             .ok_or_else(|| AttemptError::Never(format!("the answer of the token realm {realm} has no token")))
@@ -308,7 +308,7 @@ pub fn digest_of(manifest: &[u8]) -> Option<Digest> {
 }
 
 /// Sorts out every answer that is not a 200 with a manifest.
-fn check(answer: &Answer) -> Result<(), AttemptError> {
+fn classify_response(answer: &Answer) -> Result<(), AttemptError> {
     let kind = answer.headers.get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match answer.status {
         200 if kind.is_some_and(|kind| kind.starts_with("text/html")) => Err(AttemptError::Never(

@@ -29,7 +29,7 @@ const CALL: Duration = Duration::from_secs(25);
 const CONNECT: Duration = Duration::from_secs(10);
 /// Limit until a killed bus is back, and the poll interval.
 const RESTART: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
 /// A unit's properties of one interface.
 pub(super) type Properties = HashMap<String, OwnedVariant>;
@@ -267,7 +267,7 @@ impl Systemd {
             )?;
         let until = tokio::time::Instant::now() + RESTART;
         while !self.is_on(&connection).await? && tokio::time::Instant::now() < until {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(connection)
     }
@@ -324,7 +324,7 @@ pub(super) async fn retry_on_reconnect<T>(
     loop {
         match attempt().await {
             Err(error) if dropped(&error) && tokio::time::Instant::now() < until => {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(POLL).await;
             }
             other => return other,
         }

@@ -21,7 +21,7 @@ use super::systemd::{
 /// Limit until the command's `execve`; everything before it is systemd's own work.
 const START: Duration = Duration::from_secs(30);
 /// Poll interval for a run, besides signals.
-const LOOK: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_secs(2);
 /// Limit until a lost bus is back.
 const BUS_BACK: Duration = Duration::from_secs(60);
 
@@ -135,10 +135,10 @@ impl TransientRun<'_> {
                 Err(error) if !error.is::<zbus::Error>() || heard.elapsed() > BUS_BACK => {
                     return Err(error.context(format!("waiting for {}", self.unit)));
                 }
-                Err(_) => tokio::time::sleep(LOOK / 10).await,
+                Err(_) => tokio::time::sleep(POLL / 10).await,
             }
             // `notified` stores a permit for a change since the last poll, so none is missed.
-            let _ = tokio::time::timeout(LOOK, self.changed.notified()).await;
+            let _ = tokio::time::timeout(POLL, self.changed.notified()).await;
         }
     }
 

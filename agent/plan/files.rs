@@ -101,7 +101,7 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
 }
 
 /// After the surplus instances were stopped: removes their drop-ins, and their routes in Caddy.
-pub fn farewell(inputs: &Inputs<'_>) -> Vec<Step> {
+pub fn remove_surplus(inputs: &Inputs<'_>) -> Vec<Step> {
     let lasting = lasting(inputs);
     if lasting == listens(inputs) {
         return Vec::new();
@@ -247,7 +247,7 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
                 || name == MIGRATE_UNIT
                 || (dir.starts_with(&app) && dir.ends_with(".service.d")))
     };
-    // A running instance keeps its drop-in until it is stopped (`farewell`).
+    // A running instance keeps its drop-in until it is stopped (`remove_surplus`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
     let ours = |path: &Path| ours(path) && !kept.contains(path);
     let seen = inputs.observed.files.iter();

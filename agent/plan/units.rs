@@ -40,7 +40,7 @@ pub fn render(
 ) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut unit = |name: &str, text: String| drop(files.insert(unit_file(name), text));
-    unit(&config.app.name.template(), app(config, engine));
+    unit(&config.app.name.template(), render_app_unit(config, engine));
     unit(CADDY_UNIT, caddy(config, engine));
     if let Some(job) = &config.migrate {
         unit(MIGRATE_UNIT, migrate(config, engine, job));
@@ -103,7 +103,7 @@ pub fn app_command(config: &Config) -> Vec<String> {
     container::argv(&config.app.container.entrypoint, &config.app.command)
 }
 
-fn app(config: &Config, engine: Engine) -> String {
+fn render_app_unit(config: &Config, engine: Engine) -> String {
     let app = &config.app;
     let env_file = app.name.env_file().to_string_lossy().into_owned();
     let (start_timeout, stop_timeout) = (span(app.readiness.timeout + MARGIN), stop_timeout(config));

@@ -15,7 +15,7 @@ use crate::model::entry::{Entry, RunId, Stamped};
 use crate::model::history::RunRecord;
 use crate::model::name::{JOURNAL_DIR, LOCK};
 
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(200);
 
 /// Exit code 0 whatever the outcome of the run.
 pub async fn follow(holder: &Held) -> Result<u8, Refused> {
@@ -42,7 +42,7 @@ pub async fn follow(holder: &Held) -> Result<u8, Refused> {
         if !holds {
             break;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL).await;
     }
     out::line(&terminal::wrap(&ending(&holder.command, told.last.as_ref()), 0, terminal::columns()));
     Ok(0)
@@ -120,7 +120,7 @@ fn ending(command: &str, last: Option<&RunRecord>) -> String {
         Some((outcome, reason, at)) => {
             let took = Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64();
             let reason = reason.map(|r| format!(": {}", out::first_line(r))).unwrap_or_default();
-            format!("{head} ended: {} in {took:.1} s{reason}", history::word(outcome))
+            format!("{head} ended: {} in {took:.1} s{reason}", history::outcome_label(outcome))
         }
         None => format!("{head} was cut off; `astra-agent recover` closes it, if systemd has not begun to"),
     }

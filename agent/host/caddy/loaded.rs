@@ -18,7 +18,7 @@ use crate::model::observed::{CaddyRuns, Observed, service_section};
 
 const NOTE: &str = "/run/astra/caddy.json";
 /// Limit for one answer of Caddy during a snapshot.
-const ANSWER: Duration = Duration::from_secs(2);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Wait after a load. A health check of the new config may hit the end of the old one (`shutdown_delay` in
 /// the Caddyfile) and fail: requests then wait for the next check. A second load meanwhile would fail the
@@ -40,7 +40,7 @@ struct Note {
 impl Host {
     /// Version of the running Caddy, if it is known here; the outer `None`: it does not answer.
     pub(in crate::host) async fn ask_caddy(&self) -> Option<Option<(u32, u32)>> {
-        tokio::time::timeout(ANSWER, self.caddy.version()).await.ok()?.ok()
+        tokio::time::timeout(SNAPSHOT_TIMEOUT, self.caddy.version()).await.ok()?.ok()
     }
 
     /// Caddy's running config. One loaded by another client counts as a load with an unknown result.
@@ -51,7 +51,7 @@ impl Host {
             is_known && !incomparable
         });
         if let Some(seen) = written {
-            let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(&seen.bytes)).await;
+            let same = tokio::time::timeout(SNAPSHOT_TIMEOUT, self.caddy.serves_by(&seen.bytes)).await;
             if matches!(same, Ok(Ok(false))) {
                 runs.caddyfile = None;
             }
@@ -115,7 +115,7 @@ impl Host {
         if in_use {
             tokio::time::sleep_until(checked).await;
         }
-        let same = tokio::time::timeout(ANSWER, self.caddy.serves_by(caddyfile)).await;
+        let same = tokio::time::timeout(SNAPSHOT_TIMEOUT, self.caddy.serves_by(caddyfile)).await;
         note(Some(sha256(caddyfile)), !matches!(same, Ok(Ok(true))))
     }
 

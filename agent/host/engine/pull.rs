@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::answers::WORDS;
-use super::{EngineClient, LOOK, refusal, url};
+use super::{EngineClient, QUERY_TIMEOUT, refusal, url};
 use crate::host::http::{Answer, HttpRequest, sensitive};
 use crate::host::registry::Credentials;
 use crate::model::image::PinnedImage;
@@ -121,7 +121,7 @@ impl EngineClient {
         let mut response = self.http.open(ask).await?;
         if response.status() != 200 {
             let mut body = Vec::new();
-            let until = Instant::now() + LOOK;
+            let until = Instant::now() + QUERY_TIMEOUT;
             while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
                 body.extend_from_slice(&chunk);
                 if body.len() > LINE {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
-use super::{GLANCE, LOOK};
+use super::{FAST_POLL, SLOW_POLL};
 use crate::host::Host;
 use crate::host::http::HttpError;
 use crate::host::perform::CaddyHangs;
@@ -77,7 +77,7 @@ impl Host {
                 return Ok(cut(&busy, limits));
             }
             (self.detail)(&waiting(&busy, waited, limits));
-            sleep(GLANCE * 2).await;
+            sleep(FAST_POLL * 2).await;
         }
     }
 
@@ -150,7 +150,7 @@ impl Host {
                     ask.path,
                     answer.shown()
                 ),
-                _ => sleep(LOOK).await,
+                _ => sleep(SLOW_POLL).await,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::sleep;
 
-use super::LOOK;
+use super::SLOW_POLL;
 use crate::host::Host;
 use crate::host::systemd::{JobError, JobResult};
 use crate::model::step::Target;
@@ -39,7 +39,7 @@ impl Host {
             // Concurrently: one may hold the connection that the other needs.
             let ended = tokio::select! {
                 ended = self.systemd.stop(&instance.unit, deadline) => ended,
-                never = self.insist(instance, deadline) => match never {},
+                never = self.resend_sigterm(instance, deadline) => match never {},
             };
             match ended {
                 // A Caddy that systemd restarts also starts its instances (Wants=), which cancels the stop.
@@ -53,9 +53,9 @@ impl Host {
     /// lost: podman receives it and still makes conmon the main process, or the app has no handler, which a
     /// container's process 1 needs (pid_namespaces(7)). Then only the engine kills the app after its own stop
     /// timeout, and systemd waits for half a minute longer. So SIGTERM is sent again.
-    async fn insist(&self, instance: &Target, deadline: Duration) -> Infallible {
+    async fn resend_sigterm(&self, instance: &Target, deadline: Duration) -> Infallible {
         loop {
-            sleep(LOOK * 3).await;
+            sleep(SLOW_POLL * 3).await;
             // The bus may be unavailable, and the process may have ended: the stop still has its deadline.
             if self.systemd.unit(&instance.unit).await.is_ok_and(|seen| seen.sub == "stop-sigterm") {
                 let _ = self.systemd.kill(&instance.unit, nix::libc::SIGTERM).await;

@@ -11,7 +11,7 @@ use crate::model::exit::ExitCode;
 use crate::model::observed::UnitSeen;
 
 /// Poll interval for a unit once its job's signal is lost.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL: Duration = Duration::from_millis(250);
 
 impl Systemd {
     /// Must be called before the call that makes a job, so that its result cannot be missed.
@@ -77,7 +77,7 @@ impl Systemd {
                     };
                 }
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 

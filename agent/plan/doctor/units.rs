@@ -126,7 +126,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
             _ => "enabled",
         };
         if unit.enabled != "enabled" {
-            let what = format!("{name} is {}: it does not come up at boot", word(&unit.enabled));
+            let what = format!("{name} is {}: it does not come up at boot", state_label(&unit.enabled));
             found.push(Finding::problem(
                 check,
                 what,
@@ -134,14 +134,15 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
             ));
         }
         if name.ends_with(".timer") && !unit.is_active() {
-            let what = format!("{name} is {}: nothing is done when its time comes", word(&unit.active));
+            let what =
+                format!("{name} is {}: nothing is done when its time comes", state_label(&unit.active));
             found.push(Finding::problem(check, what, format!("`systemctl start {name}`")));
         }
     }
     found
 }
 
-fn word(state: &str) -> &str {
+fn state_label(state: &str) -> &str {
     if state.is_empty() { "missing" } else { state }
 }
 
@@ -178,7 +179,7 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Finding> {
             );
             found.push(Finding::problem("crash_loop", what, fix));
         } else if !seen.ready {
-            let what = format!("{name} is {} and not ready", word(&unit.active));
+            let what = format!("{name} is {} and not ready", state_label(&unit.active));
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
             found.push(Finding::problem("not_ready", what, fix));
         } else if let (Some(runs), Some(release)) = (&seen.runs, release)

@@ -92,8 +92,11 @@ impl Site {
     /// The steps of reconcile.
     fn kept(&self, config: &Config) -> Vec<Step> {
         let inputs = self.inputs(config);
-        let parts =
-            [files::steps(&inputs), instances::steps(&inputs, RepairScope::All), files::farewell(&inputs)];
+        let parts = [
+            files::steps(&inputs),
+            instances::steps(&inputs, RepairScope::All),
+            files::remove_surplus(&inputs),
+        ];
         parts.concat()
     }
 }

@@ -102,7 +102,7 @@ fn a_release_changes_no_unit() {
     let config = config("units_example.toml");
     let text = rendered(&config, Engine::Podman, (2, 11));
     assert!(!text.contains("sha256:") && !text.contains(&config.app.image.to_string()));
-    let template = app(&config, Engine::Podman);
+    let template = render_app_unit(&config, Engine::Podman);
     for of_the_release in ["--memory", "--cpus", "--volume", "--sdnotify="] {
         assert!(
             !template.lines().any(|l| !l.starts_with('#') && l.contains(of_the_release)),
