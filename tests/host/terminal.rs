@@ -80,7 +80,7 @@ fn ctrl_c_undoes_a_deploy_and_holds_nothing() {
     host.wait("grep -q code /root/code", Duration::from_secs(60));
     assert_eq!(host.read("/root/code"), "code 1\n", "{}", host.read("/root/out"));
     let told = host.read("/root/out");
-    assert!(told.contains("what it has changed in the database stays"), "{told}");
+    assert!(told.contains("its changes to the database remain"), "{told}");
     assert_eq!(host.sh("podman ps --format '{{.Names}}' | grep migrate").stdout, "");
     assert_eq!(host.missing(), Ok("v1".to_owned()));
 

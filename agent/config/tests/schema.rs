@@ -1,11 +1,11 @@
-//! packaging/agent.schema.json, by which editors complete and check agent.toml, is written from the table of keys. It
-//! tells types and names; `astra-agent check` tells everything else.
+//! Writes packaging/agent.schema.json, with which editors complete and check agent.toml, from the table of
+//! keys. It covers types and names; `astra-agent check` covers the rest.
 
 use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::super::keys::{Absent, JOBS, KEYS, Key, TABLES};
+use super::super::keys::{JOBS, KEYS, Key, KeyDefault, TABLES};
 
 const FILE: &str = "packaging/agent.schema.json";
 const STRING: &str = "string";
@@ -39,7 +39,7 @@ fn kind(words: &str) -> Json {
     }
 }
 
-/// A value as it stands in a TOML file.
+/// A value in TOML syntax.
 fn value(text: &str) -> Json {
     let table: toml::Table = format!("it = {text}").parse().unwrap();
     serde_json::to_value(&table["it"]).unwrap()
@@ -49,7 +49,7 @@ fn property(key: &Key) -> Json {
     let Json::Object(mut property) = kind(key.kind) else { unreachable!("a type is an object") };
     property.insert("description".into(), key.doc.into());
     property.insert("examples".into(), json!([value(key.example)]));
-    if let Absent::Value(default) = key.absent {
+    if let KeyDefault::Value(default) = key.absent {
         property.insert("default".into(), value(default));
     }
     property.into()
@@ -69,7 +69,7 @@ fn table(path: &str, doc: &str) -> Json {
     json!({ "type": "object", "description": doc, "additionalProperties": false, "properties": properties })
 }
 
-/// Any name is a key of [env]; what stands there has one of three forms.
+/// Any name is a key of [env]; its value has one of three forms.
 fn env(doc: &str) -> Json {
     let source = |name: &str| {
         let key = KEYS.iter().find(|key| key.table == "env" && key.name == name).unwrap();
@@ -109,7 +109,7 @@ fn the_schema_for_editors_is_written_from_the_keys() {
     );
 }
 
-/// Whether `value` has the type that `kind` says: as much of JSON Schema as a key needs.
+/// Whether `value` has the type `kind`: the part of JSON Schema that keys need.
 fn fits(value: &Json, kind: &Json) -> bool {
     if let Some(any) = kind["anyOf"].as_array() {
         return any.iter().any(|kind| fits(value, kind));
@@ -133,7 +133,7 @@ fn examples_and_defaults_have_the_type_of_their_key() {
     for key in KEYS.iter().filter(|key| key.table != "env") {
         let kind = kind(key.kind);
         assert!(fits(&value(key.example), &kind), "{}: {} is no {kind}", key.name, key.example);
-        if let Absent::Value(default) = key.absent {
+        if let KeyDefault::Value(default) = key.absent {
             assert!(fits(&value(default), &kind), "{}: {default} is no {kind}", key.name);
         }
     }
@@ -141,7 +141,7 @@ fn examples_and_defaults_have_the_type_of_their_key() {
     assert_eq!(kind("`rolling` or `surge`"), json!({ "enum": ["rolling", "surge"] }));
 }
 
-/// Every key of the configurations that are valid is one that the schema knows.
+/// The schema has every key of the valid configurations.
 #[test]
 fn the_schema_knows_every_key_of_the_contract() {
     let contract: toml::Table = include_str!("contract.toml").parse().unwrap();
