@@ -98,7 +98,7 @@ fn a_value_is_never_lost_silently() {
     // A terminal does not show the value.
     let typed = "(sleep 1; echo hunter2; sleep 1) | script -qec 'astra-agent env set TOKEN' /dev/null";
     let shown = host.sh(typed).ok().stdout;
-    assert!(shown.contains("TOKEN is set") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("TOKEN is saved") && !shown.contains("hunter2"), "{shown}");
     assert!(host.read(STAGED).contains("TOKEN=hunter2\n"));
 
     // An invalid staged value is reported with the staged file.
