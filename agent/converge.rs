@@ -19,9 +19,8 @@ use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step_note::StepNote;
-use crate::plan::instances::{self, RepairScope};
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{caddy_trial, files, moves, release};
+use crate::plan::{keep, moves, release};
 
 mod entry;
 mod execute;
@@ -258,31 +257,7 @@ impl Reconciler<'_> {
     /// The plan that keeps the committed state: all of it, or after a cut-off run only what such a run
     /// leaves.
     pub fn keep_plan(&self, snapshot: &Snapshot, verb: Verb) -> Plan {
-        let inputs = self.inputs(snapshot);
-        let mut steps = Vec::new();
-        if verb == Verb::Recover {
-            steps.extend(files::routes(&inputs));
-        } else {
-            steps.extend(files::steps(&inputs));
-            steps.extend(files::activation(&inputs));
-        }
-        let scope = match verb {
-            Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => RepairScope::All,
-            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => RepairScope::Leftovers,
-        };
-        steps.extend(instances::steps(&inputs, scope));
-        if verb != Verb::Recover {
-            steps.extend(files::remove_surplus(&inputs));
-        }
-        // After any cut-off run: the committed units start at the next boot.
-        steps.extend(files::enabling(&inputs));
-        // Last: the instances are restored even if Caddy does not start.
-        steps.extend(caddy_trial::settle(&inputs));
-        if verb == Verb::Recover {
-            steps.extend(caddy_trial::start(&inputs));
-        }
-        let warnings = if steps.is_empty() { Vec::new() } else { files::pending(&inputs) };
-        Plan::forward(steps, warnings)
+        keep::plan(&self.inputs(snapshot), verb)
     }
 
     /// All steps that a run of `verb` would take before its release.

@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod env;
 pub mod files;
 pub mod instances;
+pub mod keep;
 pub mod migrations;
 pub mod moves;
 pub mod preflight;

@@ -8,9 +8,8 @@ use crate::host::lock::Lock;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
 use crate::model::name::CADDY_ENV;
-use crate::model::outcome::{Blame, Outcome};
-use crate::model::step::Step;
-use crate::plan::files;
+use crate::model::outcome::Outcome;
+use crate::plan::{files, keep};
 
 impl Reconciler<'_> {
     /// Restores the state that astra.env names, then closes the cut-off runs in the journal. Idempotent;
@@ -77,26 +76,12 @@ impl Reconciler<'_> {
         repaired: Outcome,
     ) -> Result<(), Refused> {
         let mut file = self.journal.reopen(run.id)?;
-        let upgraded = || {
-            let step = Step::SwitchCaddyImage { env: caddy.to_owned(), before: String::new() }.to_string();
-            run.entries.iter().any(|stamped| match &stamped.entry {
-                Entry::Opened { verb: Verb::CaddyUpgrade, plan, .. } => plan.contains(&step),
-                _ => false,
-            })
-        };
-        let took_effect = (run.intended().is_some() && run.intended() == committed) || upgraded();
-        let new = run.opened().and_then(|o| o.new.cloned());
-        if let (true, None, Some(release)) = (took_effect, run.committed(), new) {
-            file.append(&Entry::Committed { release }, true)?;
+        for entry in keep::last_lines(run, committed, caddy, repaired) {
+            file.append(&entry, true)?;
+            if let Entry::Closed { outcome, .. } = entry {
+                self.log_closed(run, outcome);
+            }
         }
-        let outcome = match (repaired, took_effect || run.committed().is_some()) {
-            (Outcome::Converged, true) => Outcome::Converged,
-            (Outcome::Converged, false) => Outcome::Undone { blame: Blame::Host },
-            _ => Outcome::Incomplete,
-        };
-        let reason = Some("the run was cut off".to_owned());
-        file.append(&Entry::Closed { outcome, reason, recovered: true }, true)?;
-        self.log_closed(run, outcome);
         Ok(())
     }
 }

@@ -1,0 +1,64 @@
+//! The plan that keeps the committed state, and the lines that close a run which was cut off. Called by converge.rs and
+//! converge/recover.rs, which look at the host and carry it out.
+
+use super::instances::{self, RepairScope};
+use super::{Inputs, caddy_trial, files};
+use crate::model::entry::{Entry, Verb};
+use crate::model::history::RunRecord;
+use crate::model::outcome::{Blame, Outcome};
+use crate::model::plan::Plan;
+use crate::model::step::Step;
+
+/// All that differs from the committed state, or after a cut only what a cut leaves.
+pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
+    let mut steps = Vec::new();
+    if verb == Verb::Recover {
+        steps.extend(files::routes(inputs));
+    } else {
+        steps.extend(files::steps(inputs));
+        steps.extend(files::activation(inputs));
+    }
+    let reach = match verb {
+        Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => RepairScope::All,
+        Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => RepairScope::Leftovers,
+    };
+    steps.extend(instances::steps(inputs, reach));
+    if verb != Verb::Recover {
+        steps.extend(files::remove_surplus(inputs));
+    }
+    // Whatever was cut off: what is committed comes back at the next boot.
+    steps.extend(files::enabling(inputs));
+    // Last: the instances come back even where Caddy does not start.
+    steps.extend(caddy_trial::settle(inputs));
+    if verb == Verb::Recover {
+        steps.extend(caddy_trial::start(inputs));
+    }
+    let warnings = if steps.is_empty() { Vec::new() } else { files::pending(inputs) };
+    Plan::forward(steps, warnings)
+}
+
+/// The lines that close `run`, which was cut off. `committed` and `caddy` are what astra.env and caddy.env name,
+/// `repaired` is how bringing the host to that ended.
+pub fn last_lines(run: &RunRecord, committed: Option<u64>, caddy: &str, repaired: Outcome) -> Vec<Entry> {
+    let upgraded = || {
+        let step = Step::SwitchCaddyImage { env: caddy.to_owned(), before: String::new() }.to_string();
+        run.entries.iter().any(|stamped| match &stamped.entry {
+            Entry::Opened { verb: Verb::CaddyUpgrade, plan, .. } => plan.contains(&step),
+            _ => false,
+        })
+    };
+    let took_effect = (run.intended().is_some() && run.intended() == committed) || upgraded();
+    let new = run.opened().and_then(|opened| opened.new.cloned());
+    let mut lines = Vec::new();
+    if let (true, None, Some(release)) = (took_effect, run.committed(), new) {
+        lines.push(Entry::Committed { release });
+    }
+    let outcome = match (repaired, took_effect || run.committed().is_some()) {
+        (Outcome::Converged, true) => Outcome::Converged,
+        (Outcome::Converged, false) => Outcome::Undone { blame: Blame::Host },
+        _ => Outcome::Incomplete,
+    };
+    let reason = Some("the run was cut off".to_owned());
+    lines.push(Entry::Closed { outcome, reason, recovered: true });
+    lines
+}
