@@ -274,6 +274,31 @@ fn recover_restores_what_differs_with_serving_instances_last() {
 }
 
 #[test]
+fn a_spare_that_a_first_deploy_left_is_stopped_without_waiting_for_others() {
+    let mut world = World::bare("[deploy]\nstrategy = \"surge\"\n");
+    let trial = world.plan(1).unwrap().candidate.unwrap();
+    let spare = world.config.spare().unwrap();
+    world.runs_release(spare, &trial.lines);
+    world.observed.trials.insert(spare);
+    let history = world.history();
+    let steps = instances::steps(&world.inputs(&history), RepairScope::All);
+    assert!(steps.iter().any(|s| matches!(s, Step::StopInstance { instance, .. } if instance.id == spare)));
+    assert!(!steps.iter().any(|s| matches!(s, Step::AwaitReady { .. })), "nobody becomes ready: {steps:?}");
+}
+
+#[test]
+fn one_instance_that_was_left_drained_comes_back_into_rotation() {
+    let mut world = World::bare("[deploy]\nstrategy = \"rolling\"\n");
+    world.config.app.instances = 1;
+    world.commit(Verb::Install, 1);
+    let only = world.config.instances().next().unwrap();
+    world.observed.markers.insert(only);
+    let plan = world.plan(2).unwrap();
+    let rejoins = plan.steps.iter().position(|s| matches!(s, Step::Undrain { .. }));
+    assert!(rejoins.is_some() && rejoins < plan.commit, "{}", printed(&plan));
+}
+
+#[test]
 fn a_silent_engine_restarts_no_serving_instance() {
     let mut world = World::serving("");
     world.silence_engine();

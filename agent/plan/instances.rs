@@ -67,7 +67,10 @@ pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: Inst
     };
     let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
     let mut others = inputs.config.instances().filter(|other| *other != id);
-    let alone = serves(inputs, id) && !others.clone().any(|other| serves(inputs, other));
+    // With nothing committed no other instance ever becomes ready.
+    let alone = inputs.committed().is_some()
+        && serves(inputs, id)
+        && !others.clone().any(|other| serves(inputs, other));
     if let Some(other) = others.next().filter(|_| alone && !waited && new.iter().any(leaves)) {
         steps.push(Step::AwaitReady { instance: inputs.target(other), probe: inputs.probe() });
     }

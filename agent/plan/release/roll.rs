@@ -112,6 +112,8 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step>
     for (nth, id) in order.iter().enumerate() {
         let instance = inputs.target(*id);
         let fallback = fallback(inputs, *id);
+        // A marker left by a cut-off run would keep the only instance out of rotation.
+        let drains = drains || observed.markers.contains(id);
         let runs = matches!(fallback, Fallback::Committed { .. }) || in_rotation(id);
         if drains && runs {
             steps.push(inputs.drain(instance.clone()));
