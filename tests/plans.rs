@@ -25,7 +25,7 @@ use astra_agent::model::step::Step;
 use astra_agent::plan::instances::{self, RepairScope};
 use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Refusal, Request};
-use astra_agent::plan::{Inputs, prune, units};
+use astra_agent::plan::{Inputs, keep, prune, units};
 
 #[path = "plans/environment.rs"]
 mod environment;
@@ -296,6 +296,28 @@ fn one_instance_that_was_left_drained_comes_back_into_rotation() {
     let plan = world.plan(2).unwrap();
     let rejoins = plan.steps.iter().position(|s| matches!(s, Step::Undrain { .. }));
     assert!(rejoins.is_some() && rejoins < plan.commit, "{}", printed(&plan));
+}
+
+#[test]
+fn caddy_does_not_forget_the_surplus_instance_that_alone_serves() {
+    let mut world = World::serving("");
+    let lines = world.inputs(&world.history()).committed().unwrap();
+    for id in world.config.instances().collect::<Vec<_>>() {
+        world.observed.instances.get_mut(&id).unwrap().ready = false;
+    }
+    world.runs_release(InstanceId::new(3).unwrap(), &lines);
+    let known = |world: &World| {
+        let plan = keep::plan(&world.inputs(&world.history()), Verb::Deploy);
+        let loads = plan.steps.iter().filter_map(|s| match s {
+            Step::LoadCaddy { content, .. } => Some(String::from_utf8(content.bytes().to_vec()).unwrap()),
+            _ => None,
+        });
+        loads.last().unwrap().contains("127.0.1.3:8003")
+    };
+    assert!(known(&world));
+    let first = world.config.instances().next().unwrap();
+    world.observed.instances.get_mut(&first).unwrap().ready = true;
+    assert!(!known(&world), "it is stopped, and forgotten");
 }
 
 #[test]

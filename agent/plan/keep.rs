@@ -23,7 +23,7 @@ pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
         Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => RepairScope::Leftovers,
     };
     steps.extend(instances::steps(inputs, reach));
-    if verb != Verb::Recover {
+    if verb != Verb::Recover && !keeps_surplus(inputs, &steps) {
         steps.extend(files::remove_surplus(inputs));
     }
     // Whatever was cut off: what is committed comes back at the next boot.
@@ -35,6 +35,15 @@ pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
     }
     let warnings = if steps.is_empty() { Vec::new() } else { files::pending(inputs) };
     Plan::forward(steps, warnings)
+}
+
+/// An instance beyond the configured count goes on running, because it alone serves: Caddy must not forget it.
+fn keeps_surplus(inputs: &Inputs<'_>, steps: &[Step]) -> bool {
+    let wanted = |id| inputs.config.instances().chain(inputs.config.spare()).any(|wanted| wanted == id);
+    let stops =
+        |id| steps.iter().any(|s| matches!(s, Step::StopInstance { instance, .. } if instance.id == id));
+    let mut up = inputs.observed.instances.iter().filter(|(_, seen)| seen.unit.is_up());
+    up.any(|(id, _)| !wanted(*id) && !stops(*id))
 }
 
 /// The lines that close `run`, which was cut off. `committed` and `caddy` are what astra.env and caddy.env name,
