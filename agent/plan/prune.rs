@@ -28,7 +28,9 @@ pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
     inputs.observed.engine.as_ref().filter(|engine| !engine.version.is_empty())?;
     let image = &inputs.history.rollback_target()?.image;
     let here = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
-    (!here).then(|| image.clone())
+    // A power cut during the pull leaves an image that is listed and may be empty.
+    let suspect = inputs.observed.store_suspect && inputs.observed.unflushed.contains(image);
+    (!here || suspect).then(|| image.clone())
 }
 
 /// The file is derived: written if it differs, removed if there is no rollback target.

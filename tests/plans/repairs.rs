@@ -22,6 +22,11 @@ fn an_image_of_the_way_back_that_somebody_removed_is_pulled_again() {
     assert!(!tidying(&world).contains(&pull));
     world.observed.images.retain(|seen| !seen.repo_digests.contains(&image(1)));
     assert!(tidying(&world).contains(&pull));
+    let known = [image(1)].into();
+    world.observed.images.push(ImageSeen { id: "id1".into(), repo_digests: known, created: 0 });
+    assert!(!tidying(&world).contains(&pull));
+    (world.observed.store_suspect, world.observed.unflushed) = (true, [image(1)].into());
+    assert!(tidying(&world).contains(&pull), "the power went while it was pulled");
     world.silence_engine();
     assert!(!tidying(&world).contains(&pull), "an engine that is silent has told of no image");
 }
