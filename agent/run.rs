@@ -80,7 +80,15 @@ fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
         )
     };
     let lasts = |step: &&&Step| !matches!(step, Step::Drain { instance, .. } if stops(instance));
-    begun.iter().filter(lasts).flat_map(|step| step.undo()).collect()
+    let mut way: Vec<Step> = begun.iter().filter(lasts).flat_map(|step| step.undo()).collect();
+    // A spare that served already is tried last, and it alone serves until the others are restored. The trial
+    // environment is needed as long as any instance runs with it.
+    way.sort_by_key(|step| match step {
+        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 1,
+        Step::RemoveFile { .. } => 2,
+        _ => 0,
+    });
+    way
 }
 
 #[derive(Default)]

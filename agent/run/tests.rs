@@ -59,6 +59,24 @@ fn deploy() -> Plan {
 }
 
 #[test]
+fn a_spare_that_was_tried_last_is_stopped_last() {
+    let mut plan = deploy();
+    for step in &mut plan.steps {
+        if let Step::StartTrial { instance, fallback, .. } = step
+            && instance.id.get() == 2
+        {
+            *fallback = Fallback::Stopped;
+        }
+    }
+    let started: Vec<usize> = (1..plan.steps.len() - 2).collect();
+    let way: Vec<String> = way_back(&plan, &started).iter().map(ToString::to_string).collect();
+    let at = |text: &str| way.iter().position(|step| step.starts_with(text)).unwrap();
+    assert!(at("put astra-app@1") < at("drain astra-app@2"), "{way:?}");
+    assert!(at("drain astra-app@2") < at("stop astra-app@2"), "{way:?}");
+    assert_eq!(at("remove"), way.len() - 1, "{way:?}");
+}
+
+#[test]
 fn undo_stops_a_spare_without_a_rejoin() {
     let mut plan = deploy();
     for step in &mut plan.steps {
