@@ -1,0 +1,168 @@
+//! What a person decides about the abstract host (agent.toml, the tag), and texts that stand in its files, each kept
+//! once so that a state is small and quickly compared.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+
+use astra_agent::config::{self, Config};
+use astra_agent::model::envfile::EnvFile;
+use astra_agent::model::fingerprint::{HostKey, sha256};
+use astra_agent::model::image::PinnedImage;
+
+/// An image, by number; its digest repeats that number.
+pub type Digest = u8;
+
+pub static KEY: LazyLock<HostKey> = LazyLock::new(|| HostKey::new([7; 32]));
+pub static CADDY: LazyLock<PinnedImage> =
+    LazyLock::new(|| format!("ghcr.io/caddy/caddy@sha256:{}", "ca".repeat(32)).parse().unwrap());
+static IMAGES: LazyLock<Vec<PinnedImage>> = LazyLock::new(|| {
+    let image = |n: u8| format!("ghcr.io/you/shop@sha256:{}", format!("{n:02x}").repeat(32)).parse().unwrap();
+    (0..=32).map(image).collect()
+});
+
+pub fn image(digest: Digest) -> &'static PinnedImage {
+    &IMAGES[usize::from(digest)]
+}
+
+pub fn digest_of(image: &PinnedImage) -> Digest {
+    let hex = image.digest.to_string();
+    let hex = hex.rsplit(':').next().unwrap();
+    u8::from_str_radix(&hex[..2], 16).unwrap()
+}
+
+/// agent.toml, and what the registry says of the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    pub instances: u8,
+    pub surge: bool,
+    /// A value in `[env]`: another one is another release of the same image.
+    pub env: u8,
+    pub auto: bool,
+    pub tag: Digest,
+}
+
+impl Site {
+    pub fn new(instances: u8, surge: bool) -> Self {
+        Self { instances, surge, env: 1, auto: false, tag: 1 }
+    }
+
+    /// Read once for each text; the configs of a walk are few.
+    pub fn config(self) -> &'static Config {
+        static KNOWN: Mutex<Option<HashMap<Site, &'static Config>>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Self { tag: 0, ..self };
+        known.get_or_insert_default().entry(key).or_insert_with(|| Box::leak(Box::new(key.read())))
+    }
+
+    fn read(self) -> Config {
+        let Self { instances, surge, env, auto, .. } = self;
+        let strategy = if surge { "surge" } else { "rolling" };
+        let text = format!(
+            "[app]\nimage = \"ghcr.io/you/shop:latest\"\ninstances = {instances}\n\
+             [migrate]\ncommand = [\"./migrate\"]\n\
+             [deploy]\nstrategy = \"{strategy}\"\nauto = {auto}\nkeep = 2\n\
+             [env]\nWORKERS = \"{env}\"\n"
+        );
+        config::parse(&[("agent.toml".into(), text)]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// A deploy keeps an instance in rotation at all times.
+    pub fn promises_service(self) -> bool {
+        self.instances > 1 || self.surge
+    }
+
+    pub fn spare(self) -> Option<u8> {
+        self.surge.then_some(self.instances + 1)
+    }
+}
+
+/// The content of a file. Equal contents are the same one.
+#[derive(Clone, Copy)]
+pub struct Text(&'static Body);
+
+pub struct Body {
+    pub bytes: Vec<u8>,
+    /// Of an env file or a trial file: what it names.
+    pub names: Option<Named>,
+    /// Of a Caddyfile: a bit for each instance that it sends requests to.
+    knows: u8,
+    sum: OnceLock<String>,
+}
+
+/// A release as its lines name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Named {
+    pub number: u64,
+    pub digest: Digest,
+    /// The value in `[env]` that stands beside the managed lines; 0 where there is none.
+    pub env: u8,
+}
+
+impl Text {
+    pub fn of(bytes: &[u8]) -> Self {
+        static KNOWN: Mutex<Option<HashMap<Vec<u8>, &'static Body>>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default();
+        if let Some(body) = known.get(bytes) {
+            return Self(body);
+        }
+        let body = Box::leak(Box::new(Body {
+            bytes: bytes.to_vec(),
+            names: named(bytes),
+            knows: known_by(bytes),
+            sum: OnceLock::new(),
+        }));
+        known.insert(bytes.to_vec(), body);
+        Self(body)
+    }
+
+    pub fn bytes(self) -> &'static [u8] {
+        &self.0.bytes
+    }
+
+    pub fn sha256(self) -> &'static str {
+        self.0.sum.get_or_init(|| sha256(&self.0.bytes))
+    }
+
+    pub fn knows(self, instance: u8) -> bool {
+        self.0.knows & (1 << instance) != 0
+    }
+
+    pub fn names(self) -> Option<Named> {
+        self.0.names
+    }
+}
+
+fn known_by(bytes: &[u8]) -> u8 {
+    let text = String::from_utf8_lossy(bytes);
+    let named = |n: &u16| text.contains(&format!("127.0.1.{n}:{}", 8000 + n));
+    (1..8).filter(named).map(|n| 1 << n).sum()
+}
+
+fn named(bytes: &[u8]) -> Option<Named> {
+    let file = EnvFile::parse(bytes);
+    let lines = file.managed().ok().flatten()?;
+    let env = file.get("WORKERS").and_then(|value| value.reveal().parse().ok()).unwrap_or(0);
+    Some(Named { number: lines.release, digest: digest_of(&lines.image), env })
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self.0, state);
+    }
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes, {:?}", self.0.bytes.len(), self.0.names)
+    }
+}
