@@ -283,7 +283,10 @@ fn a_spare_that_a_first_deploy_left_is_stopped_without_waiting_for_others() {
     let history = world.history();
     let steps = instances::steps(&world.inputs(&history), RepairScope::All);
     assert!(steps.iter().any(|s| matches!(s, Step::StopInstance { instance, .. } if instance.id == spare)));
-    assert!(!steps.iter().any(|s| matches!(s, Step::AwaitReady { .. })), "nobody becomes ready: {steps:?}");
+    assert!(
+        !steps.iter().any(|s| matches!(s, Step::AwaitReady { .. })),
+        "no instance becomes ready: {steps:?}"
+    );
 }
 
 #[test]
@@ -308,11 +311,11 @@ fn caddy_does_not_forget_the_surplus_instance_that_alone_serves() {
     world.runs_release(InstanceId::new(3).unwrap(), &lines);
     let known = |world: &World| {
         let plan = keep::plan(&world.inputs(&world.history()), Verb::Deploy);
-        let loads = plan.steps.iter().filter_map(|s| match s {
+        let mut loads = plan.steps.iter().filter_map(|s| match s {
             Step::LoadCaddy { content, .. } => Some(String::from_utf8(content.bytes().to_vec()).unwrap()),
             _ => None,
         });
-        loads.last().unwrap().contains("127.0.1.3:8003")
+        loads.next_back().unwrap().contains("127.0.1.3:8003")
     };
     assert!(known(&world));
     let first = world.config.instances().next().unwrap();

@@ -5,12 +5,12 @@
 //! A walk begins with one to three instances, rolling or surge, and a first install, a deploy of another digest with its
 //! migration, of another environment, a rollback, or a release that is held and deployed again by force. Each step
 //! succeeds, fails (the release or the host is to blame), is left at Ctrl-C, or the process or the power dies before,
-//! within or after it. Between two runs the timer, recover or a person comes: the same deploy, another digest, a
+//! within or after it. Between two runs the timer, recover or an operator comes: the same deploy, another digest, a
 //! rollback, one instance more or fewer. Recover, some time and the timer follow each end of a run.
 //!
 //! Bounds: two disturbances, or one of them and another operation, a path; `ASTRA_WALK_FULL=1` takes two disturbances
-//! and an operation together. A failed start goes on for ever in the same way, instances have fixed ports, nobody edits
-//! files by hand, and Caddy, the engine and the registry answer. Of a state only a hash of 64 bits is remembered.
+//! and an operation together. A failed start fails in the same way until time passes, instances have fixed ports, no operator edits
+//! files by hand, and Caddy, the engine and the registry answer. Only a hash of 64 bits is kept of a state.
 //!
 //! `random` draws longer sequences over the same host: `ASTRA_SEED`, `ASTRA_WALK_OPS`.
 #![allow(

@@ -1,6 +1,6 @@
 //! The agent's process: the real plans, the real `run::next` and the real closing of a cut-off run, in the order of
 //! `Reconciler::converge`, which itself cannot be called without a host. It stops before each step, so that a walk can
-//! choose what becomes of it. `lines_are_those_of_the_loop` in tests/walk.rs holds the lines of its journal against
+//! choose its result. `lines_are_those_of_the_loop` in tests/walk.rs holds the lines of its journal against
 //! those that `run::run` writes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,7 +22,7 @@ mod decide;
 
 pub use decide::{advance, keeping};
 
-/// What a person or a timer asks for.
+/// A request of an operator or of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     Install,
@@ -78,7 +78,7 @@ pub struct Process {
     in_order: bool,
     pub outcome: Outcome,
     idle: bool,
-    /// Steps of tidying up, once they are planned, and how many of them were taken.
+    /// Housekeeping steps, once they are planned, and how many of them were taken.
     tidy: Option<Arc<[Step]>>,
     tidied: usize,
     /// A bit for each digest that it has migrated the database for.
@@ -101,7 +101,7 @@ pub struct Run {
     /// So many of them are on the disk.
     durable: usize,
     pub committed: bool,
-    /// What astra.env named at its beginning.
+    /// The release in astra.env at its beginning.
     pub before: Option<Named>,
     /// Instances that ran something else then.
     pub strangers: Vec<u8>,
@@ -141,7 +141,7 @@ impl Process {
         (run.entries.len() - run.durable).hash(hasher);
     }
 
-    /// A signal is not obeyed past the commit point, on the way back, or while tidying up.
+    /// A signal is not obeyed past the commit point, on undo, or in housekeeping.
     pub fn is_forward_only(&self) -> bool {
         let committed = self.run.as_ref().is_none_or(|run| run.committed);
         committed || self.pending.as_ref().is_some_and(|pending| pending.undoing)
@@ -202,7 +202,7 @@ fn line(step: &Step) -> String {
     }
 }
 
-/// What became of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Done,
@@ -210,7 +210,7 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Write what became of the pending step.
+/// Writes the result of the pending step.
 pub fn record(state: &mut State, ended: Ended) {
     let Some(process) = &mut state.process else { return };
     let Some(pending) = process.pending.take() else { return };

@@ -119,7 +119,7 @@ pub struct Caddy {
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Host {
     pub instances: [Instance; MOST as usize],
-    /// What a power cut leaves.
+    /// The files that a power cut leaves.
     pub disk: Files,
     /// Below /run.
     pub run: Files,
@@ -150,7 +150,7 @@ pub enum Extent {
     },
 }
 
-/// What a promise may be about, and no later state shows.
+/// An event that a promise may be about, and that no later state shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
     Started(Named),
@@ -228,7 +228,7 @@ impl Host {
         self.strays &= !(1 << number);
     }
 
-    /// As the unit does: the trial file outranks astra.env.
+    /// As the unit does: the trial file overrides astra.env.
     pub fn start(&mut self, number: u8, facts: &mut Vec<Fact>) {
         let trial = self.trial(number).and_then(Text::names);
         // A trial file points to trial.env, and without it the container does not start.
@@ -250,7 +250,7 @@ impl Host {
         self.strays &= !(1 << number);
     }
 
-    /// What starts goes on starting, and what is up becomes ready.
+    /// A start is tried again, and a running instance becomes ready.
     pub fn settle(&mut self, facts: &mut Vec<Fact>) {
         for number in 1..=MOST {
             if self.instance(number).unit == Unit::Looping {
@@ -285,7 +285,7 @@ impl Host {
         }
     }
 
-    /// Whether the step can succeed as the host is: an instance that is down becomes ready for nobody.
+    /// Whether the step can succeed as the host is: an instance that is down never becomes ready.
     pub fn allows(&self, step: &Step) -> bool {
         let at = |target: &Target| self.instance(number(target));
         match step {
@@ -293,7 +293,7 @@ impl Host {
             Step::Soak { instances, .. } => instances.iter().all(|i| at(i).unit == Unit::Up && at(i).ready),
             Step::Undrain { instance, .. } => {
                 let seen = at(instance);
-                // One that Caddy does not know is in nobody's rotation.
+                // An instance that Caddy does not know is in no rotation.
                 seen.unit == Unit::Up && seen.ready || !self.is_known(number(instance))
             }
             Step::Migrate { .. } => self.run.get(TRIAL_ENV).is_some_and(|text| text.names().is_some()),

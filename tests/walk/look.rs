@@ -1,4 +1,4 @@
-//! What the agent sees of the abstract host.
+//! The abstract host as the agent sees it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The moves of a walk: what may become of a step, and what may happen between two runs.
+//! The moves of a walk: the results of a step, and the operations between two runs.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::promises::{self, Broken, Taken};
 use crate::site::Digest;
 use crate::state::{Left, State};
 
-/// What becomes of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Done,
@@ -33,15 +33,15 @@ pub enum Fate {
     CutAfter,
 }
 
-/// What happens while no process runs.
+/// An operation while no process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// The tag names this image, then somebody asks.
+    /// The tag names this image, then a verb runs.
     Tag(Digest, Ask),
     Ask(Ask),
-    /// So many instances more or fewer in agent.toml, then somebody asks.
+    /// So many instances more or fewer in agent.toml, then a verb runs.
     Grow(i8, Ask),
-    /// Another value in `[env]`, then somebody asks.
+    /// Another value in `[env]`, then a verb runs.
     Environment(u8, Ask),
     /// Time passes: what is up becomes ready.
     Time,
@@ -65,7 +65,7 @@ impl fmt::Display for Move {
     }
 }
 
-/// What may become of the step that the process is about to do. The first is free, each other costs a disturbance.
+/// The possible results of the pending step. The first is free, each other costs a disturbance.
 pub fn fates(state: &State) -> Vec<Fate> {
     let Some(process) = &state.process else { return Vec::new() };
     let Some(pending) = &process.pending else { return Vec::new() };
@@ -208,7 +208,7 @@ pub fn undisturbed(state: &mut State, bug: Bug) -> Result<(), Broken> {
 const ROUNDS: usize = 3;
 
 /// systemd starts recover where a run was cut off, time passes, the timer comes by; then every promise about a host at
-/// rest is kept. What leads to a state of `known` is not looked at again.
+/// rest is kept. A path that reaches a state of `known` ends there.
 pub fn rests(state: &State, bug: Bug, known: &mut HashSet<u64>) -> Result<(), Broken> {
     let mut state = state.clone();
     state.left = Left::default();

@@ -1,4 +1,4 @@
-//! What must hold, whatever happens: a function for each promise. The first half looks at a step or a run, the second
+//! The promises, a function for each. The first half looks at a step or a run, the second
 //! at a host at rest.
 
 use astra_agent::model::entry::Entry;
@@ -55,7 +55,7 @@ pub fn at_step(before: &State, after: &State, taken: &Taken<'_>) -> Kept {
     the_way_back_is_kept(before, taken)
 }
 
-/// What started without a step of the agent.
+/// Starts without a step of the agent.
 pub fn at_start(state: &State, facts: &[Fact]) -> Kept {
     no_code_meets_an_unmigrated_database(state, facts)
 }
@@ -104,7 +104,7 @@ fn an_instance_rejoins_only_when_it_is_ready(taken: &Taken<'_>) -> Kept {
 /// one instance has no other to rely on, surge or not.
 fn something_serves_at_all_times(before: &State, after: &State, taken: &Taken<'_>) -> Kept {
     let Some(process) = &before.process else { return Ok(()) };
-    // One that fails by itself was taken down by nobody.
+    // No act of the agent took down an instance that fails by itself.
     let fails = matches!(taken.pending.step, Step::AwaitReady { .. } | Step::Soak { .. });
     let rolls = process.run.as_ref().is_some_and(|run| run.plan.commit.is_some());
     let others = before.site.instances > 1 || before.site.surge && rolls;
@@ -116,7 +116,7 @@ fn something_serves_at_all_times(before: &State, after: &State, taken: &Taken<'_
     })
 }
 
-/// The journal does not say which of several instances failed a soak, so the way back begins with the last one, which
+/// The journal does not say which of several instances failed a soak, so undo begins with the last one, which
 /// may be the only one that still serves.
 fn after_a_failed_soak(process: &Process, taken: &Taken<'_>) -> bool {
     let Some(run) = process.run.as_ref().filter(|_| taken.pending.undoing) else { return false };
@@ -139,7 +139,7 @@ fn astra_env_names_a_release_that_is_there(after: &State) -> Kept {
     })
 }
 
-/// P5: what was never ready is not committed.
+/// P5: a release that was never ready is not committed.
 fn a_commit_finds_every_instance_on_it(before: &State, after: &State, taken: &Taken<'_>) -> Kept {
     let named = after.host.committed();
     let (Some(named), true) = (named, named != before.host.committed()) else { return Ok(()) };
@@ -178,7 +178,7 @@ fn the_way_back_is_kept(before: &State, taken: &Taken<'_>) -> Kept {
     Ok(())
 }
 
-/// P8: nothing automatic, and no person without `--force`, brings it back.
+/// P8: no automatic run, and no operator without `--force`, deploys it.
 pub fn at_open(state: &State, ask: Ask, plan: &Plan) -> Kept {
     let Some(candidate) = plan.candidate.as_ref().filter(|_| plan.commit.is_some()) else { return Ok(()) };
     let pair = (digest_of(&candidate.release.image), state.site.env);
@@ -217,7 +217,7 @@ fn the_outcome_tells_the_state(state: &State, run: &Run, outcome: Outcome) -> Ke
             hold(name, now == run.before, || {
                 format!("{outcome:?}, and {now:?} instead of {:?}", run.before)
             })?;
-            // What an earlier run left, recover may not have got to.
+            // Recover may have failed before it reached the leftovers of an earlier run.
             let other = strangers(host).find(|n| !run.strangers.contains(n));
             hold(name, other.is_none(), || format!("{outcome:?}, and instance {other:?} is on trial"))
         }

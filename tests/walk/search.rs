@@ -66,7 +66,7 @@ impl Scenario {
     }
 }
 
-/// What may come between two runs.
+/// The operations between two runs.
 fn between(state: &State) -> Vec<Operation> {
     let deploy = Ask::Deploy { force: false };
     let mut operations = vec![

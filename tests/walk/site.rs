@@ -1,4 +1,4 @@
-//! What a person decides about the abstract host (agent.toml, the tag), and texts that stand in its files, each kept
+//! The decisions of an operator about the abstract host (agent.toml, the tag), and texts that stand in its files, each kept
 //! once so that a state is small and quickly compared.
 
 use std::collections::HashMap;
@@ -83,9 +83,9 @@ pub struct Text(&'static Body);
 
 pub struct Body {
     pub bytes: Vec<u8>,
-    /// Of an env file or a trial file: what it names.
+    /// The release that an env file or a trial file names.
     pub names: Option<Named>,
-    /// Of a Caddyfile: a bit for each instance that it sends requests to.
+    /// In a Caddyfile: a bit for each instance that it sends requests to.
     knows: u8,
     sum: OnceLock<String>,
 }

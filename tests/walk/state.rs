@@ -18,24 +18,24 @@ pub struct State {
     pub site: Site,
     pub host: Host,
     pub past: Arc<History>,
-    /// Of what the journal teaches; see [`past_key`].
+    /// A hash of the history; see [`past_key`].
     past_key: u64,
     pub process: Option<Process>,
     pub truth: Truth,
     pub left: Left,
 }
 
-/// What may still be done to a state.
+/// The disturbances and operations that may still follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Left {
     pub disturbances: u8,
     pub operations: u8,
 }
 
-/// Image and value in `[env]`: what a release is.
+/// Image and value in `[env]`: the content of a release.
 pub type Pair = (Digest, u8);
 
-/// What happened, by the host's own steps.
+/// The truth, recorded from the host's own steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Truth {
     /// A bit for each digest that astra.env ever named.
@@ -43,7 +43,7 @@ pub struct Truth {
     /// The committed one.
     pub serves: Option<Pair>,
     pub held: BTreeMap<Pair, Held>,
-    /// What each number was given to.
+    /// The release of each number.
     pub numbers: BTreeMap<u64, Pair>,
 }
 
@@ -83,7 +83,7 @@ impl Truth {
         *held = if *held == Held::RolledBack { Held::RolledBack } else { why };
     }
 
-    /// Whether an automatic run, or a person's, may not try it.
+    /// Whether an automatic run, or an operator's, may not try it.
     pub fn forbids(&self, pair: Pair, automatic: bool) -> bool {
         let alike = |(held, why): (&Pair, &Held)| {
             held.0 == pair.0 && (automatic || held.1 == pair.1 || *why == Held::RolledBack)

@@ -1,4 +1,4 @@
-//! What the process does between two steps: it looks at the host, plans, opens and closes runs.
+//! The process between two steps: it looks at the host, plans, opens and closes runs.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -238,7 +238,7 @@ fn wanted(site: Site, past: &History, ask: Ask) -> Option<PinnedImage> {
 
 /// Steps outside any run: a failure of one stops none of the others.
 fn tidying(state: &State, process: &Process, bug: Bug) -> Arc<[Step]> {
-    // The hour after which the timer looks for the way back has always passed.
+    // The hour after which the timer looks for the rollback target has always passed.
     let lost = || process.ask == Ask::Reconcile && promises::lacks_way_back(state);
     if process.idle && process.ask != Ask::Recover && !lost() {
         return Arc::from([]);

@@ -1,4 +1,4 @@
-//! What each step does to the abstract host: one match over all of them.
+//! The effect of each step on the abstract host: one match over all of them.
 
 use std::path::Path;
 
@@ -142,7 +142,7 @@ fn apply_whole(host: &mut Host, step: &Step, facts: &mut Vec<Fact>) {
         }
         Step::Pull { image } => pull(host, digest_of(image)),
         Step::FlushImages => {
-            // What a power cut may have emptied no flush makes whole.
+            // A flush repairs no image that a power cut may have emptied.
             let pulled = host.store.iter_mut().filter(|stored| **stored == Stored::Unflushed);
             pulled.for_each(|stored| *stored = Stored::Whole);
         }

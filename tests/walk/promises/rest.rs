@@ -1,4 +1,4 @@
-//! What holds of a host at rest: the timer has come by, and nothing has happened since.
+//! The promises about a host at rest: the timer has come by, and nothing has happened since.
 
 use std::collections::BTreeSet;
 
