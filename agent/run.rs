@@ -2,6 +2,7 @@
 //! production) and a recorder (journal.rs) as arguments.
 
 use crate::model::entry::Entry;
+use crate::model::name::InstanceId;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
@@ -21,6 +22,8 @@ pub enum Next {
 pub struct Failure {
     pub blame: Blame,
     pub error: anyhow::Error,
+    /// Which of several instances a soak found unready.
+    pub unready: Option<InstanceId>,
 }
 
 /// The result of performing a step.
@@ -60,7 +63,7 @@ fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
         let touched = state.settled.iter().any(|i| state.failed_at != Some(*i));
         return Next::End(if touched { Outcome::Incomplete } else { Outcome::Failed { blame } });
     }
-    let way = way_back(plan, &state.started);
+    let way = way_back(plan, &state.started, state.unready);
     match way.get(state.undone) {
         Some(step) => Next::Undo(state.undone, step.clone()),
         None if way.is_empty() => Next::End(Outcome::Failed { blame }),
@@ -68,8 +71,8 @@ fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
     }
 }
 
-/// The steps that undo everything in `started`, last first.
-fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
+/// The steps that undo everything in `started`, last first; an `unready` instance before those that serve.
+fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceId>) -> Vec<Step> {
     let mut order = started.to_vec();
     order.sort_unstable();
     let begun: Vec<&Step> = order.iter().rev().filter_map(|i| plan.steps.get(*i)).collect();
@@ -84,11 +87,24 @@ fn way_back(plan: &Plan, started: &[usize]) -> Vec<Step> {
     // A spare that served already is tried last, and it alone serves until the others are restored. The trial
     // environment is needed as long as any instance runs with it.
     way.sort_by_key(|step| match step {
-        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 1,
-        Step::RemoveFile { .. } => 2,
-        _ => 0,
+        step if unready.is_some() && instance_of(step) == unready => 0,
+        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 2,
+        Step::RemoveFile { .. } => 3,
+        _ => 1,
     });
     way
+}
+
+/// The instance that a step of the way back touches.
+fn instance_of(step: &Step) -> Option<InstanceId> {
+    match step {
+        Step::Drain { instance, .. }
+        | Step::RestoreCommitted { instance, .. }
+        | Step::AwaitReady { instance, .. }
+        | Step::Undrain { instance, .. }
+        | Step::StopInstance { instance, .. } => Some(instance.id),
+        _ => None,
+    }
 }
 
 #[derive(Default)]
@@ -98,6 +114,7 @@ struct State {
     settled: Vec<usize>,
     failed_at: Option<usize>,
     stopped: Option<Blame>,
+    unready: Option<InstanceId>,
     committed: bool,
     undone: usize,
     undo_failed: bool,
@@ -115,13 +132,14 @@ impl State {
                     state.settled.push(*step);
                     state.committed |= plan.commit == Some(*step);
                 }
-                Entry::Failed { step, blame, .. } => {
+                Entry::Failed { step, blame, unready, .. } => {
                     state.settled.push(*step);
                     if state.committed {
                         state.incomplete |= !plan.steps.get(*step).is_some_and(Step::is_housekeeping);
                     } else {
                         state.failed_at = Some(*step);
                         state.stopped = state.stopped.or(Some(*blame));
+                        state.unready = *unready;
                     }
                 }
                 Entry::Interrupted { .. } => state.stopped = state.stopped.or(Some(Blame::Host)),
@@ -164,21 +182,21 @@ pub async fn run(
                     // The step did not start: its Started entry was not written.
                     entries.pop();
                     let error = format!("{:#}", error.context(format!("writing the journal before `{act}`")));
-                    entries.push(Entry::Failed { step, blame: Blame::Host, error });
+                    entries.push(Entry::Failed { step, blame: Blame::Host, error, unready: None });
                     continue;
                 }
                 if let Step::Commit { old, candidate, .. } = &act {
                     let intent = Entry::CommitIntent { old: old.clone(), new: candidate.lines.clone() };
                     if let Err(error) = note(&mut entries, intent, true) {
                         let error = format!("{:#}", error.context("writing the commit intent"));
-                        entries.push(Entry::Failed { step, blame: Blame::Host, error });
+                        entries.push(Entry::Failed { step, blame: Blame::Host, error, unready: None });
                         continue;
                     }
                 }
                 let entry = match perform(&act, false).await {
                     Performed::Done(told) => Entry::Done { step, told },
-                    Performed::Failed(Failure { blame, error }) => {
-                        Entry::Failed { step, blame, error: format!("{error:#}") }
+                    Performed::Failed(Failure { blame, error, unready }) => {
+                        Entry::Failed { step, blame, error: format!("{error:#}"), unready }
                     }
                     Performed::Interrupted(signal) => Entry::Interrupted { signal },
                 };

@@ -384,7 +384,7 @@ fn a_release_whose_undo_failed_too_is_held() {
     let mut world = World::serving("");
     let failed = world.plan(2).unwrap().candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Incomplete);
-    let entry = Entry::Failed { step: 3, blame: Blame::Release, error: "it exits".into() };
+    let entry = Entry::Failed { step: 3, blame: Blame::Release, error: "it exits".into(), unready: None };
     world.runs.last_mut().unwrap().entries.insert(1, Stamped { at: 0, entry });
     assert!(matches!(world.plan(2), Err(Refusal::Held { .. })));
 }

@@ -126,12 +126,18 @@ async fn lines_are_those_of_the_loop() {
         }
         let ours = ours.unwrap();
         let next = std::cell::RefCell::new(taken.into_iter());
-        let perform = async |_: &Step, _| match next.borrow_mut().next().unwrap() {
+        let perform = async |step: &Step, _| match next.borrow_mut().next().unwrap() {
             Fate::Done => Performed::Done(StepNote::default()),
             Fate::Signal => Performed::Interrupted("SIGINT".into()),
             fate => {
                 let blame = if fate == Fate::Release { Blame::Release } else { Blame::Host };
-                Performed::Failed(Failure { blame, error: anyhow::anyhow!("planted") })
+                let unready = match (step, fate) {
+                    (Step::Soak { instances, .. }, Fate::Release) => instances.first(),
+                    (Step::Soak { instances, .. }, Fate::Last) => instances.last(),
+                    _ => None,
+                };
+                let (unready, error) = (unready.map(|i| i.id), anyhow::anyhow!("planted"));
+                Performed::Failed(Failure { blame, error, unready })
             }
         };
         let (outcome, lines) = run::run(&ours.plan, perform, |_, _| Ok(())).await.unwrap();

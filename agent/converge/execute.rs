@@ -124,7 +124,10 @@ impl Reconciler<'_> {
             }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
-                _ => Performed::Failed(Failure { blame: perform::blame(step, &error), error }),
+                _ => {
+                    let unready = self.host.unready.take().filter(|_| matches!(step, Step::Soak { .. }));
+                    Performed::Failed(Failure { blame: perform::blame(step, &error), error, unready })
+                }
             },
         }
     }

@@ -160,6 +160,7 @@ impl Host {
         let deadline = Instant::now() + time;
         loop {
             for instance in instances {
+                self.unready.set(Some(instance.id));
                 self.unchanged(instance, ask).await?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -170,6 +171,7 @@ impl Host {
             sleep(left.min(SLOW_POLL * 2)).await;
         }
         for instance in instances {
+            self.unready.set(Some(instance.id));
             if let Err(error) = self.still_ready(instance, ask).await {
                 return Err(self
                     .explain(instance, error.context(format!("{instance}: no longer ready after the soak")))

@@ -42,7 +42,7 @@ fn a_line_that_does_not_fit_leaves_no_partial_line() {
 fn fill(journal: &Journal) {
     let mut run = journal.open().unwrap();
     run.append(&opened(), true).unwrap();
-    let long = Entry::Failed { step: 0, blame: Blame::Host, error: "x".repeat(3000) };
+    let long = Entry::Failed { step: 0, blame: Blame::Host, error: "x".repeat(3000), unready: None };
     let written = (0..9).take_while(|_| run.append(&long, false).is_ok()).count();
     assert!((1..9).contains(&written), "{written} lines fit");
     assert_eq!(journal.read(run.id).unwrap().entries.len(), 1 + written);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::envfile::ManagedLines;
+use super::name::InstanceId;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
 use super::step_note::StepNote;
@@ -82,6 +83,9 @@ pub enum Entry {
         step: usize,
         blame: Blame,
         error: String,
+        /// Which of several instances a soak found unready: undo begins with it, for the others serve.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unready: Option<InstanceId>,
     },
     /// Ctrl-C or SIGTERM.
     Interrupted {

@@ -69,11 +69,23 @@ fn a_spare_that_was_tried_last_is_stopped_last() {
         }
     }
     let started: Vec<usize> = (1..plan.steps.len() - 2).collect();
-    let way: Vec<String> = way_back(&plan, &started).iter().map(ToString::to_string).collect();
+    let way: Vec<String> = way_back(&plan, &started, None).iter().map(ToString::to_string).collect();
     let at = |text: &str| way.iter().position(|step| step.starts_with(text)).unwrap();
     assert!(at("put astra-app@1") < at("drain astra-app@2"), "{way:?}");
     assert!(at("drain astra-app@2") < at("stop astra-app@2"), "{way:?}");
     assert_eq!(at("remove"), way.len() - 1, "{way:?}");
+}
+
+#[test]
+fn undo_begins_with_the_instance_that_a_soak_found_unready() {
+    let plan = deploy();
+    let started: Vec<usize> = (1..plan.steps.len() - 2).collect();
+    let first = |unready: Option<u16>| {
+        let unready = unready.map(|id| InstanceId::new(id).unwrap());
+        way_back(&plan, &started, unready).first().unwrap().to_string()
+    };
+    assert!(first(None).starts_with("drain astra-app@2"), "the last one that was tried");
+    assert!(first(Some(1)).starts_with("drain astra-app@1"), "2 alone serves");
 }
 
 #[test]
@@ -86,7 +98,8 @@ fn undo_stops_a_spare_without_a_rejoin() {
             *fallback = Fallback::Stopped;
         }
     }
-    let way: Vec<String> = way_back(&plan, &[1, 2, 3, 4, 7, 8]).iter().map(ToString::to_string).collect();
+    let way: Vec<String> =
+        way_back(&plan, &[1, 2, 3, 4, 7, 8], None).iter().map(ToString::to_string).collect();
     assert!(way.iter().any(|s| s.starts_with("stop astra-app@1")), "{way:?}");
     assert!(!way.iter().any(|s| s.starts_with("put astra-app@1")), "{way:?}");
     assert!(way.iter().any(|s| s.starts_with("put astra-app@2")), "{way:?}");
@@ -101,7 +114,7 @@ fn undo_stops_an_instance_with_its_own_stop_timeout() {
             (*fallback, *stop) = (stopped.clone(), long);
         }
     }
-    let way = way_back(&plan, &[1, 2, 3, 4]);
+    let way = way_back(&plan, &[1, 2, 3, 4], None);
     let stops = |step: &Step| matches!(step, Step::StopInstance { stop, .. } if *stop == long);
     assert!(way.iter().any(stops), "{way:?}");
 }
@@ -144,7 +157,7 @@ async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>)
         *count += 1;
         if !undoing && *count == fails + 1 {
             let error = anyhow::anyhow!("planted");
-            return Performed::Failed(Failure { blame: Blame::Release, error });
+            return Performed::Failed(Failure { blame: Blame::Release, error, unready: None });
         }
         Performed::Done(StepNote::default())
     };
@@ -189,7 +202,7 @@ async fn a_failed_undo_stops() {
     let perform = async |step: &Step, undoing: bool| match step {
         Step::AwaitReady { .. } => {
             let error = anyhow::anyhow!("planted, undoing: {undoing}");
-            Performed::Failed(Failure { blame: Blame::Release, error })
+            Performed::Failed(Failure { blame: Blame::Release, error, unready: None })
         }
         _ => Performed::Done(StepNote::default()),
     };

@@ -133,7 +133,9 @@ impl Process {
         for entry in &run.entries {
             std::mem::discriminant(entry).hash(hasher);
             match entry {
-                Entry::Failed { step, blame, .. } => (step, *blame == Blame::Release).hash(hasher),
+                Entry::Failed { step, blame, unready, .. } => {
+                    (step, *blame == Blame::Release, unready).hash(hasher)
+                }
                 Entry::Started { step } | Entry::Done { step, .. } => step.hash(hasher),
                 _ => {}
             }
@@ -214,6 +216,13 @@ pub enum Ended {
 pub fn record(state: &mut State, ended: Ended) {
     let Some(process) = &mut state.process else { return };
     let Some(pending) = process.pending.take() else { return };
+    let unready = match &pending.step {
+        Step::Soak { instances, .. } => {
+            instances.iter().find(|i| !state.host.instance(crate::host::number(i)).ready)
+        }
+        _ => None,
+    };
+    let unready = unready.map(|instance| instance.id);
     let Some(run) = &mut process.run else {
         process.tidied += 1;
         return;
@@ -233,7 +242,7 @@ pub fn record(state: &mut State, ended: Ended) {
     };
     let entry = match ended {
         Ended::Done => Entry::Done { step, told: StepNote::default() },
-        Ended::Failed(blame) => Entry::Failed { step, blame, error: error() },
+        Ended::Failed(blame) => Entry::Failed { step, blame, error: error(), unready },
         Ended::Interrupted => Entry::Interrupted { signal: "SIGINT".into() },
     };
     process.signal |= ended == Ended::Interrupted;

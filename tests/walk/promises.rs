@@ -110,20 +110,16 @@ fn something_serves_at_all_times(before: &State, after: &State, taken: &Taken<'_
     let others = before.site.instances > 1 || before.site.surge && rolls;
     let promised = others && before.host.committed().is_some();
     let dark = before.host.serving() > 0 && after.host.serving() == 0;
-    let known = after_a_failed_soak(process, taken);
+    let known = taken.pending.undoing && before.site.instances == 1 && soak_failed(process);
     hold("something_serves_at_all_times", !dark || !promised || taken.cut || fails || known, || {
         "the last instance that served was taken down".to_owned()
     })
 }
 
-/// The journal does not say which of several instances failed a soak, so undo begins with the last one, which
-/// may be the only one that still serves.
-fn after_a_failed_soak(process: &Process, taken: &Taken<'_>) -> bool {
-    let Some(run) = process.run.as_ref().filter(|_| taken.pending.undoing) else { return false };
-    run.entries.iter().any(|entry| match entry {
-        Entry::Failed { step, .. } => matches!(run.plan.steps[*step], Step::Soak { .. }),
-        _ => false,
-    })
+/// With one instance and its spare: undo has to restart the one that still serves, and no other is ready meanwhile.
+fn soak_failed(process: &Process) -> bool {
+    let entries = process.run.iter().flat_map(|run| &run.entries);
+    entries.into_iter().any(|entry| matches!(entry, Entry::Failed { unready: Some(_), .. }))
 }
 
 /// P1, P2: one that a power cut cannot have touched, and whose number was never another's.
