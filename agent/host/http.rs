@@ -196,10 +196,10 @@ fn broken(to: &str, error: &reqwest::Error) -> HttpError {
     if error.is_connect() { HttpError::Connect { to, why } } else { HttpError::Broken { to, why } }
 }
 
-/// The causes of reqwest's error, without its own text, which repeats the whole URL.
-fn chain(error: &reqwest::Error) -> String {
+/// The causes of an error, without its own text: reqwest's repeats the whole URL, hyper's says only `client error`.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut texts = Vec::new();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(inner) = source {
         texts.push(inner.to_string());
         source = inner.source();

@@ -20,7 +20,6 @@ use crate::model::fingerprint::sha256;
 use crate::model::image::{Repository, TrackedImage};
 use auth::Challenge;
 pub use auth::Credentials;
-pub(super) use auth::encode as base64;
 use reach::Reach;
 
 /// Limit for one request; a resolve may need several.

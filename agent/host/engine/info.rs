@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-use serde_json::Value;
+use bollard::models::SystemInfo;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 
-use super::EngineClient;
+use super::connect::EngineError;
+use super::{EngineClient, QUERY_TIMEOUT};
 use crate::model::observed::Engine;
 
 /// Config of containerd; `root` is the location of its images.
@@ -16,29 +17,6 @@ const CONTAINERD_ROOT: &str = "/var/lib/containerd";
 const SNAPSHOTTER: [&str; 2] = ["driver-type", "io.containerd.snapshotter.v1"];
 /// Part of the socket path of a containerd that dockerd runs itself.
 const OWN_CONTAINERD: &str = "/docker/containerd/";
-
-/// The answer of `/info`. On podman `docker_root_dir` is its graph root.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Info {
-    docker_root_dir: PathBuf,
-    driver_status: Option<Vec<Vec<String>>>,
-    containerd: Option<Containerd>,
-    live_restore_enabled: bool,
-    plugins: Plugins,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Containerd {
-    address: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Plugins {
-    log: Option<Vec<String>>,
-}
 
 /// Settings that dockerd reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,37 +42,51 @@ impl EngineClient {
         if self.engine != Engine::Docker {
             return Ok(None);
         }
-        let info: Info = self.get("/info", &[]).await.context("asking docker for its settings")?;
-        let journald = info.plugins.log.is_none_or(|drivers| drivers.iter().any(|name| name == "journald"));
-        Ok(Some(DockerdSettings { live_restore: info.live_restore_enabled, journald }))
+        let info = self.info().await.context("asking docker for its settings")?;
+        let drivers = info.plugins.and_then(|plugins| plugins.log);
+        let journald = drivers.is_none_or(|drivers| drivers.iter().any(|name| name == "journald"));
+        Ok(Some(DockerdSettings { live_restore: info.live_restore_enabled.unwrap_or_default(), journald }))
     }
 
-    /// The directory of the newest container's writable layer: `STORE/overlay/ID/diff`, on docker `overlay2`.
-    /// `None`: there is no container, or containerd stores its layers.
+    /// The directory of a running container's writable layer: `STORE/overlay/ID/diff`, on docker `overlay2`. `None`: no
+    /// container runs, containerd stores its layers, or the container stops at this moment: bollard does not know
+    /// podman's name for that state.
     async fn store_of_a_container(&self) -> Option<PathBuf> {
-        let newest: Vec<Value> =
-            self.get("/containers/json", &[("all", "true"), ("limit", "1")]).await.ok()?;
-        let path = format!("/containers/{}/json", newest.first()?.get("Id")?.as_str()?);
-        let seen: Value = self.get(&path, &[]).await.ok()?;
-        store_of(Path::new(seen.pointer("/GraphDriver/Data/UpperDir")?.as_str()?)).map(Path::to_owned)
+        let running = || {
+            let filters = Some([("status".to_owned(), vec!["running".to_owned()])].into());
+            Some(ListContainersOptions { limit: Some(1), filters, ..Default::default() })
+        };
+        let found = self.call(QUERY_TIMEOUT, |docker| docker.list_containers(running())).await.ok()?;
+        let id = found.first()?.id.as_deref()?;
+        let seen = self
+            .call(QUERY_TIMEOUT, |docker| docker.inspect_container(id, None::<InspectContainerOptions>))
+            .await;
+        store_of(Path::new(seen.ok()?.graph_driver?.data.get("UpperDir")?)).map(Path::to_owned)
     }
 
     async fn store_by_info(&self) -> Result<PathBuf> {
-        let info: Info = self.get("/info", &[]).await?;
-        ensure!(info.docker_root_dir.is_absolute(), "the engine says `{}`", info.docker_root_dir.display());
+        let info = self.info().await?;
+        let root = info.docker_root_dir.as_deref().unwrap_or_default();
+        ensure!(root.starts_with('/'), "the engine says `{root}`");
         let config = std::fs::read_to_string(CONTAINERD_CONFIG).unwrap_or_default();
         Ok(store_by(&info, &config))
     }
+
+    async fn info(&self) -> Result<SystemInfo, EngineError> {
+        self.call(QUERY_TIMEOUT, |docker| docker.info()).await
+    }
 }
 
-/// The store according to `/info` and the config of the host's containerd.
-fn store_by(info: &Info, containerd_config: &str) -> PathBuf {
+/// The store according to `/info` and the config of the host's containerd. On podman `docker_root_dir` is its graph root.
+fn store_by(info: &SystemInfo, containerd_config: &str) -> PathBuf {
+    let root = PathBuf::from(info.docker_root_dir.as_deref().unwrap_or_default());
     let status = info.driver_status.as_deref().unwrap_or_default();
     if !status.iter().any(|pair| pair.iter().map(String::as_str).eq(SNAPSHOTTER)) {
-        return info.docker_root_dir.clone();
+        return root;
     }
-    if info.containerd.as_ref().is_some_and(|own| own.address.contains(OWN_CONTAINERD)) {
-        return info.docker_root_dir.join("containerd/daemon");
+    let own = info.containerd.as_ref().and_then(|own| own.address.as_deref());
+    if own.is_some_and(|address| address.contains(OWN_CONTAINERD)) {
+        return root.join("containerd/daemon");
     }
     let config: Option<toml::Table> = containerd_config.parse().ok();
     let root = config.as_ref().and_then(|config| config.get("root")?.as_str());

@@ -1,27 +1,20 @@
 use super::*;
 use crate::host::http::testing::{UnixServer, json, serve_unix};
-use crate::host::registry::Credentials;
-use crate::model::secret::Secret;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-const HEX: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(super) const HEX: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-async fn engine(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (UnixServer, EngineClient) {
+pub(super) async fn engine(
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> (UnixServer, EngineClient) {
     let server = serve_unix(move |request| answer(&request.head)).await;
     let client = EngineClient::podman(&server.path);
     (server, client)
 }
 
-fn image() -> PinnedImage {
+pub(super) fn image() -> PinnedImage {
     format!("ghcr.io/almalinux/astra@sha256:{HEX}").parse().unwrap()
-}
-
-async fn pull(client: &EngineClient, stall: u64, total: u64) -> (Result<()>, Vec<String>) {
-    let mut said = Vec::new();
-    let login = Credentials { username: "me".to_owned(), password: Secret::new("p>?w") };
-    let (stall, total) = (Duration::from_millis(stall), Duration::from_millis(total));
-    let done = client.pull(&image(), Some(&login), stall, total, |text| said.push(text)).await;
-    (done, said)
 }
 
 #[tokio::test]
@@ -47,7 +40,8 @@ async fn digests_are_a_set() {
             return json(200, "", &format!("{{{body}}}"));
         }
         if head.starts_with("GET /images/json") {
-            return json(200, "", &format!(r#"[{{"Id":"sha256:i",{body},"Created":5}},{{"Id":"x","RepoDigests":null}}]"#));
+            let rest = r#""ParentId":"","RepoTags":null,"Created":5,"Size":1,"SharedSize":0,"Containers":0,"Labels":null"#;
+            return json(200, "", &format!(r#"[{{"Id":"sha256:i",{body},{rest}}},{{"Id":"x","RepoDigests":null,{rest}}}]"#));
         }
         json(404, "", r#"{"cause":"no such image","message":"no such image"}"#)
     })
@@ -80,110 +74,18 @@ async fn already_done_is_no_error() {
     let (_server, client) = engine(|_| json(500, "", r#"{"message":"in use","cause":"x"}"#)).await;
     let error = format!("{:#}", client.remove_image("x").await.unwrap_err());
     assert_eq!(error, "removing the image x: the engine answered 500: in use");
-    assert!(client.remove_container("x/../../y").await.is_err());
-}
-
-#[tokio::test]
-async fn a_pull_reports_progress() {
-    let heads = Arc::new(Mutex::new(String::new()));
-    let seen = Arc::clone(&heads);
-    let (_server, client) = engine(move |head| {
-        *seen.lock().unwrap() = head.to_owned();
-        json(
-            200,
-            "",
-            "{\"status\":\"Pulling fs layer\",\"id\":\"abc\"}\n{\"status\":\"Downloading\",\"id\":\"abc\",\
-             \"progressDetail\":{\"current\":5000000,\"total\":10000000}}\n\nnot json\n{\"status\":\"Done\",\"progressDetail\":{}}",
-        )
-    })
-    .await;
-    let (done, said) = pull(&client, 2000, 2000).await;
-    done.unwrap();
-    assert_eq!(said, ["abc Pulling fs layer", "abc Downloading 5 of 10 MB", "Done"]);
-    let head = heads.lock().unwrap().clone();
-    assert!(
-        head.starts_with(&format!(
-            "POST /images/create?fromImage=ghcr.io%2Falmalinux%2Fastra&tag=sha256%3A{HEX} "
-        )),
-        "{head}"
-    );
-    let login = r#"{"password":"p>?w","serveraddress":"ghcr.io","username":"me"}"#;
-    let value = crate::host::registry::base64(login.as_bytes()).replace('+', "-").replace('/', "_");
-    assert!(head.contains(&format!("x-registry-auth: {value}\r\n")), "{head}");
-}
-
-/// A stream that stalls, with a layer in each of the states.
-fn held(layers: &[&str]) -> String {
-    let layers = layers.iter().enumerate();
-    let lines: String =
-        layers.map(|(id, status)| format!("{{\"status\":\"{status}\",\"id\":\"l{id}\"}}\n")).collect();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{{\"status\":\"Trying to pull\"}}\n{lines}\0HOLD")
-}
-
-#[tokio::test]
-async fn only_engine_errors_may_be_retried() {
-    for (answer, again) in [
-        (json(200, "", "{\"error\":\"reading blob: unexpected EOF\"}"), true),
-        (json(200, "", "{\"error\":\"reading manifest: received unexpected HTTP status: 500\"}"), true),
-        (json(500, "", "{\"message\":\"pinging registry: 503 (Service Unavailable)\"}"), true),
-        (json(500, "", "{\"message\":\"reading manifest: unauthorized: authentication required\"}"), false),
-        (json(500, "", "{\"message\":\"requested access to the resource is denied\"}"), false),
-        (json(500, "", "{\"message\":\"invalid status code from registry 403 (Forbidden)\"}"), false),
-        (json(404, "", "{\"message\":\"manifest unknown\"}"), false),
-        (json(500, "", "{\"message\":\"Source image rejected: A signature was required\"}"), false),
-        (json(200, "", "{\"error\":\"writing blob: No space left on device\"}"), false),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"x\"}\n\0HOLD".to_owned(), false),
-        ("\0HOLD".to_owned(), false),
-    ] {
-        let said = answer.clone();
-        let (_server, client) = engine(move |_| answer.clone()).await;
-        let error = pull(&client, 300, 2000).await.0.unwrap_err();
-        assert_eq!(may_pass(&error), again, "{said}: {error:#}");
+    for name in ["x/../../y", "..", "x?force=true", "x#", "x%2f..%2fy"] {
+        assert!(
+            client.remove_container(name).await.is_err() && client.remove_image(name).await.is_err(),
+            "{name}"
+        );
     }
-}
-
-#[tokio::test]
-async fn a_pull_fails_in_many_ways() {
-    for (answer, stall, total, part) in [
-        // podman 4.3: status 200, and the error alone in the stream.
-        (json(200, "", "{\"error\":\"manifest unknown\"}\n"), 2000, 2000, "manifest unknown"),
-        (json(200, "", "{\"errorDetail\":{\"message\":\"denied\"}}"), 2000, 2000, "denied"),
-        (json(500, "", "{\"message\":\"toomanyrequests\"}"), 2000, 2000, "500: toomanyrequests"),
-        // A registry's message: control characters must not reach a terminal.
-        (json(200, "", "{\"error\":\"a\\u001b[2J\\nconverged\"}\n"), 2000, 2000, "a [2J converged"),
-        (json(500, "", "{\"message\":\"a\\u001b[2J\\nconverged\"}"), 2000, 2000, "500: a [2J converged"),
-        // One layer is waiting, although another was fetched.
-        (held(&["Download complete", "Downloading"]), 300, 2000, "nothing moved"),
-        // All layers were fetched: a large one is unpacked silently.
-        (held(&["Already exists", "Download complete"]), 300, 900, "not done after"),
-        // A layer that was already there is no reason to wait longer.
-        (held(&["Already exists"]), 300, 900, "nothing moved"),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"Downloading\",\"id\":\"a\"}\n\0HOLD"
-                .to_owned(),
-            300,
-            2000,
-            "(last: a Downloading)",
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"x\"}\n\0HOLD".to_owned(),
-            2000,
-            300,
-            "not done after",
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"status\":\"x\"}\n".to_owned(),
-            2000,
-            2000,
-            "hung up",
-        ),
-        ("\0HOLD".to_owned(), 300, 2000, "no answer"),
-    ] {
-        let (_server, client) = engine(move |_| answer.clone()).await;
-        let error = format!("{:#}", pull(&client, stall, total).await.0.unwrap_err());
-        assert!(error.starts_with("pulling ghcr.io/") && error.contains(part), "{error}");
-        assert!(!error.contains("p>?w"));
-    }
+    // Another client is removing it; a stop finds it stopped.
+    let (_server, client) = engine(|_| json(409, "", r#"{"message":"removal in progress"}"#)).await;
+    client.remove_container("x").await.unwrap();
+    assert!(client.remove_image("x").await.is_err());
+    let (_server, client) = engine(|_| "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()).await;
+    client.stop_container("x", QUERY_TIMEOUT).await.unwrap();
 }
 
 #[tokio::test]
@@ -193,14 +95,20 @@ async fn a_missing_engine() {
     assert!(error.starts_with("asking the engine for its version: connecting to /nonexistent"), "{error}");
 }
 
+/// The request for one running container.
+const RUNNING: &str =
+    "/containers/json?all=false&limit=1&size=false&filters=%7B%22status%22%3A%5B%22running%22%5D%7D";
+
 #[tokio::test]
 async fn version_and_store_use_the_cheap_calls() {
     let (_server, client) = engine(|head| match head.split(' ').nth(1).unwrap() {
         "/_ping" => json(200, "Server: Libpod/5.4.2 (linux)\r\n", "OK"),
-        "/containers/json?all=true&limit=1" => json(200, "", r#"[{"Id":"a1"}]"#),
-        "/containers/a1/json" => {
-            json(200, "", r#"{"GraphDriver":{"Data":{"UpperDir":"/data/containers/overlay/9f/diff"}}}"#)
-        }
+        path if path.starts_with(RUNNING) => json(200, "", r#"[{"Id":"a1"}]"#),
+        "/containers/a1/json" => json(
+            200,
+            "",
+            r#"{"GraphDriver":{"Name":"overlay","Data":{"UpperDir":"/data/containers/overlay/9f/diff"}}}"#,
+        ),
         path => panic!("{path} is asked"),
     })
     .await;
@@ -209,7 +117,7 @@ async fn version_and_store_use_the_cheap_calls() {
     // Another driver, or no container yet.
     for containers in [r#"[{"Id":"a1"}]"#, "[]"] {
         let (_server, client) = engine(move |head| match head.split(' ').nth(1).unwrap() {
-            "/containers/json?all=true&limit=1" => json(200, "", containers),
+            path if path.starts_with(RUNNING) => json(200, "", containers),
             "/containers/a1/json" => json(200, "", r#"{"GraphDriver":{"Name":"btrfs","Data":null}}"#),
             "/info" => json(200, "", r#"{"DockerRootDir":"/var/lib/docker"}"#),
             path => panic!("{path} is asked"),
@@ -217,4 +125,78 @@ async fn version_and_store_use_the_cheap_calls() {
         .await;
         assert_eq!(client.image_store_path().await.unwrap(), Path::new("/var/lib/docker"));
     }
+}
+
+#[tokio::test]
+async fn no_path_has_a_version() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    let (_server, client) = engine(move |head| {
+        seen.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+        json(404, "", r#"{"message":"none"}"#)
+    })
+    .await;
+    client.stop_container("astra-app-1", QUERY_TIMEOUT).await.unwrap();
+    client.remove_container("a1").await.unwrap();
+    client.remove_image(&image().to_string()).await.unwrap();
+    assert!(!client.has_image(&image()).await.unwrap());
+    assert!(client.images().await.is_err() && client.image_store_path().await.is_err());
+    let heads = heads.lock().unwrap().clone();
+    let expected = [
+        "POST /containers/astra-app-1/stop".to_owned(),
+        "DELETE /containers/a1?v=false&force=false&link=false".to_owned(),
+        format!("DELETE /images/{}?force=false&noprune=false", image()),
+        format!("GET /images/{}/json", image()),
+        "GET /images/json".to_owned(),
+        format!("GET {RUNNING}"),
+        "GET /info".to_owned(),
+    ];
+    assert_eq!(heads, expected.map(|line| format!("{line} HTTP/1.1")));
+}
+
+/// podman's state of a container that it is cleaning up.
+#[tokio::test]
+async fn a_stopped_container_breaks_no_call() {
+    let (_server, client) = engine(|head| match head.split([' ', '?']).nth(1).unwrap() {
+        "/v4.0.0/libpod/containers/json" => json(200, "", r#"[{"Id":"a1","Names":["x"],"State":"stopped"}]"#),
+        "/containers/json" => json(200, "", r#"[{"Id":"a1","State":"stopped"}]"#),
+        "/containers/a1/json" => json(200, "", r#"{"State":{"Status":"stopped"}}"#),
+        "/info" => json(200, "", r#"{"DockerRootDir":"/srv/containers"}"#),
+        _ => json(404, "", ""),
+    })
+    .await;
+    assert_eq!(client.containers().await.unwrap()[0].state, "stopped");
+    assert_eq!(client.image_store_path().await.unwrap(), Path::new("/srv/containers"));
+    client.stop_container("x", QUERY_TIMEOUT).await.unwrap();
+    client.remove_container("a1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_retried_once() {
+    for (broken, fine) in [(1, true), (2, false)] {
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        let (_server, client) = engine(move |head| match count.fetch_add(1, Ordering::Relaxed) % 10 {
+            number if number < broken => String::new(),
+            _ if head.contains("libpod") => json(200, "", "[]"),
+            _ => json(404, "", r#"{"message":"no such image"}"#),
+        })
+        .await;
+        assert_eq!(client.has_image(&image()).await.is_ok(), fine);
+        assert_eq!(asked.swap(0, Ordering::Relaxed), 2);
+        assert_eq!(client.containers().await.is_ok(), fine);
+        assert_eq!(asked.swap(0, Ordering::Relaxed), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_comes_later_is_found() {
+    let path = std::env::temp_dir().join(format!("astra-late-{}", std::process::id()));
+    let client = EngineClient::podman(&path);
+    let error = format!("{:#}", client.remove_container("x").await.unwrap_err());
+    assert!(error.contains(": connecting to /") && error.ends_with("there is no such socket"), "{error}");
+    let server = serve_unix(|_| json(404, "", "{}")).await;
+    std::os::unix::fs::symlink(&server.path, &path).unwrap();
+    client.remove_container("x").await.unwrap();
+    std::fs::remove_file(&path).unwrap();
 }
