@@ -1,6 +1,6 @@
-//! One HTTP client for all: registries over TLS, loopback ports, unix sockets. No proxy from the environment,
-//! no redirects, no connection reuse (an app that restarts must not get a stale one), a deadline and a size
-//! limit for every answer.
+//! The HTTP client for registries (TLS), loopback ports and Caddy's socket; most requests to the engine are bollard's.
+//! No proxy from the environment, no redirects, no connection reuse (an app that restarts must not get a stale one),
+//! a deadline and a size limit for every answer.
 //!
 //! Clients are built on first use. The TLS client reads the host's certificates, which takes milliseconds
 //! that plain HTTP, and so `status`, does not spend.
