@@ -122,9 +122,12 @@ impl Host {
         Ok(seen.and_then(|at| at.elapsed().ok()).is_none_or(|age| age > WAY_BACK))
     }
 
-    /// Records that the rollback target's image is in the store.
+    /// Records that the rollback target's image is in the store. A run within the hour writes nothing.
     pub fn note_way_back(&self) -> Result<()> {
-        self.files.write_atomic(Path::new(WAY_BACK_SEEN), b"", 0o644)
+        match self.way_back_is_due()? {
+            true => self.files.write_atomic(Path::new(WAY_BACK_SEEN), b"", 0o644),
+            false => Ok(()),
+        }
     }
 
     fn is_there(&self, path: &str) -> Result<bool> {
