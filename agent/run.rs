@@ -95,7 +95,7 @@ fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceId>) -> Vec<
     way
 }
 
-/// The instance that a step of the way back touches.
+/// The instance that a step of undo touches.
 fn instance_of(step: &Step) -> Option<InstanceId> {
     match step {
         Step::Drain { instance, .. }
