@@ -179,9 +179,19 @@ impl Reconciler<'_> {
         };
         let mut whole = true;
         for step in prune::housekeeping(&self.inputs(&snapshot)) {
+            let pulls = matches!(step, Step::Pull { .. } | Step::FlushImages);
+            if pulls && (report.verb != Verb::Reconcile || !whole) {
+                // A user waits for the end of a deploy, and perhaps for its undo: the timer has the time.
+                whole = false;
+                continue;
+            }
             let text = step.to_string();
             failpoint::reach("before", 0, &text);
-            match (self.host.perform(&step).await, &step) {
+            let done = tokio::select! {
+                done = self.host.perform(&step) => done,
+                signal = self.host.signals.wait(), if pulls => Err(anyhow::anyhow!("interrupted by {signal}")),
+            };
+            match (done, &step) {
                 (Ok(_), Step::Pull { .. }) => {
                     (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
                 }

@@ -173,7 +173,7 @@ impl Site {
             ("127.0.0.1:5000/astra", "127.0.0.1:5001/astra"),
             ("timeout = \"60s\"", "timeout = \"15s\""),
             ("[\"./migrate.sh\"]", "[\"./migrate.sh\"]\ntimeout = \"20s\""),
-            ("soak = \"1s\"", "soak = \"0s\"\ndrain_timeout = \"6s\"\nmin_free = \"60M\""),
+            ("soak = \"1s\"", "soak = \"0s\"\ndrain_timeout = \"8s\"\nmin_free = \"60M\""),
             ("instances = 2", "instances = 2\nstop_timeout = \"5s\""),
         ]);
         let host = Host::boot(&format!("faults-{number}"));
