@@ -388,34 +388,3 @@ fn a_release_whose_undo_failed_too_is_held() {
     world.runs.last_mut().unwrap().entries.insert(1, Stamped { at: 0, entry });
     assert!(matches!(world.plan(2), Err(Refusal::Held { .. })));
 }
-
-#[test]
-fn a_requested_migration_is_a_change() {
-    let world = World::serving("");
-    let migrate = Request {
-        image: image(1),
-        migrate: MigratePolicy::Always,
-        force: false,
-        automatic: false,
-        lenient: false,
-        restart: false,
-        soak: true,
-    };
-    let plan = world.plan_as(migrate).unwrap();
-    assert!(plan.steps.iter().any(|s| matches!(s, Step::Migrate { .. })));
-}
-
-#[test]
-fn a_trial_is_undone_although_the_engine_is_silent() {
-    let mut world = World::serving("");
-    world.silence_engine();
-    let id = world.config.instances().next().unwrap();
-    world.observed.trials.insert(id);
-    world.observed.markers.insert(id);
-    let history = world.history();
-    let steps = instances::steps(&world.inputs(&history), RepairScope::All);
-    assert!(
-        steps.iter().any(|s| matches!(s, Step::RestoreCommitted { instance, .. } if instance.id == id)),
-        "{steps:?}"
-    );
-}

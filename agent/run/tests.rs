@@ -58,16 +58,22 @@ fn deploy() -> Plan {
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings: vec![] }
 }
 
-#[test]
-fn a_spare_that_was_tried_last_is_stopped_last() {
+/// The deploy with one of its instances as the spare.
+fn with_spare(spare: u16) -> Plan {
     let mut plan = deploy();
     for step in &mut plan.steps {
         if let Step::StartTrial { instance, fallback, .. } = step
-            && instance.id.get() == 2
+            && instance.id.get() == spare
         {
             *fallback = Fallback::Stopped;
         }
     }
+    plan
+}
+
+#[test]
+fn a_spare_that_was_tried_last_is_stopped_last() {
+    let plan = with_spare(2);
     let started: Vec<usize> = (1..plan.steps.len() - 2).collect();
     let way: Vec<String> = way_back(&plan, &started, None).iter().map(ToString::to_string).collect();
     let at = |text: &str| way.iter().position(|step| step.starts_with(text)).unwrap();
@@ -90,14 +96,7 @@ fn undo_begins_with_the_instance_that_a_soak_found_unready() {
 
 #[test]
 fn undo_stops_a_spare_without_a_rejoin() {
-    let mut plan = deploy();
-    for step in &mut plan.steps {
-        if let Step::StartTrial { instance, fallback, .. } = step
-            && instance.id.get() == 1
-        {
-            *fallback = Fallback::Stopped;
-        }
-    }
+    let plan = with_spare(1);
     let way: Vec<String> =
         way_back(&plan, &[1, 2, 3, 4, 7, 8], None).iter().map(ToString::to_string).collect();
     assert!(way.iter().any(|s| s.starts_with("stop astra-app@1")), "{way:?}");

@@ -151,3 +151,34 @@ fn attempts_of_a_first_release_use_no_number() {
     assert_eq!(world.history().releases.iter().filter(|r| r.number == 1).count(), 1);
     assert_eq!(world.plan(2).unwrap().candidate.unwrap().release.number, 2);
 }
+
+#[test]
+fn a_requested_migration_is_a_change() {
+    let world = World::serving("");
+    let migrate = Request {
+        image: image(1),
+        migrate: MigratePolicy::Always,
+        force: false,
+        automatic: false,
+        lenient: false,
+        restart: false,
+        soak: true,
+    };
+    let plan = world.plan_as(migrate).unwrap();
+    assert!(plan.steps.iter().any(|s| matches!(s, Step::Migrate { .. })));
+}
+
+#[test]
+fn a_trial_is_undone_although_the_engine_is_silent() {
+    let mut world = World::serving("");
+    world.silence_engine();
+    let id = world.config.instances().next().unwrap();
+    world.observed.trials.insert(id);
+    world.observed.markers.insert(id);
+    let history = world.history();
+    let steps = instances::steps(&world.inputs(&history), RepairScope::All);
+    assert!(
+        steps.iter().any(|s| matches!(s, Step::RestoreCommitted { instance, .. } if instance.id == id)),
+        "{steps:?}"
+    );
+}

@@ -53,18 +53,22 @@ fn close(key: &Key) -> &'static str {
     if key.example.matches('{').count() > 1 { " }" } else { "" }
 }
 
-#[test]
-fn the_reference_matches_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/using/config.md");
-    let wanted = reference();
+/// `file` holds `wanted`; with UPDATE_DOCS it is written first. `test` is the name by which cargo finds the test.
+pub(super) fn is_written(file: &str, wanted: &str, test: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).unwrap();
+        std::fs::write(&path, wanted).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == wanted,
-        "docs/using/config.md is not what agent/config/keys.rs says: run UPDATE_DOCS=1 cargo test reference"
+        "{file} is not what agent/config/keys.rs says: run UPDATE_DOCS=1 cargo test {test}"
     );
+}
+
+#[test]
+fn the_reference_matches_the_code() {
+    is_written("docs/using/config.md", &reference(), "reference");
 }
 
 /// The examples above the tables are valid configurations.

@@ -1,13 +1,10 @@
 //! Writes packaging/agent.schema.json, with which editors complete and check agent.toml, from the table of
 //! keys. It covers types and names; `astra-agent check` covers the rest.
 
-use std::path::Path;
-
 use serde_json::{Map, Value as Json, json};
 
 use super::super::keys::{JOBS, KEYS, Key, KeyDefault, TABLES};
 
-const FILE: &str = "packaging/agent.schema.json";
 const STRING: &str = "string";
 
 /// The type of a key, from the words of the reference.
@@ -97,16 +94,8 @@ fn schema() -> Json {
 
 #[test]
 fn the_schema_for_editors_is_written_from_the_keys() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let wanted = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).unwrap();
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == wanted,
-        "{FILE} is not what agent/config/keys.rs says: run UPDATE_DOCS=1 cargo test schema"
-    );
+    super::docs::is_written("packaging/agent.schema.json", &wanted, "schema");
 }
 
 /// Whether `value` has the type `kind`: the part of JSON Schema that keys need.

@@ -125,8 +125,9 @@ impl Host {
         let own = own_address_in(&String::from_utf8_lossy(&seen.bytes));
         let marker = own.map(leaving_marker);
         if let Some(marker) = &marker {
-            self.files.write_atomic(marker, b"", 0o644)?;
+            // In this order: cleanup after a kill looks for the second only beside the first.
             self.files.write_atomic(Path::new(WORKING), b"", 0o644)?;
+            self.files.write_atomic(marker, b"", 0o644)?;
         }
         Ok(marker)
     }
