@@ -177,14 +177,10 @@ impl Reconciler<'_> {
             Ok(snapshot) => snapshot,
             Err(error) => return warn(report, error),
         };
-        let mut whole = true;
-        for step in prune::housekeeping(&self.inputs(&snapshot)) {
+        let inputs = self.inputs(&snapshot);
+        let mut lost = prune::lost_way_back(&inputs).is_some();
+        for step in prune::housekeeping(&inputs, report.verb) {
             let pulls = matches!(step, Step::Pull { .. } | Step::FlushImages);
-            if pulls && (report.verb != Verb::Reconcile || !whole) {
-                // A user waits for the end of a deploy, and perhaps for its undo: the timer has the time.
-                whole = false;
-                continue;
-            }
             let text = step.to_string();
             failpoint::reach("before", 0, &text);
             let done = tokio::select! {
@@ -193,17 +189,15 @@ impl Reconciler<'_> {
             };
             match (done, &step) {
                 (Ok(_), Step::Pull { .. }) => {
+                    lost = false;
                     (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
                 }
                 (Ok(_), _) => {}
-                (Err(error), _) => {
-                    whole = false;
-                    warn(report, error.context(text.clone()));
-                }
+                (Err(error), _) => warn(report, error.context(text.clone())),
             }
             failpoint::reach("after", 0, &text);
         }
-        if whole && let Err(error) = self.host.note_way_back() {
+        if !lost && let Err(error) = self.host.note_way_back() {
             warn(report, error);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::model::digest::Digest;
+use crate::model::entry::Verb;
 use crate::model::image::PinnedImage;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::step::{Content, Step};
@@ -11,10 +12,11 @@ use crate::model::step::{Content, Step};
 use super::Inputs;
 
 /// The steps after every run, whatever its outcome: update `last_app_image` to the rollback target, and
-/// remove left-over containers and surplus images. A failure here is a warning.
-pub fn housekeeping(inputs: &Inputs<'_>) -> Vec<Step> {
+/// remove left-over containers and surplus images. A failure here is a warning. Reconcile alone pulls a lost image
+/// again: a user waits for the end of any other run, and perhaps for its undo.
+pub fn housekeeping(inputs: &Inputs<'_>, verb: Verb) -> Vec<Step> {
     let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
-    if let Some(image) = lost_way_back(inputs) {
+    if let (Verb::Reconcile, Some(image)) = (verb, lost_way_back(inputs)) {
         steps.extend([Step::Pull { image }, Step::FlushImages]);
     }
     let strays = inputs.observed.strays.iter();

@@ -9,7 +9,7 @@ fn prune_keeps_rollback_targets() {
         world.commit(Verb::Deploy, number);
     }
     let history = world.history();
-    let steps = prune::housekeeping(&world.inputs(&history));
+    let steps = prune::housekeeping(&world.inputs(&history), Verb::Deploy);
     golden("prune", &printed(&Plan::forward(steps, Vec::new())));
 }
 
@@ -17,7 +17,7 @@ fn prune_keeps_rollback_targets() {
 fn an_image_of_the_way_back_that_somebody_removed_is_pulled_again() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
-    let tidying = |world: &World| prune::housekeeping(&world.inputs(&world.history()));
+    let tidying = |world: &World| prune::housekeeping(&world.inputs(&world.history()), Verb::Reconcile);
     let pull = Step::Pull { image: image(1) };
     assert!(!tidying(&world).contains(&pull));
     world.observed.images.retain(|seen| !seen.repo_digests.contains(&image(1)));
@@ -105,7 +105,7 @@ fn a_container_left_by_a_power_cut_is_removed() {
     let stray = Stray { id: "8fff".into(), name: "astra-migrate".into() };
     world.observed.strays.push(stray.clone());
     let history = world.history();
-    let steps = prune::housekeeping(&world.inputs(&history));
+    let steps = prune::housekeeping(&world.inputs(&history), Verb::Deploy);
     assert!(steps.contains(&Step::RemoveContainer { container: stray }), "{steps:?}");
 }
 

@@ -246,7 +246,8 @@ fn tidying(state: &State, process: &Process, bug: Bug) -> Arc<[Step]> {
     // The look comes after the flush in the agent, and sees the same of what is tidied.
     let mut steps = if has_unflushed(&state.host) { vec![Step::FlushImages] } else { Vec::new() };
     let observed = look(&state.host);
-    steps.extend(bug.tidy(prune::housekeeping(&inputs(state.site, &observed, &state.past)), &state.past));
+    let planned = prune::housekeeping(&inputs(state.site, &observed, &state.past), process.ask.verb());
+    steps.extend(bug.tidy(planned, &state.past));
     steps.into()
 }
 
