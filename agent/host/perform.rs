@@ -107,9 +107,11 @@ impl Host {
         Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
     }
 
-    /// A start that systemd retries began before the cause was removed, and a mere start would join it.
+    /// A start that is under way, or that systemd will retry, may have begun before the cause of its failure
+    /// was removed; a start here would join it and share its result.
     async fn start_caddy(&self) -> Result<()> {
-        if self.systemd.unit(CADDY_UNIT).await?.sub.starts_with("auto-restart") {
+        let seen = self.systemd.unit(CADDY_UNIT).await?;
+        if seen.is_up() && !seen.is_active() {
             self.systemd.stop(CADDY_UNIT, UNIT_JOB).await?;
         }
         Ok(self.systemd.start(CADDY_UNIT, UNIT_JOB).await?)
