@@ -18,6 +18,7 @@ use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
+use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{keep, moves, release};
@@ -107,6 +108,12 @@ impl Refused {
 
 impl From<anyhow::Error> for Refused {
     fn from(error: anyhow::Error) -> Self {
+        Self::of(1, error)
+    }
+}
+
+impl From<StepError> for Refused {
+    fn from(error: StepError) -> Self {
         Self::of(1, error)
     }
 }

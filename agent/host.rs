@@ -1,7 +1,7 @@
 //! Floor 3: all effects. [`Host`] observes and performs; nothing here decides. Adapters are concrete structs
 //! built from an endpoint (a bus, a socket path, a root directory), so that a test hands them another one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -23,6 +23,7 @@ pub mod instance;
 pub mod journald;
 pub mod lock;
 pub mod logs;
+mod migrate;
 pub mod observe;
 pub mod perform;
 pub mod probe;
@@ -33,6 +34,7 @@ pub mod store;
 pub mod systemd;
 pub mod timer;
 pub mod transient;
+mod verdict;
 
 /// The endpoints of the host's parts. The default is a real host.
 #[derive(Clone, Debug)]
@@ -57,8 +59,6 @@ pub struct Host {
     pub detail: Detail,
     /// Each instance's unit when it became ready; soak compares with it.
     ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
-    /// The instance that a soak looked at last.
-    pub unready: Cell<Option<InstanceId>>,
     /// The current start or migration: earlier log lines belong to another one.
     start: RefCell<logs::Start>,
     /// The flush of the image store that a pull started.
@@ -83,7 +83,6 @@ impl Host {
             signals,
             detail,
             ready: RefCell::default(),
-            unready: Cell::default(),
             start: RefCell::new(logs::Start::now("")),
             flush: RefCell::default(),
         })

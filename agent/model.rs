@@ -20,6 +20,7 @@ pub mod secret;
 pub mod selector;
 pub mod staged;
 pub mod step;
+pub mod step_error;
 pub mod step_note;
 pub mod text;
 pub mod token;

@@ -6,6 +6,7 @@ use crate::model::name::InstanceId;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
+use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 
 /// The next action of the loop.
@@ -17,21 +18,12 @@ pub enum Next {
     End(Outcome),
 }
 
-/// Why a step failed, and who is to blame.
-#[derive(Debug)]
-pub struct Failure {
-    pub blame: Blame,
-    pub error: anyhow::Error,
-    /// Which of several instances a soak found unready.
-    pub unready: Option<InstanceId>,
-}
-
 /// The result of performing a step.
 #[derive(Debug)]
 pub enum Performed {
     /// Done, perhaps with a note.
     Done(StepNote),
-    Failed(Failure),
+    Failed(StepError),
     /// A signal came while the step could be abandoned, and it was.
     Interrupted(String),
 }
@@ -195,9 +187,12 @@ pub async fn run(
                 }
                 let entry = match perform(&act, false).await {
                     Performed::Done(told) => Entry::Done { step, told },
-                    Performed::Failed(Failure { blame, error, unready }) => {
-                        Entry::Failed { step, blame, error: format!("{error:#}"), unready }
-                    }
+                    Performed::Failed(failed) => Entry::Failed {
+                        step,
+                        blame: failed.blame,
+                        error: failed.to_string(),
+                        unready: failed.unready,
+                    },
                     Performed::Interrupted(signal) => Entry::Interrupted { signal },
                 };
                 let committed = match (&act, &entry) {
@@ -216,9 +211,7 @@ pub async fn run(
                 let entry = match perform(&act, true).await {
                     Performed::Done(told) => Entry::UndoDone { step, told },
                     Performed::Interrupted(_) => Entry::UndoDone { step, told: StepNote::default() },
-                    Performed::Failed(Failure { error, .. }) => {
-                        Entry::UndoFailed { step, error: format!("{error:#}") }
-                    }
+                    Performed::Failed(failed) => Entry::UndoFailed { step, error: failed.to_string() },
                 };
                 let _ = note(&mut entries, entry, act.is_durable());
             }

@@ -52,8 +52,9 @@ mod state;
 
 use astra_agent::model::outcome::Blame;
 use astra_agent::model::step::Step;
+use astra_agent::model::step_error::StepError;
 use astra_agent::model::step_note::StepNote;
-use astra_agent::run::{self, Failure, Performed};
+use astra_agent::run::{self, Performed};
 
 use bugs::Bug;
 use moves::Fate;
@@ -136,8 +137,8 @@ async fn lines_are_those_of_the_loop() {
                     (Step::Soak { instances, .. }, Fate::Last) => instances.last(),
                     _ => None,
                 };
-                let (unready, error) = (unready.map(|i| i.id), anyhow::anyhow!("planted"));
-                Performed::Failed(Failure { blame, error, unready })
+                let failed = StepError { blame, ..StepError::host(anyhow::anyhow!("planted")) };
+                Performed::Failed(StepError { unready: unready.map(|i| i.id), ..failed })
             }
         };
         let (outcome, lines) = run::run(&ours.plan, perform, |_, _| Ok(())).await.unwrap();

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
 use super::report::{self, PhaseTimes};
 use super::{Event, Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
 use crate::host::{failpoint, perform};
@@ -14,7 +12,7 @@ use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::model::step_note::StepNote;
 use crate::plan::prune;
-use crate::run::{self, Failure, Performed};
+use crate::run::{self, Performed};
 
 /// The agent cannot undo database changes.
 const HALF_DONE: &str = "half-way: its changes to the database remain";
@@ -119,15 +117,12 @@ impl Reconciler<'_> {
             Ok(told) => Performed::Done(told),
             // Going on is safe here: nothing is served through Caddy, and restoring the committed release
             // must not fail on it.
-            Err(error) if (forward_only || !verb.is_new()) && error.is::<perform::CaddyHangs>() => {
-                Performed::Done(StepNote::warning(format!("{error:#}: continuing")))
+            Err(error) if (forward_only || !verb.is_new()) && error.error.is::<perform::CaddyHangs>() => {
+                Performed::Done(StepNote::warning(format!("{error}: continuing")))
             }
             Err(error) => match signals.asked() {
                 Some(signal) if !forward_only => Performed::Interrupted(signal.to_owned()),
-                _ => {
-                    let unready = self.host.unready.take().filter(|_| matches!(step, Step::Soak { .. }));
-                    Performed::Failed(Failure { blame: perform::blame(step, &error), error, unready })
-                }
+                _ => Performed::Failed(error),
             },
         }
     }
@@ -136,7 +131,7 @@ impl Reconciler<'_> {
         match performed {
             Performed::Done(told) => (self.watch)(&Event::Done { told, elapsed }),
             Performed::Failed(failure) => {
-                (self.watch)(&Event::Failed { error: &format!("{:#}", failure.error), elapsed });
+                (self.watch)(&Event::Failed { error: &failure.to_string(), elapsed });
             }
             Performed::Interrupted(signal) => {
                 let told = match step {
@@ -185,7 +180,7 @@ impl Reconciler<'_> {
             failpoint::reach("before", 0, &text);
             let done = tokio::select! {
                 done = self.host.perform(&step) => done,
-                signal = self.host.signals.wait(), if pulls => Err(anyhow::anyhow!("interrupted by {signal}")),
+                signal = self.host.signals.wait(), if pulls => Err(anyhow::anyhow!("interrupted by {signal}").into()),
             };
             match (done, &step) {
                 (Ok(_), Step::Pull { .. }) => {
@@ -193,7 +188,7 @@ impl Reconciler<'_> {
                     (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
                 }
                 (Ok(_), _) => {}
-                (Err(error), _) => warn(report, error.context(text.clone())),
+                (Err(error), _) => warn(report, anyhow::anyhow!("{text}: {error}")),
             }
             failpoint::reach("after", 0, &text);
         }
@@ -204,7 +199,10 @@ impl Reconciler<'_> {
 
     async fn flush_pulled(&self) -> anyhow::Result<()> {
         if self.host.has_unflushed_pull()? {
-            self.host.perform(&Step::FlushImages).await.context("flushing what was pulled")?;
+            self.host
+                .perform(&Step::FlushImages)
+                .await
+                .map_err(|error| error.context("flushing what was pulled"))?;
         }
         Ok(())
     }

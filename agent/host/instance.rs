@@ -8,13 +8,14 @@ use tokio::time::{Instant, sleep};
 
 use super::http::HttpError;
 use super::logs::Start;
-use super::perform::HostFault;
 use super::probe::{ProbeError, probe};
 use super::systemd::JobResult;
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::step::{Probe, Target};
+use crate::model::step_error::StepError;
+use crate::model::step_note::StepNote;
 
 pub mod drain;
 mod failed;
@@ -49,7 +50,7 @@ impl Host {
         lines: &ManagedLines,
         stop: Duration,
         timeout: Duration,
-    ) -> Result<Option<String>> {
+    ) -> Result<(), StepError> {
         let file = EnvFile::default().with_managed(lines).context("rendering the trial file")?;
         let mut bytes = file.render();
         bytes.extend_from_slice(format!("ASTRA_ENV={TRIAL_ENV}\n").as_bytes());
@@ -63,33 +64,34 @@ impl Host {
         instance: &Target,
         stop: Duration,
         timeout: Duration,
-    ) -> Result<Option<String>> {
+    ) -> Result<(), StepError> {
         self.files.remove(&instance.id.trial_file())?;
         self.start_over(instance, stop, timeout).await
     }
 
     /// Stops, then starts: a start that systemd keeps retrying is `activating`, and only a stop ends it.
-    async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<Option<String>> {
+    async fn start_over(&self, instance: &Target, stop: Duration, start: Duration) -> Result<(), StepError> {
         self.ready.borrow_mut().remove(&instance.id);
         (self.detail)("stopping");
         let before = self.systemd.unit(&instance.unit).await.unwrap_or_default().invocation;
         // The instance still runs the other release, whose stop result says nothing about this one.
         let stopped = self.stop_unit(instance, stop + STOP_MARGIN).await;
-        stopped.context(HostFault("stopping what ran before"))?;
+        stopped.context("stopping what ran before")?;
         failpoint::reach("stopped", 0, &instance.unit);
         (self.detail)("starting");
         self.start.replace(Start::now(&before));
         match self.systemd.start(&instance.unit, start).await {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(()),
             Err(late) if late.result == JobResult::Deadline => {
-                Err(self.explain(instance, anyhow!("{instance}: not READY within {start:?}")).await)
+                let error = StepError::release(anyhow!("{instance}: not READY within {start:?}"));
+                Err(self.explain(instance, error).await)
             }
             Err(error) => Err(self.start_failed(instance, error).await),
         }
     }
 
     /// Waits until the unit is active and the readiness path answers 2xx.
-    pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+    pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<StepNote, StepError> {
         let first = self.systemd.unit(&instance.unit).await?;
         self.await_ready_since(instance, ask, first.restarts).await
     }
@@ -100,7 +102,7 @@ impl Host {
         instance: &Target,
         ask: &Probe,
         restarts: u32,
-    ) -> Result<Option<String>> {
+    ) -> Result<StepNote, StepError> {
         let begun = Instant::now();
         let mut last;
         let mut redirected: Option<Instant> = None;
@@ -112,7 +114,7 @@ impl Host {
             last = match self.ask(instance, ask).await {
                 Ok(()) if unit.is_active() => {
                     self.ready.borrow_mut().insert(instance.id, unit);
-                    return Ok(Some(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
+                    return Ok(StepNote::note(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
                 }
                 Ok(()) => format!("the readiness path answers, but the unit is {}", unit.active),
                 Err(error) => {
@@ -124,7 +126,7 @@ impl Host {
             let steady = redirected.is_some_and(|since| since.elapsed() >= REDIRECTED);
             if begun.elapsed() >= ask.timeout || steady {
                 let waited = if steady { REDIRECTED } else { ask.timeout };
-                let error = anyhow!("{instance}: not ready within {waited:?}: {last}");
+                let error = StepError::release(anyhow!("{instance}: not ready within {waited:?}: {last}"));
                 return Err(self.explain(instance, error).await);
             }
             let (waited, limit) = (begun.elapsed().as_secs(), ask.timeout.as_secs());
@@ -156,12 +158,11 @@ impl Host {
         instances: &[Target],
         time: Duration,
         ask: &Probe,
-    ) -> Result<Option<String>> {
+    ) -> Result<(), StepError> {
         let deadline = Instant::now() + time;
         loop {
             for instance in instances {
-                self.unready.set(Some(instance.id));
-                self.unchanged(instance, ask).await?;
+                self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -171,14 +172,12 @@ impl Host {
             sleep(left.min(SLOW_POLL * 2)).await;
         }
         for instance in instances {
-            self.unready.set(Some(instance.id));
             if let Err(error) = self.still_ready(instance, ask).await {
-                return Err(self
-                    .explain(instance, error.context(format!("{instance}: no longer ready after the soak")))
-                    .await);
+                let error = error.context(format!("{instance}: no longer ready after the soak"));
+                return Err(self.explain(instance, StepError::release(error).at(instance.id)).await);
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// A busy app may miss one or two answers; a hung or broken one gives none.
@@ -194,10 +193,10 @@ impl Host {
         asked
     }
 
-    async fn unchanged(&self, instance: &Target, ask: &Probe) -> Result<()> {
+    async fn unchanged(&self, instance: &Target, ask: &Probe) -> Result<(), StepError> {
         let now = self.systemd.unit(&instance.unit).await?;
         let Some(was) = self.ready.borrow().get(&instance.id).cloned() else {
-            bail!("watching {instance}: it was never ready in this run");
+            return Err(anyhow!("watching {instance}: it was never ready in this run").into());
         };
         if now.restarts > was.restarts || now.has_ended() {
             return Err(self.ended(instance, &now, "while it was watched").await);

@@ -46,16 +46,6 @@ pub(super) struct LastWords {
     pub engine: Vec<String>,
 }
 
-impl LastWords {
-    /// `error` with the lines below it, if there are any.
-    pub(super) fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        if self.lines.is_empty() {
-            return error;
-        }
-        anyhow::anyhow!("{error:#}\n  its last log lines:\n    {}", self.lines.join("\n    "))
-    }
-}
-
 impl Host {
     /// The lines of `unit` since this process began.
     pub async fn last_lines(&self, unit: &str) -> Vec<String> {

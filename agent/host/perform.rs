@@ -4,87 +4,80 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use super::Host;
 use super::logs::Start;
 use crate::model::envfile::EnvFile;
-use crate::model::exit::ExitCode;
-use crate::model::name::{CADDY_UNIT, EnvKey, MIGRATE_UNIT};
-use crate::model::outcome::Blame;
+use crate::model::name::{CADDY_UNIT, EnvKey};
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::Step;
+use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 
 /// Limit for a systemd job that does not wait for the app.
-const UNIT_JOB: Duration = Duration::from_secs(120);
+pub(super) const UNIT_JOB: Duration = Duration::from_secs(120);
 
 impl Host {
     /// Performs `step`, and returns its note.
     ///
     /// # Errors
-    /// The whole chain, with the operation that failed.
-    pub async fn perform(&self, step: &Step) -> Result<StepNote> {
-        let done: Result<Option<String>> = match step {
-            Step::MakeDir { path, mode } => self.files.make_dir(path, *mode).map(|()| None),
+    /// Why it failed, and who is to blame.
+    pub async fn perform(&self, step: &Step) -> Result<StepNote, StepError> {
+        match step {
+            Step::MakeDir { path, mode } => self.files.make_dir(path, *mode)?,
             Step::WriteFile { path, mode, content } => {
                 if let Some(dir) = path.parent()
                     && self.files.owner(dir)?.is_none()
                 {
                     self.files.make_dir(dir, 0o755)?;
                 }
-                self.files.write_atomic(path, content.bytes(), *mode).map(|()| None)
+                self.files.write_atomic(path, content.bytes(), *mode)?;
             }
-            Step::BackupFile { path } => self.backup_file(path).map(|()| None),
+            Step::BackupFile { path } => self.backup_file(path)?,
             Step::RemoveFile { path } => {
                 self.files.remove(path)?;
-                self.leave_markers().map(|()| None)
+                self.leave_markers()?;
             }
-            Step::DaemonReload => self.systemd.reload().await.map(|()| None),
+            Step::DaemonReload => self.systemd.reload().await?,
             Step::EnableUnits { units } => {
                 self.systemd.enable(&refs(units)).await?;
                 // Without a reload systemd still considers them disabled, and starts nothing new.
-                self.systemd.reload().await.map(|()| None)
+                self.systemd.reload().await?;
             }
-            Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await.map(|()| None),
-            Step::StartUnit { unit } => self.start_unit(unit).await.map(|()| None),
-            Step::RestartUnit { unit } => Ok(self.systemd.restart(unit, UNIT_JOB).await.map(|()| None)?),
+            Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await?,
+            Step::StartUnit { unit } => self.start_unit(unit).await?,
+            Step::RestartUnit { unit } => self.systemd.restart(unit, UNIT_JOB).await?,
             Step::StopUnit { unit } => {
                 self.systemd.stop(unit, UNIT_JOB).await?;
-                self.systemd.reset_failed(unit).await.map(|()| None)
+                self.systemd.reset_failed(unit).await?;
             }
-            Step::LoadCaddy { content, in_use } => {
-                self.load_caddy(content.bytes(), *in_use).await.map(|()| None)
-            }
-            Step::SwitchCaddyImage { env, .. } => self.switch_caddy_image(env).await.map(|()| None),
-            Step::Pull { image } => self.pull(image).await,
-            Step::Migrate { timeout, .. } => self.migrate(*timeout).await,
+            Step::LoadCaddy { content, in_use } => self.load_caddy(content.bytes(), *in_use).await?,
+            Step::SwitchCaddyImage { env, .. } => self.switch_caddy_image(env).await?,
+            Step::Pull { image } => return Ok(self.pull(image).await?.into()),
+            Step::Migrate { timeout, .. } => self.migrate(*timeout).await?,
             Step::WriteTrialEnv { content } => {
                 let path = Path::new(crate::model::name::TRIAL_ENV);
-                self.files.write_atomic(path, content.bytes(), 0o600).map(|()| None)
+                self.files.write_atomic(path, content.bytes(), 0o600)?;
             }
-            Step::Drain { instance, limits, .. } => return self.drain(instance, limits).await,
+            Step::Drain { instance, limits, .. } => return Ok(self.drain(instance, limits).await?),
             Step::StartTrial { instance, candidate, stop, timeout, .. } => {
-                self.start_trial(instance, &candidate.lines, *stop, *timeout).await
+                self.start_trial(instance, &candidate.lines, *stop, *timeout).await?;
             }
             Step::RestoreCommitted { instance, stop, timeout } => {
-                self.restore_committed(instance, *stop, *timeout).await
+                self.restore_committed(instance, *stop, *timeout).await?;
             }
-            Step::AwaitReady { instance, probe } => self.await_ready(instance, probe).await,
-            Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await,
-            Step::Undrain { instance, probe, .. } => self.undrain(instance, probe).await,
-            Step::StopInstance { instance, stop } => self.stop_instance(instance, *stop).await,
-            Step::FlushImages => self.flush_images().await.map(|()| None),
-            Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env).map(|()| None),
-            Step::RemoveContainer { container } => {
-                self.engine()?.remove_container(&container.id).await.map(|()| None)
-            }
-            Step::RemoveImage { image } => {
-                self.engine()?.remove_image(&image.to_string()).await.map(|()| None)
-            }
-        };
-        done.map(StepNote::from)
+            Step::AwaitReady { instance, probe } => return self.await_ready(instance, probe).await,
+            Step::Soak { instances, time, probe } => self.soak(instances, *time, probe).await?,
+            Step::Undrain { instance, probe, .. } => return Ok(self.undrain(instance, probe).await?.into()),
+            Step::StopInstance { instance, stop } => self.stop_instance(instance, *stop).await?,
+            Step::FlushImages => self.flush_images().await?,
+            Step::Commit { file, candidate, env, .. } => self.commit(file, candidate, env)?,
+            Step::RemoveContainer { container } => self.engine()?.remove_container(&container.id).await?,
+            Step::RemoveImage { image } => self.engine()?.remove_image(&image.to_string()).await?,
+        }
+        Ok(StepNote::default())
     }
 
     pub(super) fn engine(&self) -> Result<&super::engine::EngineClient> {
@@ -92,7 +85,7 @@ impl Host {
     }
 
     /// If Caddy does not start, the error has Caddy's message: usually the Caddyfile is invalid.
-    async fn start_unit(&self, unit: &str) -> Result<()> {
+    async fn start_unit(&self, unit: &str) -> Result<(), StepError> {
         self.start.replace(Start::now(""));
         if unit != CADDY_UNIT {
             return Ok(self.systemd.start(unit, UNIT_JOB).await?);
@@ -103,8 +96,9 @@ impl Host {
             Err(error) => Err(error),
         };
         let Err(error) = answers else { return Ok(()) };
-        let error = self.last_words(unit, Some("astra-caddy")).await.explain(error);
-        Err(anyhow!("{error:#}\n  hint: when it is the Caddyfile, look at [caddy] in agent.toml"))
+        let said = self.last_words(unit, Some("astra-caddy")).await;
+        let fix = "look at the log lines of Caddy; if they name the Caddyfile, at [caddy] in agent.toml";
+        Err(StepError::host(anyhow!("{error:#}\n  hint: {fix}")).with_log(said.lines))
     }
 
     /// A start that is under way, or that systemd will retry, may have begun before the cause of its failure
@@ -128,61 +122,6 @@ impl Host {
         match self.files.read(path)? {
             Some(seen) => self.files.write_atomic(&copy, &seen.bytes, seen.mode),
             None => Ok(()),
-        }
-    }
-
-    /// Runs the migration unit to its end. One left by a cut-off run is stopped first: two must never run at
-    /// once.
-    async fn migrate(&self, deadline: Duration) -> Result<Option<String>> {
-        let begun = tokio::time::Instant::now();
-        while self.systemd.unit(MIGRATE_UNIT).await?.is_up() {
-            if begun.elapsed() > deadline {
-                return Err(anyhow!("not within {deadline:?}")
-                    .context(HostFault("waiting for an earlier migration to end")));
-            }
-            (self.detail)("waiting for an earlier migration to end");
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                signal = self.signals.wait() => bail!("waiting for an earlier migration to end: stopped by {signal}"),
-            }
-        }
-        self.start.replace(Start::now(""));
-        let ended = tokio::select! {
-            ended = self.systemd.start(MIGRATE_UNIT, deadline) => ended,
-            signal = self.signals.wait() => {
-                self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await?;
-                // A killed one would leave the host degraded.
-                let _ = self.systemd.reset_failed(MIGRATE_UNIT).await;
-                bail!("migrating: stopped by {signal}");
-            }
-        };
-        match ended {
-            Ok(()) => Ok(None),
-            Err(error) => {
-                let unit = self.systemd.unit(MIGRATE_UNIT).await.unwrap_or_default();
-                let said = self.last_words(MIGRATE_UNIT, None).await;
-                // A migration that still runs would overlap with the next attempt.
-                let _ = self.systemd.stop(MIGRATE_UNIT, UNIT_JOB).await;
-                let code = unit.exit_code.map(ExitCode);
-                let ended = match (code, unit.killed_by()) {
-                    // The unit's result would repeat this.
-                    (Some(code), None) => format!("the migration ended with code {code}"),
-                    (_, Some(signal)) => format!("its engine was killed (signal {signal})"),
-                    (None, None) => format!("the migration ended: {:#}", anyhow::Error::new(error)),
-                };
-                let fault = match code {
-                    // A migration that never ran, or had no time to run, is not to blame.
-                    _ if unit.killed_by().is_some() => Some(HostFault("the engine itself failed")),
-                    Some(ExitCode::ENGINE) => Some(HostFault("the engine itself failed")),
-                    Some(code) if code.is_limit(&said.engine) => Some(NO_LIMIT),
-                    _ => None,
-                };
-                let error = said.explain(anyhow!("migrating: {ended}"));
-                Err(match fault {
-                    Some(fault) => error.context(fault),
-                    None => error,
-                })
-            }
         }
     }
 
@@ -213,35 +152,10 @@ impl Host {
     }
 }
 
-/// The blame when `step` fails: the release where its own code runs, the host everywhere else.
-pub fn blame(step: &Step, error: &anyhow::Error) -> Blame {
-    let chance = matches!(
-        step,
-        Step::Migrate { .. } | Step::StartTrial { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
-    );
-    let host = error.is::<HostFault>()
-        || error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>());
-    if chance && !host { Blame::Release } else { Blame::Host }
-}
-
 /// Error context: the state of Caddy's open requests is unknown.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("Caddy runs, but hangs (`systemctl restart astra-caddy` ends that)")]
 pub struct CaddyHangs;
-
-/// Error context: not the release's fault, although one of its steps failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HostFault(pub &'static str);
-
-/// The host's kernel lacks this control group controller, or it is not delegated.
-pub(super) const NO_LIMIT: HostFault =
-    HostFault("this host cannot set a limit that the config asks for ([app] memory, cpus)");
-
-impl std::fmt::Display for HostFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0)
-    }
-}
 
 fn refs(units: &[String]) -> Vec<&str> {
     units.iter().map(String::as_str).collect()

@@ -118,6 +118,11 @@ impl UnitSeen {
             || (!self.job && matches!(self.active.as_str(), "deactivating" | "inactive" | "failed"))
     }
 
+    /// Whether a job stopped it, for a service that systemd restarts whenever it ends by itself.
+    pub fn was_stopped(&self) -> bool {
+        !self.job && matches!(self.sub.as_str(), "dead" | "failed")
+    }
+
     /// Whether a part of it may run: it is starting, running or stopping.
     pub fn is_up(&self) -> bool {
         !matches!(self.active.as_str(), "" | "inactive" | "failed")

@@ -156,7 +156,7 @@ async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>)
         *count += 1;
         if !undoing && *count == fails + 1 {
             let error = anyhow::anyhow!("planted");
-            return Performed::Failed(Failure { blame: Blame::Release, error, unready: None });
+            return Performed::Failed(StepError::release(error));
         }
         Performed::Done(StepNote::default())
     };
@@ -201,7 +201,7 @@ async fn a_failed_undo_stops() {
     let perform = async |step: &Step, undoing: bool| match step {
         Step::AwaitReady { .. } => {
             let error = anyhow::anyhow!("planted, undoing: {undoing}");
-            Performed::Failed(Failure { blame: Blame::Release, error, unready: None })
+            Performed::Failed(StepError::release(error))
         }
         _ => Performed::Done(StepNote::default()),
     };

@@ -49,3 +49,32 @@ fn a_killed_conmon_blames_the_host_and_a_killed_app_the_release() {
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 1);
     host.assert_tidy();
 }
+
+#[test]
+fn a_unit_stopped_by_hand_holds_nothing() {
+    let host = installed_with("stopped", &config_with(LONG));
+    let deploy = deploy_and(&host, "v2", "systemctl stop astra-app@1");
+    let said = deploy.text();
+    assert_eq!(deploy.code(), 1, "{said}");
+    assert!(said.contains("astra-app@1 was stopped"), "{said}");
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+
+    let drop_in = "/run/systemd/system/astra-migrate.service.d";
+    host.sh(&format!(
+        "mkdir -p {drop_in}; printf '[Service]\nExecStart=\nExecStart=/bin/sleep 60\n' >{drop_in}/x.conf; \
+         systemctl daemon-reload"
+    ))
+    .ok();
+    let migrates = "for _ in $(seq 600); do \
+                    test $(systemctl show -P ActiveState astra-migrate) = activating && break; sleep 0.1; done";
+    thread::scope(|scope| {
+        let stops = scope.spawn(|| host.sh(&format!("{migrates}; systemctl stop astra-migrate")));
+        let deploy = host.agent(["deploy", "--migrate"]);
+        stops.join().unwrap().ok();
+        let said = deploy.text();
+        assert_eq!(deploy.code(), 1, "{said}");
+        assert!(said.contains("migrating: another systemd job interfered"), "{said}");
+    });
+    assert_eq!(host.status()["held"], serde_json::json!([]));
+    host.assert_tidy();
+}

@@ -19,17 +19,13 @@ const STOP_TRIES: usize = 3;
 
 impl Host {
     /// Stops the instance for good, and removes its marker and trial file.
-    pub(in crate::host) async fn stop_instance(
-        &self,
-        instance: &Target,
-        stop: Duration,
-    ) -> Result<Option<String>> {
+    pub(in crate::host) async fn stop_instance(&self, instance: &Target, stop: Duration) -> Result<()> {
         self.stop_unit(instance, stop + STOP_MARGIN).await?;
         self.files.remove(&instance.id.trial_file())?;
         self.remove_marker(instance)?;
         // A killed instance was meant to end, so its failed state is reset and does not make the host
         // degraded.
-        self.systemd.reset_failed(&instance.unit).await.map(|()| None)
+        self.systemd.reset_failed(&instance.unit).await
     }
 
     /// Stops an instance, even while it starts.

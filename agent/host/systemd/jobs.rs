@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
 use super::{BUS, MANAGER, PATH};
+use crate::model::step_error::StepError;
 
 /// The action of a job on its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,22 @@ impl JobResult {
     }
 }
 
+impl JobResult {
+    /// Whether it says something about the unit's own processes. Otherwise another job, a required unit, the
+    /// bus or systemd itself ended the job.
+    pub(in super::super) fn is_of_the_unit(&self) -> bool {
+        match self {
+            Self::Done | Self::Failed | Self::Timeout | Self::Deadline => true,
+            Self::Canceled
+            | Self::Dependency
+            | Self::Skipped
+            | Self::Assert
+            | Self::Other(_)
+            | Self::Refused => false,
+        }
+    }
+}
+
 impl fmt::Display for JobResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -105,6 +122,12 @@ pub struct JobError {
     pub detail: String,
     /// The D-Bus error, if there was one: then the host is to blame, not the unit.
     pub source: Option<zbus::Error>,
+}
+
+impl From<JobError> for StepError {
+    fn from(error: JobError) -> Self {
+        Self::host(error)
+    }
 }
 
 impl JobError {
