@@ -278,7 +278,7 @@ pub async fn run() -> u8 {
     };
     let code = done.unwrap_or_else(|refused| {
         report::refusal(&refused, cli.json);
-        refused.exit_code
+        refused.exit_code()
     });
     // `history | less` may block for hours; a run inside its unit must end.
     out::finish(if cli.in_unit { LAST_WORDS } else { Duration::MAX });

@@ -18,6 +18,7 @@ use crate::model::image::{DigestArg, PinnedImage};
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
+use crate::model::problem::{Cause, Problem};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 use crate::plan::release::{Refusal, Request};
@@ -92,29 +93,41 @@ impl VerbRequest {
     }
 }
 
-/// A refusal or failure before any run, with its exit code.
+/// A refusal or failure before any run.
 #[derive(Debug, thiserror::Error)]
 #[error("{error:#}")]
 pub struct Refused {
-    pub exit_code: u8,
+    pub cause: Cause,
     pub error: anyhow::Error,
 }
 
 impl Refused {
-    fn of(exit_code: u8, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit_code, error: error.into() }
+    /// A refusal because of `cause`.
+    pub fn of(cause: Cause, error: impl Into<anyhow::Error>) -> Self {
+        Self { cause, error: error.into() }
+    }
+
+    /// The process exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.cause.exit_code()
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::of(problem.cause, problem)
     }
 }
 
 impl From<anyhow::Error> for Refused {
     fn from(error: anyhow::Error) -> Self {
-        Self::of(1, error)
+        Self::of(Cause::Host, error)
     }
 }
 
 impl From<StepError> for Refused {
     fn from(error: StepError) -> Self {
-        Self::of(1, error)
+        Self::of(Cause::Host, error)
     }
 }
 
@@ -290,7 +303,7 @@ impl Reconciler<'_> {
         if problems.is_empty() {
             return Ok(moves::plan(&inputs));
         }
-        Err(Refused::of(1, anyhow::Error::new(Refusal::Preflight(problems))))
+        Err(Refused::of(Cause::Host, Refusal::Preflight(problems)))
     }
 
     /// Deploys the requested image.
@@ -332,13 +345,7 @@ impl Reconciler<'_> {
     /// # Errors
     /// The refusal, with exit code 2 if the config or the env file has to change.
     pub fn release_plan(&self, snapshot: &Snapshot, request: &Request) -> Result<Plan, Refused> {
-        release::plan(&self.inputs(snapshot), request).map_err(|refusal| {
-            let config = match &refusal {
-                Refusal::Preflight(problems) => problems.iter().any(|p| p.config),
-                Refusal::Env(_) => true,
-                Refusal::Held { .. } => false,
-            };
-            Refused::of(if config { 2 } else { 1 }, anyhow::Error::new(refusal))
-        })
+        release::plan(&self.inputs(snapshot), request)
+            .map_err(|refusal| Refused::of(refusal.cause(), refusal))
     }
 }

@@ -15,6 +15,7 @@ pub mod observed;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod problem;
 pub mod release;
 pub mod secret;
 pub mod selector;

@@ -14,6 +14,7 @@ use std::net::SocketAddrV4;
 
 pub mod caddy;
 pub mod caddy_trial;
+pub mod checks;
 pub mod cron;
 pub mod doctor;
 pub mod env;

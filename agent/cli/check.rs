@@ -12,8 +12,9 @@ use crate::host::files::Files;
 use crate::host::sources;
 use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::Problem;
 use crate::model::staged::Staged;
-use crate::plan::env;
+use crate::plan::{checks, env};
 
 /// Checks that need more than the config.
 const NOT_CHECKED: [&str; 4] =
@@ -74,14 +75,12 @@ fn this_host() -> Result<Found, Refused> {
     let (file, staged) = session::env_files(&config)?;
     let mut found = Found { warnings: notices(&config), ..Found::default() };
     let missing = Files::new(Path::new("/")).missing(config.app.volume_sources());
-    found.warnings.extend(missing.iter().map(|source| {
-        format!("a volume mounts {}, which is not there: a deploy is refused until it is", source.display())
-    }));
+    found.warnings.extend(missing.iter().map(|source| checks::volume(source).to_string()));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));
     let (given, unread) = sources::env_values(&config)?;
     let flaws = env::judge(&config, &file, &staged, &given, &unread);
-    found.problems.extend(flaws.into_iter().map(|flaw| format!("{}\n  hint: {}", flaw.what, flaw.hint)));
+    found.problems.extend(flaws.into_iter().map(|(_, problem)| problem.to_string()));
     Ok(found)
 }
 
@@ -97,13 +96,15 @@ fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
         .map(|problem| {
             let place = format!("{}:{}", path.display(), problem.line);
             match problem.key.as_deref() {
-                Some(key) if key.parse::<crate::model::name::EnvKey>().is_ok() => format!(
-                    "{place}: {key}: {}\n  hint: `astra-agent env set {key}` writes it as both read it alike",
-                    problem.reason
+                Some(key) if key.parse::<crate::model::name::EnvKey>().is_ok() => Problem::config(
+                    "env_line",
+                    format!("{place}: {key}: {}", problem.reason),
+                    format!("`astra-agent env set {key}` writes it as both read it alike"),
                 ),
-                _ => format!("{place}: {}\n  hint: edit that line", problem.reason),
+                _ => Problem::config("env_line", format!("{place}: {}", problem.reason), "edit that line"),
             }
         })
+        .map(|problem| problem.to_string())
         .collect()
 }
 
@@ -111,7 +112,7 @@ fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
 fn release(config: &Config, file: &EnvFile) -> Option<String> {
     let error = file.managed().err()?;
     let path = config.app.name.env_file();
-    let hint = "before the first deploy of this agent, delete the line APP_IMAGE; after it, `astra-agent doctor` says \
+    let fix = "before the first deploy of this agent, delete the line APP_IMAGE; after it, `astra-agent doctor` says \
                 what to write";
-    Some(format!("{}: {error}\n  hint: {hint}", path.display()))
+    Some(Problem::config("app_image", format!("{}: {error}", path.display()), fix).to_string())
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::anyhow;
 use serde_json::json;
 
 use super::session::Session;
@@ -14,7 +13,7 @@ use crate::host::timer::JobSeen;
 use crate::model::exit::ExitCode;
 use crate::model::name::CronName;
 use crate::model::observed::UnitSeen;
-use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::Problem;
 
 /// Extra wait beyond a job's own timeout.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -70,11 +69,11 @@ async fn run_job(name: &CronName, json: bool) -> Result<u8, Refused> {
 fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused> {
     config.cron_jobs.iter().find(|job| job.name == *name).ok_or_else(|| {
         let known: Vec<_> = config.cron_jobs.iter().map(|job| job.name.as_str()).collect();
-        let hint = match known.is_empty() {
+        let fix = match known.is_empty() {
             true => "agent.toml has no [[cron_jobs]]".to_owned(),
             false => format!("agent.toml has {}", known.join(", ")),
         };
-        Refused { exit_code: EXIT_USAGE, error: anyhow!("there is no cron job {name}\n  hint: {hint}") }
+        Problem::config("cron_job", format!("there is no cron job {name}"), fix).into()
     })
 }
 
@@ -105,10 +104,11 @@ fn show(name: &CronName, before: &JobSeen, ended: &Ended, json: bool) {
     }
     match &ended.failure {
         None => out::line(&format!("{name} finished in {seconds:.1} s")),
-        Some(why) => out::error(&format!(
-            "{name} failed after {seconds:.1} s: {why}\n  hint: `journalctl -u {} -n 50` has all of its output",
-            name.service()
-        )),
+        Some(why) => {
+            let what = format!("{name} failed after {seconds:.1} s: {why}");
+            let fix = format!("`journalctl -u {} -n 50` has all of its output", name.service());
+            out::error(&Problem::host("cron_job", what, fix).to_string());
+        }
     }
 }
 

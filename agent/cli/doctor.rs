@@ -13,7 +13,8 @@ use crate::model::history::History;
 use crate::model::name::{JOURNAL_DIR, MIGRATE_UNIT, RECONCILE_UNIT};
 use crate::model::observed::Observed;
 use crate::model::outcome::Outcome;
-use crate::plan::doctor::{Finding, Level, blind, findings, watched};
+use crate::model::problem::{Problem, Severity};
+use crate::plan::doctor::{blind, findings, watched};
 use crate::plan::units;
 
 /// Exit code 0 without problems, 4 with one. Notes do not count.
@@ -36,7 +37,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
         }
     };
     drop(waiting);
-    let ill = found.iter().any(|f| f.level == Level::Problem);
+    let ill = found.iter().any(|f| f.severity == Severity::Problem);
     if json {
         out::json(&json!({ "ok": !ill, "findings": found }));
     } else {
@@ -48,20 +49,20 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
 /// Indentation of the wrapped lines of a finding.
 const FIX: usize = 7;
 
-fn show(found: &[Finding]) {
+fn show(found: &[Problem]) {
     let styled = std::io::stdout().is_terminal();
     let columns = terminal::columns();
     for finding in found {
-        let (style, word) = match finding.level {
-            Level::Problem => (RED, "problem"),
-            Level::Note => (YELLOW, "note"),
+        let (style, word) = match finding.severity {
+            Severity::Problem => (RED, "problem"),
+            Severity::Note => (YELLOW, "note"),
         };
         let what = format!("{} {}", paint(style, &format!("{word}:"), styled), finding.what);
         out::line(&terminal::wrap(&what, FIX, columns));
         let fix = format!("  {} {}", paint(BOLD, "fix:", styled), finding.fix);
         out::line(&terminal::wrap(&fix, FIX, columns));
     }
-    let problems = found.iter().filter(|f| f.level == Level::Problem).count();
+    let problems = found.iter().filter(|f| f.severity == Severity::Problem).count();
     match problems {
         0 => out::line(&paint(GREEN, "no problems found", styled)),
         1 => out::line("1 problem"),

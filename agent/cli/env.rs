@@ -14,7 +14,7 @@ use crate::host::files::Files;
 use crate::host::lock::Lock;
 use crate::model::envfile::{EnvFile, MANAGED_KEYS};
 use crate::model::name::EnvKey;
-use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::{Cause, Problem};
 use crate::model::staged::Staged;
 use crate::plan::env;
 
@@ -97,7 +97,7 @@ fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) ->
 }
 
 fn usage(error: anyhow::Error) -> Refused {
-    Refused { exit_code: EXIT_USAGE, error }
+    Refused::of(Cause::Config, error)
 }
 
 /// A key of [env] always overrides a staged value, so setting it has no effect.
@@ -108,9 +108,8 @@ fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused
         Some(EnvSource::Generate { .. }) | None => return Ok(()),
     };
     let place = config.env_places.get(key).map_or("[env]", String::as_str);
-    Err(usage(anyhow!(
-        "{what} {key}: {place} sets it, and [env] wins\n  hint: {fixed}, or take the line out"
-    )))
+    let what = format!("{what} {key}: {place} sets it, and [env] wins");
+    Err(Problem::config("env_fixed", what, format!("{fixed}, or take the line out")).into())
 }
 
 async fn lock(command: &str) -> Result<Lock, Refused> {
@@ -142,12 +141,13 @@ async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
     }
     refuse_fixed(&config, key, "removing")?;
     if let Some(place) = config.env_places.get(key) {
-        let hint = "take the line out first, or the next deploy generates a new value";
-        return Err(usage(anyhow!("removing {key}: {place} generates it\n  hint: {hint}")));
+        let fix = "take the line out first, or the next deploy generates a new value";
+        return Err(Problem::config("env_fixed", format!("removing {key}: {place} generates it"), fix).into());
     }
     if config.app.required_env.contains(key) {
-        let hint = "take it out of required_env first";
-        return Err(usage(anyhow!("removing {key}: it is in [app] required_env\n  hint: {hint}")));
+        let (what, fix) =
+            (format!("removing {key}: it is in [app] required_env"), "take it out of required_env first");
+        return Err(Problem::config("env_missing", what, fix).into());
     }
     let lock = lock("astra-agent env unset").await?;
     let (current, mut staged) = session::env_files(&config)?;

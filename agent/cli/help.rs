@@ -9,6 +9,7 @@ use clap::{Command, CommandFactory, FromArgMatches};
 use super::{Cli, out, report};
 use crate::converge::Refused;
 use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::Cause;
 
 /// Width of the verb column.
 const NAMES: usize = 15;
@@ -169,7 +170,7 @@ pub fn answer(error: &clap::Error, json: bool) -> u8 {
         let text = error.render().to_string();
         text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
     });
-    report::refusal(&Refused { exit_code: EXIT_USAGE, error: anyhow::anyhow!(text) }, json);
+    report::refusal(&Refused::of(Cause::Config, anyhow::anyhow!(text)), json);
     EXIT_USAGE
 }
 

@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::model::entry::Verb as Name;
 use crate::model::image::DigestArg;
 use crate::model::name::JOURNAL_DIR;
-use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::{Cause, Problem};
 use crate::model::selector::{DigestSelector, ReleaseSelector};
 use crate::plan::migrations::MigratePolicy;
 
@@ -70,11 +70,9 @@ async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Re
             |waited| watch(&Event::Detail(waited)),
         ) => lock?,
         signal = session.host.signals.wait() => {
-            let error = anyhow!(
-                "{signal} while waiting for another run; nothing was touched\n  hint: the other run goes on; \
-                 `astra-agent history` tells how it ends"
-            );
-            return Err(error.into());
+            let what = format!("{signal} while waiting for another run; nothing was touched");
+            let fix = "the other run goes on; `astra-agent history` tells how it ends";
+            return Err(Problem::host("lock", what, fix).into());
         }
     };
     failpoint::reach("locked", 0, ask.verb.as_str());
@@ -112,7 +110,7 @@ async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Re
 fn code_of(ended: &Result<Report, Refused>) -> u8 {
     match ended {
         Ok(report) => report.exit_code,
-        Err(refused) => refused.exit_code,
+        Err(refused) => refused.exit_code(),
     }
 }
 
@@ -134,11 +132,9 @@ async fn pause_before(
         tokio::select! {
             () = sleep(left.min(Duration::from_secs(1))) => {}
             signal = signals.wait() => {
-                let error = anyhow!(
-                    "stopped by {signal} between two attempts; nothing serves yet\n  hint: `astra-agent install` goes on \
-                     where this one was stopped"
-                );
-                return Err(error.into());
+                let what = format!("stopped by {signal} between two attempts; nothing serves yet");
+                let fix = "`astra-agent install` goes on where this one was stopped";
+                return Err(Problem::host("installed", what, fix).into());
             }
         }
     }
@@ -213,5 +209,5 @@ pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<RollbackTarget, Refus
 /// The full digest; a shortened one is looked up among the releases that this host knows.
 pub(super) fn known(digest: &DigestSelector) -> Result<DigestArg, Refused> {
     let history = Journal::at(JOURNAL_DIR).history()?;
-    digest.resolve(&history).map_err(|e| Refused { exit_code: EXIT_USAGE, error: anyhow!("{e}") })
+    digest.resolve(&history).map_err(|e| Refused::of(Cause::Config, e))
 }

@@ -8,6 +8,7 @@ use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use crate::converge::{Reconciler, Refused, Report, Requests, Snapshot};
 use crate::model::entry::Verb;
 use crate::model::outcome::{Blame, Outcome};
+use crate::model::problem::{Cause, Problem};
 
 /// Release, digest, seconds per phase, requests: on standard output.
 pub fn show(report: &Report, as_json: bool) {
@@ -100,13 +101,17 @@ pub fn nothing_to_do(reconciler: &Reconciler<'_>, snapshot: &Snapshot, as_json: 
 /// A refusal with its hint, on standard error or as JSON.
 pub fn refusal(refused: &Refused, as_json: bool) {
     let mut error = refused.to_string();
-    if refused.exit_code == 1 && !error.contains("hint:") && is_of_the_host(&refused.error) {
+    let problem = refused.error.chain().find_map(|cause| cause.downcast_ref::<Problem>());
+    if problem.is_none() && refused.cause == Cause::Host && is_of_the_host(&refused.error) {
         error.push_str(
             "\n  hint: `astra-agent doctor` looks for what is wrong with this host; then try again",
         );
     }
     if as_json {
-        return out::json(&json!({ "outcome": "refused", "exit_code": refused.exit_code, "error": error }));
+        return out::json(&json!({
+            "outcome": "refused", "exit_code": refused.exit_code(), "error": error,
+            "check": problem.map(|p| p.check), "fix": problem.map(|p| p.fix.as_str()),
+        }));
     }
     out::error(&error);
 }

@@ -18,7 +18,7 @@ use crate::model::entry::Verb;
 use crate::model::envfile::EnvFile;
 use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, LAST_CONFIG, RUN, STATE};
-use crate::model::outcome::EXIT_USAGE;
+use crate::model::problem::{Cause, Problem};
 use crate::model::staged::Staged;
 
 /// Stands in for the key of a host without one: such a host has no releases to tell apart.
@@ -39,7 +39,7 @@ pub fn config() -> Result<Config, Refused> {
 }
 
 pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
-    Refused { exit_code: EXIT_USAGE, error: anyhow!("{errors}") }
+    Refused::of(Cause::Config, errors)
 }
 
 /// The config for `verb`. A rollback also works while agent.toml is invalid: it uses the last valid config,
@@ -87,8 +87,7 @@ pub fn root() -> Result<(), Refused> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let error = anyhow!("this needs root\n  hint: run it with sudo");
-    Err(Refused { exit_code: 1, error })
+    Err(Problem::host("root", "this needs root", "run it with sudo").into())
 }
 
 impl Session {
@@ -165,9 +164,9 @@ pub fn directories() -> Result<()> {
 pub fn writable() -> Result<()> {
     for dir in [ETC, STATE, RUN] {
         nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).map_err(|error| {
-            let hint =
+            let fix =
                 "the kernel makes a damaged disk read-only: look at `dmesg`, then `mount -o remount,rw`";
-            anyhow!("writing in {dir}: {}\n  hint: {hint}", error.desc())
+            Problem::host("read_only", format!("writing in {dir}: {}", error.desc()), fix)
         })?;
     }
     Ok(())

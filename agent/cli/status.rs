@@ -10,6 +10,7 @@ use crate::converge::Refused;
 use crate::host::lock::Lock;
 use crate::host::signals::Signals;
 use crate::model::name::LOCK;
+use crate::model::problem::Problem;
 
 mod follow;
 mod seen;
@@ -52,10 +53,8 @@ fn screen(status: &Status) -> String {
 async fn follow_or_refresh(json: bool) -> Result<u8, Refused> {
     session::root()?;
     if json {
-        let error = anyhow::anyhow!(
-            "`--watch` has no answer in JSON\n  hint: a program asks `status --json` again, and `history --json` for the end"
-        );
-        return Err(Refused { exit_code: crate::model::outcome::EXIT_USAGE, error });
+        let fix = "a program asks `status --json` again, and `history --json` for the end";
+        return Err(Problem::config("usage", "`--watch` has no answer in JSON", fix).into());
     }
     if let Some(holder) = Lock::holder_of(Path::new(LOCK)) {
         return follow::follow(&holder).await;

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::lock::{self, Lock, LockError};
 use crate::model::name::LOCK;
-use crate::model::outcome::EXIT_LOCKED;
+use crate::model::problem::{Cause, Problem};
 
 /// Default wait for a timer's run: it mostly only checks, and ends within seconds.
 const TIMERS_MOMENT: Duration = Duration::from_secs(60);
@@ -61,8 +60,8 @@ pub async fn take_watched(
             if held.actor == SYSTEM_ACTOR && actor != SYSTEM_ACTOR { TIMERS_MOMENT } else { Duration::ZERO };
         let limit = wait.unwrap_or(patience);
         if begun.elapsed() >= limit {
-            let error = anyhow!("{held}\n  hint: {hint}");
-            return Err(Refused { exit_code: EXIT_LOCKED, error });
+            let busy = Problem { cause: Cause::Busy, ..Problem::host("lock", held.to_string(), hint) };
+            return Err(busy.into());
         }
         if !said && begun.elapsed() >= LONG {
             say(&format!("waiting: {held}"));

@@ -3,8 +3,6 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use anyhow::anyhow;
-
 use super::out;
 use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::binary;
@@ -13,7 +11,7 @@ use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
 use crate::model::entry::Verb;
 use crate::model::name::RECOVER_UNIT;
-use crate::model::outcome::Outcome;
+use crate::model::problem::Problem;
 
 /// The sandbox of every agent process that changes the host: units/sandbox.conf.
 const SANDBOX: &str = include_str!("../../units/sandbox.conf");
@@ -102,20 +100,19 @@ fn environment() -> Vec<(String, String)> {
 
 /// The error for a run whose exit status could not be read.
 fn lost(unit: &str, error: &anyhow::Error) -> Refused {
-    let error = anyhow!(
-        "lost contact with the run: {error:#}\n  hint: it may go on as {unit}; fix the bus (`systemctl status dbus`), \
-         then `astra-agent status` shows how it ended"
+    let fix = format!(
+        "it may go on as {unit}; fix the bus (`systemctl status dbus`), then `astra-agent status` shows how it ended"
     );
-    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
+    Problem::unfinished("run_lost", format!("lost contact with the run: {error:#}"), fix).into()
 }
 
 /// The error for a run that was killed: systemd has started recover by then.
 fn killed(signal: i32) -> Refused {
-    let error = anyhow!(
+    let what = format!(
         "the run was killed (signal {signal}); systemd has started astra-agent-recover, which brings back the \
-         committed release\n  hint: `astra-agent status` shows what runs"
+         committed release"
     );
-    Refused { exit_code: Outcome::Incomplete.exit_code(), error }
+    Problem::unfinished("run_killed", what, "`astra-agent status` shows what runs").into()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::{Reconciler, Refused, Report, VerbRequest};
 use crate::model::entry::Verb;
 use crate::model::history::RunRecord;
 use crate::model::outcome::{Blame, Outcome};
+use crate::model::problem::Cause;
 
 /// The same for every entry of this kind on every host (`journalctl MESSAGE_ID=…`).
 pub const MESSAGE_ID: &str = "8b8827d277894539aaa6453c2d387272";
@@ -67,8 +68,8 @@ fn of_refusal(ask: &VerbRequest, refused: &Refused) -> Fields {
     let message =
         format!("{} by {}: refused: {}", verb.as_str(), ask.actor, first_line(&refused.to_string()));
     // Exit code 4: not only refused, something needs repair.
-    let priority = if refused.exit_code == Outcome::Incomplete.exit_code() { ERROR } else { WARNING };
-    common(priority, message, verb, &ask.actor, "refused", refused.exit_code)
+    let priority = if refused.cause == Cause::Unfinished { ERROR } else { WARNING };
+    common(priority, message, verb, &ask.actor, "refused", refused.exit_code())
 }
 
 fn of_cut_run(run: &RunRecord, outcome: Outcome) -> Option<Fields> {

@@ -1,7 +1,5 @@
 //! Caddy's part of a run: validates a Caddyfile before the run changes anything, and upgrades Caddy's image.
 
-use anyhow::anyhow;
-
 use std::path::Path;
 
 use super::{Reconciler, Refused, Report, Snapshot, VerbRequest};
@@ -10,6 +8,7 @@ use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
+use crate::model::problem::{Cause, Problem};
 use crate::model::step::Step;
 
 impl Reconciler<'_> {
@@ -21,7 +20,7 @@ impl Reconciler<'_> {
             let Step::LoadCaddy { content, .. } = step else { continue };
             match self.host.caddy.adapt(content.bytes()).await {
                 Err(error) if is_refusal(&error) => {
-                    return Err(Refused::of(2, refused(&error, content.bytes())));
+                    return Err(refused(&error, content.bytes()).into());
                 }
                 // A Caddy that does not answer is reported by the step itself.
                 _ => {}
@@ -34,7 +33,7 @@ impl Reconciler<'_> {
             self.host
                 .keep_rotation(&targets, &inputs.probe())
                 .await
-                .map_err(|error| Refused::of(2, error))?;
+                .map_err(|error| Refused::of(Cause::Config, error))?;
         }
         Ok(())
     }
@@ -51,7 +50,8 @@ impl Reconciler<'_> {
         let snapshot = self.snapshot(false).await?;
         let written = snapshot.observed.files.get(Path::new(CADDY_ENV));
         let Some(before) = written.and_then(|f| String::from_utf8(f.bytes.clone()).ok()) else {
-            return Err(anyhow!("there is no Caddy to upgrade\n  hint: `astra-agent install` begins").into());
+            let fix = "`astra-agent install` begins";
+            return Err(Problem::host("installed", "there is no Caddy to upgrade", fix).into());
         };
         let image = self.fetch_caddy_image().await?;
         let runs = snapshot.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
@@ -69,7 +69,7 @@ impl Reconciler<'_> {
 }
 
 /// Caddy's error, with the line that it names: the file is not on the disk.
-fn refused(error: &anyhow::Error, caddyfile: &[u8]) -> anyhow::Error {
+fn refused(error: &anyhow::Error, caddyfile: &[u8]) -> Problem {
     let (major, minor) = CaddySeen::OLDEST;
     let error = format!("{error:#}");
     let named = error.split("Caddyfile:").skip(1).find_map(|rest| {
@@ -80,14 +80,17 @@ fn refused(error: &anyhow::Error, caddyfile: &[u8]) -> anyhow::Error {
         Some(format!("\n  line {number}: {}", line.trim()))
     });
     let line = named.unwrap_or_default();
-    anyhow!(
-        "{error}{line}\n  hint: the Caddyfile is made from [caddy] in agent.toml: look at `extra` there; nothing was \
-         touched (Caddy must be {major}.{minor} or newer)"
-    )
+    let fix = format!(
+        "the Caddyfile is made from [caddy] in agent.toml: look at `extra` there; nothing was touched (Caddy must be \
+         {major}.{minor} or newer)"
+    );
+    Problem::config("caddyfile", format!("{error}{line}"), fix)
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
 
     #[test]

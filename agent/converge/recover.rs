@@ -9,6 +9,7 @@ use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
 use crate::model::name::CADDY_ENV;
 use crate::model::outcome::Outcome;
+use crate::model::problem::Problem;
 use crate::plan::{files, keep};
 
 impl Reconciler<'_> {
@@ -51,10 +52,8 @@ impl Reconciler<'_> {
             report.warn(what);
             return Ok(());
         }
-        let error = anyhow::anyhow!(
-            "{what}\n  hint: `astra-agent status` shows which, `astra-agent recover` tries again"
-        );
-        Err(Refused::of(Outcome::Incomplete.exit_code(), error))
+        let fix = "`astra-agent status` shows which, `astra-agent recover` tries again";
+        Err(Problem::unfinished("open_run", what, fix).into())
     }
 
     /// The journal records the killed runs. Their systemd units would stay failed, and the host `degraded`,

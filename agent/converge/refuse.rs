@@ -1,11 +1,10 @@
 //! Preconditions of a run: a readable journal and astra.env.
 
-use anyhow::anyhow;
-
 use super::{Event, Reconciler, Refused, Selector, Snapshot, VerbRequest};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
+use crate::model::problem::Problem;
 use crate::plan::release::Refusal;
 
 /// The committed image, and whether it is pinned.
@@ -30,11 +29,9 @@ impl Reconciler<'_> {
             )));
             return Ok(());
         }
-        let error = anyhow!(
-            "the journal is damaged: {damage}\n  hint: only `status`, `rollback` and `deploy-sha` work until the file is \
-             moved away; automatic runs are suspended"
-        );
-        Err(Refused::of(4, error))
+        let fix = "only `status`, `rollback` and `deploy-sha` work until the file is moved away; automatic runs are \
+                   suspended";
+        Err(Problem::unfinished("journal", format!("the journal is damaged: {damage}"), fix).into())
     }
 
     /// The committed release from astra.env, read before anything else.
@@ -61,13 +58,14 @@ impl Reconciler<'_> {
     pub fn refuse_env(&self, snapshot: &Snapshot) -> Result<(), Refused> {
         if let Err(error) = self.inputs(snapshot).env_file().managed() {
             let file = self.config.app.name.env_file();
-            let hint = match snapshot.history.commits.is_empty() {
+            let fix = match snapshot.history.commits.is_empty() {
                 true => {
                     "no deploy of this agent wrote it: delete the line APP_IMAGE, which the first deploy writes anew"
                 }
                 false => "`astra-agent doctor` says what to write",
             };
-            return Err(Refused::of(2, anyhow!("reading {}: {error}\n  hint: {hint}", file.display())));
+            let what = format!("reading {}: {error}", file.display());
+            return Err(Problem::config("app_image", what, fix).into());
         }
         self.refuse_nameless_env(snapshot)
     }
@@ -78,11 +76,10 @@ impl Reconciler<'_> {
             return Ok(());
         }
         let file = self.config.app.name.env_file();
-        let error = anyhow!(
-            "{} names no release, although one was committed: what serves is left alone\n  hint: {}",
-            file.display(),
-            inputs.name_again()
+        let what = format!(
+            "{} names no release, although one was committed: what serves is left alone",
+            file.display()
         );
-        Err(Refused::of(2, error))
+        Err(Problem::config("app_image", what, inputs.name_again()).into())
     }
 }

@@ -12,6 +12,7 @@ use crate::model::history::{Held, History};
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::name::CADDY_UNIT;
 use crate::model::observed::UnitSeen;
+use crate::model::problem::Problem;
 use crate::model::release::Release;
 use crate::model::step::Step;
 use crate::plan::release::Request;
@@ -65,9 +66,8 @@ impl Reconciler<'_> {
             Selector::Committed => match self.inputs(snapshot).committed() {
                 Some(lines) => lines.image,
                 None => {
-                    return Err(
-                        anyhow!("no image is committed yet\n  hint: `astra-agent install` begins").into()
-                    );
+                    let fix = "`astra-agent install` begins";
+                    return Err(Problem::host("installed", "no image is committed yet", fix).into());
                 }
             },
             Selector::Tracked => self.resolve(&self.config.app.image).await?,
@@ -88,7 +88,7 @@ impl Reconciler<'_> {
             Selector::Restart => match self.inputs(snapshot).committed() {
                 Some(committed) => committed.image,
                 None => {
-                    return Err(Refused::of(1, anyhow!("nothing is committed: there is nothing to restart")));
+                    return Err(anyhow!("nothing is committed: there is nothing to restart").into());
                 }
             },
         };
@@ -118,10 +118,8 @@ impl Reconciler<'_> {
         if named == tracked {
             return Ok(());
         }
-        let error = anyhow!(
-            "{named} is not the app's repository {tracked}\n  hint: to move there, change [app] image"
-        );
-        Err(Refused::of(2, error))
+        let what = format!("{named} is not the app's repository {tracked}");
+        Err(Problem::config("repository", what, "to move there, change [app] image").into())
     }
 
     /// The digest for caddy.env, if it has none yet: resolved once per host.
@@ -166,15 +164,15 @@ impl Reconciler<'_> {
 
 /// The nearest earlier release is held: the attempt to go there may have failed for a temporary reason.
 /// Repeating the command must not silently go to a different release.
-fn held_back(held: &Held, behind: Option<&Release>) -> anyhow::Error {
+fn held_back(held: &Held, behind: Option<&Release>) -> Problem {
     let further = behind.map_or_else(String::new, |release| {
         format!("; `astra-agent rollback --to {0}` goes past it to release {0}", release.number)
     });
     let reason = held.reason.lines().next().unwrap_or_default();
-    anyhow!(
-        "release {} is held since run {}: {reason}\n  hint: `astra-agent rollback --force` tries it again{further}",
-        held.release.number,
-        held.run
+    Problem::host(
+        "held",
+        format!("release {} is held since run {}: {reason}", held.release.number, held.run),
+        format!("`astra-agent rollback --force` tries it again{further}"),
     )
 }
 
@@ -191,7 +189,7 @@ fn no_release(number: u64, history: &History) -> String {
 fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Result<&'a Release, Refused> {
     let history = &snapshot.history;
     if let (RollbackTarget::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
-        return Err(Refused::of(1, held_back(held, behind)));
+        return Err(held_back(held, behind).into());
     }
     let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
     let found = match back {
@@ -207,7 +205,7 @@ fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Re
             RollbackTarget::Release(number) => no_release(*number, history),
             RollbackTarget::Digest(digest) => format!("{digest} never served on this host"),
         };
-        let hint = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";
-        Refused::of(1, anyhow!("{what}\n  hint: {hint}"))
+        let fix = "`astra-agent history` lists what there is; `deploy-sha` takes any digest";
+        Problem::host("no_release", what, fix).into()
     })
 }

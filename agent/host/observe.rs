@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use crate::model::observed::{
     CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
 };
 use crate::model::policy::Policy;
+use crate::model::problem::Problem;
 use crate::model::step::{Probe, Target};
 
 /// The engine's answer about an instance is valid for one invocation of its unit: a container lives within
@@ -135,10 +136,8 @@ impl Host {
                 Ok(Some(seen)) => _ = observed.files.insert(path, seen),
                 Ok(None) => {}
                 Err(error) if truth.contains(&path) => {
-                    return Err(anyhow!(
-                        "{error:#}\n  hint: `ls -l {}`; put the file itself there",
-                        path.display()
-                    ));
+                    let fix = format!("`ls -l {}`; put the file itself there", path.display());
+                    return Err(Problem::host("files", format!("{error:#}"), fix).into());
                 }
                 // A symlink or a directory instead of one of the agent's files: a write replaces it, or fails
                 // with the reason.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::Host;
 use super::logs::Start;
 use crate::model::envfile::EnvFile;
 use crate::model::name::{CADDY_UNIT, EnvKey};
+use crate::model::problem::Problem;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::Step;
@@ -98,7 +99,7 @@ impl Host {
         let Err(error) = answers else { return Ok(()) };
         let said = self.last_words(unit, Some("astra-caddy")).await;
         let fix = "look at the log lines of Caddy; if they name the Caddyfile, at [caddy] in agent.toml";
-        Err(StepError::host(anyhow!("{error:#}\n  hint: {fix}")).with_log(said.lines))
+        Err(StepError::host(Problem::host("caddy", format!("{error:#}"), fix)).with_log(said.lines))
     }
 
     /// A start that is under way, or that systemd will retry, may have begun before the cause of its failure

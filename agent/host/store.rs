@@ -20,6 +20,7 @@ use super::transient::{Transient, run_transient};
 use crate::model::image::PinnedImage;
 use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW, WAY_BACK_SEEN};
 use crate::model::observed::Engine;
+use crate::model::problem::Problem;
 
 /// A pull without progress for this long has stalled.
 const PULL_STALLS: Duration = Duration::from_secs(60);
@@ -183,15 +184,18 @@ impl Host {
         stop.0 = None;
         match exit.code {
             Some(0) => Ok("the image store was checked and repaired".to_owned()),
-            Some(code) => bail!(
-                "damage is left (podman system check --repair: exit code {code})\n  hint: `podman system check` names it; \
-                 remove those images and what uses them, and deploy again. The last resort is `podman system reset`: it \
+            Some(code) => bail!(Problem::host(
+                "image_store",
+                format!("damage is left (podman system check --repair: exit code {code})"),
+                "`podman system check` names it; remove those images and what uses them, and deploy again. The last resort is `podman system reset`: it \
                  removes every container, image and volume of this host, with the data in them; then `astra-agent \
-                 reconcile`"
-            ),
-            None => bail!(
-                "{CHECK_UNIT} was killed\n  hint: `journalctl -u {CHECK_UNIT}` may say by whom; deploy again"
-            ),
+                 reconcile`",
+            )),
+            None => bail!(Problem::host(
+                "image_store",
+                format!("{CHECK_UNIT} was killed"),
+                format!("`journalctl -u {CHECK_UNIT}` may say by whom; deploy again"),
+            )),
         }
     }
 

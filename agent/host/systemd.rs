@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
@@ -15,6 +15,7 @@ mod jobs;
 mod wait;
 
 use crate::model::observed::UnitSeen;
+use crate::model::problem::Problem;
 use jobs::Jobs;
 pub use jobs::{JobError, JobResult, Verb};
 
@@ -46,7 +47,8 @@ impl Systemd {
     pub async fn connect() -> Result<Self> {
         let new = Self { calls: Mutex::default(), jobs: Mutex::default() };
         let _ = new.connection().await.map_err(|error| {
-            anyhow!("connecting to systemd over D-Bus: {error}\n  hint: look at `systemctl status dbus`, restart it")
+            let fix = "look at `systemctl status dbus`, restart it";
+            Problem::host("bus", format!("connecting to systemd over D-Bus: {error}"), fix)
         })?;
         Ok(new)
     }

@@ -11,7 +11,7 @@ use crate::model::staged::Staged;
 
 mod flaws;
 
-pub use flaws::{Flaw, flaws, judge};
+pub use flaws::{flaws, judge};
 
 /// Why there is no desired env file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::preflight::Problem;
+use super::checks;
 use super::{Inputs, files, instances, units};
 use crate::config::Strategy;
 use crate::model::name::InstanceId;
 use crate::model::plan::Plan;
+use crate::model::problem::Problem;
 use crate::model::step::{Content, Step, Target};
 
 /// The wanted instances, and the spare, that are not on their configured port.
@@ -37,12 +38,7 @@ pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
         |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
     let ports = moved(inputs).into_iter().map(|id| inputs.config.app.port_of(id));
     let busy = ports.filter(|port| inputs.observed.busy.contains(port) && !own(*port));
-    let problem = |port| Problem {
-        what: format!("another process listens on port {port}, where agent.toml wants an instance"),
-        hint: format!("find it with `ss -tlnp sport = :{port}`, or change [app] base_port"),
-        config: false,
-    };
-    busy.map(problem).collect()
+    busy.map(|port| checks::taken_port(port, "where agent.toml wants an instance")).collect()
 }
 
 /// The plan for all moves; empty if there are none.

@@ -8,13 +8,14 @@ use crate::model::fingerprint::Fingerprint;
 use crate::model::history::Held;
 use crate::model::image::PinnedImage;
 use crate::model::plan::Plan;
+use crate::model::problem::{Cause, Problem};
 use crate::model::release::{Candidate, Release};
 use crate::model::staged::Staged;
 
 use super::env::{Mute, Wanted};
 use super::instances::RepairScope;
 use super::migrations::MigratePolicy;
-use super::preflight::{self, Problem};
+use super::preflight;
 use super::{Inputs, env, instances, units};
 
 mod pending;
@@ -54,6 +55,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The config or the env file, if one of them has to change.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Preflight(problems) if problems.iter().any(|p| p.cause == Cause::Config) => Cause::Config,
+            Self::Env(_) => Cause::Config,
+            Self::Preflight(_) | Self::Held { .. } => Cause::Host,
+        }
+    }
+
     pub fn held(held: &Held) -> Self {
         Self::Held {
             number: held.release.number,
@@ -65,8 +75,7 @@ impl Refusal {
 }
 
 fn list(problems: &[Problem]) -> String {
-    let lines: Vec<_> = problems.iter().map(|p| format!("{}\n  hint: {}", p.what, p.hint)).collect();
-    lines.join("\n")
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The plan that deploys `request.image`; empty if it is serving already.
@@ -88,7 +97,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let candidate = candidate(inputs, request, &wanted.file)?;
     let problems = preflight::problems(inputs, &wanted.file, &request.image);
     // A config that requires something missing is an error, even if its release is serving.
-    let unmet = !request.lenient && problems.iter().any(|p| p.config);
+    let unmet = !request.lenient && problems.iter().any(|p| p.cause == Cause::Config);
     // A requested migration is a change.
     let migrates = request.migrate == MigratePolicy::Always && inputs.config.migrate.is_some();
     // A manual line is in any instance that was restarted since.

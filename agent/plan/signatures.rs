@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use super::Inputs;
-use super::preflight::Problem;
 use crate::model::checkup::{Kind, Owner};
 use crate::model::image::PinnedImage;
 use crate::model::name::{POLICY, ROOTS_OWN_POLICY};
 use crate::model::observed::{Engine, Observed};
 use crate::model::policy::{Policy, Verdict};
+use crate::model::problem::Problem;
 
 /// Why `image` must not be deployed when signatures are required.
 pub fn problem(inputs: &Inputs<'_>, image: &PinnedImage) -> Option<Problem> {
@@ -26,8 +26,8 @@ pub fn problem(inputs: &Inputs<'_>, image: &PinnedImage) -> Option<Problem> {
     judge(inputs.observed, image)
 }
 
-fn refuse(what: String, hint: String) -> Option<Problem> {
-    Some(Problem { what, hint, config: false })
+fn refuse(what: String, fix: String) -> Option<Problem> {
+    Some(Problem::host("signatures", what, fix))
 }
 
 fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
@@ -48,14 +48,14 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
         }
     }
     let repository = &image.repository;
-    let hint = format!(
+    let fix = format!(
         "write into `transports.docker` of {POLICY}: \"{repository}\": [{{\"type\": \"sigstoreSigned\", \"keyPath\": \
          \"/etc/containers/KEY.pub\", \"signedIdentity\": {{\"type\": \"matchRepository\"}}}}]"
     );
     let Some(seen) = observed.files.get(Path::new(POLICY)) else {
         return refuse(
             format!("[verify] requires signatures, and there is no {POLICY} that can be read"),
-            hint,
+            fix,
         );
     };
     if let Some(problem) = open_to_others(observed, Path::new(POLICY)) {
@@ -70,10 +70,10 @@ fn judge(observed: &Observed, image: &PinnedImage) -> Option<Problem> {
     match policy.verdict(image) {
         Verdict::Signed { keys, .. } => keys.iter().find_map(|key| open_to_others(observed, key)),
         Verdict::Anything { scope } => {
-            refuse(format!("{POLICY} accepts any image of {repository}, signed or not ({scope})"), hint)
+            refuse(format!("{POLICY} accepts any image of {repository}, signed or not ({scope})"), fix)
         }
         Verdict::Nothing { scope, why } => {
-            refuse(format!("{POLICY} lets in no image of {repository} ({scope}: {why})"), hint)
+            refuse(format!("{POLICY} lets in no image of {repository} ({scope}: {why})"), fix)
         }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     fn said(observed: &Observed) -> Option<String> {
         let image = format!("ghcr.io/a/b@sha256:{}", "0".repeat(64)).parse().unwrap();
         judge(observed, &image).map(|problem| {
-            assert!(!problem.hint.is_empty());
+            assert!(!problem.fix.is_empty());
             problem.what
         })
     }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, anyhow};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
 
-use super::usage;
 use crate::cli::out;
 use crate::converge::Refused;
 use crate::model::name::EnvKey;
+use crate::model::problem::Problem;
 use crate::model::secret::Secret;
 
 /// Larger values do not fit into an env file.
@@ -25,11 +25,12 @@ pub(super) async fn value(key: &EnvKey, empty: bool) -> Result<Secret, Refused> 
     if !value.is_empty() {
         return Ok(Secret::new(value));
     }
-    let hint = if terminal { "" } else { "; a command before the pipe may have failed" };
-    Err(usage(anyhow!(
-        "setting {key}: no value came on standard input{hint}\n  hint: `astra-agent env set --empty {key}` sets an empty \
-         text, `astra-agent env unset {key}` removes the variable"
-    )))
+    let pipe = if terminal { "" } else { "; a command before the pipe may have failed" };
+    let what = format!("setting {key}: no value came on standard input{pipe}");
+    let fix = format!(
+        "`astra-agent env set --empty {key}` sets an empty text, `astra-agent env unset {key}` removes the variable"
+    );
+    Err(Problem::config("env_value", what, fix).into())
 }
 
 fn piped() -> Result<String> {

@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
+use crate::model::problem::Problem;
+
 const STEP: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -69,11 +71,12 @@ impl<'a> Walk<'a> {
             here = match step {
                 Ok(fd) => File::from(fd),
                 Err(Errno::ELOOP | Errno::ENOTDIR) => {
-                    bail!(
-                        "{0} is a symlink or no directory, which is never followed\n  hint: `ls -ld {0}`; make it a \
-                         directory of root again",
-                        seen.display()
-                    )
+                    let seen = seen.display();
+                    bail!(Problem::host(
+                        "files",
+                        format!("{seen} is a symlink or no directory, which is never followed"),
+                        format!("`ls -ld {seen}`; make it a directory of root again"),
+                    ))
                 }
                 Err(error) => return Err(error).with_context(|| format!("opening {}", seen.display())),
             };
@@ -88,21 +91,16 @@ impl<'a> Walk<'a> {
 /// Owned by root (or the current user, which for the agent is root), and writable only by its owner. The
 /// sticky bit of a directory like /tmp does not help: others may still create a file under our name.
 fn check(dir: &File, path: &Path) -> Result<()> {
-    let meta = dir.metadata()?;
+    let (meta, shown) = (dir.metadata()?, path.display());
     if meta.uid() != 0 && meta.uid() != nix::unistd::geteuid().as_raw() {
-        bail!(
-            "the directory {0} belongs to user {1}, not to root\n  hint: `chown root: {0}`",
-            path.display(),
-            meta.uid()
-        );
+        let what = format!("the directory {shown} belongs to user {}, not to root", meta.uid());
+        bail!(Problem::host("files", what, format!("`chown root: {shown}`")));
     }
     if meta.mode() & 0o022 != 0 {
-        bail!(
-            "the directory {0} is writable by its group or others (mode {1:o})\n  hint: look for what is not yours in it, \
-             then `chmod go-w {0}`",
-            path.display(),
-            meta.mode() & 0o7777
-        );
+        let mode = meta.mode() & 0o7777;
+        let what = format!("the directory {shown} is writable by its group or others (mode {mode:o})");
+        let fix = format!("look for what is not yours in it, then `chmod go-w {shown}`");
+        bail!(Problem::host("files", what, fix));
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::host::perform::CaddyHangs;
 use crate::host::probe::{ProbeAnswer, ProbeError, probe};
 use crate::model::caddyfile::LEAVING;
 use crate::model::name::{DRAIN_DIR, WORKING};
+use crate::model::problem::Problem;
 use crate::model::step::{Drain, Probe, Target};
 use crate::model::step_note::StepNote;
 
@@ -57,12 +58,16 @@ impl Host {
             Some(_) if !self.is_upstream(instance).await? => {
                 return Ok(StepNote::note("Caddy does not know it: nothing to drain"));
             }
-            Some(answer) => bail!(
-                "draining {instance}: Caddy does not see its marker: {} answered {}: it runs another Caddyfile than \
-                 /etc/astra/Caddyfile\n  hint: `systemctl restart astra-caddy` makes it read that file",
-                instance.health_route(),
-                answer.status
-            ),
+            Some(answer) => {
+                let what = format!(
+                    "draining {instance}: Caddy does not see its marker: {} answered {}: it runs another Caddyfile than \
+                     /etc/astra/Caddyfile",
+                    instance.health_route(),
+                    answer.status
+                );
+                let fix = "`systemctl restart astra-caddy` makes it read that file";
+                return Err(Problem::host("caddy", what, fix).into());
+            }
         }
         sleep(ROUTED).await;
         let begun = Instant::now();

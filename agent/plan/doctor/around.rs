@@ -1,70 +1,52 @@
 //! The app's surroundings: disk, clock, engine, Caddy, registry.
 
-use super::{Finding, Inputs};
+use super::Inputs;
 use crate::config::CaddyImage;
 use crate::model::checkup::Checkup;
 use crate::model::image::PinnedImage;
 use crate::model::name::{AUTH_FILE, CADDYFILE, STATE};
-use crate::plan::{caddy, signatures};
+use crate::model::problem::Problem;
+use crate::plan::{caddy, checks, signatures};
 
 /// The journal needs a few KiB a run.
 const STATE_FREE: u64 = 64 << 20;
 const DAY: u64 = 24 * 3600;
 
-pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = disk(inputs, checkup);
     found.extend(clock(checkup));
-    found.extend(engine(inputs));
+    found.extend(checks::engine(inputs));
     found.extend(docker(checkup));
     found.extend(proxy(inputs, checkup));
     found.extend(registry(inputs, checkup));
     found.extend(signed(inputs, checkup));
-    found.extend(volumes(inputs));
+    found.extend(checks::volumes(inputs));
     found
 }
 
-fn volumes(inputs: &Inputs<'_>) -> impl Iterator<Item = Finding> {
-    inputs.observed.missing_sources.iter().map(|source| {
-        let what = format!("a volume mounts {}, which is not there: no container starts", source.display());
-        Finding::problem("volume", what, "put it there, or change [app] volumes")
-    })
-}
-
-fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Finding> {
+fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Problem> {
     let repository = &inputs.config.app.image.repository;
     let resolved = checkup.resolved.as_ref().and_then(|r| r.as_ref().ok()).cloned();
     let image = match resolved {
         Some(digest) => PinnedImage { repository: repository.clone(), digest },
         None => inputs.committed()?.image,
     };
-    let problem = signatures::problem(inputs, &image)?;
-    Some(Finding::problem("signatures", problem.what, problem.hint))
+    signatures::problem(inputs, &image)
 }
 
-fn disk(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let least = inputs.config.deploy.min_free;
-    if let Some(free) = inputs.observed.free_bytes.filter(|free| *free < least) {
-        let what = format!(
-            "the image store has {} MiB free, [deploy] min_free wants {}: a deploy is refused",
-            free >> 20,
-            least >> 20
-        );
-        let fix = "see `podman system df` and `df -h`; free space, or lower min_free. Never `podman image prune -a`: it \
-                   removes the images for a rollback";
-        found.push(Finding::problem("disk", what, fix));
-    }
+fn disk(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
+    let mut found = Vec::from_iter(checks::disk(inputs));
     if let Some(free) = checkup.state_free.filter(|free| *free < STATE_FREE) {
         let what = format!(
             "{STATE} has {} MiB free: a run that cannot write its journal does not begin",
             free >> 20
         );
-        found.push(Finding::problem("disk", what, "free space: `df -h`, `journalctl --vacuum-size=200M`"));
+        found.push(Problem::host("disk", what, "free space: `df -h`, `journalctl --vacuum-size=200M`"));
     }
     found
 }
 
-fn clock(checkup: &Checkup) -> Option<Finding> {
+fn clock(checkup: &Checkup) -> Option<Problem> {
     let fix = "`systemctl enable --now systemd-timesyncd` (or chrony), and see `timedatectl timesync-status`";
     match checkup.clock_synchronised {
         Some(true) | None => None,
@@ -72,54 +54,42 @@ fn clock(checkup: &Checkup) -> Option<Finding> {
         Some(false) if checkup.in_container => {
             let what =
                 "the clock is not synchronised, and belongs to the machine that this container runs on";
-            Some(Finding::note("clock", what, format!("on that machine: {fix}")))
+            Some(Problem::note("clock", what, format!("on that machine: {fix}")))
         }
         Some(false) => {
             let what = "the clock is not synchronised: certificates, logins and the history depend on it";
-            Some(Finding::problem("clock", what, fix))
+            Some(Problem::host("clock", what, fix))
         }
     }
 }
 
-fn engine(inputs: &Inputs<'_>) -> Option<Finding> {
-    let answers = inputs.observed.engine.as_ref().is_some_and(|e| !e.version.is_empty());
-    let fix = "`systemctl restart podman.socket podman.service`, or docker";
-    (!answers).then(|| Finding::problem("engine", "the container engine does not answer", fix))
-}
-
 /// Without these settings a site works, but loses requests at each restart of docker, for example by an
 /// upgrade of its package.
-fn docker(checkup: &Checkup) -> Vec<Finding> {
+fn docker(checkup: &Checkup) -> Vec<Problem> {
     let Some(dockerd) = checkup.dockerd else { return Vec::new() };
     let mut found = Vec::new();
     if !dockerd.journald {
         let what = "docker has no log driver `journald`: no container of the site can start";
-        found.push(Finding::problem("docker_journald", what, "install a docker that is built with it"));
+        found.push(Problem::host("docker_journald", what, "install a docker that is built with it"));
     }
     if !dockerd.live_restore {
         let what = "a restart of docker stops every container: for some seconds the site is down";
         let fix = "write `\"live-restore\": true` into /etc/docker/daemon.json, then `systemctl reload docker`, which \
                    touches no container";
-        found.push(Finding::note("docker_live_restore", what, fix));
+        found.push(Problem::note("docker_live_restore", what, fix));
     }
     if dockerd.userland_proxy {
         let what = "requests pass docker-proxy, which a restart of docker ends: what it carries is cut";
         let fix = "write `\"userland-proxy\": false` into /etc/docker/daemon.json, then `systemctl restart docker`, with \
                    live-restore in force";
-        found.push(Finding::note("docker_userland_proxy", what, fix));
+        found.push(Problem::note("docker_userland_proxy", what, fix));
     }
     found
 }
 
-fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
-    let mut found = Vec::new();
+fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
+    let mut found = Vec::from_iter(checks::caddy(inputs));
     match &inputs.observed.caddy {
-        None if inputs.committed().is_some() => {
-            let what =
-                "Caddy does not answer on its admin socket: a deploy is refused, and the site may be down";
-            let fix = "`journalctl -u astra-caddy -n 50`, then `astra-agent reconcile`";
-            found.push(Finding::problem("caddy", what, fix));
-        }
         Some(seen) if seen.version.is_some_and(|version| version < caddy::PASSIVE_HEALTH) => {
             let (major, minor) = caddy::PASSIVE_HEALTH;
             let what = format!(
@@ -132,7 +102,7 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
                     "write a newer [caddy] image into agent.toml, then `astra-agent caddy-upgrade`"
                 }
             };
-            found.push(Finding::problem("caddy_version", what, fix));
+            found.push(Problem::host("caddy_version", what, fix));
         }
         _ => {}
     }
@@ -141,24 +111,24 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
         let what =
             format!("Caddy does not serve by {CADDYFILE}: another config was loaded, or a load was cut off");
         let fix = "`astra-agent reconcile` loads it, which cuts WebSockets";
-        found.push(Finding::problem("caddy", what, fix));
+        found.push(Problem::host("caddy", what, fix));
     }
     if let Some(address) = &checkup.admin_tcp {
         let what = format!(
             "an admin endpoint of Caddy answers on {address}: every user of this host can change the site"
         );
         let fix = "find it with `ss -tlnp sport = :2019`; write `admin off` into its Caddyfile, or end it";
-        found.push(Finding::problem("admin_tcp", what, fix));
+        found.push(Problem::host("admin_tcp", what, fix));
     }
     found
 }
 
-fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = Vec::new();
     let registry = inputs.config.app.image.repository.registry();
     let renew = format!("renew the login: `podman login --authfile {AUTH_FILE} {registry}`");
     if let Some(why) = &checkup.bad_login {
-        found.push(Finding::problem("login", why.clone(), renew.clone()));
+        found.push(Problem::host("login", why.clone(), renew.clone()));
     }
     if let Some(expiry) = checkup.login {
         let life = expiry.since.map(|since| expiry.at.saturating_sub(since));
@@ -171,10 +141,10 @@ fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
         if expiry.at <= checkup.now {
             let hours = (checkup.now - expiry.at) / 3600;
             let what = format!("the login for {registry} in {AUTH_FILE} expired {hours} hours ago");
-            found.push(Finding::problem("login", what, renew.clone()));
+            found.push(Problem::host("login", what, renew.clone()));
         } else if left < soon {
             let what = format!("the login for {registry} in {AUTH_FILE} expires in {} minutes", left / 60);
-            found.push(Finding::problem("login", what, renew.clone()));
+            found.push(Problem::host("login", what, renew.clone()));
         }
     }
     if let Some(Err(why)) = &checkup.resolved {
@@ -185,7 +155,7 @@ fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
                 "`curl -sI https://{registry}/v2/`: what runs keeps running, and `rollback` needs no registry"
             )
         };
-        found.push(Finding::problem("registry", why.clone(), fix));
+        found.push(Problem::host("registry", why.clone(), fix));
     }
     found
 }

@@ -1,9 +1,10 @@
 //! Cron jobs that failed, and jobs of the app outside of the agent.
 
-use super::{Finding, Inputs};
+use super::Inputs;
 use crate::model::checkup::{Checkup, ForeignJob};
+use crate::model::problem::Problem;
 
-pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found: Vec<_> = checkup
         .failed_jobs
         .iter()
@@ -13,7 +14,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
                 "`journalctl -u {} -n 50` says why; `astra-agent cron run {name}` runs it again",
                 name.service()
             );
-            Finding::problem("cron_failed", what, fix)
+            Problem::host("cron_failed", what, fix)
         })
         .collect();
     found.extend(checkup.foreign_jobs.iter().map(|job| foreign(inputs, job)));
@@ -21,7 +22,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
 }
 
 /// A foreign job probably does the work of a [[cron_jobs]] entry a second time.
-fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Finding {
+fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Problem {
     let (what, fix) = match job {
         ForeignJob::Line { file, line } => (
             format!("{}:{line} enters a container of the app", file.display()),
@@ -33,9 +34,9 @@ fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Finding {
         ),
     };
     match inputs.config.cron_jobs.is_empty() {
-        true => Finding::note("foreign_job", what, fix),
+        true => Problem::note("foreign_job", what, fix),
         false => {
-            Finding::problem("foreign_job", format!("{what}: beside [[cron_jobs]] it may do work twice"), fix)
+            Problem::host("foreign_job", format!("{what}: beside [[cron_jobs]] it may do work twice"), fix)
         }
     }
 }

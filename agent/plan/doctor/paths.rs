@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Finding;
+use super::Problem;
 use crate::config::Config;
 use crate::model::checkup::{Checkup, Kind, Owner};
 use crate::model::name::{
@@ -48,14 +48,14 @@ pub fn watched(config: &Config) -> Vec<PathBuf> {
     rules(config).into_iter().map(|rule| rule.path).collect()
 }
 
-pub(super) fn findings(config: &Config, checkup: &Checkup) -> Vec<Finding> {
+pub(super) fn findings(config: &Config, checkup: &Checkup) -> Vec<Problem> {
     let seen = |rule: &Rule| checkup.owners.get(&rule.path).copied();
     let mut found: Vec<_> = rules(config).iter().filter_map(|rule| judge(rule, seen(rule)?)).collect();
     found.extend(store(checkup));
     found
 }
 
-fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
+fn judge(rule: &Rule, seen: Owner) -> Option<Problem> {
     let path = rule.path.display();
     if seen.kind != rule.kind {
         let what = match rule.kind {
@@ -64,16 +64,12 @@ fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
         };
         let fix =
             format!("look at it with `ls -ld {path}`, and put {what} there: the agent follows no symlink");
-        return Some(Finding::problem(rule.check, format!("{path} is not {what}"), fix));
+        return Some(Problem::host(rule.check, format!("{path} is not {what}"), fix));
     }
     let secret = rule.kind == Kind::File && rule.never == 0o077;
     if secret && seen.links > 1 {
         let fix = format!("find the other with `find / -xdev -samefile {path}`, and remove it");
-        return Some(Finding::problem(
-            rule.check,
-            format!("{path} has {} names: a hard link", seen.links),
-            fix,
-        ));
+        return Some(Problem::host(rule.check, format!("{path} has {} names: a hard link", seen.links), fix));
     }
     let mut wrong = Vec::new();
     let mut fix = Vec::new();
@@ -93,11 +89,11 @@ fn judge(rule: &Rule, seen: Owner) -> Option<Finding> {
     if secret {
         fix.push_str("; change the secrets in it if others use this host");
     }
-    Some(Finding::problem(rule.check, format!("{path} {}", wrong.join(" and ")), fix))
+    Some(Problem::host(rule.check, format!("{path} {}", wrong.join(" and ")), fix))
 }
 
 /// podman keeps the environment of every container in a database readable by anyone who can reach it.
-fn store(checkup: &Checkup) -> Option<Finding> {
+fn store(checkup: &Checkup) -> Option<Problem> {
     let path = checkup.store.as_deref()?;
     let seen = checkup.owners.get(path)?;
     // docker uses 0710.
@@ -110,7 +106,7 @@ fn store(checkup: &Checkup) -> Option<Finding> {
         path.display(),
         seen.mode
     );
-    Some(Finding::problem("storage_root", what, fix_mode(path)))
+    Some(Problem::host("storage_root", what, fix_mode(path)))
 }
 
 fn fix_mode(path: &Path) -> String {

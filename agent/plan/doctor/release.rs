@@ -1,12 +1,13 @@
 //! The committed release: astra.env, the journal, and the rollback target.
 
-use super::{Finding, Inputs};
+use super::Inputs;
 use crate::model::checkup::Checkup;
 use crate::model::envfile::{EnvError, EnvProblem};
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
+use crate::model::problem::Problem;
 use crate::plan::prune::lost_way_back;
 
-pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = env_file(inputs);
     found.extend(journal(inputs, checkup));
     if checkup.running.is_none() {
@@ -17,7 +18,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found
 }
 
-fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn env_file(inputs: &Inputs<'_>) -> Vec<Problem> {
     let file = inputs.env_file();
     let path = inputs.config.app.name.env_file();
     let path = path.display();
@@ -27,14 +28,10 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
         Ok(Some(_)) => {}
         Ok(None) if inputs.history.commits.is_empty() => {
             let fix = "`astra-agent install`";
-            found.push(Finding::problem("installed", "no release was ever committed on this host", fix));
+            found.push(Problem::host("installed", "no release was ever committed on this host", fix));
         }
         Ok(None) => {
-            found.push(Finding::problem(
-                "app_image",
-                format!("{path} names no release"),
-                inputs.name_again(),
-            ));
+            found.push(Problem::host("app_image", format!("{path} names no release"), inputs.name_again()));
         }
         Err(error) => {
             let pin = match inputs.history.current() {
@@ -54,7 +51,7 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
                 blamed = Some(line);
             }
             let what = format!("{path} names no release that can be read: {error}");
-            found.push(Finding::problem("app_image", what, fix));
+            found.push(Problem::host("app_image", what, fix));
         }
     }
     let staged = inputs.staged();
@@ -70,16 +67,15 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Finding> {
                 format!("edit line {} of {path}; `astra-agent check` says when it is right", problem.line)
             }
         };
-        found.push(Finding::problem("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
+        found.push(Problem::host("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
     }
     let (given, unread) = (&inputs.observed.env_values, &inputs.observed.env_unread);
-    for flaw in crate::plan::env::judge(inputs.config, &file, &inputs.staged(), given, unread) {
-        found.push(Finding::problem(flaw.check, flaw.what, flaw.hint));
-    }
+    let flaws = crate::plan::env::judge(inputs.config, &file, &inputs.staged(), given, unread);
+    found.extend(flaws.into_iter().map(|(_, problem)| problem));
     found
 }
 
-fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let history = inputs.history;
     let mut found = Vec::new();
     if let Some(damage) = &history.damaged {
@@ -87,17 +83,17 @@ fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             "move the file that it names out of {JOURNAL_DIR}, then `astra-agent history` and `astra-agent \
              recover`; until then automatic runs are suspended"
         );
-        found.push(Finding::problem("journal", format!("the journal is damaged: {damage}"), fix));
+        found.push(Problem::host("journal", format!("the journal is damaged: {damage}"), fix));
     }
     match (&checkup.running, history.open_runs().next()) {
         (Some(who), _) => {
             let fix = "wait for it; what it leaves on its way was not judged";
-            found.push(Finding::note("running", format!("a run is under way: {who}"), fix));
+            found.push(Problem::note("running", format!("a run is under way: {who}"), fix));
         }
         (None, Some(run)) => {
             let verb = run.opened().map_or("a run", |o| o.verb.as_str());
             let what = format!("run {} ({verb}) was cut off and never closed", run.id);
-            found.push(Finding::problem("open_run", what, "`astra-agent recover`"));
+            found.push(Problem::host("open_run", what, "`astra-agent recover`"));
         }
         (None, None) => {}
     }
@@ -105,7 +101,7 @@ fn journal(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
 }
 
 /// Leftovers of a cut-off run.
-fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn leftovers(inputs: &Inputs<'_>) -> Vec<Problem> {
     let observed = inputs.observed;
     let mut found = Vec::new();
     let mut paths: Vec<_> = observed.trials.iter().map(|id| id.trial_file()).collect();
@@ -115,17 +111,17 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
     for path in paths {
         let what =
             format!("{} is left over: an instance that restarts would run what it names", path.display());
-        found.push(Finding::problem("trial_file", what, "`astra-agent recover`"));
+        found.push(Problem::host("trial_file", what, "`astra-agent recover`"));
     }
     for id in &observed.markers {
         let path = id.marker();
         let what = format!("{} keeps Caddy from sending requests to instance {id}", path.display());
         let fix = format!("`astra-agent reconcile`, or `rm {}` if it is not intended", path.display());
-        found.push(Finding::problem("marker", what, fix));
+        found.push(Problem::host("marker", what, fix));
     }
     for path in &observed.leftovers {
         let what = format!("{} is what a cut-off write left", path.display());
-        found.push(Finding::problem(
+        found.push(Problem::host(
             "temp_file",
             what,
             format!("`astra-agent reconcile`, or `rm {}`", path.display()),
@@ -134,7 +130,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Finding> {
     found
 }
 
-fn way_back(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn way_back(inputs: &Inputs<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     let target = inputs.history.rollback_target();
     let seen = inputs.observed.files.get(std::path::Path::new(LAST_APP_IMAGE));
@@ -150,23 +146,23 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Finding> {
             }
             None => format!("`rm {LAST_APP_IMAGE}`; the next run that changes anything does it, too"),
         };
-        found.push(Finding::problem("last_app_image", what, fix));
+        found.push(Problem::host("last_app_image", what, fix));
     }
     if let (Some(engine), Some(image)) = (&inputs.observed.engine, lost_way_back(inputs)) {
         let what = format!("the image that a rollback goes to is not on this host: {image}");
         let client = engine.engine.client().rsplit('/').next().unwrap_or("podman");
         let fix =
             format!("`{client} pull {image}`; the timer does so within the hour, when the registry has it");
-        found.push(Finding::problem("rollback_image", what, fix));
+        found.push(Problem::host("rollback_image", what, fix));
     }
     found
 }
 
-fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = Vec::new();
     if inputs.is_chosen() {
         let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.app.image);
-        found.push(Finding::note("pinned", what, "`astra-agent deploy` follows the tag again"));
+        found.push(Problem::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }
     if let Some(Ok(digest)) = &checkup.resolved
         && let Some(held) = inputs.history.held_for_timer(digest)
@@ -178,7 +174,7 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
             held.reason.lines().next().unwrap_or_default()
         );
         let fix = "push a fixed image; `astra-agent deploy --force` tries this one again";
-        found.push(Finding::note("held", what, fix));
+        found.push(Problem::note("held", what, fix));
     }
     found
 }

@@ -12,7 +12,7 @@ use crate::model::token::Expiry;
 const DAY: u64 = 24 * 3600;
 const NOW: u64 = 1_800_000_000;
 
-fn judged(observed: &Observed, checkup: &Checkup) -> Vec<Finding> {
+fn judged(observed: &Observed, checkup: &Checkup) -> Vec<Problem> {
     let text = "app.image = \"ghcr.io/a/b:c\"".to_owned();
     let config: Config = crate::config::parse(&[("agent.toml".into(), text)]).unwrap();
     let (history, key) = (History::default(), HostKey::new([0; 32]));
@@ -28,8 +28,8 @@ fn judged(observed: &Observed, checkup: &Checkup) -> Vec<Finding> {
     findings(&inputs, checkup)
 }
 
-fn level(found: &[Finding], check: &str) -> Option<Level> {
-    found.iter().find(|f| f.check == check).map(|f| f.level)
+fn level(found: &[Problem], check: &str) -> Option<Severity> {
+    found.iter().find(|f| f.check == check).map(|f| f.severity)
 }
 
 fn well() -> Checkup {
@@ -54,7 +54,10 @@ fn settings_of_dockerd_are_notes_and_a_missing_log_driver_is_a_problem() {
         ["docker_live_restore", "docker_userland_proxy", "docker_journald"].map(|check| level(&found, check))
     };
     assert_eq!(checks(true, false, true), [None; 3]);
-    assert_eq!(checks(false, true, false), [Some(Level::Note), Some(Level::Note), Some(Level::Problem)]);
+    assert_eq!(
+        checks(false, true, false),
+        [Some(Severity::Note), Some(Severity::Note), Some(Severity::Problem)]
+    );
     let podman = judged(&Observed::default(), &well());
     assert!(!podman.iter().any(|f| f.check.starts_with("docker")));
 }
@@ -65,8 +68,8 @@ fn the_clock_of_a_machine_and_of_a_container() {
         let checkup = Checkup { clock_synchronised: synchronised, in_container, ..well() };
         level(&judged(&Observed::default(), &checkup), "clock")
     };
-    assert_eq!(clock(Some(false), false), Some(Level::Problem));
-    assert_eq!(clock(Some(false), true), Some(Level::Note));
+    assert_eq!(clock(Some(false), false), Some(Severity::Problem));
+    assert_eq!(clock(Some(false), true), Some(Severity::Note));
     assert_eq!((clock(Some(true), false), clock(None, false)), (None, None));
 }
 
@@ -89,7 +92,7 @@ fn a_run_under_way_is_no_leftover() {
     assert!(level(&judged(&observed, &well()), "trial_file").is_some());
     let busy = Checkup { running: Some("`astra-agent deploy`, process 7".into()), ..well() };
     let found = judged(&observed, &busy);
-    assert_eq!((level(&found, "trial_file"), level(&found, "running")), (None, Some(Level::Note)));
+    assert_eq!((level(&found, "trial_file"), level(&found, "running")), (None, Some(Severity::Note)));
 }
 
 #[test]

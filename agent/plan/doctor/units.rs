@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use super::{Finding, Inputs};
+use super::Inputs;
 use crate::model::checkup::Checkup;
 use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, UNIT_DIR};
 use crate::model::observed::UnitSeen;
-use crate::plan::{files, units};
+use crate::model::problem::Problem;
+use crate::plan::{checks, files, units};
 
 /// This many restarts since a unit was started are a crash loop.
 const LOOPS: u32 = 3;
 
-pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     if inputs.committed().is_none() && inputs.history.commits.is_empty() {
         // Not installed yet.
         return Vec::new();
@@ -25,7 +26,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
     found
 }
 
-fn written(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn written(inputs: &Inputs<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     for (path, bytes) in files::desired(inputs) {
         let shown = path.display();
@@ -35,27 +36,23 @@ fn written(inputs: &Inputs<'_>) -> Vec<Finding> {
         }
         match inputs.observed.files.get(&path) {
             None => {
-                found.push(Finding::problem(
-                    "files",
-                    format!("{shown} is missing"),
-                    "`astra-agent reconcile`",
-                ));
+                found.push(Problem::host("files", format!("{shown} is missing"), "`astra-agent reconcile`"));
             }
             Some(seen) if seen.bytes != bytes => {
                 let what = format!("{shown} is not what agent.toml makes of it: edited by hand?");
                 let fix = "`astra-agent plan --reconcile` shows the difference, `astra-agent reconcile` takes it back";
-                found.push(Finding::problem("files", what, fix));
+                found.push(Problem::host("files", what, fix));
             }
             Some(seen) if seen.mode & 0o022 != 0 => {
                 let what =
                     format!("{shown} has mode {:04o}: users other than root may have written it", seen.mode);
-                found.push(Finding::problem("files", what, "`astra-agent reconcile`"));
+                found.push(Problem::host("files", what, "`astra-agent reconcile`"));
             }
             Some(_) => {}
         }
     }
     for odd in &inputs.observed.odd {
-        found.push(Finding::problem(
+        found.push(Problem::host(
             "files",
             odd.clone(),
             "look at it with `ls -l`; the agent follows no symlink",
@@ -70,7 +67,7 @@ fn is_masked(inputs: &Inputs<'_>, path: &Path) -> bool {
 }
 
 /// A drop-in that the agent did not write. For Caddy it is the documented place for own settings.
-fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
+fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let ours = files::desired(inputs);
     let mut found = Vec::new();
     for (unit, paths) in &checkup.drop_ins {
@@ -81,11 +78,11 @@ fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Finding> {
                  daemon-reload`",
                 path.display()
             );
-            let again = found.iter().any(|f: &Finding| f.what.starts_with(&path.display().to_string()));
+            let again = found.iter().any(|f: &Problem| f.what.starts_with(&path.display().to_string()));
             match unit == CADDY_UNIT {
                 _ if again => {}
-                true => found.push(Finding::note("drop_in", what, fix)),
-                false => found.push(Finding::problem("drop_in", what, fix)),
+                true => found.push(Problem::note("drop_in", what, fix)),
+                false => found.push(Problem::host("drop_in", what, fix)),
             }
         }
     }
@@ -97,15 +94,15 @@ fn masked(unit: &UnitSeen) -> bool {
 }
 
 /// Every unit that starts at boot, and the others that the agent needs.
-fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     for (name, unit) in &inputs.observed.units {
         if masked(unit) {
             let fix = format!("`systemctl unmask {name}`, then `astra-agent reconcile`");
-            found.push(Finding::problem("masked", format!("{name} is masked: it never starts"), fix));
+            found.push(Problem::host("masked", format!("{name} is masked: it never starts"), fix));
         } else if unit.need_reload {
             let what = format!("systemd runs an older {name} than the one on the disk");
-            found.push(Finding::problem("reload", what, "`systemctl daemon-reload`"));
+            found.push(Problem::host("reload", what, "`systemctl daemon-reload`"));
         }
     }
     for name in [RECOVER_UNIT, RECONCILE_UNIT] {
@@ -116,7 +113,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
             let fix = format!(
                 "`astra-agent reconcile` writes where the binary is, `systemctl start {name}` tries it"
             );
-            found.push(Finding::problem("own_units", what, fix));
+            found.push(Problem::host("own_units", what, fix));
         }
     }
     for name in units::enabled(inputs.config) {
@@ -127,7 +124,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
         };
         if unit.enabled != "enabled" {
             let what = format!("{name} is {}: it does not come up at boot", state_label(&unit.enabled));
-            found.push(Finding::problem(
+            found.push(Problem::host(
                 check,
                 what,
                 format!("`systemctl enable {name}`, or `astra-agent reconcile`"),
@@ -136,7 +133,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Finding> {
         if name.ends_with(".timer") && !unit.is_active() {
             let what =
                 format!("{name} is {}: nothing is done when its time comes", state_label(&unit.active));
-            found.push(Finding::problem(check, what, format!("`systemctl start {name}`")));
+            found.push(Problem::host(check, what, format!("`systemctl start {name}`")));
         }
     }
     found
@@ -146,7 +143,7 @@ fn state_label(state: &str) -> &str {
     if state.is_empty() { "missing" } else { state }
 }
 
-fn instances(inputs: &Inputs<'_>) -> Vec<Finding> {
+fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
     let observed = inputs.observed;
     let wanted: Vec<_> = inputs.config.instances().collect();
     let release = inputs.committed().map(|c| c.release);
@@ -158,45 +155,37 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Finding> {
         if !wanted.contains(id) {
             if up {
                 let what = format!("{name} runs, and agent.toml wants {} instances", wanted.len());
-                found.push(Finding::problem("spare", what, "`astra-agent reconcile` drains and stops it"));
+                found.push(Problem::host("spare", what, "`astra-agent reconcile` drains and stops it"));
             }
             continue;
         }
         if masked(unit) {
             continue;
         }
-        if observed.taken.contains(id) {
-            let port = inputs.target(*id).upstream.port();
-            let what = format!("another process listens on port {port} of {name}");
-            let fix =
-                format!("find it with `ss -tlnp sport = :{port}` and end it, or change [app] base_port");
-            found.push(Finding::problem("port", what, fix));
+        if let Some(taken) = checks::port(inputs, *id) {
+            found.push(taken);
         } else if unit.sub == "auto-restart" || unit.restarts >= LOOPS {
             let what = format!("{name} keeps ending: systemd restarted it {} times", unit.restarts);
             let fix = format!(
                 "`journalctl -u {name} -n 50` says why; `astra-agent rollback` when the release is to blame; \
                  `systemctl restart {name}` begins the count anew"
             );
-            found.push(Finding::problem("crash_loop", what, fix));
+            found.push(Problem::host("crash_loop", what, fix));
         } else if !seen.ready {
             let what = format!("{name} is {} and not ready", state_label(&unit.active));
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
-            found.push(Finding::problem("not_ready", what, fix));
+            found.push(Problem::host("not_ready", what, fix));
         } else if let (Some(runs), Some(release)) = (&seen.runs, release)
             && runs.release != release
         {
             let what = format!("{name} runs release {}, committed is {release}", runs.release);
-            found.push(Finding::problem("other_release", what, "`astra-agent reconcile`"));
+            found.push(Problem::host("other_release", what, "`astra-agent reconcile`"));
         }
     }
     let foreign = wanted.iter().filter(|id| !observed.instances.contains_key(id));
     found.extend(foreign.map(|id| {
         let name = inputs.config.app.name.unit(*id);
-        Finding::problem(
-            "not_ready",
-            format!("{name} does not exist in {UNIT_DIR}"),
-            "`astra-agent reconcile`",
-        )
+        Problem::host("not_ready", format!("{name} does not exist in {UNIT_DIR}"), "`astra-agent reconcile`")
     }));
     found
 }

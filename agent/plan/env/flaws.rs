@@ -7,63 +7,50 @@ use super::{Mute, desired, missing, with};
 use crate::config::{Config, EnvSource};
 use crate::model::envfile::{EnvFile, UNIT_KEYS};
 use crate::model::name::EnvKey;
+use crate::model::problem::Problem;
 use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
-/// One problem. No text contains a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// The name of the check, for programs.
-    pub check: &'static str,
-    pub key: EnvKey,
-    pub what: String,
-    pub hint: String,
-}
-
-/// Every reason for a deploy to refuse, from the values of the sources and the errors of the others.
+/// Every reason for a deploy to refuse, each with its variable; no text contains a value. From the values of the sources and the errors of the others.
 pub fn judge(
     config: &Config,
     current: &EnvFile,
     staged: &Staged,
     given: &BTreeMap<EnvKey, Secret>,
     unread: &BTreeMap<EnvKey, String>,
-) -> Vec<Flaw> {
-    let mute = unread.iter().map(|(key, why)| Flaw {
-        check: "env_source",
-        key: key.clone(),
-        what: format!("{}: {key} has no value: {why}", place(config, key)),
-        hint: "a deploy is refused until its source gives one; a rollback keeps the committed value"
-            .to_owned(),
+) -> Vec<(EnvKey, Problem)> {
+    let mute = unread.iter().map(|(key, why)| {
+        let what = format!("{}: {key} has no value: {why}", place(config, key));
+        let fix = "a deploy is refused until its source gives one; a rollback keeps the committed value";
+        (key.clone(), Problem::config("env_source", what, fix))
     });
     let wanted = match desired(config, current, staged, given, Mute::Refuse) {
         Ok(wanted) => wanted.file,
         Err(_) => with(current, staged).unwrap_or_else(|_| current.clone()),
     };
-    let others = flaws(config, &wanted, staged).into_iter().filter(|flaw| !unread.contains_key(&flaw.key));
+    let others = flaws(config, &wanted, staged).into_iter().filter(|(key, _)| !unread.contains_key(key));
     mute.chain(others).collect()
 }
 
 /// Problems of the environment that a deploy would bring.
-pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<Flaw> {
-    let required = missing(config, wanted).into_iter().map(|key| Flaw {
-        check: "env_missing",
-        what: lacking(config, wanted, staged, &key),
-        hint: match config.env.get(&key) {
+pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<(EnvKey, Problem)> {
+    let required = missing(config, wanted).into_iter().map(|key| {
+        let fix = match config.env.get(&key) {
             Some(EnvSource::Literal(_)) => "give it a value there".to_owned(),
             Some(EnvSource::File(path)) => format!("write the value into {}", path.display()),
             Some(EnvSource::Generate { .. }) | None => {
                 format!("set it with `astra-agent env set {key}`, or under [env] in agent.toml")
             }
-        },
-        key,
+        };
+        let problem = Problem::config("env_missing", lacking(config, wanted, staged, &key), fix);
+        (key, problem)
     });
     let file = config.app.name.env_file();
     let reserved = UNIT_KEYS.into_iter().filter(|key| wanted.get(key).is_some());
-    let reserved = reserved.filter_map(|key| key.parse().ok()).map(|key: EnvKey| Flaw {
-        check: "env_reserved",
-        what: format!("{}: {key} is reserved for the units", file.display()),
-        hint: format!("give the variable another name; `astra-agent env unset {key}` removes this one"),
-        key,
+    let reserved = reserved.filter_map(|key| key.parse().ok()).map(|key: EnvKey| {
+        let what = format!("{}: {key} is reserved for the units", file.display());
+        let fix = format!("give the variable another name; `astra-agent env unset {key}` removes this one");
+        (key, Problem::config("env_reserved", what, fix))
     });
     required.chain(reserved).collect()
 }
