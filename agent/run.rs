@@ -127,7 +127,8 @@ impl State {
                 Entry::Failed { step, blame, unready, .. } => {
                     state.settled.push(*step);
                     if state.committed {
-                        state.incomplete |= !plan.steps.get(*step).is_some_and(Step::is_housekeeping);
+                        state.incomplete |=
+                            !plan.steps.get(*step).is_some_and(|step| step.handling().optional);
                     } else {
                         state.failed_at = Some(*step);
                         state.stopped = state.stopped.or(Some(*blame));
@@ -165,7 +166,7 @@ pub async fn run(
         match next(plan, &entries) {
             Next::End(outcome) => return Ok((outcome, entries)),
             Next::Do(step, act) => {
-                let durable = act.is_durable();
+                let durable = act.handling().durable;
                 let written = note(&mut entries, Entry::Started { step }, durable);
                 // After the commit, journal errors must not stop cleanup: leftover trial files override
                 // astra.env.
@@ -213,7 +214,7 @@ pub async fn run(
                     Performed::Interrupted(_) => Entry::UndoDone { step, told: StepNote::default() },
                     Performed::Failed(failed) => Entry::UndoFailed { step, error: failed.to_string() },
                 };
-                let _ = note(&mut entries, entry, act.is_durable());
+                let _ = note(&mut entries, entry, act.handling().durable);
             }
         }
     }

@@ -55,7 +55,7 @@ impl Reconciler<'_> {
             failpoint::reach("after", number, &text);
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
-            book.add(if undoing { "undo" } else { step.phase() }, elapsed);
+            book.add(if undoing { "undo" } else { step.handling().phase }, elapsed);
             self.tell(step, &performed, elapsed);
             performed
         };
@@ -104,8 +104,7 @@ impl Reconciler<'_> {
     /// during undo.
     async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
         let signals = &self.host.signals;
-        let own_handling = matches!(step, Step::Migrate { .. } | Step::Commit { .. });
-        let done = if forward_only || own_handling {
+        let done = if forward_only || !step.handling().abandonable {
             self.host.perform(step).await
         } else {
             tokio::select! {

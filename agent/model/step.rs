@@ -15,6 +15,10 @@ use super::observed::Stray;
 use super::release::Candidate;
 use super::secret::Secret;
 
+mod handling;
+
+pub use handling::Handling;
+
 /// One act of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -266,47 +270,6 @@ impl Step {
             | Self::Commit { .. }
             | Self::RemoveContainer { .. }
             | Self::RemoveImage { .. } => Vec::new(),
-        }
-    }
-
-    /// The journal must be on disk before and after this step, because it changes what is serving.
-    pub fn is_durable(&self) -> bool {
-        matches!(
-            self,
-            Self::Migrate { .. }
-                | Self::StartTrial { .. }
-                | Self::RestoreCommitted { .. }
-                | Self::StopInstance { .. }
-                | Self::Commit { .. }
-        )
-    }
-
-    /// A failure of this step past the commit point is only a warning: the release is complete without it.
-    pub fn is_housekeeping(&self) -> bool {
-        matches!(
-            self,
-            Self::RemoveContainer { .. }
-                | Self::RemoveImage { .. }
-                | Self::StartUnit { .. }
-                | Self::EnableUnits { .. }
-                | Self::Drain { .. }
-                | Self::StopInstance { .. }
-        )
-    }
-
-    /// The phase that this step's time is added to in the summary.
-    pub fn phase(&self) -> &'static str {
-        match self {
-            Self::Pull { .. } | Self::FlushImages => "pull",
-            Self::Migrate { .. } => "migrate",
-            Self::Drain { .. } => "drain",
-            Self::StartTrial { .. } | Self::RestoreCommitted { .. } | Self::StopInstance { .. } => "restart",
-            Self::AwaitReady { .. } => "ready",
-            Self::Soak { .. } => "soak",
-            Self::Undrain { .. } => "rejoin",
-            Self::Commit { .. } => "commit",
-            Self::RemoveContainer { .. } | Self::RemoveImage { .. } => "prune",
-            _ => "files",
         }
     }
 }

@@ -227,7 +227,7 @@ pub fn record(state: &mut State, ended: Ended) {
         process.tidied += 1;
         return;
     };
-    let (step, durable) = (pending.index, pending.step.is_durable());
+    let (step, durable) = (pending.index, pending.step.handling().durable);
     let error = || "planted".to_owned();
     if pending.undoing {
         let entry = match ended {

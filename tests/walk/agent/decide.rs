@@ -33,7 +33,7 @@ pub fn advance(state: &mut State, bug: Bug) -> Result<(), Broken> {
             match bug.next(&run.plan, &run.entries) {
                 Next::End(outcome) => end_run(state, outcome, bug)?,
                 Next::Do(index, step) => {
-                    let durable = step.is_durable();
+                    let durable = step.handling().durable;
                     run.note(Entry::Started { step: index }, durable);
                     if let Step::Commit { old, candidate, .. } = &step {
                         let (old, new) = (old.clone(), candidate.lines.clone());
