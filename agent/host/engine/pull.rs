@@ -54,8 +54,8 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
 impl EngineClient {
     /// Pulls `image` by its digest, with credentials if there are some. Fails with the registry's or the
     /// engine's message, when nothing moves for `stall` although a layer is incomplete, and after `total`;
-    /// what was fetched stays in the engine, which stops when the connection closes. `progress` gets a short
-    /// text for every visible change.
+    /// the engine keeps the layers that are complete, and stops when the connection closes. `progress` gets a
+    /// short text for every visible change.
     pub async fn pull(
         &self,
         image: &PinnedImage,
@@ -98,7 +98,13 @@ impl EngineClient {
                 Ok(Some(Err(Error::IOError { err }))) if err.to_string() == TRAILING_CR => return Ok(()),
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(()),
-                Err(_) if watch.layers.is_empty() => return Err(self.late(stall.min(total)).into()),
+                // podman answers nothing while it waits for the registry, so either may hang.
+                Err(_) if watch.layers.is_empty() => bail!(
+                    "{} gave no answer within {} s (asked through {})",
+                    image.repository.registry(),
+                    stall.min(total).as_secs(),
+                    self.socket.display()
+                ),
                 Err(_) if Instant::now() >= end => bail!("not done after {} s", total.as_secs()),
                 Err(_) => bail!("nothing moved for {} s{}", stall.as_secs(), watch.last()),
             };
