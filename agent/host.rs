@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::model::name::InstanceId;
-use crate::model::observed::{Engine, UnitSeen};
+use crate::model::observed::Engine;
+use crate::model::unit::UnitSeen;
 
 pub mod binary;
 pub mod caddy;

@@ -25,3 +25,4 @@ pub mod step_error;
 pub mod step_note;
 pub mod text;
 pub mod token;
+pub mod unit;

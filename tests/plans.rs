@@ -16,12 +16,13 @@ use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
 use astra_agent::model::name::{InstanceId, POLICY};
 use astra_agent::model::observed::{
-    CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
+    CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray,
 };
 use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
 use astra_agent::model::release::Release;
 use astra_agent::model::step::Step;
+use astra_agent::model::unit::{ActiveState, UnitFileState, UnitSeen};
 use astra_agent::plan::instances::{self, RepairScope};
 use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Refusal, Request};
@@ -53,6 +54,10 @@ struct World {
     observed: Observed,
     runs: Vec<RunRecord>,
     key: HostKey,
+}
+
+fn up() -> UnitSeen {
+    UnitSeen { active: ActiveState::Active, enabled: UnitFileState::Enabled, ..UnitSeen::default() }
 }
 
 impl World {
@@ -124,16 +129,14 @@ impl World {
             self.runs_release(id, &candidate.lines);
         }
         for unit in units::enabled(&self.config) {
-            let seen = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
-            self.observed.units.insert(unit, seen);
+            self.observed.units.insert(unit, up());
         }
     }
 
     fn runs_release(&mut self, id: InstanceId, lines: &ManagedLines) {
-        let unit = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
         let port = Some(8000 + id.get());
         let runs = Some(Running { release: lines.release, image: lines.image.clone(), port });
-        let seen = InstanceSeen { unit, runs, ready: true };
+        let seen = InstanceSeen { unit: up(), runs, ready: true };
         self.observed.instances.insert(id, seen);
     }
 

@@ -18,12 +18,13 @@ use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
 use astra_agent::model::name::InstanceId;
 use astra_agent::model::observed::{
-    CaddySeen, Engine, EngineSeen, FileSeen, InstanceSeen, Observed, Running, UnitSeen,
+    CaddySeen, Engine, EngineSeen, FileSeen, InstanceSeen, Observed, Running,
 };
 use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::release::Release;
 use astra_agent::model::secret::Secret;
 use astra_agent::model::step::Step;
+use astra_agent::model::unit::{ActiveState, LoadState, UnitFileState, UnitSeen};
 use astra_agent::plan::instances::{self, RepairScope};
 use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Request};
@@ -156,9 +157,9 @@ impl World {
             let Some(id) = InstanceId::new(nth as u16 + 1) else { continue };
             let up = *runs > 0;
             let unit = UnitSeen {
-                load: "loaded".into(),
-                active: if up { "active" } else { "inactive" }.into(),
-                enabled: "enabled".into(),
+                load: LoadState::Loaded,
+                active: if up { ActiveState::Active } else { ActiveState::Inactive },
+                enabled: UnitFileState::Enabled,
                 ..UnitSeen::default()
             };
             let running = Running { release: u64::from(*runs), image: image(*runs), port: None };

@@ -12,8 +12,8 @@ use crate::host::systemd::Systemd;
 use crate::host::timer::JobSeen;
 use crate::model::exit::ExitCode;
 use crate::model::name::CronName;
-use crate::model::observed::UnitSeen;
 use crate::model::problem::Problem;
+use crate::model::unit::{ServiceResult, UnitSeen};
 
 /// Extra wait beyond a job's own timeout.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -79,8 +79,8 @@ fn find<'c>(config: &'c Config, name: &CronName) -> Result<&'c CronJob, Refused>
 
 /// The failure as systemd reports it, else the error of the wait.
 fn failure(unit: &UnitSeen, job: &CronJob, waited: &str) -> String {
-    match (unit.result.as_str(), unit.exit_code) {
-        ("timeout", _) => format!("timed out after {:?}", job.timeout),
+    match (&unit.result, unit.exit_code) {
+        (ServiceResult::Timeout, _) => format!("timed out after {:?}", job.timeout),
         (_, Some(code)) if code != 0 => format!("exit code {}", ExitCode(code)),
         _ => waited.to_owned(),
     }

@@ -11,10 +11,10 @@ use crate::model::digest::Digest;
 use crate::model::history::{Held, History};
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
 use crate::model::name::CADDY_UNIT;
-use crate::model::observed::UnitSeen;
 use crate::model::problem::Problem;
 use crate::model::release::Release;
 use crate::model::step::Step;
+use crate::model::unit::UnitSeen;
 use crate::plan::release::Request;
 
 /// A registry answers a HEAD in milliseconds; the rest is for retries.

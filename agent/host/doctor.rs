@@ -14,6 +14,7 @@ use crate::model::checkup::{Checkup, Dockerd, Kind, Owner};
 use crate::model::exit::ExitCode;
 use crate::model::name::{LOCK, STATE};
 use crate::model::token;
+use crate::model::unit::{ActiveState, ServiceResult};
 
 /// Caddy's default admin endpoint over TCP.
 const ADMIN: u16 = 2019;
@@ -95,11 +96,11 @@ impl Host {
     async fn look_at_jobs(&self, config: &Config, checkup: &mut Checkup) {
         for job in &config.cron_jobs {
             let Ok(unit) = self.systemd.unit(&job.name.service()).await else { continue };
-            if unit.active == "failed" {
-                let how = match (unit.result.as_str(), unit.exit_code) {
-                    ("timeout", _) => format!("timed out after {:?}", job.timeout),
+            if unit.active == ActiveState::Failed {
+                let how = match (unit.result, unit.exit_code) {
+                    (ServiceResult::Timeout, _) => format!("timed out after {:?}", job.timeout),
                     (_, Some(code)) => format!("exit code {}", ExitCode(code)),
-                    (result, None) => result.to_owned(),
+                    (result, None) => result.to_string(),
                 };
                 checkup.failed_jobs.insert(job.name.clone(), how);
             }

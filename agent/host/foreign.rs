@@ -25,9 +25,8 @@ impl Host {
             };
             let (timer, service) = (self.unit_text(&unit), self.unit_text(&service));
             let about = is_about(app, &unit, &timer, &service);
-            let runs = async {
-                self.systemd.unit(&unit).await.is_ok_and(|u| u.is_active() || u.enabled == "enabled")
-            };
+            let runs =
+                async { self.systemd.unit(&unit).await.is_ok_and(|u| u.is_active() || u.is_enabled()) };
             if about && runs.await {
                 found.push(ForeignJob::Timer { unit });
             }

@@ -11,8 +11,8 @@ use super::systemd::{JobError, JobResult};
 use super::verdict::host_fault;
 use crate::model::exit::ExitCode;
 use crate::model::name::MIGRATE_UNIT;
-use crate::model::observed::UnitSeen;
 use crate::model::step_error::StepError;
+use crate::model::unit::UnitSeen;
 
 impl Host {
     /// Runs the migration unit to its end. One left by a cut-off run is stopped first: two must never run at

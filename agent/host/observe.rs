@@ -16,12 +16,11 @@ use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, InstanceId, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
     STATE, TRIAL_ENV, UNIT_DIR, WORKING,
 };
-use crate::model::observed::{
-    CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray, UnitSeen,
-};
+use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray};
 use crate::model::policy::Policy;
 use crate::model::problem::Problem;
 use crate::model::step::{Probe, Target};
+use crate::model::unit::UnitSeen;
 
 /// The engine's answer about an instance is valid for one invocation of its unit: a container lives within
 /// one.

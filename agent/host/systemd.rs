@@ -14,8 +14,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 mod jobs;
 mod wait;
 
-use crate::model::observed::UnitSeen;
 use crate::model::problem::Problem;
+use crate::model::unit::{ActiveState, LoadState, ServiceResult, SubState, UnitFileState, UnitSeen};
 use jobs::Jobs;
 pub use jobs::{JobError, JobResult, Verb};
 
@@ -85,11 +85,11 @@ impl Systemd {
             _ => (None, None),
         };
         Ok(UnitSeen {
-            load: get(&unit, "LoadState").unwrap_or_default(),
-            active: get(&unit, "ActiveState").unwrap_or_default(),
-            sub: get(&unit, "SubState").unwrap_or_default(),
-            enabled: get(&unit, "UnitFileState").unwrap_or_default(),
-            result: get(&service, "Result").unwrap_or_default(),
+            load: LoadState::parse(&word(&unit, "LoadState")),
+            active: active(&unit),
+            sub: SubState::parse(&word(&unit, "SubState")),
+            enabled: UnitFileState::parse(&word(&unit, "UnitFileState")),
+            result: ServiceResult::parse(&word(&service, "Result")),
             restarts: get(&service, "NRestarts").unwrap_or_default(),
             invocation: invocation.iter().map(|byte| format!("{byte:02x}")).collect(),
             main_pid: get(&service, "MainPID").unwrap_or_default(),
@@ -121,7 +121,10 @@ impl Systemd {
         .with_context(|| format!("listing the units {}", patterns.join(", ")))?;
         let loaded = loaded
             .into_iter()
-            .filter(|(_, _, load, active, ..)| load != "not-found" || active != "inactive")
+            .filter(|(_, _, load, active, ..)| {
+                LoadState::parse(load) != LoadState::NotFound
+                    || ActiveState::parse(active) != ActiveState::Inactive
+            })
             .map(|(name, ..)| name);
         let files = files.into_iter().filter_map(|(path, _)| Some(path.rsplit('/').next()?.to_owned()));
         Ok(loaded.chain(files).collect::<BTreeSet<_>>().into_iter().collect())
@@ -287,6 +290,15 @@ impl Systemd {
 /// A property, if it exists and has that type.
 pub(super) fn get<T: TryFrom<OwnedVariant>>(properties: &Properties, name: &str) -> Option<T> {
     T::try_from(properties.get(name)?.try_clone().ok()?).ok()
+}
+
+/// A unit's `ActiveState`.
+pub(super) fn active(unit: &Properties) -> ActiveState {
+    ActiveState::parse(&word(unit, "ActiveState"))
+}
+
+fn word(properties: &Properties, name: &str) -> String {
+    get(properties, name).unwrap_or_default()
 }
 
 /// An entry of `ExecStartPre=`: path, argv, whether a failure is ignored, start and end (by the clock and

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::systemd::{SERVICE, Systemd, get, unit_path};
 use crate::model::name::CronName;
+use crate::model::unit::{ActiveState, ServiceResult};
 
 const TIMER: &str = "org.freedesktop.systemd1.Timer";
 
@@ -19,7 +20,7 @@ pub struct JobSeen {
     /// Start of its last run, by timer or by hand, in milliseconds since 1970; `None`: none since the boot.
     pub last: Option<u64>,
     /// Result of that run: `success`, `exit-code`, `timeout`, …; `None`: it did not run, or is still running.
-    pub result: Option<String>,
+    pub result: Option<ServiceResult>,
     /// Milliseconds since 1970; `None`: its timer is inactive, or waits for the end of the job.
     pub next: Option<u64>,
 }
@@ -37,10 +38,10 @@ impl Systemd {
         let moment = |properties, name| {
             get::<u64>(properties, name).filter(|us| (1..u64::MAX).contains(us)).map(|us| us / 1000)
         };
-        let running = service.active == "activating";
+        let running = service.active == ActiveState::Activating;
         let last = moment(&runs, "ExecMainStartTimestamp");
         Ok(JobSeen {
-            active: timer.active == "active",
+            active: timer.is_active(),
             running,
             last,
             result: last.is_some_and(|_| !running).then_some(service.result),

@@ -15,8 +15,10 @@ use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
 mod properties;
 
 use super::systemd::{
-    BUS, JobError, JobResult, MANAGER, PATH, Properties, SERVICE, Systemd, UNIT, Verb, get, is, unit_path,
+    BUS, JobError, JobResult, MANAGER, PATH, Properties, SERVICE, Systemd, UNIT, Verb, active, get, is,
+    unit_path,
 };
+use crate::model::unit::ActiveState;
 
 /// Limit until the command's `execve`; everything before it is systemd's own work.
 const START: Duration = Duration::from_secs(30);
@@ -170,8 +172,7 @@ impl TransientRun<'_> {
         self.hold().await?;
         let path = unit_path(&self.unit);
         let unit: Properties = self.systemd.properties(&path, UNIT).await?;
-        let active: String = get(&unit, "ActiveState").unwrap_or_default();
-        if active != "inactive" && active != "failed" {
+        if !matches!(active(&unit), ActiveState::Inactive | ActiveState::Failed) {
             return Ok(None);
         }
         let service = self.systemd.properties(&path, SERVICE).await?;

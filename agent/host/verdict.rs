@@ -3,7 +3,7 @@
 use super::logs::LastWords;
 use super::systemd::JobResult;
 use crate::model::exit::ExitCode;
-use crate::model::observed::UnitSeen;
+use crate::model::unit::{ServiceResult, UnitSeen};
 
 /// The fault of the host behind a job that ended with `result`; `None`: the release's own process failed.
 pub(super) fn host_fault(result: &JobResult, unit: &UnitSeen, said: &LastWords) -> Option<String> {
@@ -14,7 +14,7 @@ pub(super) fn host_fault(result: &JobResult, unit: &UnitSeen, said: &LastWords) 
         return Some(format!("the engine was killed (signal {signal})"));
     }
     // systemd.exec(5): for example a file of EnvironmentFile= that is gone.
-    if unit.result == "resources" {
+    if unit.result == ServiceResult::Resources {
         return Some("systemd could not run the unit".to_owned());
     }
     unit.exit_code.and_then(|code| engine_fault(ExitCode(code), said)).map(str::to_owned)
@@ -40,7 +40,7 @@ mod tests {
     }
 
     fn ended(code: i32) -> UnitSeen {
-        UnitSeen { exit_code: Some(code), result: "exit-code".into(), ..UnitSeen::default() }
+        UnitSeen { exit_code: Some(code), result: ServiceResult::ExitCode, ..UnitSeen::default() }
     }
 
     #[test]
@@ -71,9 +71,9 @@ mod tests {
         assert!(own.iter().all(|result| host_fault(result, &ended(1), &words).is_none()));
         let others = [JobResult::Canceled, JobResult::Dependency, JobResult::Refused, JobResult::Skipped];
         assert!(others.iter().all(|result| host_fault(result, &ended(1), &words).is_some()));
-        let unrunnable = UnitSeen { result: "resources".into(), ..UnitSeen::default() };
+        let unrunnable = UnitSeen { result: ServiceResult::Resources, ..UnitSeen::default() };
         assert!(host_fault(&JobResult::Failed, &unrunnable, &words).is_some());
-        let killed = UnitSeen { signal: Some(9), result: "signal".into(), ..UnitSeen::default() };
+        let killed = UnitSeen { signal: Some(9), result: ServiceResult::Signal, ..UnitSeen::default() };
         assert!(host_fault(&JobResult::Failed, &killed, &words).is_some());
     }
 }

@@ -7,6 +7,7 @@ use super::checkup::Owner;
 use super::image::PinnedImage;
 use super::name::InstanceId;
 use super::release::Release;
+use super::unit::UnitSeen;
 
 /// Everything that a plan may depend on besides the config and the history.
 #[derive(Clone, Debug, Default)]
@@ -70,63 +71,6 @@ pub struct FileSeen {
     pub bytes: Vec<u8>,
     /// Permission bits, e.g. 0o600.
     pub mode: u32,
-}
-
-/// A unit's state according to systemd (org.freedesktop.systemd1(5)).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UnitSeen {
-    /// `loaded`, `not-found`, `masked`, …
-    pub load: String,
-    /// `active`, `activating`, `inactive`, `failed`, …
-    pub active: String,
-    /// `running`, `auto-restart`, …
-    pub sub: String,
-    /// `enabled`, `disabled`, `static`, …
-    pub enabled: String,
-    /// Result of the last run: `success`, `exit-code`, `timeout`, …
-    pub result: String,
-    pub restarts: u32,
-    /// 32 hex digits; changes with every start.
-    pub invocation: String,
-    pub main_pid: u32,
-    /// Exit code of the last main process, when it exited by itself.
-    pub exit_code: Option<i32>,
-    /// The signal that ended the last main process, if any.
-    pub signal: Option<i32>,
-    /// systemd has read an older version of the file.
-    pub need_reload: bool,
-    /// A condition of the unit was not met at its last start, and systemd skipped it.
-    pub skipped: bool,
-    /// A start, stop or restart is queued or running.
-    pub job: bool,
-}
-
-impl UnitSeen {
-    pub fn is_active(&self) -> bool {
-        self.active == "active"
-    }
-
-    /// The signal that killed the main process: podman, conmon or docker. An app killed by a signal gives
-    /// them an exit code; a stop that timed out has another result.
-    pub fn killed_by(&self) -> Option<i32> {
-        self.signal.filter(|_| matches!(self.result.as_str(), "signal" | "core-dump" | "protocol"))
-    }
-
-    /// Whether it ended by itself: no job is queued, or systemd will restart it.
-    pub fn has_ended(&self) -> bool {
-        self.sub.starts_with("auto-restart")
-            || (!self.job && matches!(self.active.as_str(), "deactivating" | "inactive" | "failed"))
-    }
-
-    /// Whether a job stopped it, for a service that systemd restarts whenever it ends by itself.
-    pub fn was_stopped(&self) -> bool {
-        !self.job && matches!(self.sub.as_str(), "dead" | "failed")
-    }
-
-    /// Whether a part of it may run: it is starting, running or stopping.
-    pub fn is_up(&self) -> bool {
-        !matches!(self.active.as_str(), "" | "inactive" | "failed")
-    }
 }
 
 /// One instance: its unit and its container.
@@ -226,43 +170,3 @@ pub fn service_section(unit: &str) -> String {
 
 /// The release named in astra.env.
 pub type Committed = Release;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_killed_process_is_told_apart_from_one_that_ended() {
-        let unit = |result: &str, signal, exit_code| UnitSeen {
-            result: result.into(),
-            signal,
-            exit_code,
-            ..UnitSeen::default()
-        };
-        assert_eq!(unit("signal", Some(9), None).killed_by(), Some(9));
-        assert_eq!(unit("core-dump", Some(11), None).killed_by(), Some(11));
-        // After READY, SIGTERM is a clean end to systemd; before it is a failure.
-        assert_eq!(unit("protocol", Some(15), None).killed_by(), Some(15));
-        assert_eq!(unit("exit-code", None, Some(137)).killed_by(), None);
-        assert_eq!(unit("timeout", Some(9), None).killed_by(), None);
-        assert_eq!(unit("success", Some(15), None).killed_by(), None);
-    }
-
-    #[test]
-    fn a_unit_restarted_by_hand_has_not_ended() {
-        let unit = |active: &str, sub: &str, job| UnitSeen {
-            active: active.into(),
-            sub: sub.into(),
-            job,
-            ..UnitSeen::default()
-        };
-        for (active, sub) in [("deactivating", "stop-sigterm"), ("inactive", "dead"), ("failed", "failed")] {
-            assert!(unit(active, sub, false).has_ended(), "{active}");
-            assert!(!unit(active, sub, true).has_ended(), "{active}, and a job");
-        }
-        assert!(unit("activating", "auto-restart", false).has_ended());
-        assert!(unit("activating", "auto-restart-queued", true).has_ended());
-        assert!(!unit("activating", "start", true).has_ended());
-        assert!(!unit("active", "running", false).has_ended());
-    }
-}

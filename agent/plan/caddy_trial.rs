@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{Inputs, files};
 use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, unit_file};
 use crate::model::step::{Content, Step};
+use crate::model::unit::LoadState;
 
 /// Caddy's unit must be current before a trial: an older one does not read the trial file.
 pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
@@ -46,9 +47,8 @@ pub fn settle(inputs: &Inputs<'_>) -> Option<Step> {
 /// Starts a Caddy that is down, unless systemd is starting or restarting it.
 pub fn start(inputs: &Inputs<'_>) -> Option<Step> {
     let unit = inputs.observed.units.get(CADDY_UNIT)?;
-    let is_down = matches!(unit.active.as_str(), "inactive" | "failed" | "deactivating") && !unit.job;
-    let is_ours = unit.load == "loaded" && inputs.observed.files.contains_key(Path::new(CADDY_ENV));
-    (is_down && is_ours && !is_left(inputs)).then(|| Step::StartUnit { unit: CADDY_UNIT.to_owned() })
+    let is_ours = unit.load == LoadState::Loaded && inputs.observed.files.contains_key(Path::new(CADDY_ENV));
+    (unit.is_down() && is_ours && !is_left(inputs)).then(|| Step::StartUnit { unit: CADDY_UNIT.to_owned() })
 }
 
 #[cfg(test)]
@@ -57,14 +57,16 @@ mod tests {
     use crate::config;
     use crate::model::fingerprint::HostKey;
     use crate::model::history::History;
-    use crate::model::observed::{CaddyRuns, CaddySeen, Engine, FileSeen, Observed, UnitSeen};
+    use crate::model::observed::{CaddyRuns, CaddySeen, Engine, FileSeen, Observed};
+    use crate::model::unit::{ActiveState, UnitSeen};
 
     fn host(trial: Option<&str>, state: &str, runs: Option<&str>) -> Observed {
         let mut observed = Observed::default();
         let file = |text: &str| FileSeen { bytes: text.into(), mode: 0o644 };
         observed.files.insert(CADDY_ENV.into(), file("old"));
         observed.files.extend(trial.map(|text| (CADDY_TRIAL_ENV.into(), file(text))));
-        let unit = UnitSeen { load: "loaded".into(), active: state.into(), ..UnitSeen::default() };
+        let unit =
+            UnitSeen { load: LoadState::Loaded, active: ActiveState::parse(state), ..UnitSeen::default() };
         observed.units.insert(CADDY_UNIT.into(), unit);
         let runs = runs.map(|env| CaddyRuns { caddyfile: None, service: String::new(), env: env.into() });
         observed.caddy = runs.map(|runs| CaddySeen { version: None, runs: Some(runs) });
@@ -111,7 +113,7 @@ mod tests {
         assert_eq!(decided(&host(None, "activating", None)), (None, None));
         assert_eq!(decided(&host(None, "active", Some("old"))), (None, None));
         let mut masked = host(None, "inactive", None);
-        masked.units.get_mut(CADDY_UNIT).unwrap().load = "masked".into();
+        masked.units.get_mut(CADDY_UNIT).unwrap().load = LoadState::Masked;
         assert_eq!(decided(&masked), (None, None));
     }
 }

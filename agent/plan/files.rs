@@ -8,8 +8,9 @@ use crate::model::name::{
     CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, InstanceId, MIGRATE_UNIT,
     RECOVER_UNIT, UNIT_DIR, unit_file,
 };
-use crate::model::observed::{CaddySeen, UnitSeen, service_section};
+use crate::model::observed::{CaddySeen, service_section};
 use crate::model::step::{Content, Step};
+use crate::model::unit::{ActiveState, UnitSeen};
 
 use super::{Inputs, caddy, caddy_trial, units};
 use crate::config::CaddyImage;
@@ -209,7 +210,7 @@ pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
     let seen = |unit: &str| inputs.observed.units.get(unit).or_else(|| instance_unit(inputs, unit));
     let committed = inputs.committed().is_some();
     let wanted = units::enabled(inputs.config).into_iter().filter(|u| committed || u == RECOVER_UNIT);
-    let units: Vec<String> = wanted.filter(|u| seen(u).is_none_or(|s| s.enabled != "enabled")).collect();
+    let units: Vec<String> = wanted.filter(|u| seen(u).is_none_or(|s| !s.is_enabled())).collect();
     if units.is_empty() { Vec::new() } else { vec![Step::EnableUnits { units }] }
 }
 
@@ -263,7 +264,7 @@ fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
         inputs.config.cron_jobs.iter().any(|j| unit == j.name.timer() || unit == j.name.service())
     };
     let over = |unit: &str, seen: &UnitSeen| {
-        seen.active == "failed" || (seen.is_active() && unit.ends_with(".timer"))
+        seen.active == ActiveState::Failed || (seen.is_active() && unit.ends_with(".timer"))
     };
     let jobs =
         inputs.observed.units.iter().filter(|(unit, _)| unit.starts_with(CRON_PREFIX) && !wanted(unit));

@@ -6,6 +6,7 @@ use crate::model::envfile::ManagedLines;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV, WORKING};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
+use crate::model::unit::ActiveState;
 
 use super::Inputs;
 
@@ -129,7 +130,7 @@ fn keep(
     });
     let active = seen.is_some_and(|s| s.unit.is_active());
     // systemd is retrying the start: the agent only intervenes if it runs the wrong release.
-    let retried = seen.is_some_and(|s| s.unit.active == "activating") && !drained && !on_trial;
+    let retried = seen.is_some_and(|s| s.unit.active == ActiveState::Activating) && !drained && !on_trial;
     // If the engine does not answer, it is unknown what an instance runs, and serving instances are not
     // touched; but a trial file is proof.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
@@ -164,7 +165,7 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
     let up = seen.is_some_and(|s| s.unit.is_up() || s.runs.is_some());
-    let enabled = seen.is_some_and(|s| s.unit.enabled == "enabled");
+    let enabled = seen.is_some_and(|s| s.unit.is_enabled());
     let mut steps = Vec::new();
     if up {
         // An instance that is not ready may still be answering requests.

@@ -6,8 +6,8 @@ use astra_agent::model::history::History;
 use astra_agent::model::name::{CADDY_SOCKET_DIR, DRAIN_DIR, TRIAL_ENV, WORKING};
 use astra_agent::model::observed::{
     CaddyRuns, CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray,
-    UnitSeen,
 };
+use astra_agent::model::unit::{ActiveState, LoadState, SubState, UnitFileState, UnitSeen};
 use astra_agent::plan::Inputs;
 
 use super::host::{ENV_FILE, Host, Instance, MOST, Stored, UNITS, Unit, id};
@@ -78,19 +78,12 @@ fn instance(n: u8, seen: &Instance, reload_due: bool) -> InstanceSeen {
 
 fn unit(state: Unit, enabled: bool, need_reload: bool) -> UnitSeen {
     let (active, sub) = match state {
-        Unit::Down => ("inactive", "dead"),
-        Unit::Looping => ("activating", "auto-restart"),
-        Unit::Up => ("active", "running"),
+        Unit::Down => (ActiveState::Inactive, SubState::parse("dead")),
+        Unit::Looping => (ActiveState::Activating, SubState::AutoRestart),
+        Unit::Up => (ActiveState::Active, SubState::parse("running")),
     };
-    let enabled = if enabled { "enabled" } else { "disabled" };
-    UnitSeen {
-        load: "loaded".into(),
-        active: active.into(),
-        sub: sub.into(),
-        enabled: enabled.into(),
-        need_reload,
-        ..UnitSeen::default()
-    }
+    let enabled = if enabled { UnitFileState::Enabled } else { UnitFileState::Disabled };
+    UnitSeen { load: LoadState::Loaded, active, sub, enabled, need_reload, ..UnitSeen::default() }
 }
 
 fn stored<'a>(host: &'a Host, states: &'a [Stored]) -> impl Iterator<Item = Digest> + 'a {

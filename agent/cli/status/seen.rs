@@ -12,6 +12,7 @@ use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
 use crate::model::history::{History, RunRecord};
 use crate::model::outcome::Outcome;
+use crate::model::unit::{ActiveState, ServiceResult};
 
 /// The JSON of `status --json`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -80,7 +81,7 @@ pub struct Job {
     pub running: bool,
     pub last: Option<String>,
     /// Result of the last run: `success`, `exit-code`, `timeout`, …
-    pub result: Option<String>,
+    pub result: Option<ServiceResult>,
     pub next: Option<String>,
 }
 
@@ -98,7 +99,7 @@ pub struct Run {
 
 impl Job {
     pub fn failed(&self) -> bool {
-        self.result.as_deref().is_some_and(|result| result != "success")
+        self.result.as_ref().is_some_and(|result| *result != ServiceResult::Success)
     }
 }
 
@@ -211,7 +212,7 @@ fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> 
     let inputs = reconciler.inputs(snapshot);
     let observed = &snapshot.observed;
     let there = observed.instances.iter().filter(|(id, seen)| {
-        reconciler.config.instances().any(|i| i == **id) || seen.unit.active != "inactive"
+        reconciler.config.instances().any(|i| i == **id) || seen.unit.active != ActiveState::Inactive
     });
     there
         .map(|(id, seen)| Instance {

@@ -8,6 +8,7 @@ use crate::cli::out::{BOLD, GREEN, RED, YELLOW, paint};
 use crate::cli::step_line::{done, short};
 use crate::cli::{history, terminal};
 use crate::host::facts::millis_of;
+use crate::model::unit::ServiceResult;
 
 /// Width of the name column.
 const NAMES: usize = 12;
@@ -135,7 +136,7 @@ fn held(held: &[Held], rows: &mut Vec<Row>) {
 fn cron(jobs: &[Job], now: u64, styled: bool, rows: &mut Vec<Row>) {
     for job in jobs.iter().filter(|job| job.failed()) {
         let ago = job.last.as_deref().and_then(millis_of).map(|at| format!(" {}", terminal::ago(now, at)));
-        let result = job.result.as_deref().unwrap_or_default();
+        let result = job.result.as_ref().map_or("", ServiceResult::word);
         let failed =
             paint(RED, &format!("{} failed{} ({result})", job.name, ago.unwrap_or_default()), styled);
         row(rows, "cron", format!("{failed}: `journalctl -u astra-cron-{} -n 50`", job.name));

@@ -6,9 +6,10 @@ use crate::host::Host;
 use crate::host::systemd::JobError;
 use crate::host::verdict::host_fault;
 use crate::model::exit::ExitCode;
-use crate::model::observed::{Engine, UnitSeen};
+use crate::model::observed::Engine;
 use crate::model::step::Target;
 use crate::model::step_error::StepError;
+use crate::model::unit::{ServiceResult, UnitSeen};
 
 impl Host {
     /// A start that failed, or that systemd did not even try.
@@ -54,12 +55,10 @@ impl Host {
 
 fn died(unit: &UnitSeen) -> String {
     match unit.exit_code {
-        Some(code) if unit.result == "exit-code" || code != 0 => {
+        Some(code) if unit.result == ServiceResult::ExitCode || code != 0 => {
             format!("the app exited with code {}", ExitCode(code))
         }
-        _ if unit.result != "success" && !unit.result.is_empty() => {
-            format!("the app ended ({})", unit.result)
-        }
+        _ if unit.result.is_failure() => format!("the app ended ({})", unit.result),
         _ => "the app exited".to_owned(),
     }
 }

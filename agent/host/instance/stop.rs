@@ -10,6 +10,7 @@ use super::SLOW_POLL;
 use crate::host::Host;
 use crate::host::systemd::{JobError, JobResult};
 use crate::model::step::Target;
+use crate::model::unit::SubState;
 
 /// Added to the app's stop timeout: the unit's own margin of 30 s, after which systemd kills the rest and
 /// cleans up.
@@ -53,7 +54,7 @@ impl Host {
         loop {
             sleep(SLOW_POLL * 3).await;
             // The bus may be unavailable, and the process may have ended: the stop still has its deadline.
-            if self.systemd.unit(&instance.unit).await.is_ok_and(|seen| seen.sub == "stop-sigterm") {
+            if self.systemd.unit(&instance.unit).await.is_ok_and(|seen| seen.sub == SubState::StopSigterm) {
                 let _ = self.systemd.kill(&instance.unit, nix::libc::SIGTERM).await;
                 if let Some(engine) = &self.engine {
                     let _ = engine.stop_container(&instance.container, deadline).await;

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use zbus::OwnedObjectPath;
 
 use super::jobs::{JobError, JobResult, JobTicket, Jobs, Verb};
-use super::{Systemd, UNIT, get, is, retry_on_reconnect, unit_path};
+use super::{Systemd, UNIT, active, get, is, retry_on_reconnect, unit_path};
 use crate::model::exit::ExitCode;
-use crate::model::observed::UnitSeen;
+use crate::model::unit::{ActiveState, LoadState, ServiceResult, UnitSeen};
 
 /// Poll interval for a unit once its job's signal is lost.
 const POLL: Duration = Duration::from_millis(250);
@@ -66,15 +66,8 @@ impl Systemd {
         loop {
             if let Ok(seen) = self.properties(&unit_path(unit), UNIT).await {
                 let (_, current): (u32, OwnedObjectPath) = get(&seen, "Job").unwrap_or_default();
-                let active: String = get(&seen, "ActiveState").unwrap_or_default();
                 if current != *job {
-                    return match (verb, active.as_str()) {
-                        (Verb::Stop, "inactive" | "failed") => JobResult::Done,
-                        // A oneshot without RemainAfterExit= is inactive when it has finished.
-                        (Verb::Start | Verb::Restart, "active" | "inactive") => JobResult::Done,
-                        (_, "failed") => JobResult::Failed,
-                        _ => JobResult::Other("lost with the bus".to_owned()),
-                    };
+                    return result_by(&active(&seen), verb);
                 }
             }
             tokio::time::sleep(POLL).await;
@@ -91,15 +84,48 @@ impl Systemd {
     /// The unit's own result after a failed job.
     pub(in super::super) async fn why(&self, unit: &str) -> String {
         match self.unit(unit).await {
-            Ok(seen) if seen.load != "loaded" => format!("the unit is {}", seen.load),
-            Ok(UnitSeen { exit_code: Some(code), result, .. }) if result == "exit-code" => {
+            Ok(seen) if seen.load != LoadState::Loaded => format!("the unit is {}", seen.load),
+            Ok(UnitSeen { exit_code: Some(code), result: ServiceResult::ExitCode, .. }) => {
                 format!("exit code {}", ExitCode(code))
             }
-            Ok(seen) if matches!(seen.result.as_str(), "" | "success") => {
-                format!("the unit is {} ({})", seen.active, seen.sub)
-            }
-            Ok(seen) => seen.result,
+            Ok(seen) if seen.result.is_failure() => seen.result.to_string(),
+            Ok(seen) => format!("the unit is {} ({})", seen.active, seen.sub),
             Err(error) => format!("{error:#}"),
         }
+    }
+}
+
+/// The result of a job that was lost, by the state of its unit.
+fn result_by(active: &ActiveState, verb: Verb) -> JobResult {
+    use ActiveState as A;
+    match (verb, active) {
+        (Verb::Stop, A::Inactive | A::Failed) => JobResult::Done,
+        // A oneshot without RemainAfterExit= is inactive when it has finished.
+        (Verb::Start | Verb::Restart, A::Active | A::Inactive) => JobResult::Done,
+        (Verb::Start | Verb::Restart, A::Failed) => JobResult::Failed,
+        (Verb::Stop, A::Active)
+        | (_, A::Reloading | A::Refreshing | A::Activating | A::Deactivating | A::Maintenance)
+        | (_, A::Missing | A::Other(_)) => JobResult::Other("lost with the bus".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_result_follows_from_the_state_of_the_unit() {
+        let told = |verb| {
+            ["active", "inactive", "failed", "activating", "deactivating", "reloading", ""].map(|state| {
+                match result_by(&ActiveState::parse(state), verb) {
+                    JobResult::Done => "done",
+                    JobResult::Failed => "failed",
+                    _ => "lost",
+                }
+            })
+        };
+        let started = ["done", "done", "failed", "lost", "lost", "lost", "lost"];
+        assert_eq!((told(Verb::Start), told(Verb::Restart)), (started, started));
+        assert_eq!(told(Verb::Stop), ["lost", "done", "done", "lost", "lost", "lost", "lost"]);
     }
 }

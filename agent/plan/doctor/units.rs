@@ -5,8 +5,8 @@ use std::path::Path;
 use super::Inputs;
 use crate::model::checkup::Checkup;
 use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, UNIT_DIR};
-use crate::model::observed::UnitSeen;
 use crate::model::problem::Problem;
+use crate::model::unit::{SubState, UnitSeen};
 use crate::plan::{checks, files, units};
 
 /// This many restarts since a unit was started are a crash loop.
@@ -63,7 +63,7 @@ fn written(inputs: &Inputs<'_>) -> Vec<Problem> {
 
 fn is_masked(inputs: &Inputs<'_>, path: &Path) -> bool {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    inputs.observed.units.get(name).is_some_and(masked)
+    inputs.observed.units.get(name).is_some_and(UnitSeen::is_masked)
 }
 
 /// A drop-in that the agent did not write. For Caddy it is the documented place for own settings.
@@ -89,15 +89,11 @@ fn drop_ins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     found
 }
 
-fn masked(unit: &UnitSeen) -> bool {
-    unit.load == "masked" || unit.enabled.starts_with("masked")
-}
-
 /// Every unit that starts at boot, and the others that the agent needs.
 fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
     let mut found = Vec::new();
     for (name, unit) in &inputs.observed.units {
-        if masked(unit) {
+        if unit.is_masked() {
             let fix = format!("`systemctl unmask {name}`, then `astra-agent reconcile`");
             found.push(Problem::host("masked", format!("{name} is masked: it never starts"), fix));
         } else if unit.need_reload {
@@ -117,13 +113,13 @@ fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
         }
     }
     for name in units::enabled(inputs.config) {
-        let Some(unit) = inputs.observed.units.get(&name).filter(|u| !masked(u)) else { continue };
+        let Some(unit) = inputs.observed.units.get(&name).filter(|u| !u.is_masked()) else { continue };
         let check = match name.as_str() {
             RECOVER_UNIT | RECONCILE_TIMER => "own_units",
             _ => "enabled",
         };
-        if unit.enabled != "enabled" {
-            let what = format!("{name} is {}: it does not come up at boot", state_label(&unit.enabled));
+        if !unit.is_enabled() {
+            let what = format!("{name} is {}: it does not come up at boot", state_label(unit.enabled.word()));
             found.push(Problem::host(
                 check,
                 what,
@@ -132,7 +128,7 @@ fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
         }
         if name.ends_with(".timer") && !unit.is_active() {
             let what =
-                format!("{name} is {}: nothing is done when its time comes", state_label(&unit.active));
+                format!("{name} is {}: nothing is done when its time comes", state_label(unit.active.word()));
             found.push(Problem::host(check, what, format!("`systemctl start {name}`")));
         }
     }
@@ -159,12 +155,13 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
             }
             continue;
         }
-        if masked(unit) {
+        if unit.is_masked() {
             continue;
         }
+        let restarts = matches!(unit.sub, SubState::AutoRestart | SubState::AutoRestartQueued);
         if let Some(taken) = checks::port(inputs, *id) {
             found.push(taken);
-        } else if unit.sub == "auto-restart" || unit.restarts >= LOOPS {
+        } else if restarts || unit.restarts >= LOOPS {
             let what = format!("{name} keeps ending: systemd restarted it {} times", unit.restarts);
             let fix = format!(
                 "`journalctl -u {name} -n 50` says why; `astra-agent rollback` when the release is to blame; \
@@ -172,7 +169,7 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
             );
             found.push(Problem::host("crash_loop", what, fix));
         } else if !seen.ready {
-            let what = format!("{name} is {} and not ready", state_label(&unit.active));
+            let what = format!("{name} is {} and not ready", state_label(unit.active.word()));
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
             found.push(Problem::host("not_ready", what, fix));
         } else if let (Some(runs), Some(release)) = (&seen.runs, release)

@@ -8,10 +8,9 @@ use crate::model::fingerprint::{HostKey, sha256};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::{CADDYFILE, InstanceId};
-use crate::model::observed::{
-    CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running, UnitSeen,
-};
+use crate::model::observed::{CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running};
 use crate::model::step::{Content, Step};
+use crate::model::unit::{ActiveState, UnitFileState, UnitSeen};
 use crate::plan::instances::{self, RepairScope};
 use crate::plan::{Inputs, caddy, files, units};
 
@@ -43,18 +42,17 @@ impl Site {
             Self { observed: Observed::default(), history: History::default(), key: HostKey::new([1; 32]) };
         site.put("/etc/astra/astra.env", env.as_bytes(), 0o600);
         site.put("/etc/astra/caddy.env", caddy::env(&image()).as_bytes(), 0o644);
-        for instance in config.instances() {
-            let port = Some(config.app.port_of(instance));
-            let unit = UnitSeen { active: "active".into(), enabled: "enabled".into(), ..UnitSeen::default() };
-            let runs = Some(Running { release: 1, image: image(), port });
-            site.observed.instances.insert(instance, InstanceSeen { unit, runs, ready: true });
-        }
-        let on = |enabled: &str| UnitSeen {
-            active: "active".into(),
-            enabled: enabled.into(),
+        let on = || UnitSeen {
+            active: ActiveState::Active,
+            enabled: UnitFileState::Enabled,
             ..UnitSeen::default()
         };
-        site.observed.units = units::enabled(config).into_iter().map(|unit| (unit, on("enabled"))).collect();
+        for instance in config.instances() {
+            let port = Some(config.app.port_of(instance));
+            let runs = Some(Running { release: 1, image: image(), port });
+            site.observed.instances.insert(instance, InstanceSeen { unit: on(), runs, ready: true });
+        }
+        site.observed.units = units::enabled(config).into_iter().map(|unit| (unit, on())).collect();
         site.observed.dirs = ["/run/astra/drain", "/run/astra/caddy"].map(Into::into).into();
         site.observed.caddy = Some(CaddySeen { version: Some((2, 11)), runs: None });
         let desired = files::desired(&site.inputs(config));

@@ -8,11 +8,11 @@ use crate::config::Strategy;
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
 use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
-use crate::model::observed::UnitSeen;
 use crate::model::plan::Plan;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
 use crate::model::step::{Content, Fallback, Step};
+use crate::model::unit::UnitSeen;
 
 use super::Request;
 use crate::plan::env::Wanted;
@@ -189,7 +189,7 @@ fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
         steps.push(inputs.drain(instance.clone()));
         steps.push(Step::StopInstance { instance, stop: inputs.config.app.stop_timeout });
     }
-    let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.enabled == "enabled");
+    let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.is_enabled());
     let wanted = units::enabled(inputs.config);
     let units: Vec<String> = wanted.iter().filter(|u| !seen(u)).cloned().collect();
     if !units.is_empty() {

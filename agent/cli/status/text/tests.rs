@@ -126,7 +126,7 @@ fn a_failed_cron_job_shows_its_log_command_and_the_next_job_its_time() {
     let job = |name: &str, result: &str, next: u64| Job {
         name: name.to_owned(),
         last: Some(out::time(NOW - 2 * 60_000)),
-        result: Some(result.to_owned()),
+        result: Some(ServiceResult::parse(result)),
         next: Some(out::time(NOW + next)),
         ..Job::default()
     };
