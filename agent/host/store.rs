@@ -15,7 +15,7 @@ use zbus::Connection;
 
 use super::Host;
 use super::engine::may_pass;
-use super::systemd::{BUS, MANAGER, PATH};
+use super::systemd::ManagerProxy;
 use super::transient::{Transient, run_transient};
 use crate::model::image::PinnedImage;
 use crate::model::name::{UNFLUSHED, UNFLUSHED_NOW, WAY_BACK_SEEN};
@@ -233,9 +233,9 @@ impl Drop for StopCheck {
     fn drop(&mut self) {
         let (Some(bus), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
         runtime.spawn(async move {
-            let body = (CHECK_UNIT, "replace");
+            let Ok(manager) = ManagerProxy::new(&bus).await else { return };
             // If the run ends before this is sent, the next check or RuntimeMaxSec ends it.
-            let _ = bus.call_method(Some(BUS), PATH, Some(MANAGER), "StopUnit", &body).await;
+            let _ = manager.stop_unit(CHECK_UNIT, "replace").await;
         });
     }
 }

@@ -3,7 +3,7 @@
 //! Two connections: one for calls, and one on which a single task drains `JobRemoved` (systemd/jobs.rs says
 //! why). Both are made when first needed, and again after the bus dropped them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,11 +11,14 @@ use futures_util::future::try_join_all;
 use tokio::sync::Mutex;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
+mod bus;
 mod jobs;
 mod wait;
 
 use crate::model::problem::Problem;
 use crate::model::unit::{ActiveState, LoadState, ServiceResult, SubState, UnitFileState, UnitSeen};
+pub(super) use bus::{ManagerProxy, Properties};
+use bus::{PropertiesProxy, TimeDateProxy};
 use jobs::Jobs;
 pub use jobs::{JobError, JobResult, Verb};
 
@@ -31,9 +34,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Limit until a killed bus is back, and the poll interval.
 const RESTART: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
-
-/// A unit's properties of one interface.
-pub(super) type Properties = HashMap<String, OwnedVariant>;
 
 /// The service manager behind one bus.
 #[derive(Debug)]
@@ -104,19 +104,16 @@ impl Systemd {
 
     /// All properties of one interface of an object. systemd loads the unit of that path, like `LoadUnit`.
     pub(super) async fn properties(&self, path: &str, interface: &str) -> Result<Properties, zbus::Error> {
-        self.call(path, "org.freedesktop.DBus.Properties", "GetAll", &(interface,)).await
+        self.call(async |bus| PropertiesProxy::new(bus, path).await?.get_all(interface).await).await
     }
 
     /// Names of units that match one of the glob `patterns`: loaded ones, and unit files (templates as
     /// `NAME@.service`). Includes a running unit whose file is gone.
     pub async fn list(&self, patterns: &[&str]) -> Result<Vec<String>> {
-        type Listed =
-            (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-        let any_state: [&str; 0] = [];
-        let body = (&any_state[..], patterns);
-        let (loaded, files): (Vec<Listed>, Vec<(String, String)>) = tokio::try_join!(
-            self.manager("ListUnitsByPatterns", &body),
-            self.manager("ListUnitFilesByPatterns", &body),
+        let any_state = &[];
+        let (loaded, files) = tokio::try_join!(
+            self.manager(async |manager| manager.list_units_by_patterns(any_state, patterns).await),
+            self.manager(async |manager| manager.list_unit_files_by_patterns(any_state, patterns).await),
         )
         .with_context(|| format!("listing the units {}", patterns.join(", ")))?;
         let loaded = loaded
@@ -148,21 +145,20 @@ impl Systemd {
 
     /// `systemctl daemon-reload`.
     pub async fn reload(&self) -> Result<()> {
-        self.manager("Reload", &()).await.context("reloading the unit files")
+        self.manager(async |manager| manager.reload().await).await.context("reloading the unit files")
     }
 
     /// `systemctl enable`, without a reload. Already enabled units are no error.
     pub async fn enable(&self, units: &[&str]) -> Result<()> {
-        let _: (bool, Vec<(String, String, String)>) = self
-            .manager("EnableUnitFiles", &(units, false, false))
+        self.manager(async |manager| manager.enable_unit_files(units, false, false).await)
             .await
-            .with_context(|| format!("enabling {}", units.join(", ")))?;
-        Ok(())
+            .map(drop)
+            .with_context(|| format!("enabling {}", units.join(", ")))
     }
 
     /// `systemctl disable`, without a reload. A missing unit file is no error.
     pub async fn disable(&self, units: &[&str]) -> Result<()> {
-        match self.manager::<_, Vec<(String, String, String)>>("DisableUnitFiles", &(units, false)).await {
+        match self.manager(async |manager| manager.disable_unit_files(units, false).await).await {
             Err(error) if !is(&error, "NoSuchUnit") && !is(&error, "FileNotFound") => {
                 Err(error).with_context(|| format!("disabling {}", units.join(", ")))
             }
@@ -172,7 +168,7 @@ impl Systemd {
 
     /// `systemctl reset-failed`: also ends a start limit. A unit that is not loaded is no error.
     pub async fn reset_failed(&self, unit: &str) -> Result<()> {
-        match self.manager::<_, ()>("ResetFailedUnit", &(unit,)).await {
+        match self.manager(async |manager| manager.reset_failed_unit(unit).await).await {
             Err(error) if !is(&error, "NoSuchUnit") => {
                 Err(error).with_context(|| format!("resetting the failed state of {unit}"))
             }
@@ -182,7 +178,7 @@ impl Systemd {
 
     /// Sends signal number `signal` (signal(7)) to the main process of `unit`.
     pub async fn kill(&self, unit: &str, signal: i32) -> Result<()> {
-        self.manager("KillUnit", &(unit, "main", signal))
+        self.manager(async |manager| manager.kill_unit(unit, "main", signal).await)
             .await
             .with_context(|| format!("sending signal {signal} to {unit}"))
     }
@@ -191,18 +187,7 @@ impl Systemd {
     /// systemd starts on demand); `None` if unknown.
     pub async fn clock_synchronised(&self) -> Option<bool> {
         let connection = self.connection().await.ok()?;
-        let body = ("org.freedesktop.timedate1", "NTPSynchronized");
-        let reply = connection
-            .call_method(
-                Some("org.freedesktop.timedate1"),
-                "/org/freedesktop/timedate1",
-                Some("org.freedesktop.DBus.Properties"),
-                "Get",
-                &body,
-            )
-            .await
-            .ok()?;
-        reply.body().deserialize::<OwnedVariant>().ok()?.try_into().ok()
+        TimeDateProxy::new(&connection).await.ok()?.is_synchronised().await.ok()
     }
 
     /// Whether systemd runs in a container, and so on another system's kernel (as systemd-detect-virt(1)
@@ -226,31 +211,29 @@ impl Systemd {
     }
 
     /// A call of the manager.
-    pub(super) async fn manager<B, R>(&self, method: &str, body: &B) -> Result<R, zbus::Error>
-    where
-        B: serde::Serialize + zbus::DynamicType + Sync,
-        R: serde::de::DeserializeOwned + zbus::Type,
-    {
-        self.call(PATH, MANAGER, method, body).await
+    pub(super) async fn manager<R>(
+        &self,
+        call: impl AsyncFn(ManagerProxy<'_>) -> Result<R, zbus::Error>,
+    ) -> Result<R, zbus::Error> {
+        self.call(async |bus| call(ManagerProxy::new(bus).await?).await).await
     }
 
     /// A D-Bus call. Every call here may be repeated: a second start of a unit finds the job of the first.
-    async fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R, zbus::Error>
-    where
-        B: serde::Serialize + zbus::DynamicType + Sync,
-        R: serde::de::DeserializeOwned + zbus::Type,
-    {
-        let reply = retry_on_reconnect(async || {
+    async fn call<R>(
+        &self,
+        call: impl AsyncFn(&Connection) -> Result<R, zbus::Error>,
+    ) -> Result<R, zbus::Error> {
+        retry_on_reconnect(async || {
             let connection = self.connection().await?;
-            match connection.call_method(Some(BUS), path, Some(interface), method, body).await {
+            match call(&connection).await {
                 Err(error @ (zbus::Error::MethodError(..) | zbus::Error::FDO(_))) => Err(error),
                 Err(_) if connection.is_closed() => {
                     Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into())
                 }
                 other => other,
             }
-        });
-        reply.await?.body().deserialize()
+        })
+        .await
     }
 
     /// The connection that calls go over.

@@ -10,12 +10,12 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
-use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
+use zbus::{Connection, Fd, MatchRule, MessageStream, Variant};
 
 mod properties;
 
 use super::systemd::{
-    BUS, JobError, JobResult, MANAGER, PATH, Properties, SERVICE, Systemd, UNIT, Verb, active, get, is,
+    BUS, JobError, JobResult, ManagerProxy, Properties, SERVICE, Systemd, UNIT, Verb, active, get, is,
     unit_path,
 };
 use crate::model::unit::ActiveState;
@@ -95,11 +95,8 @@ pub async fn run_transient<'a>(
     let reference = systemd.open().await.with_context(doing)?;
     let begin = async {
         let ticket = systemd.ticket().await?;
-        let extra: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-        let message = reference
-            .call_method(Some(BUS), PATH, Some(MANAGER), "StartTransientUnit", &(&unit, "fail", body, extra))
-            .await?;
-        Ok::<_, zbus::Error>((ticket, message.body().deserialize::<OwnedObjectPath>()?))
+        let manager = ManagerProxy::new(&reference).await?;
+        Ok::<_, zbus::Error>((ticket, manager.start_transient_unit(&unit, "fail", &body, &[]).await?))
     };
     let (ticket, job) = match begin.await {
         Ok(begun) => begun,
@@ -127,10 +124,8 @@ impl TransientRun<'_> {
         loop {
             match self.look().await {
                 Ok(Some(exit)) => {
-                    let body = (self.unit.as_str(),);
-                    let reference = self.reference.lock().await;
                     // Closing the connection has the same effect, only later.
-                    let _ = reference.call_method(Some(BUS), PATH, Some(MANAGER), "UnrefUnit", &body).await;
+                    let _ = self.release().await;
                     return Ok(exit);
                 }
                 Ok(None) => heard = Instant::now(),
@@ -144,12 +139,16 @@ impl TransientRun<'_> {
         }
     }
 
+    async fn release(&self) -> Result<(), zbus::Error> {
+        ManagerProxy::new(&*self.reference.lock().await).await?.unref_unit(&self.unit).await
+    }
+
     /// A restarted bus has dropped the reference to the unit: takes it again.
     async fn hold(&self) -> Result<(), zbus::Error> {
         let mut reference = self.reference.lock().await;
         if reference.is_closed() {
             let fresh = self.systemd.open().await?;
-            match fresh.call_method(Some(BUS), PATH, Some(MANAGER), "RefUnit", &(self.unit.as_str(),)).await {
+            match ManagerProxy::new(&fresh).await?.ref_unit(&self.unit).await {
                 // The unit has ended and was collected meanwhile: the next poll reports it.
                 Err(error) if !is(&error, "NoSuchUnit") => return Err(error),
                 _ => *reference = fresh,
@@ -203,7 +202,7 @@ async fn watch(systemd: &Systemd, unit: &str, changed: Arc<Notify>) -> Result<Co
         }
         changed.notify_one();
     });
-    connection.call_method(Some(BUS), PATH, Some(MANAGER), "Subscribe", &()).await?;
+    ManagerProxy::new(&connection).await?.subscribe().await?;
     Ok(connection)
 }
 

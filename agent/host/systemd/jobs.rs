@@ -3,7 +3,8 @@
 //! The order that loses no result: the `JobRemoved` stream is open and `Subscribe()` called before the call
 //! that makes the job; the answer has the job's path; the signal is matched by that path, whether it came
 //! before or after the answer. A stream that is not drained blocks every call on its connection once its
-//! queue of 64 is full (zbus), so it has its own connection, and a task that always drains it.
+//! queue of 64 is full (zbus), so it has its own connection, and a task that always drains it. It is no signal
+//! of the `Manager` proxy: that stream first asks for the owner of systemd's name, and waits without a limit.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
-use super::{BUS, MANAGER, PATH};
+use super::{BUS, MANAGER, ManagerProxy, PATH};
 use crate::model::step_error::StepError;
 
 /// The action of a job on its unit.
@@ -25,11 +26,13 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub(super) fn method(self) -> &'static str {
+    /// Makes the job, and returns its path.
+    pub(super) async fn call(self, manager: ManagerProxy<'_>, unit: &str) -> zbus::Result<OwnedObjectPath> {
+        let mode = "replace";
         match self {
-            Self::Start => "StartUnit",
-            Self::Stop => "StopUnit",
-            Self::Restart => "RestartUnit",
+            Self::Start => manager.start_unit(unit, mode).await,
+            Self::Stop => manager.stop_unit(unit, mode).await,
+            Self::Restart => manager.restart_unit(unit, mode).await,
         }
     }
 }
@@ -186,7 +189,7 @@ impl Jobs {
             table.closed = true;
             table.waiting.clear();
         });
-        connection.call_method(Some(BUS), PATH, Some(MANAGER), "Subscribe", &()).await?;
+        ManagerProxy::new(&connection).await?.subscribe().await?;
         Ok(Self { table, connection })
     }
 

@@ -31,7 +31,7 @@ impl Systemd {
         let until = Instant::now() + deadline;
         let run = async {
             let ticket = self.ticket().await?;
-            let job: OwnedObjectPath = self.manager(verb.method(), &(unit, "replace")).await?;
+            let job = self.manager(async |manager| verb.call(manager, unit).await).await?;
             Ok::<_, zbus::Error>((ticket, job))
         };
         let (ticket, job) = match tokio::time::timeout_at(until, run).await {
