@@ -36,6 +36,8 @@ struct Row {
     seconds: Option<f64>,
     /// Closed by a later `recover`.
     recovered: bool,
+    /// Only what the command repaired before its release: a refused release has no run of its own.
+    repairs: bool,
     /// The steps that were planned.
     plan: Vec<String>,
 }
@@ -76,6 +78,7 @@ fn row(run: &RunRecord) -> Option<Row> {
         outcome: closed.map(|(outcome, _, _)| outcome),
         reason: closed.and_then(|(_, reason, _)| reason.map(str::to_owned)),
         seconds: closed.map(|(_, _, at)| Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
+        repairs: opened.verb.deploys() && opened.new.is_none(),
         recovered: run.entries.iter().any(|s| matches!(s.entry, Entry::Closed { recovered: true, .. })),
         plan: plan.unwrap_or_default(),
     })
@@ -126,7 +129,7 @@ fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
         row.run.to_string(),
         age,
         started,
-        row.verb.as_str().to_owned(),
+        format!("{}{}", row.verb.as_str(), if row.repairs { " (repairs)" } else { "" }),
         release.map_or("-".to_owned(), |r| r.number.to_string()),
         digest.to_owned(),
         painted(row.outcome, styled),

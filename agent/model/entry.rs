@@ -45,6 +45,11 @@ impl Verb {
         }
     }
 
+    /// Whether the verb brings a release, new or former.
+    pub fn deploys(self) -> bool {
+        self.is_new() || self == Self::Rollback
+    }
+
     /// Whether the run may deploy something new; other runs keep or restore what was committed before.
     pub fn is_new(self) -> bool {
         matches!(self, Self::Install | Self::Deploy | Self::DeploySha)
