@@ -44,6 +44,16 @@ pub struct Endpoints {
     pub root: PathBuf,
     /// The engine to use; `None`: the one with a socket, podman first.
     pub engine: Option<Engine>,
+    /// D-Bus address of systemd's bus; `None`: the system bus.
+    pub bus: Option<String>,
+    /// Port of Caddy's health routes.
+    pub health_port: u16,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self { root: "/".into(), engine: None, bus: None, health_port: crate::model::name::HEALTH_PORT }
+    }
 }
 
 /// The host, ready to be observed and changed.
@@ -64,6 +74,7 @@ pub struct Host {
     start: RefCell<logs::Start>,
     /// The flush of the image store that a pull started.
     flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
+    health_port: u16,
 }
 
 /// Receives a short text about current progress.
@@ -76,8 +87,8 @@ impl Host {
         let at = |path: &str| root.join(path.trim_start_matches('/'));
         Ok(Self {
             files: files::Files::new(root.clone()),
-            systemd: systemd::Systemd::connect().await?,
-            engine: engine::EngineClient::detect(endpoints.engine),
+            systemd: systemd::Systemd::at(endpoints.bus.clone()).await?,
+            engine: engine::EngineClient::detect(root, endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
             registry: registry::Registry::new(at(crate::model::name::AUTH_FILE), root.clone()),
             journald: journald::Journald::at(at(journald::SOCKET)),
@@ -86,6 +97,7 @@ impl Host {
             ready: RefCell::default(),
             start: RefCell::new(logs::Start::now("")),
             flush: RefCell::default(),
+            health_port: endpoints.health_port,
         })
     }
 }

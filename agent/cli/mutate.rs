@@ -1,6 +1,7 @@
 //! The verbs that change the host. The user's process starts a transient unit of the same binary and waits
 //! for it. The work runs inside that unit, so it survives a dropped terminal.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -41,7 +42,7 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
             return Ok(0);
         }
         // The engine wakes up while the unit starts.
-        if let Some(engine) = EngineClient::detect(super::engine::preferred(&config)) {
+        if let Some(engine) = EngineClient::detect(Path::new("/"), super::engine::preferred(&config)) {
             engine.wake().await;
         }
         return unit::run_in_unit(ask.verb, json).await;

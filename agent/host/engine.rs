@@ -64,11 +64,12 @@ impl EngineClient {
         Self { engine, socket, bollard: OnceLock::new(), http, store: tokio::sync::OnceCell::new() }
     }
 
-    /// The preferred engine at its usual socket; without a preference podman if its socket exists, else
+    /// The preferred engine at its usual socket below `root`; without a preference podman if its socket exists, else
     /// docker. Sends no request: an idle podman takes half a second to wake up. `None`: no such socket.
-    pub fn detect(preferred: Option<Engine>) -> Option<Self> {
-        let podman = || Self::podman(PODMAN_SOCKET);
-        let docker = || Self::docker(DOCKER_SOCKET);
+    pub fn detect(root: &Path, preferred: Option<Engine>) -> Option<Self> {
+        let below = |socket: &str| root.join(socket.trim_start_matches('/'));
+        let podman = || Self::podman(below(PODMAN_SOCKET));
+        let docker = || Self::docker(below(DOCKER_SOCKET));
         let candidates = match preferred {
             Some(Engine::Podman) => vec![podman()],
             Some(Engine::Docker) => vec![docker()],

@@ -32,6 +32,11 @@ impl Signals {
         Ok(Self { asked })
     }
 
+    /// Signals of another source than the kernel.
+    pub fn from(asked: watch::Receiver<Option<&'static str>>) -> Self {
+        Self { asked }
+    }
+
     /// Catches nothing: a read-only verb ends by the default action.
     pub fn none() -> Self {
         Self { asked: watch::channel(None).1 }

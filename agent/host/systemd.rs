@@ -38,6 +38,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// The service manager behind one bus.
 #[derive(Debug)]
 pub struct Systemd {
+    /// Address of the bus; `None`: the system bus.
+    bus: Option<String>,
     calls: Mutex<Option<Connection>>,
     jobs: Mutex<Option<Jobs>>,
 }
@@ -45,7 +47,12 @@ pub struct Systemd {
 impl Systemd {
     /// Connects to the system bus. Fails if it does not accept within 10 s.
     pub async fn connect() -> Result<Self> {
-        let new = Self { calls: Mutex::default(), jobs: Mutex::default() };
+        Self::at(None).await
+    }
+
+    /// Like [`Systemd::connect`], to the bus at this D-Bus address if there is one.
+    pub async fn at(bus: Option<String>) -> Result<Self> {
+        let new = Self { bus, calls: Mutex::default(), jobs: Mutex::default() };
         let _ = new.connection().await.map_err(|error| {
             let fix = "look at `systemctl status dbus`, restart it";
             Problem::host("bus", format!("connecting to systemd over D-Bus: {error}"), fix)
@@ -248,7 +255,10 @@ impl Systemd {
     /// A new connection of its own. On a bus that was just restarted systemd is not there yet, and a call to
     /// it would be lost silently.
     pub(super) async fn open(&self) -> Result<Connection, zbus::Error> {
-        let builder = zbus::connection::Builder::system();
+        let builder = match &self.bus {
+            Some(address) => zbus::connection::Builder::address(address.as_str()),
+            None => zbus::connection::Builder::system(),
+        };
         let connection =
             tokio::time::timeout(CONNECT, builder.method_timeout(CALL).build()).await.unwrap_or_else(
                 |_| Err(zbus::Error::Failure("the bus did not accept the connection within 10 s".to_owned())),

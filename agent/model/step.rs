@@ -347,9 +347,4 @@ impl Target {
     pub fn stream_upstream(&self) -> String {
         format!("[::ffff:{}]:{}", self.upstream.ip(), self.upstream.port())
     }
-
-    /// The instance's health route in Caddy: 127.0.1.i:9080.
-    pub fn health_route(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.id.address(), super::name::HEALTH_PORT)
-    }
 }

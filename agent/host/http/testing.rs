@@ -1,11 +1,12 @@
-//! A small test server: real sockets, one answer a connection.
+//! A small test server: real sockets, one answer a connection. tests/scenarios.rs uses it, too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A received request.
 pub struct Request {
@@ -37,13 +38,41 @@ impl Drop for UnixServer {
     }
 }
 
+impl Server {
+    /// Ends it; its address is free again when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl UnixServer {
+    /// Ends it; nothing listens on its path when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
 /// Answers each connection with the text from `answer`; a text that ends in `\0HOLD` keeps it open.
 pub async fn serve(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> Server {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer).await
+}
+
+/// Like [`serve`], at this address.
+pub async fn serve_at(
+    address: SocketAddr,
+    answer: impl Fn(Request) -> String + Send + Sync + 'static,
+) -> Server {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
     let task = tokio::spawn(async move {
+        let mut open = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            one(stream, &answer).await;
+            let answer = Arc::clone(&answer);
+            open.spawn(async move { one(stream, &*answer).await });
+            while open.try_join_next().is_some() {}
         }
     });
     Server { address, task }
@@ -53,11 +82,23 @@ pub async fn serve(answer: impl Fn(Request) -> String + Send + Sync + 'static) -
 pub async fn serve_unix(answer: impl Fn(Request) -> String + Send + Sync + 'static) -> UnixServer {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("astra-http-{}-{number}", std::process::id()));
+    let name = format!("astra-http-{}-{number}", std::process::id());
+    serve_unix_at(std::env::temp_dir().join(name), answer)
+}
+
+/// Like [`serve_unix`], at this path.
+pub fn serve_unix_at(
+    path: PathBuf,
+    answer: impl Fn(Request) -> String + Send + Sync + 'static,
+) -> UnixServer {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let answer = Arc::new(answer);
     let task = tokio::spawn(async move {
+        let mut open = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            one(stream, &answer).await;
+            let answer = Arc::clone(&answer);
+            open.spawn(async move { one(stream, &*answer).await });
+            while open.try_join_next().is_some() {}
         }
     });
     UnixServer { path, task }

@@ -1,7 +1,7 @@
 //! Takes an instance out of rotation and lets it back in. Caddy checks the marker for every request, so it
 //! applies to the very next one (caddy/Caddyfile, docs/decisions/0017). Called by perform.rs.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl Host {
                 let what = format!(
                     "draining {instance}: Caddy does not see its marker: {} answered {}: it runs another Caddyfile than \
                      /etc/astra/Caddyfile",
-                    instance.health_route(),
+                    self.health_route(instance),
                     answer.status
                 );
                 let fix = "`systemctl restart astra-caddy` makes it read that file";
@@ -147,7 +147,7 @@ impl Host {
                 200..300 => return Ok(None),
                 // Caddy does not run a Caddyfile of the agent, so nothing keeps the instance out of rotation.
                 404 | 421 => {
-                    return Ok(Some(format!("Caddy has no health route {}", instance.health_route())));
+                    return Ok(Some(format!("Caddy has no health route {}", self.health_route(instance))));
                 }
                 status if Instant::now() >= deadline => bail!(
                     "waiting until Caddy reaches {instance} at {}: {} answered {status}: {}",
@@ -168,7 +168,7 @@ impl Host {
         path: &str,
         within: Duration,
     ) -> Result<Option<ProbeAnswer>> {
-        let route = instance.health_route();
+        let route = self.health_route(instance);
         match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
             Ok(answer) => Ok(Some(answer)),
             Err(ProbeError::Http(HttpError::Late { .. })) => {
@@ -180,6 +180,11 @@ impl Host {
             }
             Err(_) => Ok(None),
         }
+    }
+
+    /// The instance's health route in Caddy: 127.0.1.i:9080.
+    fn health_route(&self, instance: &Target) -> SocketAddrV4 {
+        SocketAddrV4::new(instance.id.address(), self.health_port)
     }
 
     async fn caddy_runs_at_all(&self) -> Result<bool> {
