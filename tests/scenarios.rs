@@ -1,0 +1,35 @@
+//! Each operation of the agent on a host of fakes: a D-Bus with a systemd behind it, an engine and Caddy on unix
+//! sockets, a registry and the app's instances on loopback, a temporary directory as `/`. The agent's own
+//! code runs from the lock to the journal; only the processes that it starts are fakes. Each host has a clock
+//! of its own that runs while all tasks wait, so a timeout of a minute takes milliseconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking"
+)]
+
+#[path = "../agent/host/http/testing.rs"]
+#[allow(dead_code, reason = "the adapters' own tests use the rest")]
+mod http;
+
+#[path = "scenarios/bus.rs"]
+mod bus;
+#[path = "scenarios/caddy.rs"]
+mod caddy;
+#[path = "scenarios/engine.rs"]
+mod engine;
+#[path = "scenarios/registry.rs"]
+mod registry;
+#[path = "scenarios/state.rs"]
+mod state;
+#[path = "scenarios/systemd.rs"]
+mod systemd;
+#[path = "scenarios/units.rs"]
+mod units;
+#[path = "scenarios/world.rs"]
+mod world;
+
+#[path = "scenarios/deploy.rs"]
+mod deploy;

@@ -1,0 +1,244 @@
+//! What the units in units/ do: they read the env files below the root as systemd does, start the container,
+//! and let its app or Caddy answer.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::state::{App, Container, Image, Migration, Shared, State};
+use crate::{caddy, http};
+
+pub const CADDY: &str = "astra-caddy.service";
+pub const MIGRATION: &str = "astra-migrate.service";
+/// `RestartSec=` of the units.
+const RESTART: Duration = Duration::from_secs(1);
+/// The exit code of podman-run(1) when the engine itself fails.
+const ENGINE: i32 = 125;
+
+/// Starts a unit; returns the result of the job.
+pub async fn start(shared: &Shared, name: &str, life: u32) -> &'static str {
+    {
+        let mut state = shared.lock();
+        state.last_invocation += 1;
+        let invocation = state.last_invocation;
+        let Some(unit) = state.unit_in(name, life) else { return "canceled" };
+        if unit.active == "active" {
+            return "done";
+        }
+        (unit.active, unit.sub, unit.result) = ("activating", "start", "success");
+        (unit.invocation, unit.main) = (invocation, (0, 0));
+        state.said.remove(name);
+    }
+    match number(name) {
+        Some(instance) => start_app(shared, name, life, instance).await,
+        None if name == CADDY => start_caddy(shared, name, life).await,
+        None if name == MIGRATION => migrate(shared, name, life).await,
+        None => set(shared, name, life, ("active", "running")),
+    }
+}
+
+/// Stops a unit in any state.
+pub async fn stop(shared: &Shared, name: &str, life: u32) {
+    let app = shared.lock().apps.remove(name);
+    if let Some(app) = app {
+        app.stop().await;
+    }
+    if name == CADDY {
+        caddy::down(shared).await;
+    }
+    let mut state = shared.lock();
+    state.containers.remove(&container(name));
+    let Some(unit) = state.unit_in(name, life) else { return };
+    if name == MIGRATION && unit.active == "activating" {
+        // podman passes SIGTERM on, and ends with the code of the container.
+        (unit.active, unit.sub, unit.result, unit.main) = ("failed", "failed", "exit-code", (1, 128 + 15));
+        return;
+    }
+    (unit.active, unit.sub) = ("inactive", "dead");
+}
+
+/// astra.env, then the trial file: later lines override.
+pub fn environment(state: &State, instance: u16) -> BTreeMap<String, String> {
+    let mut env = lines(&state.text("/etc/astra/astra.env"));
+    env.extend(lines(&state.text(&format!("/run/astra/trial-{instance}.env"))));
+    env
+}
+
+pub fn lines(text: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| {
+        let (key, value) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
+        Some((key.to_owned(), value.trim_matches('"').to_owned()))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+/// Number of an instance from its unit.
+pub fn number(unit: &str) -> Option<u16> {
+    unit.strip_prefix("astra-app@")?.strip_suffix(".service")?.parse().ok()
+}
+
+fn container(unit: &str) -> String {
+    unit.replace('@', "-").replace(".service", "")
+}
+
+/// The behaviour of `image`; `None`: it is not local, and so podman does not start it.
+fn local(state: &State, image: &str) -> Option<Image> {
+    let digest = image.split_once('@')?.1;
+    state.images.get(digest).filter(|_| state.local.contains(image)).cloned()
+}
+
+fn set(shared: &Shared, name: &str, life: u32, to: (&'static str, &'static str)) -> &'static str {
+    match shared.lock().unit_in(name, life) {
+        Some(unit) => {
+            (unit.active, unit.sub) = to;
+            "done"
+        }
+        None => "canceled",
+    }
+}
+
+async fn start_app(shared: &Shared, name: &str, life: u32, instance: u16) -> &'static str {
+    let (env, port) = {
+        let state = shared.lock();
+        let drop_in = state.text(&format!("/etc/systemd/system/{name}.d/10-astra.conf"));
+        let port = drop_in.split("ASTRA_PORT=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+        (environment(&state, instance), port.unwrap_or(0_u16))
+    };
+    let image = env.get("APP_IMAGE").cloned().unwrap_or_default();
+    if image.is_empty() {
+        // ExecCondition= of the unit.
+        set(shared, name, life, ("inactive", "dead"));
+        return "skipped";
+    }
+    let known = local(&shared.lock(), &image);
+    let Some(Image { app, .. }) = known else {
+        shared.lock().say(name, "podman", &format!("Error: {image}: image not known"));
+        return end(shared, name, life, (1, ENGINE));
+    };
+    match app {
+        App::Exits(code) => {
+            shared.lock().say(name, &container(name), "cannot reach the database");
+            return end(shared, name, life, (1, code));
+        }
+        App::Killed(signal) => return end(shared, name, life, (2, signal)),
+        App::Starts => return pending().await,
+        _ => {}
+    }
+    let pairs = [("release", "ASTRA_RELEASE"), ("image", "APP_IMAGE")];
+    let mut labels: BTreeMap<String, String> = pairs
+        .map(|(label, key)| (format!("astra.{label}"), env.get(key).cloned().unwrap_or_default()))
+        .into();
+    labels.insert("astra.port".to_owned(), port.to_string());
+    let at = SocketAddr::from((Ipv4Addr::new(127, 0, 1, u8::try_from(instance).unwrap()), port));
+    let answer = answer_of(&app);
+    let server = match answer {
+        Some(answer) => Some(http::serve_at(at, move |_| answer.clone()).await),
+        None => None,
+    };
+    {
+        let mut state = shared.lock();
+        if state.unit_in(name, life).is_none() {
+            return "canceled";
+        }
+        state.containers.insert(container(name), Container { labels, state: "running" });
+        state.apps.extend(server.map(|server| (name.to_owned(), server)));
+    }
+    if let App::Dies(after, code) = app {
+        let (shared, name) = (shared.clone(), name.to_owned());
+        tokio::spawn(async move {
+            sleep(after).await;
+            if shared.lock().unit_in(&name, life).is_some() {
+                let app = shared.lock().apps.remove(&name);
+                if let Some(app) = app {
+                    app.stop().await;
+                }
+                end(&shared, &name, life, (1, code));
+            }
+        });
+    }
+    set(shared, name, life, ("active", "running"))
+}
+
+/// The app's answer to any request; `None`: nothing listens.
+fn answer_of(app: &App) -> Option<String> {
+    let (status, headers) = match app {
+        App::Answers(status) => (*status, ""),
+        App::Redirects => (301, "Location: https://shop.example/readyz\r\n"),
+        App::Silent => return None,
+        _ => (200, ""),
+    };
+    Some(http::json(status, headers, "ok"))
+}
+
+/// The status that Caddy gets from an instance.
+pub fn status(state: &State, instance: u16) -> Option<u16> {
+    let name = format!("astra-app@{instance}.service");
+    state.apps.get(&name)?;
+    let image = &state.containers.get(&container(&name))?.labels["astra.image"];
+    let answer = answer_of(&local(state, image)?.app)?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// The main process has ended by itself: systemd starts it again, until it is stopped (`Restart=always`).
+fn end(shared: &Shared, name: &str, life: u32, main: (i32, i32)) -> &'static str {
+    let mut state = shared.lock();
+    state.containers.remove(&container(name));
+    let Some(unit) = state.unit_in(name, life) else { return "canceled" };
+    (unit.active, unit.sub, unit.main) = ("activating", "auto-restart", main);
+    unit.result = if main.0 == 1 { "exit-code" } else { "signal" };
+    drop(state);
+    let (shared, name) = (shared.clone(), name.to_owned());
+    tokio::spawn(async move {
+        sleep(RESTART).await;
+        if let Some(unit) = shared.lock().unit_in(&name, life) {
+            unit.restarts += 1;
+        }
+        Box::pin(start(&shared, &name, life)).await;
+    });
+    "failed"
+}
+
+async fn start_caddy(shared: &Shared, name: &str, life: u32) -> &'static str {
+    let (image, caddyfile) = {
+        let state = shared.lock();
+        let mut env = lines(&state.text("/etc/astra/caddy.env"));
+        env.extend(lines(&state.text("/run/astra/trial-caddy.env")));
+        let image = env.get("CADDY_IMAGE").cloned().unwrap_or_default();
+        (local(&state, &image), state.text("/etc/astra/Caddyfile"))
+    };
+    let code = match image {
+        None => ENGINE,
+        Some(Image { app: App::Exits(code), .. }) => code,
+        Some(_) if caddy::error_in(&caddyfile).is_some() => 1,
+        Some(_) => {
+            caddy::up(shared, caddyfile).await;
+            return set(shared, name, life, ("active", "running"));
+        }
+    };
+    shared.lock().say(name, "astra-caddy", "Error: adapting config");
+    end(shared, name, life, (1, code))
+}
+
+async fn migrate(shared: &Shared, name: &str, life: u32) -> &'static str {
+    let image = {
+        let state = shared.lock();
+        let env = lines(&state.text("/run/astra/trial.env"));
+        local(&state, env.get("APP_IMAGE").map(String::as_str).unwrap_or_default())
+    };
+    let migration = image.map_or(Migration::Exits(ENGINE), |image| image.migration);
+    let (result, main) = match migration {
+        Migration::Passes => ("success", (1, 0)),
+        Migration::Exits(code) => ("exit-code", (1, code)),
+        Migration::Killed(signal) => ("signal", (2, signal)),
+        Migration::Runs => pending().await,
+    };
+    let mut state = shared.lock();
+    let Some(unit) = state.unit_in(name, life) else { return "canceled" };
+    let passed = result == "success";
+    (unit.active, unit.sub) = if passed { ("inactive", "dead") } else { ("failed", "failed") };
+    (unit.result, unit.main) = (result, main);
+    if passed { "done" } else { "failed" }
+}

@@ -1,0 +1,542 @@
+//! A host of fakes in a directory of its own, and the agent on it:
+//! `World::installed("v1").deploy("v2").succeeds()`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use astra_agent::config::{self, Config};
+use astra_agent::converge::{Event, Reconciler, Refused, Report, Selector, VerbRequest};
+use astra_agent::host::lock::Lock;
+use astra_agent::host::signals::Signals;
+use astra_agent::host::{Endpoints, Host};
+use astra_agent::journal::Journal;
+use astra_agent::model::entry::Verb;
+use astra_agent::model::fingerprint::HostKey;
+use astra_agent::model::history::History;
+use astra_agent::model::image::DigestArg;
+use astra_agent::model::name;
+use astra_agent::model::observed::Engine;
+use astra_agent::plan::migrations::MigratePolicy;
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, watch};
+
+use crate::state::{App, Caddy, Fault, How, Image, Migration, Shared, State, digest};
+use crate::{bus, engine, http, registry, systemd, units};
+
+/// Directories that a host has before the agent comes.
+const DIRS: [&str; 6] = [
+    "etc/astra",
+    "etc/systemd/system",
+    "run/astra",
+    "run/podman",
+    "run/systemd/journal",
+    "var/lib/containers/storage",
+];
+
+/// Ports of one host: base, instances, spare, Caddy's health routes, the registry.
+const PORTS: u16 = 8;
+const FIRST_PORT: u16 = 20_000;
+const LAST_PORT: u16 = 32_000;
+
+/// A tick of a host's clock, which runs only while all tasks wait.
+const TICK: Duration = Duration::from_millis(10);
+
+pub struct World {
+    pub shared: Shared,
+    pub root: PathBuf,
+    runtime: Runtime,
+    config: String,
+    /// The next verb stops at this call: by a kill, or by Ctrl-C.
+    stop: Option<(String, Stop)>,
+    force: bool,
+    repository: String,
+    instances: u16,
+    journald: UnixDatagram,
+    _servers: (http::UnixServer, http::Server),
+    _claimed: Vec<TcpListener>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stop {
+    Kill,
+    Signal,
+}
+
+/// The end of a verb. `None`: it was killed.
+pub struct Ran<'w> {
+    pub world: &'w mut World,
+    ended: Option<Result<Report, Refused>>,
+    /// The calls that changed the host.
+    pub calls: Vec<String>,
+    /// The entries in the systemd journal.
+    entries: Vec<BTreeMap<String, String>>,
+    /// Warnings and failures, as the terminal shows them.
+    told: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let (root, claimed, first) = (directory(), claim(), 0);
+        let base = claimed[first].local_addr().unwrap().port();
+        let (health_port, registry_port) = (base + PORTS - 2, base + PORTS - 1);
+        let shared = Shared::new(State {
+            root: root.clone(),
+            health_port,
+            units: BTreeMap::new(),
+            enabled: Default::default(),
+            loaded: BTreeMap::new(),
+            subscribed: Vec::new(),
+            last_job: 0,
+            last_invocation: 0,
+            apps: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            local: Default::default(),
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            caddy: Caddy::default(),
+            said: BTreeMap::new(),
+            calls: Vec::new(),
+            faults: Vec::new(),
+            awaited: None,
+        });
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let journald = UnixDatagram::bind(root.join("run/systemd/journal/socket")).unwrap();
+        journald.set_nonblocking(true).unwrap();
+        let servers = runtime.block_on(async {
+            tokio::spawn(clock());
+            bus::serve(shared.clone());
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, registry_port));
+            (engine::serve(&shared), registry::serve(&shared, at).await)
+        });
+        let registry = format!("127.0.0.1:{registry_port}");
+        let config = format!(
+            "[app]\nimage = \"{registry}/shop:latest\"\nbase_port = {base}\n[app.readiness]\npath = \"/readyz\"\n\
+             timeout = \"20s\"\n[migrate]\ncommand = [\"migrate\"]\ntimeout = \"60s\"\n[deploy]\nsoak = \"1s\"\n\
+             min_free = \"1M\"\n[caddy]\nimage = \"{registry}/caddy:2\"\ntls = \"off\"\n"
+        );
+        let world = Self {
+            shared,
+            root,
+            runtime,
+            config,
+            stop: None,
+            force: false,
+            repository: format!("{registry}/shop"),
+            instances: 2,
+            journald,
+            _servers: servers,
+            _claimed: claimed,
+        };
+        world.image("caddy", App::Ready, Migration::Passes);
+        world.tag("caddy:2", "caddy");
+        world
+    }
+
+    /// A host on which the image `name` serves.
+    pub fn installed(name: &str) -> Self {
+        Self::new().install(name)
+    }
+
+    pub fn install(mut self, name: &str) -> Self {
+        self.publish(name);
+        self.run(Verb::Install, Selector::Tracked).succeeds();
+        self
+    }
+
+    /// Changes a line of agent.toml.
+    pub fn config(mut self, old: &str, new: &str) -> Self {
+        self.change_config(old, new);
+        self
+    }
+
+    pub fn change_config(&mut self, old: &str, new: &str) {
+        assert!(self.config.contains(old), "{}", self.config);
+        self.config = self.config.replace(old, new);
+        if let Some(count) = new.strip_prefix("[app]\ninstances = ") {
+            self.instances = count.lines().next().unwrap().parse().unwrap();
+        }
+    }
+
+    pub fn image(&self, name: &str, app: App, migration: Migration) {
+        self.shared.lock().images.insert(digest(name), Image { app, migration });
+    }
+
+    pub fn tag(&self, tag: &str, name: &str) {
+        self.shared.lock().tags.insert(tag.to_owned(), digest(name));
+    }
+
+    /// Moves the tracked tag to the image `name`; a new image is good.
+    pub fn publish(&self, name: &str) {
+        if !self.shared.lock().images.contains_key(&digest(name)) {
+            self.image(name, App::Ready, Migration::Passes);
+        }
+        self.tag("shop:latest", name);
+    }
+
+    /// The calls that begin with `call` fail, from now on.
+    pub fn fault(&self, call: &str, how: How) {
+        self.faults(call, how, 0, u32::MAX);
+    }
+
+    /// `times` calls fail, after `after` that pass.
+    pub fn faults(&self, call: &str, how: How, after: u32, times: u32) {
+        self.shared.lock().faults.push(Fault { call: call.to_owned(), how, after, times });
+    }
+
+    pub fn heal(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// The next verb is killed at this call, like by SIGKILL or a power cut.
+    pub fn kill_at(&mut self, call: &str) -> &mut Self {
+        self.stop = Some((call.to_owned(), Stop::Kill));
+        self
+    }
+
+    /// The next verb gets SIGINT at this call.
+    pub fn interrupt_at(&mut self, call: &str) -> &mut Self {
+        self.stop = Some((call.to_owned(), Stop::Signal));
+        self
+    }
+
+    /// The next verb is called with `--force`.
+    pub fn force(&mut self) -> &mut Self {
+        self.force = true;
+        self
+    }
+
+    /// Publishes the image, and deploys it.
+    pub fn deploy(&mut self, name: &str) -> Ran<'_> {
+        self.publish(name);
+        self.run(Verb::Deploy, Selector::Tracked)
+    }
+
+    pub fn deploy_sha(&mut self, name: &str) -> Ran<'_> {
+        let digest = digest(name).parse().unwrap();
+        self.run(Verb::DeploySha, Selector::Digest(DigestArg { repository: None, digest }))
+    }
+
+    pub fn reconcile(&mut self) -> Ran<'_> {
+        self.run(Verb::Reconcile, Selector::Keep)
+    }
+
+    pub fn recover(&mut self) -> Ran<'_> {
+        self.run(Verb::Recover, Selector::Keep)
+    }
+
+    /// One verb, from the lock to the journal, as in a process of its own.
+    pub fn run(&mut self, verb: Verb, selector: Selector) -> Ran<'_> {
+        let ask = VerbRequest {
+            verb,
+            selector,
+            migrate: MigratePolicy::default(),
+            force: std::mem::take(&mut self.force),
+            soak: true,
+            actor: "ada".to_owned(),
+        };
+        let etc = self.root.join("etc/astra/agent.toml");
+        std::fs::write(&etc, &self.config).unwrap();
+        std::fs::set_permissions(&etc, PermissionsExt::from_mode(0o600)).unwrap();
+        let config = config::load(&self.root).unwrap_or_else(|error| panic!("{error}"));
+        let (tell, asked) = watch::channel(None);
+        let stop = self.stop.take();
+        let reached = Arc::new(Notify::new());
+        self.shared.lock().awaited = stop.clone().map(|(call, _)| (call, Arc::clone(&reached)));
+        self.shared.lock().calls.clear();
+        let told = Rc::new(RefCell::new(String::new()));
+        let ended = self.runtime.block_on(async {
+            let run = perform(&self.root, self.shared.lock().health_port, &config, &ask, asked, &told);
+            tokio::pin!(run);
+            tokio::select! {
+                ended = &mut run => return Some(ended),
+                () = reached.notified() => {}
+            }
+            match stop {
+                Some((_, Stop::Signal)) => {
+                    let _ = tell.send(Some("SIGINT"));
+                    Some(run.await)
+                }
+                _ => None,
+            }
+        });
+        assert!(self.shared.lock().awaited.is_none(), "{:#?}", self.shared.lock().calls);
+        let calls = self.shared.lock().calls.clone();
+        let entries = self.entries();
+        Ran { world: self, ended, calls, entries, told: told.take() }
+    }
+
+    fn entries(&self) -> Vec<BTreeMap<String, String>> {
+        let mut bytes = [0; 10_000];
+        let datagrams = std::iter::from_fn(|| {
+            let length = self.journald.recv(&mut bytes).ok()?;
+            Some(units::lines(&String::from_utf8_lossy(&bytes[..length])))
+        });
+        datagrams.collect()
+    }
+
+    /// Lets the host's time pass.
+    pub fn pass(&mut self, time: Duration) -> &mut Self {
+        self.runtime.block_on(tokio::time::sleep(time));
+        self
+    }
+
+    /// `systemctl VERB UNIT` of an administrator, at this call of the next verb.
+    pub fn systemctl_at(&mut self, call: &str, verb: &'static str, unit: &'static str) {
+        let (shared, reached) = (self.shared.clone(), Arc::new(Notify::new()));
+        self.shared.lock().awaited = Some((call.to_owned(), Arc::clone(&reached)));
+        self.runtime.spawn(async move {
+            reached.notified().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            systemd::begin(&shared, verb, unit);
+        });
+    }
+
+    /// `systemctl VERB UNIT` of an administrator, who does not wait for the job.
+    pub fn systemctl(&mut self, verb: &str, unit: &str) -> &mut Self {
+        let shared = self.shared.clone();
+        self.runtime.block_on(async move {
+            systemd::begin(&shared, verb, unit);
+            tokio::time::sleep(TICK).await;
+        });
+        self
+    }
+
+    pub fn history(&self) -> History {
+        Journal::at(self.root.join("var/lib/astra-agent/journal")).history().unwrap()
+    }
+
+    pub fn is_held(&self, name: &str) -> bool {
+        self.history().held.iter().any(|held| held.release.image.digest.to_string() == digest(name))
+    }
+
+    pub fn text(&self, path: &str) -> String {
+        self.shared.lock().text(path)
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.root.join(path.trim_start_matches('/')), text).unwrap();
+    }
+
+    /// Number of the release in astra.env.
+    pub fn release(&self) -> u64 {
+        units::lines(&self.text("/etc/astra/astra.env"))["ASTRA_RELEASE"].parse().unwrap()
+    }
+
+    fn pinned(&self, name: &str) -> String {
+        format!("{}@{}", self.repository, digest(name))
+    }
+
+    /// All of the host belongs to the image `name`: astra.env, each instance, its readiness. A run left
+    /// nothing behind.
+    #[track_caller]
+    pub fn serves(&self, name: &str) -> &Self {
+        let (state, image) = (self.shared.lock(), self.pinned(name));
+        let env = units::lines(&state.text("/etc/astra/astra.env"));
+        assert_eq!(env["APP_IMAGE"], image, "astra.env");
+        for instance in 1..=self.instances {
+            let unit = &state.units[&format!("astra-app@{instance}.service")];
+            assert_eq!((unit.active, unit.sub), ("active", "running"), "instance {instance}");
+            let labels = &state.containers[&format!("astra-app-{instance}")].labels;
+            assert_eq!(labels["astra.image"], image, "instance {instance}");
+            assert_eq!(labels["astra.release"], env["ASTRA_RELEASE"], "instance {instance}");
+            assert_eq!(units::status(&state, instance), Some(200), "instance {instance}");
+        }
+        assert_eq!(state.apps.len(), usize::from(self.instances), "instances");
+        assert!(state.caddy.runs.is_some(), "Caddy does not run");
+        drop(state);
+        self.is_tidy();
+        self
+    }
+
+    /// No trial file, marker, temporary file or open run is left.
+    #[track_caller]
+    pub fn is_tidy(&self) -> &Self {
+        let names = |dir: &str| {
+            let listed = std::fs::read_dir(self.root.join(dir)).into_iter().flatten();
+            listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        let left = names("run/astra").into_iter().filter(|name| name.starts_with("trial"));
+        let left = left.chain(names("run/astra/drain"));
+        let temporary = ["etc/astra", "run/astra", "var/lib/astra-agent"].map(names).concat();
+        let left = left.chain(temporary.into_iter().filter(|name| name.starts_with('.')));
+        assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
+        assert_eq!(self.history().open_runs().count(), 0, "open runs");
+        self
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+impl<'w> Ran<'w> {
+    #[track_caller]
+    pub fn succeeds(self) -> &'w mut World {
+        self.exits(0)
+    }
+
+    /// The exit code of the command, which is also in the systemd journal.
+    #[track_caller]
+    pub fn exits(self, code: u8) -> &'w mut World {
+        assert_eq!(self.code(), code, "{}", self.text());
+        let logged = self.entries.last().map(|entry| entry["ASTRA_EXIT_CODE"].as_str());
+        assert_eq!(logged, Some(code.to_string().as_str()), "systemd journal");
+        self.world
+    }
+
+    /// The run was killed.
+    #[track_caller]
+    pub fn is_cut(self) -> &'w mut World {
+        assert!(self.ended.is_none(), "{}", self.text());
+        assert_eq!(self.world.history().open_runs().count(), 1, "open runs");
+        self.world
+    }
+
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.text().contains(words), "{}", self.text());
+        self
+    }
+
+    /// It changed nothing on the host.
+    #[track_caller]
+    pub fn changes_nothing(self) -> Self {
+        assert_eq!(self.calls, [""; 0], "{}", self.text());
+        self
+    }
+
+    /// It made the calls in this order, and perhaps others in between.
+    #[track_caller]
+    pub fn calls(self, wanted: &[&str]) -> Self {
+        let mut left = self.calls.iter();
+        for call in wanted {
+            assert!(left.any(|made| made.starts_with(call)), "no `{call}` in order in {:#?}", self.calls);
+        }
+        self
+    }
+
+    /// It made no call that begins so.
+    #[track_caller]
+    pub fn never_calls(self, call: &str) -> Self {
+        assert!(!self.calls.iter().any(|made| made.starts_with(call)), "{:#?}", self.calls);
+        self
+    }
+
+    /// A field of the last entry in the systemd journal.
+    #[track_caller]
+    pub fn logs(self, field: &str, value: &str) -> Self {
+        let entry = self.entries.last().expect("no entry");
+        assert_eq!(entry.get(field).map(String::as_str), Some(value), "{entry:#?}");
+        self
+    }
+
+    pub fn code(&self) -> u8 {
+        match self.ended.as_ref().expect("it was killed") {
+            Ok(report) => report.exit_code,
+            Err(refused) => refused.exit_code,
+        }
+    }
+
+    pub fn text(&self) -> String {
+        let ended = match &self.ended {
+            Some(Ok(report)) => format!("{report:#?}"),
+            Some(Err(refused)) => refused.to_string(),
+            None => "killed".to_owned(),
+        };
+        format!("{ended}\n{}\ncalls: {:#?}", self.told, self.calls)
+    }
+}
+
+/// As cli/mutate.rs and cli/session.rs do it inside the unit of a run.
+async fn perform(
+    root: &Path,
+    health_port: u16,
+    config: &Config,
+    ask: &VerbRequest,
+    asked: watch::Receiver<Option<&'static str>>,
+    told: &Rc<RefCell<String>>,
+) -> Result<Report, Refused> {
+    let endpoints = Endpoints {
+        root: root.to_owned(),
+        engine: Some(Engine::Podman),
+        bus: Some(bus::address(root)),
+        health_port,
+    };
+    let host = Host::connect(&endpoints, Signals::from(asked), Box::new(|_| ())).await?;
+    for (dir, mode) in [(name::ETC, 0o700), (name::STATE, 0o700), (name::RUN, 0o755)] {
+        host.files.make_dir(Path::new(dir), mode)?;
+    }
+    let journal = Journal::at(root.join(name::JOURNAL_DIR.trim_start_matches('/')));
+    let lock = root.join(name::LOCK.trim_start_matches('/'));
+    let lock = Lock::try_take(&lock, "astra-agent", &ask.actor).expect("the lock is free");
+    let told = Rc::clone(told);
+    let reconciler = Reconciler {
+        host: &host,
+        config,
+        journal: &journal,
+        key: HostKey::new([7; 32]),
+        engine: Engine::Podman,
+        agent: "/usr/local/bin/astra-agent".to_owned(),
+        watch: Rc::new(move |event| tell(&mut told.borrow_mut(), event)),
+    };
+    let ended = reconciler.converge(ask, &lock).await;
+    reconciler.log_end(ask, &ended);
+    ended
+}
+
+fn tell(told: &mut String, event: &Event<'_>) {
+    let line = match event {
+        Event::Step { text, undoing, .. } => format!("{} {text}", if *undoing { "undo" } else { "step" }),
+        Event::Failed { error, .. } => format!("  failed: {error}"),
+        Event::Stopped { told, .. } => format!("  stopped: {told}"),
+        Event::Warning(text) | Event::Note(text) => format!("  {text}"),
+        _ => return,
+    };
+    told.push_str(&line);
+    told.push('\n');
+}
+
+/// Without this, an idle host's clock jumps to the next timer, and the kernel may still have a packet of the
+/// loopback under way, which that timer would overtake. The kernel's own thread may need the processor for it.
+async fn clock() {
+    for tick in 0_u32.. {
+        tokio::time::sleep(TICK).await;
+        if tick % 10 == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A directory in memory if there is one: the agent flushes every file that it writes.
+fn directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let name = format!("astra-world-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let root = base.join(name);
+    let _ = std::fs::remove_dir_all(&root);
+    for dir in DIRS {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(dir)).unwrap();
+    }
+    root
+}
+
+/// Ports that no other host of a test uses, in this process or another: it listens on each of them, at an
+/// address of its own.
+fn claim() -> Vec<TcpListener> {
+    let ip = Ipv4Addr::new(127, 9, 9, 9);
+    let block = |base: u16| (base..base + PORTS).map(|port| TcpListener::bind((ip, port)));
+    let mut bases = (FIRST_PORT..LAST_PORT).step_by(PORTS.into());
+    bases.find_map(|base| block(base).collect::<Result<_, _>>().ok()).expect("no port is free")
+}
