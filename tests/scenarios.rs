@@ -20,6 +20,8 @@ mod bus;
 mod caddy;
 #[path = "scenarios/engine.rs"]
 mod engine;
+#[path = "scenarios/ran.rs"]
+mod ran;
 #[path = "scenarios/registry.rs"]
 mod registry;
 #[path = "scenarios/state.rs"]
@@ -28,8 +30,24 @@ mod state;
 mod systemd;
 #[path = "scenarios/units.rs"]
 mod units;
+#[path = "scenarios/verb.rs"]
+mod verb;
 #[path = "scenarios/world.rs"]
 mod world;
 
+#[path = "scenarios/caddy_upgrade.rs"]
+mod caddy_upgrade;
 #[path = "scenarios/deploy.rs"]
 mod deploy;
+#[path = "scenarios/environment.rs"]
+mod environment;
+#[path = "scenarios/faults.rs"]
+mod faults;
+#[path = "scenarios/reconcile.rs"]
+mod reconcile;
+#[path = "scenarios/recover.rs"]
+mod recover;
+#[path = "scenarios/rollback.rs"]
+mod rollback;
+#[path = "scenarios/undo.rs"]
+mod undo;

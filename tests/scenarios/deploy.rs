@@ -1,10 +1,154 @@
 //! install, deploy, deploy-sha.
 
+use astra_agent::converge::Selector;
+use astra_agent::model::entry::Verb;
+
+use crate::state::{App, How, Migration, digest};
 use crate::world::World;
 
 #[test]
-fn an_install_and_a_deploy_serve_the_newest_image() {
-    let mut world = World::installed("v1");
+fn an_install_on_an_empty_host_serves_the_tracked_image() {
+    let mut world = World::new();
+    world.publish("v1");
+    let ran = world.run(Verb::Install, Selector::Tracked).logs("ASTRA_OUTCOME", "converged").calls(&[
+        "pull 127.0.0.1",
+        "StartUnit astra-caddy.service",
+        "StartUnit astra-migrate.service",
+        "StartUnit astra-app@1.service",
+        "StartUnit astra-app@2.service",
+    ]);
+    let world = ran.succeeds();
     world.serves("v1");
+    assert_eq!(world.release(), 1);
+    let enabled = world.shared.lock().enabled.clone();
+    for unit in ["astra-caddy.service", "astra-app@1.service", "astra-app@2.service"] {
+        assert!(enabled.contains(unit), "{unit}");
+    }
+}
+
+#[test]
+fn a_second_install_changes_nothing() {
+    let mut world = World::installed("v1");
+    world.run(Verb::Install, Selector::Tracked).changes_nothing().succeeds().serves("v1");
+}
+
+#[test]
+fn a_deploy_replaces_one_instance_after_another() {
+    let mut world = World::installed("v1");
+    let ran = world.deploy("v2").logs("ASTRA_RELEASE", "2").calls(&[
+        "pull 127.0.0.1",
+        "StartUnit astra-migrate.service",
+        "StopUnit astra-app@1.service",
+        "StartUnit astra-app@1.service",
+        "StopUnit astra-app@2.service",
+        "StartUnit astra-app@2.service",
+    ]);
+    let world = ran.never_calls("StopUnit astra-caddy").succeeds();
+    world.serves("v2");
+    assert_eq!(world.release(), 2);
+    assert!(world.text("/etc/astra/last_app_image").contains(&digest("v1")));
+}
+
+#[test]
+fn a_deploy_of_the_serving_image_changes_nothing() {
+    let mut world = World::installed("v1");
+    world.deploy("v1").changes_nothing().succeeds().serves("v1");
+}
+
+#[test]
+fn a_single_instance_is_replaced_by_way_of_a_spare() {
+    let mut world = World::new().config("[app]\n", "[app]\ninstances = 1\n").install("v1");
+    let calls = [
+        "StartUnit astra-app@2.service",
+        "StopUnit astra-app@1.service",
+        "StartUnit astra-app@1.service",
+        "StopUnit astra-app@2.service",
+    ];
+    world.deploy("v2").calls(&calls).succeeds().serves("v2");
+}
+
+#[test]
+fn a_digest_is_migrated_once() {
+    let mut world = World::installed("v1");
+    world.deploy("v2").succeeds();
+    world.deploy("v1").never_calls("StartUnit astra-migrate").succeeds().serves("v1");
+}
+
+#[test]
+fn a_digest_deployed_by_hand_is_pinned_until_a_plain_deploy() {
+    let mut world = World::installed("v1").config("[deploy]\n", "[deploy]\nauto = true\n");
+    world.publish("v2");
+    world.tag("shop:latest", "v1");
+    world.deploy_sha("v2").succeeds().serves("v2");
+    assert!(world.history().pinned);
+    world.timer().reconcile().changes_nothing();
+    world.serves("v2");
+    world.deploy("v3").succeeds().serves("v3");
+    assert!(!world.history().pinned);
+}
+
+#[test]
+fn a_digest_that_the_registry_does_not_have_is_not_deployed() {
+    let mut world = World::installed("v1");
+    let ran = world.deploy_sha("unknown").says("manifest unknown");
+    ran.exits(1).serves("v1");
+    assert!(!world.is_held("unknown"));
+}
+
+#[test]
+fn a_held_release_is_refused_until_it_is_forced() {
+    let mut world = World::installed("v1");
+    world.image("v2", App::Exits(3), Migration::Passes);
+    world.deploy("v2").exits(3).serves("v1");
+    assert!(world.is_held("v2"));
+    world.deploy("v2").says("held").changes_nothing().exits(1);
+    world.image("v2", App::Ready, Migration::Passes);
+    world.force().deploy("v2").succeeds().serves("v2");
+    assert!(!world.is_held("v2"));
+}
+
+#[test]
+fn a_first_release_that_fails_leaves_no_instance_and_is_not_held() {
+    let mut world = World::new();
+    world.image("v1", App::Exits(3), Migration::Passes);
+    world.publish("v1");
+    let ran = world.run(Verb::Install, Selector::Tracked).says("exit code 3");
+    ran.exits(3).is_tidy();
+    assert!(!world.is_held("v1"));
+    assert_eq!(world.text("/etc/astra/astra.env"), "");
+    assert_eq!(world.shared.lock().units["astra-app@1.service"].active, "inactive");
+    world.install("v2").serves("v2");
+}
+
+#[test]
+fn a_registry_that_is_down_stops_a_deploy_before_it_begins() {
+    let mut world = World::installed("v1");
+    world.fault("HEAD /v2/shop/", How::Status(503, ""));
+    world.deploy("v2").says("gave up after").changes_nothing().exits(1).serves("v1");
+}
+
+#[test]
+fn a_port_that_another_process_has_stops_a_deploy_before_it_begins() {
+    let mut world = World::installed("v1").config("[app]\n", "[app]\ninstances = 3\n");
+    let base = world.base_port();
+    let taken = std::net::TcpListener::bind(("127.0.1.3", base + 3)).unwrap();
+    world.deploy("v2").says("another process listens").never_calls("StartUnit astra-app").exits(1);
+    drop(taken);
     world.deploy("v2").succeeds().serves("v2");
+}
+
+#[test]
+fn a_restart_replaces_each_container_and_nothing_else() {
+    let mut world = World::installed("v1");
+    let before = world.shared.lock().units["astra-app@2.service"].invocation;
+    let ran = world.run(Verb::Deploy, Selector::Restart).never_calls("pull");
+    let ran = ran.never_calls("StartUnit astra-migrate").calls(&[
+        "StopUnit astra-app@1.service",
+        "StartUnit astra-app@1.service",
+        "StopUnit astra-app@2.service",
+        "StartUnit astra-app@2.service",
+    ]);
+    ran.succeeds().serves("v1");
+    assert_ne!(world.shared.lock().units["astra-app@2.service"].invocation, before);
+    assert_eq!(world.release(), 1);
 }

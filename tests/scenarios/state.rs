@@ -134,6 +134,12 @@ pub enum How {
     Hangs,
 }
 
+impl Unit {
+    pub fn fail(&mut self, result: &'static str, main: (i32, i32)) {
+        (self.active, self.sub, self.result, self.main) = ("failed", "failed", result, main);
+    }
+}
+
 impl Shared {
     pub fn new(state: State) -> Self {
         Self(Arc::new(Mutex::new(state)))
@@ -147,7 +153,7 @@ impl Shared {
 impl State {
     /// Records a call that changes the host.
     pub fn note(&mut self, call: String) {
-        if self.awaited.as_ref().is_some_and(|(awaited, _)| *awaited == call)
+        if self.awaited.as_ref().is_some_and(|(awaited, _)| call.starts_with(awaited.as_str()))
             && let Some((_, waiter)) = self.awaited.take()
         {
             waiter.notify_one();

@@ -117,6 +117,14 @@ pub fn begin(shared: &Shared, verb: &str, name: &str) -> Reply {
     unit.job = Some((id, verb.to_owned()));
     unit.life += 1;
     let life = unit.life;
+    if verb == "StartUnit" {
+        match fault {
+            Some(How::EndsLate(..) | How::Hangs) => (unit.active, unit.sub) = ("activating", "start"),
+            Some(How::Ends("failed")) => unit.fail("exit-code", (1, 1)),
+            Some(How::Ends("timeout")) => unit.fail("timeout", (2, 15)),
+            _ => {}
+        }
+    }
     drop(state);
     let (shared, verb, name) = (shared.clone(), verb.to_owned(), name.to_owned());
     tokio::spawn(async move {
@@ -172,10 +180,8 @@ fn print_log(shared: &Shared, properties: Vec<(String, OwnedVariant)>) {
 pub fn properties(shared: &Shared, path: &str, interface: &str) -> HashMap<&'static str, Variant<'static>> {
     let mut state = shared.lock();
     let name = unescaped(path.rsplit('/').next().unwrap_or_default());
-    let is_stale = files(&state).iter().any(|file| {
-        let known = state.loaded.get(file).is_some_and(|old| *old != std::fs::read(file).unwrap());
-        known && file.to_string_lossy().contains(&name)
-    });
+    let file = state.root.join(UNIT_DIR).join(&name);
+    let is_stale = state.loaded.get(&file).is_some_and(|old| std::fs::read(&file).ok().as_ref() != Some(old));
     let (loaded, enabled) = (is_loaded(&state, &name), state.enabled.contains(&name));
     let Unit { active, sub, result, restarts, invocation, main, job, .. } = state.unit(&name).clone();
     if interface == UNIT {

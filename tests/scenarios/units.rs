@@ -54,8 +54,7 @@ pub async fn stop(shared: &Shared, name: &str, life: u32) {
     let Some(unit) = state.unit_in(name, life) else { return };
     if name == MIGRATION && unit.active == "activating" {
         // podman passes SIGTERM on, and ends with the code of the container.
-        (unit.active, unit.sub, unit.result, unit.main) = ("failed", "failed", "exit-code", (1, 128 + 15));
-        return;
+        return unit.fail("exit-code", (1, 128 + 15));
     }
     (unit.active, unit.sub) = ("inactive", "dead");
 }
@@ -230,15 +229,17 @@ async fn migrate(shared: &Shared, name: &str, life: u32) -> &'static str {
     };
     let migration = image.map_or(Migration::Exits(ENGINE), |image| image.migration);
     let (result, main) = match migration {
-        Migration::Passes => ("success", (1, 0)),
+        // systemd forgets a unit that is inactive, and with it the exit code.
+        Migration::Passes => return set(shared, name, life, ("inactive", "dead")),
         Migration::Exits(code) => ("exit-code", (1, code)),
         Migration::Killed(signal) => ("signal", (2, signal)),
         Migration::Runs => pending().await,
     };
-    let mut state = shared.lock();
-    let Some(unit) = state.unit_in(name, life) else { return "canceled" };
-    let passed = result == "success";
-    (unit.active, unit.sub) = if passed { ("inactive", "dead") } else { ("failed", "failed") };
-    (unit.result, unit.main) = (result, main);
-    if passed { "done" } else { "failed" }
+    match shared.lock().unit_in(name, life) {
+        Some(unit) => {
+            unit.fail(result, main);
+            "failed"
+        }
+        None => "canceled",
+    }
 }

@@ -1,34 +1,28 @@
 //! A host of fakes in a directory of its own, and the agent on it:
 //! `World::installed("v1").deploy("v2").succeeds()`.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use astra_agent::config::{self, Config};
-use astra_agent::converge::{Event, Reconciler, Refused, Report, Selector, VerbRequest};
-use astra_agent::host::lock::Lock;
-use astra_agent::host::signals::Signals;
-use astra_agent::host::{Endpoints, Host};
+use astra_agent::config;
+use astra_agent::converge::{SYSTEM_ACTOR, Selector, VerbRequest};
 use astra_agent::journal::Journal;
 use astra_agent::model::entry::Verb;
-use astra_agent::model::fingerprint::HostKey;
 use astra_agent::model::history::History;
 use astra_agent::model::image::DigestArg;
-use astra_agent::model::name;
-use astra_agent::model::observed::Engine;
 use astra_agent::plan::migrations::MigratePolicy;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use crate::ran::Ran;
 use crate::state::{App, Caddy, Fault, How, Image, Migration, Shared, State, digest};
+use crate::verb::{self, Stop};
 use crate::{bus, engine, http, registry, systemd, units};
 
 /// Directories that a host has before the agent comes.
@@ -54,32 +48,15 @@ pub struct World {
     pub root: PathBuf,
     runtime: Runtime,
     config: String,
-    /// The next verb stops at this call: by a kill, or by Ctrl-C.
-    stop: Option<(String, Stop)>,
+    /// The next verb stops there.
+    stop: Option<Stop>,
     force: bool,
+    actor: &'static str,
     repository: String,
     instances: u16,
     journald: UnixDatagram,
     _servers: (http::UnixServer, http::Server),
     _claimed: Vec<TcpListener>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Stop {
-    Kill,
-    Signal,
-}
-
-/// The end of a verb. `None`: it was killed.
-pub struct Ran<'w> {
-    pub world: &'w mut World,
-    ended: Option<Result<Report, Refused>>,
-    /// The calls that changed the host.
-    pub calls: Vec<String>,
-    /// The entries in the systemd journal.
-    entries: Vec<BTreeMap<String, String>>,
-    /// Warnings and failures, as the terminal shows them.
-    told: String,
 }
 
 impl World {
@@ -130,6 +107,7 @@ impl World {
             config,
             stop: None,
             force: false,
+            actor: "ada",
             repository: format!("{registry}/shop"),
             instances: 2,
             journald,
@@ -196,15 +174,27 @@ impl World {
         self.shared.lock().faults.clear();
     }
 
-    /// The next verb is killed at this call, like by SIGKILL or a power cut.
+    /// The next verb is killed at this call. What systemd does for it goes on.
     pub fn kill_at(&mut self, call: &str) -> &mut Self {
-        self.stop = Some((call.to_owned(), Stop::Kill));
+        self.stop = Some(Stop::Kill(call.to_owned()));
+        self
+    }
+
+    /// The next verb is killed before its step number `step`, undo included.
+    pub fn kill_before(&mut self, step: usize) -> &mut Self {
+        self.stop = Some(Stop::KillBefore(step));
         self
     }
 
     /// The next verb gets SIGINT at this call.
     pub fn interrupt_at(&mut self, call: &str) -> &mut Self {
-        self.stop = Some((call.to_owned(), Stop::Signal));
+        self.stop = Some(Stop::Signal(call.to_owned()));
+        self
+    }
+
+    /// The next verb is the timer's.
+    pub fn timer(&mut self) -> &mut Self {
+        self.actor = SYSTEM_ACTOR;
         self
     }
 
@@ -241,37 +231,19 @@ impl World {
             migrate: MigratePolicy::default(),
             force: std::mem::take(&mut self.force),
             soak: true,
-            actor: "ada".to_owned(),
+            actor: std::mem::replace(&mut self.actor, "ada").to_owned(),
         };
         let etc = self.root.join("etc/astra/agent.toml");
         std::fs::write(&etc, &self.config).unwrap();
         std::fs::set_permissions(&etc, PermissionsExt::from_mode(0o600)).unwrap();
         let config = config::load(&self.root).unwrap_or_else(|error| panic!("{error}"));
-        let (tell, asked) = watch::channel(None);
         let stop = self.stop.take();
-        let reached = Arc::new(Notify::new());
-        self.shared.lock().awaited = stop.clone().map(|(call, _)| (call, Arc::clone(&reached)));
         self.shared.lock().calls.clear();
-        let told = Rc::new(RefCell::new(String::new()));
-        let ended = self.runtime.block_on(async {
-            let run = perform(&self.root, self.shared.lock().health_port, &config, &ask, asked, &told);
-            tokio::pin!(run);
-            tokio::select! {
-                ended = &mut run => return Some(ended),
-                () = reached.notified() => {}
-            }
-            match stop {
-                Some((_, Stop::Signal)) => {
-                    let _ = tell.send(Some("SIGINT"));
-                    Some(run.await)
-                }
-                _ => None,
-            }
-        });
+        let (ended, told) = self.runtime.block_on(verb::run(&self.shared, &config, &ask, stop));
         assert!(self.shared.lock().awaited.is_none(), "{:#?}", self.shared.lock().calls);
         let calls = self.shared.lock().calls.clone();
         let entries = self.entries();
-        Ran { world: self, ended, calls, entries, told: told.take() }
+        Ran { world: self, ended, calls, entries, told }
     }
 
     fn entries(&self) -> Vec<BTreeMap<String, String>> {
@@ -281,12 +253,6 @@ impl World {
             Some(units::lines(&String::from_utf8_lossy(&bytes[..length])))
         });
         datagrams.collect()
-    }
-
-    /// Lets the host's time pass.
-    pub fn pass(&mut self, time: Duration) -> &mut Self {
-        self.runtime.block_on(tokio::time::sleep(time));
-        self
     }
 
     /// `systemctl VERB UNIT` of an administrator, at this call of the next verb.
@@ -324,6 +290,10 @@ impl World {
 
     pub fn write(&self, path: &str, text: &str) {
         std::fs::write(self.root.join(path.trim_start_matches('/')), text).unwrap();
+    }
+
+    pub fn base_port(&self) -> u16 {
+        self.shared.lock().health_port + 2 - PORTS
     }
 
     /// Number of the release in astra.env.
@@ -378,133 +348,6 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.root);
     }
-}
-
-impl<'w> Ran<'w> {
-    #[track_caller]
-    pub fn succeeds(self) -> &'w mut World {
-        self.exits(0)
-    }
-
-    /// The exit code of the command, which is also in the systemd journal.
-    #[track_caller]
-    pub fn exits(self, code: u8) -> &'w mut World {
-        assert_eq!(self.code(), code, "{}", self.text());
-        let logged = self.entries.last().map(|entry| entry["ASTRA_EXIT_CODE"].as_str());
-        assert_eq!(logged, Some(code.to_string().as_str()), "systemd journal");
-        self.world
-    }
-
-    /// The run was killed.
-    #[track_caller]
-    pub fn is_cut(self) -> &'w mut World {
-        assert!(self.ended.is_none(), "{}", self.text());
-        assert_eq!(self.world.history().open_runs().count(), 1, "open runs");
-        self.world
-    }
-
-    #[track_caller]
-    pub fn says(self, words: &str) -> Self {
-        assert!(self.text().contains(words), "{}", self.text());
-        self
-    }
-
-    /// It changed nothing on the host.
-    #[track_caller]
-    pub fn changes_nothing(self) -> Self {
-        assert_eq!(self.calls, [""; 0], "{}", self.text());
-        self
-    }
-
-    /// It made the calls in this order, and perhaps others in between.
-    #[track_caller]
-    pub fn calls(self, wanted: &[&str]) -> Self {
-        let mut left = self.calls.iter();
-        for call in wanted {
-            assert!(left.any(|made| made.starts_with(call)), "no `{call}` in order in {:#?}", self.calls);
-        }
-        self
-    }
-
-    /// It made no call that begins so.
-    #[track_caller]
-    pub fn never_calls(self, call: &str) -> Self {
-        assert!(!self.calls.iter().any(|made| made.starts_with(call)), "{:#?}", self.calls);
-        self
-    }
-
-    /// A field of the last entry in the systemd journal.
-    #[track_caller]
-    pub fn logs(self, field: &str, value: &str) -> Self {
-        let entry = self.entries.last().expect("no entry");
-        assert_eq!(entry.get(field).map(String::as_str), Some(value), "{entry:#?}");
-        self
-    }
-
-    pub fn code(&self) -> u8 {
-        match self.ended.as_ref().expect("it was killed") {
-            Ok(report) => report.exit_code,
-            Err(refused) => refused.exit_code,
-        }
-    }
-
-    pub fn text(&self) -> String {
-        let ended = match &self.ended {
-            Some(Ok(report)) => format!("{report:#?}"),
-            Some(Err(refused)) => refused.to_string(),
-            None => "killed".to_owned(),
-        };
-        format!("{ended}\n{}\ncalls: {:#?}", self.told, self.calls)
-    }
-}
-
-/// As cli/mutate.rs and cli/session.rs do it inside the unit of a run.
-async fn perform(
-    root: &Path,
-    health_port: u16,
-    config: &Config,
-    ask: &VerbRequest,
-    asked: watch::Receiver<Option<&'static str>>,
-    told: &Rc<RefCell<String>>,
-) -> Result<Report, Refused> {
-    let endpoints = Endpoints {
-        root: root.to_owned(),
-        engine: Some(Engine::Podman),
-        bus: Some(bus::address(root)),
-        health_port,
-    };
-    let host = Host::connect(&endpoints, Signals::from(asked), Box::new(|_| ())).await?;
-    for (dir, mode) in [(name::ETC, 0o700), (name::STATE, 0o700), (name::RUN, 0o755)] {
-        host.files.make_dir(Path::new(dir), mode)?;
-    }
-    let journal = Journal::at(root.join(name::JOURNAL_DIR.trim_start_matches('/')));
-    let lock = root.join(name::LOCK.trim_start_matches('/'));
-    let lock = Lock::try_take(&lock, "astra-agent", &ask.actor).expect("the lock is free");
-    let told = Rc::clone(told);
-    let reconciler = Reconciler {
-        host: &host,
-        config,
-        journal: &journal,
-        key: HostKey::new([7; 32]),
-        engine: Engine::Podman,
-        agent: "/usr/local/bin/astra-agent".to_owned(),
-        watch: Rc::new(move |event| tell(&mut told.borrow_mut(), event)),
-    };
-    let ended = reconciler.converge(ask, &lock).await;
-    reconciler.log_end(ask, &ended);
-    ended
-}
-
-fn tell(told: &mut String, event: &Event<'_>) {
-    let line = match event {
-        Event::Step { text, undoing, .. } => format!("{} {text}", if *undoing { "undo" } else { "step" }),
-        Event::Failed { error, .. } => format!("  failed: {error}"),
-        Event::Stopped { told, .. } => format!("  stopped: {told}"),
-        Event::Warning(text) | Event::Note(text) => format!("  {text}"),
-        _ => return,
-    };
-    told.push_str(&line);
-    told.push('\n');
 }
 
 /// Without this, an idle host's clock jumps to the next timer, and the kernel may still have a packet of the
