@@ -1,5 +1,6 @@
 //! Caddy: its admin socket (caddyserver.com/docs/api), and the health routes of the instances.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::http::{self, Request, json};
@@ -117,9 +118,11 @@ fn error(status: u16, message: &str) -> String {
     json(status, "", &serde_json::json!({"error": message}).to_string())
 }
 
-/// Caddy's JSON is another text for every Caddyfile.
+/// Caddy's JSON is another one for every Caddyfile.
 fn config(caddyfile: &str) -> String {
-    serde_json::json!({"apps": {"http": caddyfile}}).to_string()
+    let mut sum = DefaultHasher::new();
+    caddyfile.hash(&mut sum);
+    serde_json::json!({"apps": {"http": sum.finish()}}).to_string()
 }
 
 /// Each instance has two addresses: for requests and for streams.
