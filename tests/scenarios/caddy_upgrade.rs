@@ -59,7 +59,7 @@ fn a_pull_that_fails_leaves_caddy_alone() {
 fn an_upgrade_that_was_killed_goes_back_to_the_image_that_worked() {
     let mut world = with_new_caddy(App::Ready);
     world.kill_at("StopUnit astra-caddy.service");
-    upgrade(&mut world).is_cut();
+    upgrade(&mut world).was_killed();
     world.recover().succeeds();
     runs(&world, "caddy");
 }

@@ -152,3 +152,23 @@ fn a_restart_replaces_each_container_and_nothing_else() {
     assert_ne!(world.shared.lock().units["astra-app@2.service"].invocation, before);
     assert_eq!(world.release(), 1);
 }
+
+#[test]
+fn after_a_power_cut_in_a_pull_the_store_is_checked_first() {
+    let mut world = World::installed("v1");
+    world.write("/var/lib/astra-agent/unflushed", "");
+    world.deploy("v2").says("the image store was checked and repaired").succeeds().serves("v2");
+    assert!(!world.root.join("var/lib/astra-agent/unflushed").exists());
+}
+
+#[test]
+fn a_deploy_waits_for_the_migration_of_a_killed_run() {
+    let mut world = World::installed("v1");
+    world.image("v2", App::Ready, Migration::Runs);
+    world.kill_at("StartUnit astra-migrate.service").deploy("v2").was_killed();
+    let ran = world.deploy("v3").says("waiting for an earlier migration to end");
+    ran.exits(1).serves("v1");
+    assert!(!world.is_held("v3"));
+    world.systemctl("StopUnit", "astra-migrate.service");
+    world.deploy("v3").succeeds().serves("v3");
+}

@@ -21,6 +21,10 @@ fn app(world: &mut World, app: App) {
     world.image("v2", app, Migration::Passes);
 }
 
+fn dies(world: &mut World, after: u64, main: (i32, i32), listens: bool) {
+    app(world, App::Dies { after: Duration::from_millis(after), main, listens });
+}
+
 fn migration(world: &mut World, migration: Migration) {
     world.image("v2", App::Ready, migration);
 }
@@ -50,8 +54,11 @@ macro_rules! faults {
 faults! {
     an_app_that_exits: |w| app(w, App::Exits(1)) => HELD;
     an_app_that_exits_with_the_engines_code: |w| app(w, App::Exits(125)) => HELD;
-    an_app_that_dies_once_it_is_ready: |w| app(w, App::Dies(Duration::from_millis(300), 1)) => HELD;
-    an_app_that_dies_at_once: |w| app(w, App::Dies(Duration::from_millis(1), 0)) => HELD;
+    an_app_that_dies_once_it_is_ready: |w| dies(w, 300, (1, 1), true) => HELD;
+    an_app_that_dies_before_it_listens: |w| dies(w, 100, (1, 1), false) => HELD;
+    an_app_that_ends_well_before_it_listens: |w| dies(w, 100, (1, 0), false) => HELD;
+    an_app_that_breaks_in_the_soak: |w| app(w, App::Turns(Duration::from_millis(500), 503)) => HELD;
+    an_app_that_answers_nothing: |w| app(w, App::Hangs) => HELD;
     an_app_that_answers_503: |w| app(w, App::Answers(503)) => HELD;
     an_app_that_redirects: |w| app(w, App::Redirects) => HELD;
     an_app_that_does_not_listen: |w| app(w, App::Silent) => HELD;
@@ -68,6 +75,7 @@ faults! {
     a_start_that_another_job_cancels: |w| once(w, FIRST, How::Ends("canceled")) => FREE;
     a_start_whose_requirement_fails: |w| once(w, FIRST, How::Ends("dependency")) => FREE;
     an_engine_that_is_killed_at_the_start: |w| app(w, App::Killed(9)) => FREE;
+    an_engine_that_is_killed_in_the_soak: |w| dies(w, 300, (2, 9), true) => FREE;
     an_engine_that_is_killed_in_the_migration: |w| migration(w, Migration::Killed(9)) => FREE;
     a_migration_that_the_engine_does_not_start: |w| migration(w, Migration::Exits(125)) => FREE;
     #[ignore = "blamed on the release: `migrate` does not look at the job's result"]

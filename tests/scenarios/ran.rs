@@ -39,7 +39,7 @@ impl<'w> Ran<'w> {
 
     /// The run was killed.
     #[track_caller]
-    pub fn is_cut(self) -> &'w mut World {
+    pub fn was_killed(self) -> &'w mut World {
         assert!(self.ended.is_none(), "{}", self.text());
         assert_eq!(self.world.history().open_runs().count(), 1, "open runs");
         self.world

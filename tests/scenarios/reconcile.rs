@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::state::{App, How, Migration, digest};
+use crate::state::{App, Container, How, Migration, digest};
 use crate::world::World;
 
 #[test]
@@ -138,4 +138,34 @@ fn an_instance_that_does_not_come_back_leaves_the_other_one_serving() {
     assert_eq!(crate::units::status(&world.shared.lock(), 2), Some(200));
     world.heal();
     world.reconcile().succeeds().serves("v1");
+}
+
+#[test]
+fn a_hand_made_unit_file_is_kept_as_a_copy() {
+    let mut world = World::installed("v1");
+    let (path, text) = ("/etc/systemd/system/astra-app@.service", "[Service]\nExecStart=/bin/true\n");
+    world.write(path, text);
+    world.reconcile().never_calls("StopUnit").succeeds().serves("v1");
+    assert_eq!(world.text(&format!("{path}.before-astra")), text);
+}
+
+#[test]
+fn a_container_that_a_power_cut_left_is_removed() {
+    let mut world = World::installed("v1");
+    let labels = [("astra.release".to_owned(), "1".to_owned())].into();
+    let left = Container { labels, state: "exited" };
+    world.shared.lock().containers.insert("astra-app-7".to_owned(), left);
+    world.deploy("v2").calls(&["remove container astra-app-7"]).succeeds().serves("v2");
+}
+
+#[test]
+fn a_cron_job_is_started_changed_and_stopped_as_the_config_says() {
+    let job = "[[cron_jobs]]\nname = \"mail\"\nminute = \"5\"\ncommand = [\"mail\"]\n[deploy]\n";
+    let mut world = World::installed("v1").config("[deploy]\n", job);
+    world.reconcile().calls(&["StartUnit astra-cron-mail.timer"]).succeeds().serves("v1");
+    world.change_config("minute = \"5\"", "minute = \"6\"");
+    world.reconcile().calls(&["RestartUnit astra-cron-mail.timer"]).succeeds();
+    world.change_config(&job.replace('5', "6"), "[deploy]\n");
+    world.reconcile().calls(&["StopUnit astra-cron-mail.timer"]).succeeds().serves("v1");
+    world.reconcile().changes_nothing();
 }

@@ -46,7 +46,7 @@ fn a_failing_deploy_killed_before_any_step_of_its_undo_ends_all_old() {
 #[test]
 fn a_kill_is_no_fault_of_the_release() {
     let mut world = World::installed("v1");
-    world.kill_before(8).deploy("v2").is_cut();
+    world.kill_before(8).deploy("v2").was_killed();
     world.recover().succeeds().serves("v1");
     assert!(!world.is_held("v2"));
     world.recover().changes_nothing();
@@ -56,20 +56,20 @@ fn a_kill_is_no_fault_of_the_release() {
 #[test]
 fn a_run_killed_while_an_instance_starts_is_taken_back() {
     let mut world = World::installed("v1");
-    world.kill_at("StartUnit astra-app@2.service").deploy("v2").is_cut();
+    world.kill_at("StartUnit astra-app@2.service").deploy("v2").was_killed();
     world.recover().calls(&["StopUnit astra-app"]).succeeds().serves("v1");
 }
 
 #[test]
 fn a_run_killed_in_its_migration_is_taken_back_without_an_instance_restarting() {
     let mut world = World::installed("v1");
-    world.kill_at("StartUnit astra-migrate.service").deploy("v2").is_cut();
+    world.kill_at("StartUnit astra-migrate.service").deploy("v2").was_killed();
     world.recover().never_calls("StopUnit astra-app").succeeds().serves("v1");
 }
 
 #[test]
 fn the_next_verb_recovers_by_itself() {
     let mut world = World::installed("v1");
-    world.kill_at("StartUnit astra-app@1.service").deploy("v2").is_cut();
+    world.kill_at("StartUnit astra-app@1.service").deploy("v2").was_killed();
     world.deploy("v3").says("closing a run that was cut off").succeeds().serves("v3");
 }

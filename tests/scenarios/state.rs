@@ -75,8 +75,16 @@ pub enum App {
     Ready,
     /// Ends with this code before READY.
     Exits(i32),
-    /// Is ready, and ends with this code after a time.
-    Dies(Duration, i32),
+    /// READY, ready too if it `listens`, and ends after a time: waitid(2).
+    Dies {
+        after: Duration,
+        main: (i32, i32),
+        listens: bool,
+    },
+    /// Is ready, and answers this status after a time.
+    Turns(Duration, u16),
+    /// Accepts connections, and answers nothing.
+    Hangs,
     /// READY, and this status from then on.
     Answers(u16),
     Redirects,

@@ -145,7 +145,16 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: u16) -> &'s
         state.containers.insert(container(name), Container { labels, state: "running" });
         state.apps.extend(server.map(|server| (name.to_owned(), server)));
     }
-    if let App::Dies(after, code) = app {
+    if let App::Turns(after, status) = app {
+        let (shared, name) = (shared.clone(), name.to_owned());
+        tokio::spawn(async move {
+            sleep(after).await;
+            let Some(app) = shared.lock().apps.remove(&name) else { return };
+            app.stop().await;
+            let app = http::serve_at(at, move |_| http::json(status, "", "overloaded")).await;
+            shared.lock().apps.insert(name, app);
+        });
+    } else if let App::Dies { after, main, .. } = app {
         let (shared, name) = (shared.clone(), name.to_owned());
         tokio::spawn(async move {
             sleep(after).await;
@@ -154,7 +163,7 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: u16) -> &'s
                 if let Some(app) = app {
                     app.stop().await;
                 }
-                end(&shared, &name, life, (1, code));
+                end(&shared, &name, life, main);
             }
         });
     }
@@ -166,7 +175,8 @@ fn answer_of(app: &App) -> Option<String> {
     let (status, headers) = match app {
         App::Answers(status) => (*status, ""),
         App::Redirects => (301, "Location: https://shop.example/readyz\r\n"),
-        App::Silent => return None,
+        App::Silent | App::Dies { listens: false, .. } => return None,
+        App::Hangs => return Some("\0HOLD".to_owned()),
         _ => (200, ""),
     };
     Some(http::json(status, headers, "ok"))

@@ -117,6 +117,7 @@ fn tell(told: &mut Told, event: &Event<'_>) {
     }
     let line = match event {
         Event::Step { text, undoing, .. } => format!("{} {text}", if *undoing { "undo" } else { "step" }),
+        Event::Done { told, .. } => format!("  {}", told.text.as_deref().unwrap_or("done")),
         Event::Failed { error, .. } => format!("  failed: {error}"),
         Event::Stopped { told, .. } => format!("  stopped: {told}"),
         Event::Warning(text) | Event::Note(text) => format!("  {text}"),
