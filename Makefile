@@ -2,7 +2,7 @@
 # ASTRA_SKIP_HOST_TESTS=1 leaves them out.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help test needs check unit-test host-test demo shell bench campaign clean
+.PHONY: help test needs check unit-test scenarios host-test demo shell bench campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # All tests in Cargo.toml but those on hosts.
@@ -20,6 +20,7 @@ rust = command -v cargo >/dev/null || { echo 'make $(MAKECMDGOALS): cargo is mis
 
 help:
 	@echo 'make test    format, lints, unit tests, tests on real hosts (root, Debian)'
+	@echo 'make scenarios   each verb on a host of fakes: seconds, without root'
 	@echo 'make demo    watch a deploy on a throw-away host'
 	@echo 'make shell   enter the host of the demo'
 	@echo 'make bench   measure'
@@ -42,6 +43,10 @@ check:
 
 unit-test:
 	cargo $(run) --lib --bins $(tests:%=--test %)
+
+# Also part of unit-test.
+scenarios:
+	cargo $(run) --test scenarios
 
 ifeq ($(ASTRA_SKIP_HOST_TESTS),1)
 host-test:

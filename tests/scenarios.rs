@@ -2,6 +2,7 @@
 //! sockets, a registry and the app's instances on loopback, a temporary directory as `/`. The agent's own
 //! code runs from the lock to the journal; only the processes that it starts are fakes. Each host has a clock
 //! of its own that runs while all tasks wait, so a timeout of a minute takes milliseconds.
+//! docs/developing/testing.md says how to add one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! What the units in units/ do: they read the env files below the root as systemd does, start the container,
+//! The work of the units in units/: they read the env files below the root as systemd does, start the container,
 //! and let its app or Caddy answer.
 
 use std::collections::BTreeMap;

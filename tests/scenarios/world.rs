@@ -174,7 +174,7 @@ impl World {
         self.shared.lock().faults.clear();
     }
 
-    /// The next verb is killed at this call. What systemd does for it goes on.
+    /// The next verb is killed at this call; the call itself takes effect.
     pub fn kill_at(&mut self, call: &str) -> &mut Self {
         self.stop = Some(Stop::Kill(call.to_owned()));
         self
