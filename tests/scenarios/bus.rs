@@ -33,6 +33,7 @@ async fn converse(stream: std::os::unix::net::UnixStream, shared: Shared) -> zbu
     let builder = zbus::connection::Builder::unix_stream(stream).server(GUID).p2p();
     let mut messages = builder.build_message_stream().await?;
     let connection = Connection::from(&messages);
+    shared.lock().connections.push(connection.clone());
     while let Some(message) = messages.next().await {
         let message = message?;
         if message.message_type() == Type::MethodCall {
@@ -77,6 +78,16 @@ async fn answer(connection: &Connection, message: &Message, shared: &Shared) -> 
             connection.reply(&header, &changes).await
         }
         Reply::Error(name) => connection.reply_error(&header, name, &"refused by the scenario").await,
+    }
+}
+
+/// Closes every connection; new ones are accepted.
+pub async fn restart(shared: &Shared) {
+    shared.lock().subscribed.clear();
+    let connections = std::mem::take(&mut shared.lock().connections);
+    for connection in connections {
+        // The agent may have closed it.
+        let _ = connection.close().await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! install, deploy, deploy-sha.
 
+use std::time::Duration;
+
 use astra_agent::converge::Selector;
 use astra_agent::model::entry::Verb;
 
@@ -171,4 +173,12 @@ fn a_deploy_waits_for_the_migration_of_a_killed_run() {
     assert!(!world.is_held("v3"));
     world.systemctl("StopUnit", "astra-migrate.service");
     world.deploy("v3").succeeds().serves("v3");
+}
+
+#[test]
+fn a_deploy_goes_on_when_the_bus_restarts_while_an_instance_starts() {
+    let mut world = World::installed("v1");
+    world.faults("StartUnit astra-app@1.service", How::Late(Duration::from_secs(3)), 0, 1);
+    world.restart_bus_at("StartUnit astra-app@1.service");
+    world.deploy("v2").succeeds().serves("v2");
 }

@@ -20,6 +20,7 @@ pub struct State {
     pub enabled: BTreeSet<String>,
     /// Unit files as systemd read them last.
     pub loaded: BTreeMap<PathBuf, Vec<u8>>,
+    pub connections: Vec<zbus::Connection>,
     pub subscribed: Vec<zbus::Connection>,
     pub last_job: u32,
     pub last_invocation: u128,
@@ -131,6 +132,8 @@ pub enum How {
     Ends(&'static str),
     /// As above, after a time.
     EndsLate(Duration, &'static str),
+    /// The job takes so long, and does its work then.
+    Late(Duration),
     /// D-Bus answers with this error.
     Refused(&'static str),
     /// The engine, the registry or Caddy answers with this status and message.

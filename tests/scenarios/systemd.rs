@@ -119,7 +119,9 @@ pub fn begin(shared: &Shared, verb: &str, name: &str) -> Reply {
     let life = unit.life;
     if verb == "StartUnit" {
         match fault {
-            Some(How::EndsLate(..) | How::Hangs) => (unit.active, unit.sub) = ("activating", "start"),
+            Some(How::EndsLate(..) | How::Late(_) | How::Hangs) => {
+                (unit.active, unit.sub) = ("activating", "start")
+            }
             Some(How::Ends("failed")) => unit.fail("exit-code", (1, 1)),
             Some(How::Ends("timeout")) => unit.fail("timeout", (2, 15)),
             _ => {}
@@ -136,6 +138,10 @@ pub fn begin(shared: &Shared, verb: &str, name: &str) -> Reply {
             Some(How::EndsLate(after, result)) => {
                 tokio::time::sleep(after).await;
                 result
+            }
+            Some(How::Late(time)) => {
+                tokio::time::sleep(time).await;
+                perform(&shared, &verb, &name, life).await
             }
             Some(_) => pending().await,
             None => perform(&shared, &verb, &name, life).await,

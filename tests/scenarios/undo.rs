@@ -77,3 +77,15 @@ fn a_spare_that_fails_leaves_the_only_instance_alone() {
     world.image("v2", App::Silent, Migration::Passes);
     world.deploy("v2").never_calls("StopUnit astra-app@1").exits(3).serves("v1");
 }
+
+#[test]
+#[ignore = "`migrate` reports the exit code of the migration before, and blames the release for it"]
+fn a_refused_migration_is_not_explained_by_the_one_before() {
+    let mut world = World::installed("v1");
+    world.image("v2", App::Ready, Migration::Exits(7));
+    world.deploy("v2").exits(3);
+    world.fault("StartUnit astra-migrate", How::Refused("org.freedesktop.DBus.Error.AccessDenied"));
+    let text = world.deploy("v3").text();
+    assert!(text.contains("AccessDenied") && !text.contains("code 7"), "{text}");
+    assert!(!world.is_held("v3"));
+}

@@ -70,6 +70,7 @@ impl World {
             units: BTreeMap::new(),
             enabled: Default::default(),
             loaded: BTreeMap::new(),
+            connections: Vec::new(),
             subscribed: Vec::new(),
             last_job: 0,
             last_invocation: 0,
@@ -263,6 +264,16 @@ impl World {
             reached.notified().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             systemd::begin(&shared, verb, unit);
+        });
+    }
+
+    /// The bus restarts at this call of the next verb: every connection breaks.
+    pub fn restart_bus_at(&mut self, call: &str) {
+        let (shared, reached) = (self.shared.clone(), Arc::new(Notify::new()));
+        self.shared.lock().awaited = Some((call.to_owned(), Arc::clone(&reached)));
+        self.runtime.spawn(async move {
+            reached.notified().await;
+            bus::restart(&shared).await;
         });
     }
 
