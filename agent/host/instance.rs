@@ -13,6 +13,7 @@ use super::systemd::JobResult;
 use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
+use crate::model::outcome::Blame;
 use crate::model::step::{Probe, Target};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
@@ -66,7 +67,9 @@ impl Host {
         timeout: Duration,
     ) -> Result<(), StepError> {
         self.files.remove(&instance.id.trial_file())?;
-        self.start_over(instance, stop, timeout).await
+        // The committed release is not on trial, so its failure is no reason to hold it.
+        let started = self.start_over(instance, stop, timeout).await;
+        started.map_err(|error| StepError { blame: Blame::Host, ..error })
     }
 
     /// Stops, then starts: a start that systemd keeps retrying is `activating`, and only a stop ends it.

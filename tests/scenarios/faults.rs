@@ -70,7 +70,6 @@ faults! {
     a_start_that_d_bus_refuses: |w| once(w, FIRST, DENIED) => FREE;
     a_start_of_the_second_instance_that_d_bus_refuses: |w| once(w, SECOND, DENIED) => FREE;
     a_stop_that_d_bus_refuses: |w| once(w, "StopUnit astra-app@1.service", DENIED) => FREE;
-    #[ignore = "blamed on the release: `migrate` drops the D-Bus error"]
     a_migration_that_d_bus_refuses: |w| once(w, MIGRATE, DENIED) => FREE;
     a_start_that_another_job_cancels: |w| once(w, FIRST, How::Ends("canceled")) => FREE;
     a_start_whose_requirement_fails: |w| once(w, FIRST, How::Ends("dependency")) => FREE;
@@ -78,9 +77,7 @@ faults! {
     an_engine_that_is_killed_in_the_soak: |w| dies(w, 300, (2, 9), true) => FREE;
     an_engine_that_is_killed_in_the_migration: |w| migration(w, Migration::Killed(9)) => FREE;
     a_migration_that_the_engine_does_not_start: |w| migration(w, Migration::Exits(125)) => FREE;
-    #[ignore = "blamed on the release: `migrate` does not look at the job's result"]
     a_migration_that_another_job_cancels: |w| once(w, MIGRATE, How::Ends("canceled")) => FREE;
-    #[ignore = "blamed on the release: a canceled job counts as exit code 143"]
     a_migration_that_an_administrator_stops: |w| {
         migration(w, Migration::Runs);
         w.systemctl_at(MIGRATE, "StopUnit", "astra-migrate.service");
@@ -89,7 +86,6 @@ faults! {
         app(w, App::Starts);
         w.systemctl_at(FIRST, "StopUnit", "astra-app@1.service");
     } => FREE;
-    #[ignore = "blamed on the release: a stopped unit counts as an app that exited"]
     an_instance_that_an_administrator_stops_in_the_soak: |w| {
         w.systemctl_at(SECOND, "StopUnit", "astra-app@1.service");
     } => FREE;

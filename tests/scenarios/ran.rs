@@ -86,7 +86,7 @@ impl<'w> Ran<'w> {
     pub fn code(&self) -> u8 {
         match self.ended.as_ref().expect("it was killed") {
             Ok(report) => report.exit_code,
-            Err(refused) => refused.exit_code,
+            Err(refused) => refused.exit_code(),
         }
     }
 

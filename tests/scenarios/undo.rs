@@ -79,7 +79,6 @@ fn a_spare_that_fails_leaves_the_only_instance_alone() {
 }
 
 #[test]
-#[ignore = "`migrate` reports the exit code of the migration before, and blames the release for it"]
 fn a_refused_migration_is_not_explained_by_the_one_before() {
     let mut world = World::installed("v1");
     world.image("v2", App::Ready, Migration::Exits(7));
