@@ -192,10 +192,7 @@ impl Reconciler<'_> {
         if !in_order {
             self.repair_again(ask, &mut report).await;
         }
-        // A killed run may have missed its housekeeping, so recover does it too. Reconcile does it if the image of
-        // the rollback target is missing.
-        let due = ask.verb == Verb::Reconcile && self.host.way_back_is_due().unwrap_or(true);
-        if !report.nothing_to_do || ask.verb == Verb::Recover || due {
+        if !report.nothing_to_do || self.housekeeping_is_due(ask.verb) {
             self.housekeeping(&mut report).await;
         }
         let after = self.host.caddy.metrics().await.ok();

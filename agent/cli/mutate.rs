@@ -152,7 +152,8 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
         && snapshot.history.open_runs().next().is_none()
         && snapshot.caddy_image.is_some()
         && reconciler.refuse_env(&snapshot).is_ok()
-        && reconciler.keep_plan(&snapshot, Name::Reconcile).is_empty();
+        && reconciler.keep_plan(&snapshot, Name::Reconcile).is_empty()
+        && !reconciler.pointer_is_wrong();
     if calm {
         session::keep_config(&session.host.files);
         report::nothing_to_do(&reconciler, &snapshot, json);

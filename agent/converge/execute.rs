@@ -1,12 +1,14 @@
 //! Runs a plan: each step is journalled, performed, and journalled again. Also the housekeeping after every
 //! run.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::report::{self, PhaseTimes};
 use super::{Event, Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
 use crate::host::{failpoint, perform};
 use crate::model::entry::{Entry, Verb};
+use crate::model::name::LAST_APP_IMAGE;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
@@ -156,6 +158,27 @@ impl Reconciler<'_> {
                 _ => ask.selector.by_hand(),
             },
         }
+    }
+
+    /// Whether a run that changed nothing does the housekeeping, too. A killed run may have missed it, so recover
+    /// does it; reconcile does it if the image of the rollback target may be missing, or last_app_image is wrong.
+    pub(super) fn housekeeping_is_due(&self, verb: Verb) -> bool {
+        match verb {
+            Verb::Recover => true,
+            Verb::Reconcile => self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(),
+            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback | Verb::CaddyUpgrade => false,
+        }
+    }
+
+    /// Whether last_app_image names another image than a rollback would go to. One that cannot be read is not
+    /// wrong: doctor reports it.
+    pub fn pointer_is_wrong(&self) -> bool {
+        let (Ok(seen), Ok(history)) =
+            (self.host.files.read(Path::new(LAST_APP_IMAGE)), self.journal.history())
+        else {
+            return false;
+        };
+        prune::pointer(&history, seen.as_ref().map(|file| file.bytes.as_slice())).is_some()
     }
 
     /// Updates last_app_image and prunes images, whatever the outcome. Each failure is a warning and does not

@@ -1,10 +1,11 @@
 //! Housekeeping after a run. Images that run, are on trial or are rollback targets are never removed.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::digest::Digest;
 use crate::model::entry::Verb;
+use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::step::{Content, Step};
@@ -15,7 +16,9 @@ use super::Inputs;
 /// remove left-over containers and surplus images. A failure here is a warning. Reconcile alone pulls a lost image
 /// again: a user waits for the end of any other run, and perhaps for its undo.
 pub fn housekeeping(inputs: &Inputs<'_>, verb: Verb) -> Vec<Step> {
-    let mut steps: Vec<_> = pointer(inputs).into_iter().collect();
+    let seen = inputs.observed.files.get(Path::new(LAST_APP_IMAGE));
+    let mut steps: Vec<_> =
+        pointer(inputs.history, seen.map(|file| file.bytes.as_slice())).into_iter().collect();
     if let (Verb::Reconcile, Some(image)) = (verb, lost_way_back(inputs)) {
         steps.extend([Step::Pull { image }, Step::FlushImages]);
     }
@@ -35,14 +38,14 @@ pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
     (!here || suspect).then(|| image.clone())
 }
 
-/// The file is derived: written if it differs, removed if there is no rollback target.
-fn pointer(inputs: &Inputs<'_>) -> Option<Step> {
+/// The step that corrects `last_app_image`, whose content is `seen`: written if it differs, removed if there is
+/// no rollback target.
+pub fn pointer(history: &History, seen: Option<&[u8]>) -> Option<Step> {
     let path = PathBuf::from(LAST_APP_IMAGE);
-    let seen = inputs.observed.files.get(&path);
-    match inputs.history.rollback_target() {
+    match history.rollback_target() {
         Some(target) => {
             let bytes = format!("{}\n", target.image).into_bytes();
-            let differs = seen.is_none_or(|f| f.bytes != bytes);
+            let differs = seen.is_none_or(|seen| seen != bytes);
             differs.then_some(Step::WriteFile { path, mode: 0o644, content: Content::Plain(bytes) })
         }
         None => seen.map(|_| Step::RemoveFile { path }),

@@ -51,6 +51,15 @@ fn leftovers_of_a_killed_run_are_removed() {
 }
 
 #[test]
+fn a_last_app_image_edited_by_hand_names_the_rollback_target_again() {
+    let mut world = World::installed("v1");
+    world.deploy("v2").succeeds();
+    world.write("/etc/astra/last_app_image", "nonsense\n");
+    world.reconcile().never_calls("StopUnit").succeeds().serves("v2");
+    assert!(world.text("/etc/astra/last_app_image").contains(&digest("v1")));
+}
+
+#[test]
 fn a_caddy_that_was_stopped_is_started_again() {
     let mut world = World::installed("v1");
     world.systemctl("StopUnit", "astra-caddy.service");

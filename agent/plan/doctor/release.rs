@@ -140,13 +140,7 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Problem> {
         let show = |image: &Option<String>| image.clone().unwrap_or_else(|| "nothing".to_owned());
         let what =
             format!("{LAST_APP_IMAGE} says {}, and a rollback would go to {}", show(&said), show(&true_one));
-        let fix = match &true_one {
-            Some(image) => {
-                format!("`echo {image} >{LAST_APP_IMAGE}`; the next run that changes anything does it, too")
-            }
-            None => format!("`rm {LAST_APP_IMAGE}`; the next run that changes anything does it, too"),
-        };
-        found.push(Problem::host("last_app_image", what, fix));
+        found.push(Problem::host("last_app_image", what, "`astra-agent reconcile`"));
     }
     if let (Some(engine), Some(image)) = (&inputs.observed.engine, lost_way_back(inputs)) {
         let what = format!("the image that a rollback goes to is not on this host: {image}");
