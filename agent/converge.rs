@@ -21,6 +21,7 @@ use crate::model::plan::Plan;
 use crate::model::problem::{Cause, Problem};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
+use crate::plan::policy::Policy;
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{keep, moves, release};
 
@@ -232,7 +233,7 @@ impl Reconciler<'_> {
             let mut snapshot = self.snapshot(false).await?;
             self.refuse_env(&snapshot)?;
             self.find_caddy_image(&mut snapshot).await?;
-            if ask.verb != Verb::Recover {
+            if Policy::of(ask.verb).writes_files {
                 self.restore_caddy_image(&snapshot, report).await;
             }
             let mut plan = self.keep_plan(&snapshot, ask.verb);
@@ -293,7 +294,7 @@ impl Reconciler<'_> {
     /// serving instances.
     pub fn move_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
         let inputs = self.inputs(snapshot);
-        if !matches!(verb, Verb::Install | Verb::Deploy) {
+        if !Policy::of(verb).moves {
             return Ok(Plan::default());
         }
         let problems = moves::problems(&inputs);

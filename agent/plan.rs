@@ -23,6 +23,7 @@ pub mod instances;
 pub mod keep;
 pub mod migrations;
 pub mod moves;
+pub mod policy;
 pub mod preflight;
 pub mod prune;
 pub mod release;

@@ -13,6 +13,7 @@ use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::step::Step;
 use crate::model::step_note::StepNote;
+use crate::plan::policy::{Housekeeping, Policy};
 use crate::plan::prune;
 use crate::run::{self, Performed};
 
@@ -160,13 +161,12 @@ impl Reconciler<'_> {
         }
     }
 
-    /// Whether a run that changed nothing does the housekeeping, too. A killed run may have missed it, so recover
-    /// does it; reconcile does it if the image of the rollback target may be missing, or last_app_image is wrong.
+    /// Whether a run that changed nothing does the housekeeping, too.
     pub(super) fn housekeeping_is_due(&self, verb: Verb) -> bool {
-        match verb {
-            Verb::Recover => true,
-            Verb::Reconcile => self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(),
-            Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback | Verb::CaddyUpgrade => false,
+        match Policy::of(verb).housekeeping {
+            Housekeeping::Always => true,
+            Housekeeping::IfDue => self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(),
+            Housekeeping::IfChanged => false,
         }
     }
 

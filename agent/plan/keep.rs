@@ -1,7 +1,8 @@
 //! The plan that keeps the committed state, and the lines that close a run which was cut off. Called by converge.rs and
 //! converge/recover.rs, which look at the host and carry it out.
 
-use super::instances::{self, RepairScope};
+use super::instances;
+use super::policy::Policy;
 use super::{Inputs, caddy_trial, files};
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
@@ -11,26 +12,23 @@ use crate::model::step::Step;
 
 /// All that differs from the committed state, or after a cut only what a cut leaves.
 pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
+    let policy = Policy::of(verb);
     let mut steps = Vec::new();
-    if verb == Verb::Recover {
-        steps.extend(files::routes(inputs));
-    } else {
+    if policy.writes_files {
         steps.extend(files::steps(inputs));
         steps.extend(files::activation(inputs));
+    } else {
+        steps.extend(files::routes(inputs));
     }
-    let reach = match verb {
-        Verb::Reconcile | Verb::Recover | Verb::CaddyUpgrade => RepairScope::All,
-        Verb::Install | Verb::Deploy | Verb::DeploySha | Verb::Rollback => RepairScope::Leftovers,
-    };
-    steps.extend(instances::steps(inputs, reach));
-    if verb != Verb::Recover && !keeps_surplus(inputs, &steps) {
+    steps.extend(instances::steps(inputs, policy.repairs));
+    if policy.writes_files && !keeps_surplus(inputs, &steps) {
         steps.extend(files::remove_surplus(inputs));
     }
     // Whatever was cut off: what is committed comes back at the next boot.
     steps.extend(files::enabling(inputs));
     // Last: the instances come back even where Caddy does not start.
     steps.extend(caddy_trial::settle(inputs));
-    if verb == Verb::Recover {
+    if !policy.writes_files {
         steps.extend(caddy_trial::start(inputs));
     }
     let warnings = if steps.is_empty() { Vec::new() } else { files::pending(inputs) };

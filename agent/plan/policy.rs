@@ -1,0 +1,59 @@
+//! What each verb repairs, brings and tolerates: one row a verb.
+
+use super::instances::RepairScope;
+use crate::model::entry::Verb;
+
+/// When a run does the housekeeping although it changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Housekeeping {
+    /// Only after a change.
+    IfChanged,
+    /// If the image of the rollback target may be missing, or last_app_image is wrong.
+    IfDue,
+    /// Always: the run that was cut off may have missed it.
+    Always,
+}
+
+/// How a run of a verb treats the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Writes files, enables and starts units; otherwise only what a cut-off run leaves is put right.
+    pub writes_files: bool,
+    /// Which instances return to the committed release before the verb's own.
+    pub repairs: RepairScope,
+    /// Moves serving instances to the configured ports, which restarts them.
+    pub moves: bool,
+    /// Pulls the image of the rollback target again if it was removed: no user waits for this run.
+    pub pulls_way_back: bool,
+    pub housekeeping: Housekeeping,
+    /// Works with the last valid config if agent.toml is invalid.
+    pub takes_last_config: bool,
+}
+
+impl Policy {
+    /// The row of `verb`.
+    pub fn of(verb: Verb) -> Self {
+        let repairs = Self {
+            writes_files: true,
+            repairs: RepairScope::All,
+            moves: false,
+            pulls_way_back: false,
+            housekeeping: Housekeeping::IfChanged,
+            takes_last_config: false,
+        };
+        let deploys = Self { repairs: RepairScope::Leftovers, ..repairs };
+        match verb {
+            Verb::Install | Verb::Deploy => Self { moves: true, ..deploys },
+            Verb::DeploySha => deploys,
+            Verb::Rollback => Self { takes_last_config: true, ..deploys },
+            Verb::Reconcile => Self { pulls_way_back: true, housekeeping: Housekeeping::IfDue, ..repairs },
+            Verb::Recover => Self {
+                writes_files: false,
+                housekeeping: Housekeeping::Always,
+                takes_last_config: true,
+                ..repairs
+            },
+            Verb::CaddyUpgrade => repairs,
+        }
+    }
+}
