@@ -154,69 +154,95 @@ impl State {
 pub async fn run(
     plan: &Plan,
     mut perform: impl AsyncFnMut(&Step, bool) -> Performed,
-    mut record: impl FnMut(&Entry, bool) -> anyhow::Result<()>,
+    record: impl FnMut(&Entry, bool) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Outcome, Vec<Entry>)> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut note = |entries: &mut Vec<Entry>, entry: Entry, durable: bool| {
-        let written = record(&entry, durable);
-        entries.push(entry);
-        written
-    };
+    let mut log = Log { entries: Vec::new(), record };
     loop {
-        match next(plan, &entries) {
-            Next::End(outcome) => return Ok((outcome, entries)),
-            Next::Do(step, act) => {
-                let durable = act.handling().durable;
-                let written = note(&mut entries, Entry::Started { step }, durable);
-                // After the commit, journal errors must not stop cleanup: leftover trial files override
-                // astra.env.
-                let past = entries.iter().any(|e| matches!(e, Entry::Committed { .. }));
-                if let (Err(error), false) = (written, past) {
-                    // The step did not start: its Started entry was not written.
-                    entries.pop();
-                    let error = format!("{:#}", error.context(format!("writing the journal before `{act}`")));
-                    entries.push(Entry::Failed { step, blame: Blame::Host, error, unready: None });
+        match next(plan, &log.entries) {
+            Next::End(outcome) => return Ok((outcome, log.entries)),
+            Next::Do(number, step) => {
+                if let Err(error) = log.announce(number, &step) {
+                    let error = format!("{error:#}");
+                    log.entries.push(Entry::Failed {
+                        step: number,
+                        blame: Blame::Host,
+                        error,
+                        unready: None,
+                    });
                     continue;
                 }
-                if let Step::Commit { old, candidate, .. } = &act {
-                    let intent = Entry::CommitIntent { old: old.clone(), new: candidate.lines.clone() };
-                    if let Err(error) = note(&mut entries, intent, true) {
-                        let error = format!("{:#}", error.context("writing the commit intent"));
-                        entries.push(Entry::Failed { step, blame: Blame::Host, error, unready: None });
-                        continue;
-                    }
-                }
-                let entry = match perform(&act, false).await {
-                    Performed::Done(told) => Entry::Done { step, told },
-                    Performed::Failed(failed) => Entry::Failed {
-                        step,
-                        blame: failed.blame,
-                        error: failed.to_string(),
-                        unready: failed.unready,
-                    },
-                    Performed::Interrupted(signal) => Entry::Interrupted { signal },
-                };
-                let committed = match (&act, &entry) {
-                    (Step::Commit { candidate, .. }, Entry::Done { .. }) => Some(candidate.release.clone()),
-                    _ => None,
-                };
-                // The host has changed now; journal errors no longer stop the run, because astra.env and the
-                // containers' labels tell recover the truth.
-                let _ = note(&mut entries, entry, durable && committed.is_none());
-                if let Some(release) = committed {
-                    let _ = note(&mut entries, Entry::Committed { release }, true);
-                }
+                let performed = perform(&step, false).await;
+                log.done(number, &step, performed);
             }
-            Next::Undo(step, act) => {
-                let _ = note(&mut entries, Entry::UndoStarted { step, what: act.to_string() }, false);
-                let entry = match perform(&act, true).await {
-                    Performed::Done(told) => Entry::UndoDone { step, told },
-                    Performed::Interrupted(_) => Entry::UndoDone { step, told: StepNote::default() },
-                    Performed::Failed(failed) => Entry::UndoFailed { step, error: failed.to_string() },
-                };
-                let _ = note(&mut entries, entry, act.handling().durable);
+            Next::Undo(number, step) => {
+                let _ = log.write(Entry::UndoStarted { step: number, what: step.to_string() }, false);
+                let performed = perform(&step, true).await;
+                let _ = log.write(undone(number, performed), step.handling().durable);
             }
         }
+    }
+}
+
+/// The entries of a run, and their writer.
+struct Log<R> {
+    entries: Vec<Entry>,
+    record: R,
+}
+
+impl<R: FnMut(&Entry, bool) -> anyhow::Result<()>> Log<R> {
+    fn write(&mut self, entry: Entry, durable: bool) -> anyhow::Result<()> {
+        let written = (self.record)(&entry, durable);
+        self.entries.push(entry);
+        written
+    }
+
+    /// The entries before a step. If one cannot be written, the step must not begin.
+    fn announce(&mut self, number: usize, step: &Step) -> anyhow::Result<()> {
+        // After the commit, journal errors must not stop cleanup: leftover trial files override astra.env.
+        let past = self.entries.iter().any(|e| matches!(e, Entry::Committed { .. }));
+        if let (Err(error), false) =
+            (self.write(Entry::Started { step: number }, step.handling().durable), past)
+        {
+            // The step did not start: its Started entry was not written.
+            self.entries.pop();
+            return Err(error.context(format!("writing the journal before `{step}`")));
+        }
+        if let Step::Commit { old, candidate, .. } = step {
+            let intent = Entry::CommitIntent { old: old.clone(), new: candidate.lines.clone() };
+            self.write(intent, true).map_err(|error| error.context("writing the commit intent"))?;
+        }
+        Ok(())
+    }
+
+    /// The entries after a step. The host has changed by now, so journal errors no longer stop the run: astra.env
+    /// and the containers' labels tell recover the truth.
+    fn done(&mut self, number: usize, step: &Step, performed: Performed) {
+        let entry = match performed {
+            Performed::Done(told) => Entry::Done { step: number, told },
+            Performed::Failed(failed) => Entry::Failed {
+                step: number,
+                blame: failed.blame,
+                error: failed.to_string(),
+                unready: failed.unready,
+            },
+            Performed::Interrupted(signal) => Entry::Interrupted { signal },
+        };
+        let committed = match (step, &entry) {
+            (Step::Commit { candidate, .. }, Entry::Done { .. }) => Some(candidate.release.clone()),
+            _ => None,
+        };
+        let _ = self.write(entry, step.handling().durable && committed.is_none());
+        if let Some(release) = committed {
+            let _ = self.write(Entry::Committed { release }, true);
+        }
+    }
+}
+
+fn undone(step: usize, performed: Performed) -> Entry {
+    match performed {
+        Performed::Done(told) => Entry::UndoDone { step, told },
+        Performed::Interrupted(_) => Entry::UndoDone { step, told: StepNote::default() },
+        Performed::Failed(failed) => Entry::UndoFailed { step, error: failed.to_string() },
     }
 }
 

@@ -21,6 +21,7 @@ const PURE: [&str; 3] = ["model", "plan", "run"];
 const EFFECTS: [&str; 8] =
     ["tokio", "zbus", "bollard", "reqwest", "std::fs", "std::env", "SystemTime", "Instant::now"];
 const LONGEST_FILE: usize = 400;
+const LONGEST_FUNCTION: usize = 60;
 
 struct Source {
     path: PathBuf,
@@ -55,7 +56,8 @@ fn floor(room: &str) -> Option<u32> {
 
 /// Code without comments and without tests, whose rules are laxer: those at a file's end and a file of them.
 fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
-    let text = if source.path.ends_with("tests.rs") { "" } else { source.text.as_str() };
+    let tests = source.path.ends_with("tests.rs") || source.path.iter().any(|part| part == "tests");
+    let text = if tests { "" } else { source.text.as_str() };
     let lines = text.lines().enumerate().take_while(|(_, l)| l.trim() != "#[cfg(test)]");
     lines.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or_default()))
 }
@@ -126,6 +128,31 @@ fn every_room_has_a_floor_and_no_file_is_too_long() {
     }
 }
 
+/// Functions of more than LONGEST_FUNCTION lines, tests aside. By the layout of rustfmt: a function ends with a
+/// brace below its first letter.
+fn long_functions(source: &Source) -> Vec<String> {
+    let lines: Vec<(usize, &str)> = code(source).collect();
+    let begins = |line: &str| {
+        let words = line.trim_start().trim_start_matches("pub(super) ").trim_start_matches("pub(crate) ");
+        let words =
+            words.trim_start_matches("pub ").trim_start_matches("const ").trim_start_matches("async ");
+        words.starts_with("fn ")
+    };
+    let length = |at: usize| {
+        let indent = lines[at].1.len() - lines[at].1.trim_start().len();
+        let end = format!("{}}}", " ".repeat(indent));
+        lines[at..].iter().position(|(_, line)| *line == end).map_or(0, |offset| offset + 1)
+    };
+    let long = (0..lines.len()).filter(|at| begins(lines[*at].1) && length(*at) > LONGEST_FUNCTION);
+    long.map(|at| format!("{}:{}: {} lines", source.path.display(), lines[at].0, length(at))).collect()
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let found: Vec<String> = sources().iter().flat_map(long_functions).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn planted_violations_are_found() {
     let plant =
@@ -137,4 +164,8 @@ fn planted_violations_are_found() {
     assert_eq!(effects(&plant("run", "let now = std::time::SystemTime::now();")).len(), 1);
     assert_eq!(effects(&plant("plan", "use std::fs::File;")).len(), 1);
     assert_eq!(effects(&plant("host", "use std::fs::File;")).len(), 0);
+    let function =
+        |lines: usize| format!("    pub async fn f() {{\n{}    }}\n", "        g();\n".repeat(lines - 2));
+    assert_eq!(long_functions(&plant("host", &function(LONGEST_FUNCTION))).len(), 0);
+    assert_eq!(long_functions(&plant("host", &function(LONGEST_FUNCTION + 1))).len(), 1);
 }

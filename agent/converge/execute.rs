@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use super::report::{self, PhaseTimes};
 use super::{Event, Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
 use crate::host::{failpoint, perform};
+use crate::journal::RunFile;
 use crate::model::entry::{Entry, Verb};
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
+use crate::model::release::Release;
 use crate::model::step::Step;
 use crate::model::step_note::StepNote;
 use crate::plan::policy::{Housekeeping, Policy};
@@ -26,6 +28,25 @@ fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
     let cut = entries.iter().any(|e| matches!(e, Entry::Interrupted { .. }));
     let migration = |step: &usize| matches!(plan.steps.get(*step), Some(Step::Migrate { .. }));
     cut && matches!(last, Some(Entry::Started { step }) if migration(step))
+}
+
+/// A release that serves, but is not in the journal: astra.env was edited by hand, or the commit not recorded.
+fn served_already(plan: &Plan, snapshot: &Snapshot) -> Option<Release> {
+    let release = &plan.candidate.as_ref().filter(|_| plan.commit.is_none())?.release;
+    (snapshot.history.current() != Some(release)).then(|| release.clone())
+}
+
+/// Writes the last entries. A run whose commit was not journalled must not be closed: recover then finds it open,
+/// and the release in astra.env.
+fn close<'e>(file: &mut RunFile, last: impl Iterator<Item = &'e Entry>, report: &mut Report) {
+    failpoint::reach("before", 0, "close");
+    for entry in last {
+        if let Err(error) = file.append(entry, true) {
+            report.warn(&format!("{error:#}"));
+            break;
+        }
+    }
+    failpoint::reach("after", 0, "close");
 }
 
 impl Reconciler<'_> {
@@ -62,12 +83,8 @@ impl Reconciler<'_> {
             self.tell(step, &performed, elapsed);
             performed
         };
-        if let (true, Some(candidate)) = (plan.commit.is_none(), &plan.candidate) {
-            // It is serving already: astra.env was edited by hand, or the commit was not recorded.
-            let release = candidate.release.clone();
-            if snapshot.history.current() != Some(&release) {
-                file.append(&Entry::Committed { release }, true)?;
-            }
+        if let Some(release) = served_already(plan, snapshot) {
+            file.append(&Entry::Committed { release }, true)?;
         }
         let mut untold = None;
         let (outcome, entries) = run::run(plan, perform, |entry, durable| {
@@ -86,16 +103,7 @@ impl Reconciler<'_> {
             reason.push_str(&format!(" in the migration, {HALF_DONE}"));
         }
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
-        failpoint::reach("before", 0, "close");
-        // A run whose commit was not journalled must not be closed: recover then finds it open, and the
-        // release in astra.env.
-        for entry in untold.iter().chain([&closed]) {
-            if let Err(error) = file.append(entry, true) {
-                report.warn(&format!("{error:#}"));
-                break;
-            }
-        }
-        failpoint::reach("after", 0, "close");
+        close(&mut file, untold.iter().chain([&closed]), report);
         report.run = Some(file.id);
         report.outcome = outcome;
         report.error = reason;

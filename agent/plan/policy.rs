@@ -1,4 +1,4 @@
-//! What each verb repairs, brings and tolerates: one row a verb.
+//! How a run of each verb treats the host: one row a verb.
 
 use super::instances::RepairScope;
 use crate::model::entry::Verb;

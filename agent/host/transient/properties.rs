@@ -132,31 +132,8 @@ fn property(key: &str, text: &str) -> Result<Vec<Property>> {
         return limit(key, text);
     }
     match key {
-        "CapabilityBoundingSet" | "AmbientCapabilities" => {
-            let (inverted, names) = match text.strip_prefix('~') {
-                Some(names) => (true, names),
-                None => (false, text),
-            };
-            let mask = names.split_whitespace().try_fold(0u64, |mask, name| {
-                let known = CAPABILITIES.iter().find(|(known, _)| *known == name);
-                let (_, bit) = known.with_context(|| format!("`{name}` is not a capability known here"))?;
-                Ok::<_, anyhow::Error>(mask | (1 << bit))
-            })?;
-            one((if inverted { !mask } else { mask }).into())
-        }
-        "RestrictNamespaces" => {
-            let all = NAMESPACES.iter().fold(0, |all, (_, flag)| all | flag);
-            let names = text.strip_prefix('~').unwrap_or(text);
-            let allowed = match boolean(text) {
-                Ok(restricted) => return one((if restricted { 0 } else { all }).into()),
-                Err(_) => names.split_whitespace().try_fold(0u64, |flags, name| {
-                    let known = NAMESPACES.iter().find(|(known, _)| *known == name);
-                    let (_, flag) = known.with_context(|| format!("`{name}` is not a kind of namespace"))?;
-                    Ok::<_, anyhow::Error>(flags | flag)
-                })?,
-            };
-            one((if text.starts_with('~') { all & !allowed } else { allowed }).into())
-        }
+        "CapabilityBoundingSet" | "AmbientCapabilities" => one(capabilities(text)?.into()),
+        "RestrictNamespaces" => one(namespaces(text)?.into()),
         "UMask" => one(u32::from_str_radix(text, 8).context("it is not octal")?.into()),
         "OOMScoreAdjust" | "Nice" => one(text.parse::<i32>()?.into()),
         "CPUWeight" | "IOWeight" => one(text.parse::<u64>()?.into()),
@@ -170,6 +147,32 @@ fn property(key: &str, text: &str) -> Result<Vec<Property>> {
         "RuntimeMaxSec" | "TimeoutStartSec" => Ok(vec![(key.replace("Sec", "USec"), micros(text)?.into())]),
         _ => bail!("`{key}` is not a property known here"),
     }
+}
+
+/// The mask of capability numbers (capabilities(7)); `~` inverts it.
+fn capabilities(text: &str) -> Result<u64> {
+    let names = text.strip_prefix('~').unwrap_or(text);
+    let mask = names.split_whitespace().try_fold(0u64, |mask, name| {
+        let known = CAPABILITIES.iter().find(|(known, _)| *known == name);
+        let (_, bit) = known.with_context(|| format!("`{name}` is not a capability known here"))?;
+        Ok::<_, anyhow::Error>(mask | (1 << bit))
+    })?;
+    Ok(if text.starts_with('~') { !mask } else { mask })
+}
+
+/// The allowed kinds of namespaces as flags of clone(2): none for `yes`, all for `no`.
+fn namespaces(text: &str) -> Result<u64> {
+    let all = NAMESPACES.iter().fold(0, |all, (_, flag)| all | flag);
+    if let Ok(restricted) = boolean(text) {
+        return Ok(if restricted { 0 } else { all });
+    }
+    let names = text.strip_prefix('~').unwrap_or(text);
+    let named = names.split_whitespace().try_fold(0u64, |flags, name| {
+        let known = NAMESPACES.iter().find(|(known, _)| *known == name);
+        let (_, flag) = known.with_context(|| format!("`{name}` is not a kind of namespace"))?;
+        Ok::<_, anyhow::Error>(flags | flag)
+    })?;
+    Ok(if text.starts_with('~') { all & !named } else { named })
 }
 
 /// The boolean words of systemd.syntax(7).

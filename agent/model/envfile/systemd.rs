@@ -74,29 +74,60 @@ fn is_newline(byte: u8) -> bool {
 
 /// All assignments in order, and the final state of the reader.
 pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) {
-    let mut found = Vec::new();
-    let (mut key, mut value) = (Text::default(), Text::default());
-    let mut state = State::Start;
-    for &c in text {
-        state = match state {
+    let mut reader = Reader { comments, key: Text::default(), value: Text::default(), found: Vec::new() };
+    let state = text.iter().fold(State::Start, |state, &c| reader.next(state, c));
+    if !matches!(state, State::Start | State::Key | State::Comment | State::CommentEscape) {
+        reader.end(state == State::Value);
+    }
+    (reader.found, state)
+}
+
+/// The texts read so far.
+struct Reader {
+    comments: Comments,
+    key: Text,
+    value: Text,
+    found: Vec<Assignment>,
+}
+
+impl Reader {
+    /// An assignment is complete; `trim`: without the white space at its end.
+    fn end(&mut self, trim: bool) {
+        self.found.push(Assignment { key: self.key.take(true), value: self.value.take(trim) });
+    }
+
+    /// A character after a backslash between double quotes.
+    fn escaped(&mut self, c: u8) {
+        match c {
+            b'"' | b'\\' | b'`' | b'$' => self.value.push_quoted(c),
+            b'\n' => {}
+            _ => {
+                self.value.push_quoted(b'\\');
+                self.value.push_quoted(c);
+            }
+        }
+    }
+
+    /// The state after `c` (parse_env_file_internal() of systemd's env-file.c).
+    fn next(&mut self, state: State, c: u8) -> State {
+        match state {
             State::Start if matches!(c, b'#' | b';') => State::Comment,
             State::Start if is_white(c) => State::Start,
             State::Start => {
-                key.push(c);
+                self.key.push(c);
                 State::Key
             }
             State::Key if is_newline(c) => {
-                key.take(false);
+                self.key.take(false);
                 State::Start
             }
             State::Key if c == b'=' => State::BeforeValue,
             State::Key => {
-                key.push(c);
+                self.key.push(c);
                 State::Key
             }
             State::BeforeValue | State::Value if is_newline(c) => {
-                let trim = state == State::Value;
-                found.push(Assignment { key: key.take(true), value: value.take(trim) });
+                self.end(state == State::Value);
                 State::Start
             }
             // A quote only counts at the beginning of a value and after a closed quote.
@@ -104,16 +135,16 @@ pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) 
             State::BeforeValue if c == b'"' => State::Double,
             State::BeforeValue if is_white(c) => State::BeforeValue,
             State::BeforeValue | State::Value if c == b'\\' => {
-                value.blanks = None;
+                self.value.blanks = None;
                 State::ValueEscape
             }
             State::BeforeValue | State::Value => {
-                value.push(c);
+                self.value.push(c);
                 State::Value
             }
             State::ValueEscape => {
                 if !is_newline(c) {
-                    value.push_quoted(c);
+                    self.value.push_quoted(c);
                 }
                 State::Value
             }
@@ -121,30 +152,19 @@ pub(super) fn read(text: &[u8], comments: Comments) -> (Vec<Assignment>, State) 
             State::Double if c == b'"' => State::BeforeValue,
             State::Double if c == b'\\' => State::DoubleEscape,
             State::Single | State::Double => {
-                value.push_quoted(c);
+                self.value.push_quoted(c);
                 state
             }
             State::DoubleEscape => {
-                match c {
-                    b'"' | b'\\' | b'`' | b'$' => value.push_quoted(c),
-                    b'\n' => {}
-                    _ => {
-                        value.push_quoted(b'\\');
-                        value.push_quoted(c);
-                    }
-                }
+                self.escaped(c);
                 State::Double
             }
             State::Comment if c == b'\\' => State::CommentEscape,
             State::Comment if is_newline(c) => State::Start,
-            State::CommentEscape if is_newline(c) && comments == Comments::End => State::Start,
+            State::CommentEscape if is_newline(c) && self.comments == Comments::End => State::Start,
             State::Comment | State::CommentEscape => State::Comment,
-        };
+        }
     }
-    if !matches!(state, State::Start | State::Key | State::Comment | State::CommentEscape) {
-        found.push(Assignment { key: key.take(true), value: value.take(state == State::Value) });
-    }
-    (found, state)
 }
 
 /// The arguments that `$NAME` expands to. Whitespace separates, both quotes group anywhere, and a backslash,
