@@ -8,6 +8,7 @@ use super::digest::Digest;
 use super::name::CronName;
 use super::token::Expiry;
 
+/// All facts that `doctor` gathers in one pass.
 #[derive(Clone, Debug, Default)]
 pub struct Checkup {
     /// Seconds since 1970.
@@ -46,9 +47,17 @@ pub struct Checkup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForeignJob {
     /// A crontab line that runs a command in a container of the app.
-    Line { file: PathBuf, line: usize },
+    Line {
+        /// The crontab, below `/etc` or `/var/spool/cron`.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+    },
     /// A timer with the app's name, or whose service runs a command in a container of the app.
-    Timer { unit: String },
+    Timer {
+        /// Its name, `NAME.timer`.
+        unit: String,
+    },
 }
 
 /// The dockerd settings that matter to a site.
@@ -65,18 +74,25 @@ pub struct Dockerd {
 /// The owner of a path, without following a symlink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
+    /// The numeric user; 0 is root.
     pub uid: u32,
     /// Permission bits.
     pub mode: u32,
+    /// File type of the path itself.
     pub kind: Kind,
     /// Number of hard links.
     pub links: u64,
 }
 
+/// The type of a path (stat(2), `st_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// A regular file.
     File,
+    /// A directory.
     Dir,
+    /// A symbolic link, wherever it points.
     Symlink,
+    /// A socket, a pipe or a device.
     Other,
 }

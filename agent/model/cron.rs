@@ -18,18 +18,26 @@ pub struct CronExpr {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a cron {}: {reason}", field.name())]
 pub struct BadCron {
+    /// The field with the error.
     pub field: Field,
+    /// The field's text, at most its first 100 characters.
     pub text: String,
+    /// One clause for a message, without a capital or a period.
     pub reason: String,
 }
 
 /// One of the five fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    /// 0 to 59.
     Minute,
+    /// 0 to 23.
     Hour,
+    /// Day of the month, 1 to 31.
     Day,
+    /// 1 to 12, or `jan` to `dec`.
     Month,
+    /// 0 to 7, both 0 and 7 for Sunday, or `sun` to `sat`.
     Weekday,
 }
 

@@ -11,10 +11,12 @@ use super::step_note::StepNote;
 /// Number of a run, counted up per host; its file is `NNNNNN.jsonl`.
 pub type RunId = u64;
 
-/// An entry with its time (milliseconds since 1970, UTC).
+/// An entry with its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
+    /// Milliseconds since 1970, UTC.
     pub at: u64,
+    /// The entry; in a journal line its fields stand beside `at`.
     #[serde(flatten)]
     pub entry: Entry,
 }
@@ -23,16 +25,24 @@ pub struct Stamped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
+    /// `install`: the first deploy of a host.
     Install,
+    /// `deploy`: the newest digest of the tracked tag.
     Deploy,
+    /// `deploy-sha`: a digest that an operator names.
     DeploySha,
+    /// `rollback`: an earlier release.
     Rollback,
+    /// `reconcile`: repairs of drift, by hand or by timer.
     Reconcile,
+    /// `recover`: the end of a run that was cut off.
     Recover,
+    /// `caddy-upgrade`: another image for Caddy.
     CaddyUpgrade,
 }
 
 impl Verb {
+    /// The word on the command line and in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Install => "install",
@@ -62,6 +72,7 @@ impl Verb {
 pub enum Entry {
     /// The first entry: actor, verb, the whole plan, the old state.
     Opened {
+        /// The command that started the run.
         verb: Verb,
         /// The user's login name, e.g. `admin`, or `systemd`.
         actor: String,
@@ -76,17 +87,26 @@ pub enum Entry {
         /// From this run on, the tracked tag is not followed automatically.
         pins: bool,
     },
+    /// A step of the plan begins.
     Started {
+        /// Index in the plan, from 0.
         step: usize,
     },
+    /// The step succeeded.
     Done {
+        /// Index in the plan, from 0.
         step: usize,
+        /// Notes of the step; empty for most.
         #[serde(flatten)]
         told: StepNote,
     },
+    /// The step failed; before the commit point, the undo follows.
     Failed {
+        /// Index in the plan, from 0.
         step: usize,
+        /// The release or the host.
         blame: Blame,
+        /// The whole error chain.
         error: String,
         /// Which of several instances a soak found unready: undo begins with it, for the others serve.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,32 +114,46 @@ pub enum Entry {
     },
     /// Ctrl-C or SIGTERM.
     Interrupted {
+        /// `SIGINT` or `SIGTERM`.
         signal: String,
     },
+    /// An undo step begins.
     UndoStarted {
+        /// Index among the undo steps, from 0.
         step: usize,
+        /// The undo step, by its Display.
         what: String,
     },
+    /// The undo step succeeded.
     UndoDone {
+        /// Index among the undo steps, from 0.
         step: usize,
+        /// Notes of the step; empty for most.
         #[serde(flatten)]
         told: StepNote,
     },
+    /// The undo step failed, and the run ends as incomplete.
     UndoFailed {
+        /// Index among the undo steps, from 0.
         step: usize,
+        /// The whole error chain.
         error: String,
     },
     /// The next action is the rename of astra.env from `old` to `new`.
     CommitIntent {
+        /// The managed lines before; `None` on the first deploy.
         old: Option<ManagedLines>,
+        /// The managed lines of the release to be committed.
         new: ManagedLines,
     },
     /// astra.env names this release.
     Committed {
+        /// The release on trial until now.
         release: Release,
     },
     /// The last entry.
     Closed {
+        /// How the run ended.
         outcome: Outcome,
         /// The reason, in one line; for a failure the whole error chain.
         #[serde(default, skip_serializing_if = "Option::is_none")]

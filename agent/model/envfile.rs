@@ -73,30 +73,42 @@ fn usual_port() -> u16 {
 /// Why an env file cannot be read or written. No message contains a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
+    /// A value that a container and systemd would read differently.
     #[error(transparent)]
     Value(#[from] BadValue),
+    /// A name that POSIX does not allow.
     #[error(transparent)]
     Key(#[from] BadName),
+    /// An edit of a managed line, named by its key.
     #[error("`{0}` is the agent's own: it says which release runs, and only a deploy changes it")]
     Managed(String),
+    /// An edit of one of [`UNIT_KEYS`].
     #[error("`{0}` is reserved for the units: give the variable another name")]
     Unit(String),
+    /// `APP_IMAGE` is not a pinned reference.
     #[error("reading APP_IMAGE: {0}")]
     Image(#[from] BadImage),
+    /// `ASTRA_RELEASE` is not a number from 1.
     #[error("reading ASTRA_RELEASE: it must be the number of a release, from 1")]
     Release,
+    /// `ASTRA_APP_PORT` is not a number from 1 to 65535.
     #[error("reading ASTRA_APP_PORT: it must be a port, 1 to 65535")]
     Port,
+    /// `APP_IMAGE` stands without `ASTRA_RELEASE`.
     #[error(
         "APP_IMAGE is there, but ASTRA_RELEASE is not: the file was not written by a deploy of this agent"
     )]
     Unnumbered,
+    /// The line, from 1, that most likely hides managed lines from systemd.
     #[error("line {0} hides the managed lines from systemd: fix it first (`astra-agent check` says why)")]
     Hidden(usize),
+    /// The key whose list has an argument that cannot be quoted.
     #[error("an argument of {0} has a control character, which an env file cannot contain")]
     Argument(&'static str),
+    /// The key of a line above the limit of [`EnvFile::set`].
     #[error("the line of {0} would be longer than 32 KiB")]
     LongLine(String),
+    /// The result of an edit is above the limit of [`EnvFile::set`].
     #[error("the env file would be larger than 256 KiB")]
     LargeFile,
 }

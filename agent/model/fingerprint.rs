@@ -17,6 +17,7 @@ pub struct Fingerprint(String);
 pub struct HostKey([u8; 32]);
 
 impl HostKey {
+    /// The key from the bytes of [`super::name::HOST_KEY`].
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

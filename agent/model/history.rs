@@ -12,16 +12,22 @@ use super::release::Release;
 /// One run, as recorded in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
+    /// The number in the file's name.
     pub id: RunId,
+    /// In the order of writing; a torn last line is left out.
     pub entries: Vec<Stamped>,
 }
 
 /// A release that no automatic run tries again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Held {
+    /// The release, committed or only tried.
     pub release: Release,
+    /// The run that failed, or that rolled back.
     pub run: RunId,
+    /// The reason of that run's last entry, for messages.
     pub reason: String,
+    /// Decides which runs may try it again.
     pub why: HeldFor,
 }
 
@@ -39,11 +45,13 @@ pub enum HeldFor {
 /// The state derived from all earlier runs.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// All runs, oldest first; empty after [`History::fold`].
     pub runs: Vec<RunRecord>,
     /// Committed releases, the current one last. A rollback removes entries.
     pub commits: Vec<Release>,
     /// Every release that was ever committed here, by digest.
     pub ever_committed: BTreeSet<Digest>,
+    /// The holds, oldest first; at most one for a release.
     pub held: Vec<Held>,
     /// Releases by number, tried or committed.
     pub releases: Vec<Release>,
@@ -70,6 +78,7 @@ impl RunRecord {
         }
     }
 
+    /// Outcome, reason and end (milliseconds since 1970) from the last entry; `None`: cut off or under way.
     pub fn closed(&self) -> Option<(Outcome, Option<&str>, u64)> {
         self.entries.iter().rev().find_map(|s| match &s.entry {
             Entry::Closed { outcome, reason, .. } => Some((*outcome, reason.as_deref(), s.at)),
@@ -77,6 +86,7 @@ impl RunRecord {
         })
     }
 
+    /// The release that the run committed, whatever happened afterwards.
     pub fn committed(&self) -> Option<&Release> {
         self.entries.iter().find_map(|s| match &s.entry {
             Entry::Committed { release } => Some(release),
@@ -112,11 +122,17 @@ impl RunRecord {
 /// The first entry of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
+    /// The command that started the run.
     pub verb: Verb,
+    /// Login name, or `systemd`.
     pub actor: &'a str,
+    /// Start of the run, in milliseconds since 1970.
     pub at: u64,
+    /// The committed release before the run; `None` on a host without one.
     pub old: Option<&'a Release>,
+    /// The release to be committed; `None` for a run that keeps the committed one.
     pub new: Option<&'a Release>,
+    /// The tag is not followed automatically after this run.
     pub pins: bool,
 }
 

@@ -11,8 +11,10 @@ use super::digest::{BadDigest, Digest};
 /// Why a text is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadImage {
+    /// The text, at most its first 200 characters, and the reason.
     #[error("`{0}` is not an image reference: {1}")]
     Form(String, &'static str),
+    /// The part after `@` is not a digest.
     #[error(transparent)]
     Digest(#[from] BadDigest),
 }
@@ -89,7 +91,9 @@ impl FromStr for Repository {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TrackedImage {
+    /// Registry and path, without the tag.
     pub repository: Repository,
+    /// At most 128 letters, digits, `_`, `.` and `-`; `latest` if the text has none.
     pub tag: String,
 }
 
@@ -123,7 +127,9 @@ impl FromStr for TrackedImage {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PinnedImage {
+    /// Registry and path, without a tag.
     pub repository: Repository,
+    /// Digest of the manifest, or of the index of a multi-platform image.
     pub digest: Digest,
 }
 
@@ -146,7 +152,9 @@ impl FromStr for PinnedImage {
 /// An image on the command line: `<64 hex>`, `sha256:<hex>` or `image@sha256:<hex>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestArg {
+    /// `None`: the tracked image's repository.
     pub repository: Option<Repository>,
+    /// The digest, with `sha256:` also where the argument has the digits alone.
     pub digest: Digest,
 }
 

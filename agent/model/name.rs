@@ -7,54 +7,80 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The main config file, which the operator writes.
 pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
+/// Config fragments, `*.toml`, read after [`CONFIG_FILE`] in the order of their names.
 pub const CONFIG_DIR: &str = "/etc/astra/agent.d";
+/// Parent of the config, the env files and the Caddyfile.
 pub const ETC: &str = "/etc/astra";
+/// Parent of the lock, trial files and markers; empty after a boot.
 pub const RUN: &str = "/run/astra";
+/// Drain markers, one file named by its number for each drained instance.
 pub const DRAIN_DIR: &str = "/run/astra/drain";
 /// Exists while the agent has drained an instance: only then Caddy checks for markers at each request.
 pub const WORKING: &str = "/run/astra/drain/any";
+/// Held by the one run that changes the host (flock(2)).
 pub const LOCK: &str = "/run/astra/run.lock";
+/// The environment of the release on trial: the future astra.env.
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
+/// Parent of all that the agent keeps across boots.
 pub const STATE: &str = "/var/lib/astra-agent";
 /// Texts of the last valid config, for a rollback.
 pub const LAST_CONFIG: &str = "/var/lib/astra-agent/config.last.json";
+/// The journal: one file `NNNNNN.jsonl` for each run.
 pub const JOURNAL_DIR: &str = "/var/lib/astra-agent/journal";
 /// Marker set from before a pull until its flush. Its counterpart in /run does not survive a power cut.
 pub const UNFLUSHED: &str = "/var/lib/astra-agent/unflushed";
+/// The marker of the current boot: [`UNFLUSHED`] without it means that there was a power cut.
 pub const UNFLUSHED_NOW: &str = "/run/astra/unflushed";
 /// Its time: when the rollback target's image was last seen in the image store.
 pub const WAY_BACK_SEEN: &str = "/run/astra/way-back";
+/// The key of all fingerprints: 32 random bytes, 0600.
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
+/// The rollback target's image as one line: an output, for scripts and operators.
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
+/// Registry credentials (containers-auth.json(5)).
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
 /// The policy that podman's service reads before it accepts an image; its API has no option for another one.
 pub const POLICY: &str = "/etc/containers/policy.json";
 /// podman prefers a policy in its user's home to the host's (containers-policy.json(5)).
 pub const ROOTS_OWN_POLICY: &str = "/root/.config/containers/policy.json";
+/// Caddy's config, written by the agent.
 pub const CADDYFILE: &str = "/etc/astra/Caddyfile";
+/// `CADDY_IMAGE` and other variables of Caddy's unit.
 pub const CADDY_ENV: &str = "/etc/astra/caddy.env";
 /// Overrides caddy.env while another image for Caddy is tried; removed by a power cut.
 pub const CADDY_TRIAL_ENV: &str = "/run/astra/trial-caddy.env";
+/// The only directory that Caddy shares with the agent.
 pub const CADDY_SOCKET_DIR: &str = "/run/astra/caddy";
+/// Caddy's admin endpoint; it has no TCP port.
 pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
 /// Port of Caddy's own health routes, each on a loopback address 127.0.1.i.
 pub const HEALTH_PORT: u16 = 9080;
+/// Directory of the agent's units and drop-ins (systemd.unit(5)).
 pub const UNIT_DIR: &str = "/etc/systemd/system";
+/// The unit of the proxy.
 pub const CADDY_UNIT: &str = "astra-caddy.service";
+/// The unit of the database migration, started by a deploy alone.
 pub const MIGRATE_UNIT: &str = "astra-migrate.service";
 /// Prefix of all cron units.
 pub const CRON_PREFIX: &str = "astra-cron-";
+/// Runs `recover` at boot, and after a run was killed.
 pub const RECOVER_UNIT: &str = "astra-agent-recover.service";
+/// Starts [`RECONCILE_UNIT`] every five minutes.
 pub const RECONCILE_TIMER: &str = "astra-agent-reconcile.timer";
+/// Runs `reconcile`.
 pub const RECONCILE_UNIT: &str = "astra-agent-reconcile.service";
 
 /// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a valid {what}: {reason}")]
 pub struct BadName {
+    /// The text, at most its first 100 characters.
     pub text: String,
+    /// The kind of name, e.g. `app name`.
     pub what: &'static str,
+    /// The rule, as a clause for a message.
     pub reason: &'static str,
 }
 
@@ -66,6 +92,7 @@ macro_rules! text_type {
         pub struct $name(String);
 
         impl $name {
+            /// The name without quotes or a suffix.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -149,10 +176,12 @@ text_type!(
 pub struct InstanceId(u8);
 
 impl InstanceId {
+    /// `None` outside of 1 to 254.
     pub fn new(number: u16) -> Option<Self> {
         u8::try_from(number).ok().filter(|n| (1..=254).contains(n)).map(Self)
     }
 
+    /// The number, 1 to 254.
     pub fn get(self) -> u16 {
         u16::from(self.0)
     }

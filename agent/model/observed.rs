@@ -68,6 +68,7 @@ pub struct Observed {
 /// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSeen {
+    /// The whole content.
     pub bytes: Vec<u8>,
     /// Permission bits, e.g. 0o600.
     pub mode: u32,
@@ -76,6 +77,7 @@ pub struct FileSeen {
 /// One instance: its unit and its container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceSeen {
+    /// Default values if systemd does not know the unit.
     pub unit: UnitSeen,
     /// From the container's labels: the release it runs, and its image.
     pub runs: Option<Running>,
@@ -86,7 +88,9 @@ pub struct InstanceSeen {
 /// The labels of a container.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Running {
+    /// The release number in the container's label.
     pub release: u64,
+    /// The image that the container was created from.
     pub image: PinnedImage,
     /// Its port on this host.
     #[serde(default)]
@@ -98,12 +102,14 @@ pub struct Running {
 pub struct Stray {
     /// The engine's id: its unit may create another one of the same name meanwhile.
     pub id: String,
+    /// `astra-app-i`, `astra-caddy`, …
     pub name: String,
 }
 
 /// A local image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSeen {
+    /// The engine's image id, 64 hex digits.
     pub id: String,
     /// Every `repository@digest` of the image: a set, in no particular order.
     pub repo_digests: BTreeSet<PinnedImage>,
@@ -115,7 +121,9 @@ pub struct ImageSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
+    /// podman, the first choice where both are installed.
     Podman,
+    /// docker, whose containers depend on dockerd.
     Docker,
 }
 
@@ -132,7 +140,9 @@ impl Engine {
 /// The engine that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSeen {
+    /// podman or docker.
     pub engine: Engine,
+    /// Like `5.4.2`, without the engine's name.
     pub version: String,
 }
 

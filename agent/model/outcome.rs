@@ -19,9 +19,15 @@ pub enum Outcome {
     /// The host matches the request, also if there was nothing to do.
     Converged,
     /// A step failed before the commit point, and everything was undone.
-    Undone { blame: Blame },
+    Undone {
+        /// Exit code 3 for the release, 1 for the host.
+        blame: Blame,
+    },
     /// Nothing was changed.
-    Failed { blame: Blame },
+    Failed {
+        /// Exit code 3 for the release, 1 for the host.
+        blame: Blame,
+    },
     /// Not everything could be done or undone: an operator has to look.
     Incomplete,
 }

@@ -6,6 +6,7 @@ use super::step::Step;
 /// Steps in order. An empty plan *is* convergence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// Carried out one after another.
     pub steps: Vec<Step>,
     /// Index of the commit step: a failure before it is undone, after it the run only goes forward. `None`:
     /// the plan changes no release, and a failure stops it where it is.
@@ -17,6 +18,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the host has converged.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }

@@ -85,11 +85,24 @@ pub struct BadPolicy(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No check.
-    Anything { scope: Scope },
+    Anything {
+        /// The scope that accepts it.
+        scope: Scope,
+    },
     /// No image of this repository is ever accepted.
-    Nothing { scope: Scope, why: &'static str },
+    Nothing {
+        /// The scope that refuses it.
+        scope: Scope,
+        /// The requirement that no image meets, as a clause for a message.
+        why: &'static str,
+    },
     /// Only images signed by a key.
-    Signed { scope: Scope, keys: Vec<PathBuf> },
+    Signed {
+        /// The scope that requires the signature.
+        scope: Scope,
+        /// Paths of the public keys, those of all requirements together.
+        keys: Vec<PathBuf>,
+    },
 }
 
 /// The part of the policy that applies.
@@ -97,6 +110,7 @@ pub enum Verdict {
 pub enum Scope {
     /// A scope of `transports.docker`; empty: the transport's default.
     Docker(String),
+    /// The policy's `default`, for all transports.
     Default,
 }
 
@@ -110,6 +124,7 @@ impl fmt::Display for Scope {
 }
 
 impl Policy {
+    /// Parses policy.json as strictly as podman does: unknown and duplicate keys are errors.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadPolicy> {
         let bad = |error: serde_json::Error| BadPolicy(error.to_string());
         let Strict(value) = serde_json::from_slice(bytes).map_err(bad)?;

@@ -44,13 +44,16 @@ impl Cause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{what}\n  hint: {fix}")]
 pub struct Problem {
+    /// Whether it is a problem or a note; `level` in JSON.
     #[serde(rename = "level")]
     pub severity: Severity,
     /// The name of the check, for programs: it never changes.
     pub check: &'static str,
+    /// One sentence that names the subject.
     pub what: String,
     /// How to fix it.
     pub fix: String,
+    /// Decides the exit code of a command that it refuses.
     #[serde(skip)]
     pub cause: Cause,
 }

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 pub struct Secret(String);
 
 impl Secret {
+    /// Takes the text as it is, also an empty one.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }

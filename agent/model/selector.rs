@@ -22,26 +22,34 @@ pub struct DigestSelector {
 /// The argument of `rollback --to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReleaseSelector {
+    /// The number of a release, at most seven digits.
     Number(u64),
+    /// The whole digest or its start.
     Digest(DigestSelector),
 }
 
 /// Why a text does not name a release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSelector {
+    /// The text, and a reference to show in the hint.
     #[error("`{0}` is a tag, not a digest: `astra-agent deploy --image {1}`")]
     Tag(String, String),
+    /// Not a number, and not in the form of a digest.
     #[error("`{0}` is neither a release number nor a digest")]
     Neither(String),
+    /// The text, and the reason as a clause.
     #[error("`{0}` is not a digest: {1}")]
     Form(String, &'static str),
+    /// The part before `@` is not a repository.
     #[error("{0}")]
     Repository(#[from] super::image::BadImage),
+    /// The start of a digest that no release has.
     #[error(
         "no release of this host has a digest that begins with {0}\n  hint: `astra-agent history` shows those that do; any \
          other digest needs all its 64 digits"
     )]
     Unknown(String),
+    /// The start of a digest, and all digests of releases that it fits.
     #[error("{0} is ambiguous: {1}\n  hint: add digits")]
     Ambiguous(String, String),
 }

@@ -12,11 +12,14 @@ const UNSET: &str = "# unset ";
 /// Changes of the environment that wait for a deploy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Staged {
+    /// Lines of `env set`.
     pub set: EnvFile,
+    /// Names of `env unset`.
     pub unset: BTreeSet<EnvKey>,
 }
 
 impl Staged {
+    /// Accepts any bytes, like [`EnvFile::parse`].
     pub fn parse(bytes: &[u8]) -> Self {
         let mut lines = Vec::new();
         let mut unset = BTreeSet::new();
@@ -29,6 +32,7 @@ impl Staged {
         Self { set: EnvFile::parse(lines), unset }
     }
 
+    /// The content of astra.staged.env, with one comment for each variable to remove.
     pub fn render(&self) -> Vec<u8> {
         let mut bytes = self.set.render();
         if !bytes.is_empty() && !bytes.ends_with(b"\n") {
@@ -38,6 +42,7 @@ impl Staged {
         bytes
     }
 
+    /// Whether no variable is to be set or removed.
     pub fn is_empty(&self) -> bool {
         self.set.keys().is_empty() && self.unset.is_empty()
     }

@@ -19,42 +19,33 @@ mod handling;
 
 pub use handling::Handling;
 
-/// One act of a plan.
+/// One act of a plan. Fields of one name mean the same in all variants: `path` and `file` are absolute, `mode`
+/// has permission bits, `units` and `unit` are full names with their suffix, `instance` is the one acted on,
+/// `probe` is its readiness request, `limits` are the times of its drain, `stop` is its stop timeout (SIGTERM
+/// to SIGKILL), `timeout` limits the whole step, and `candidate` is the release on trial.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "one text for the fields that most variants have")]
 pub enum Step {
-    MakeDir {
-        path: PathBuf,
-        mode: u32,
-    },
-    WriteFile {
-        path: PathBuf,
-        mode: u32,
-        content: Content,
-    },
+    /// Create a directory and missing parents, or set its mode.
+    MakeDir { path: PathBuf, mode: u32 },
+    /// Replace a file atomically, or create it with its directory.
+    WriteFile { path: PathBuf, mode: u32, content: Content },
     /// Keep a hand-made file as `PATH.before-astra`, unless that copy exists already.
-    BackupFile {
-        path: PathBuf,
-    },
-    RemoveFile {
-        path: PathBuf,
-    },
+    BackupFile { path: PathBuf },
+    /// Remove a file; a missing one is no error.
+    RemoveFile { path: PathBuf },
     /// `systemctl daemon-reload`.
     DaemonReload,
-    EnableUnits {
-        units: Vec<String>,
-    },
-    DisableUnits {
-        units: Vec<String>,
-    },
-    StartUnit {
-        unit: String,
-    },
-    RestartUnit {
-        unit: String,
-    },
-    StopUnit {
-        unit: String,
-    },
+    /// `systemctl enable`, without a start.
+    EnableUnits { units: Vec<String> },
+    /// `systemctl disable`, without a stop.
+    DisableUnits { units: Vec<String> },
+    /// `systemctl start`, to the end of the job.
+    StartUnit { unit: String },
+    /// `systemctl restart`, to the end of the job.
+    RestartUnit { unit: String },
+    /// `systemctl stop`, to the end of the job.
+    StopUnit { unit: String },
     /// Load this Caddyfile into the running Caddy, then write it to disk: a Caddyfile that Caddy refuses
     /// changes nothing.
     LoadCaddy {
@@ -64,22 +55,21 @@ pub enum Step {
     },
     /// Restart Caddy with the image in this caddy.env: about a second without answers.
     SwitchCaddyImage {
+        /// The whole text of caddy.env.
         env: String,
+        /// Its text before, for the undo.
         before: String,
     },
     /// Pull an image by digest, and check that the engine knows it by this name and digest.
-    Pull {
-        image: PinnedImage,
-    },
+    Pull { image: PinnedImage },
     /// Run the migration unit of the release on trial to its end.
     Migrate {
+        /// The number of the release, for messages.
         release: u64,
         timeout: Duration,
     },
     /// Write the environment of the release on trial: the future astra.env.
-    WriteTrialEnv {
-        content: Content,
-    },
+    WriteTrialEnv { content: Content },
     /// Stop new requests to the instance, and wait for those in flight.
     Drain {
         instance: Target,
@@ -91,60 +81,42 @@ pub enum Step {
     StartTrial {
         instance: Target,
         candidate: Candidate,
+        /// The state that undo restores.
         fallback: Fallback,
         stop: Duration,
         timeout: Duration,
     },
     /// Start the committed release in the instance.
-    RestoreCommitted {
-        instance: Target,
-        stop: Duration,
-        timeout: Duration,
-    },
+    RestoreCommitted { instance: Target, stop: Duration, timeout: Duration },
     /// Wait for READY and the readiness path.
-    AwaitReady {
-        instance: Target,
-        probe: Probe,
-    },
+    AwaitReady { instance: Target, probe: Probe },
     /// Watch the instances for this long: no restart, ready at the end.
-    Soak {
-        instances: Vec<Target>,
-        time: Duration,
-        probe: Probe,
-    },
+    Soak { instances: Vec<Target>, time: Duration, probe: Probe },
     /// Let Caddy send requests again, once it gets a 2xx from the instance itself. Undone by a drain.
-    Undrain {
-        instance: Target,
-        probe: Probe,
-        limits: Drain,
-    },
+    Undrain { instance: Target, probe: Probe, limits: Drain },
     /// Stop the instance within its stop timeout, and remove its trial file and marker.
-    StopInstance {
-        instance: Target,
-        stop: Duration,
-    },
+    StopInstance { instance: Target, stop: Duration },
     /// Wait until the pulled image is on disk.
     FlushImages,
     /// The commit point: one rename of astra.env.
     Commit {
         file: PathBuf,
+        /// The managed lines before; `None` on the first deploy.
         old: Option<ManagedLines>,
         candidate: Candidate,
         /// The changed variables; `None`: the line is removed.
         env: BTreeMap<EnvKey, Option<Secret>>,
     },
     /// A container left by a power cut.
-    RemoveContainer {
-        container: Stray,
-    },
-    RemoveImage {
-        image: PinnedImage,
-    },
+    RemoveContainer { container: Stray },
+    /// Remove a local image that no container uses.
+    RemoveImage { image: PinnedImage },
 }
 
 /// An instance with all its names on this host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
+    /// The number, from 1.
     pub id: InstanceId,
     /// `astra-app@1.service`
     pub unit: String,
@@ -167,7 +139,12 @@ pub struct Drain {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fallback {
     /// The release in astra.env.
-    Committed { probe: Probe, stop: Duration },
+    Committed {
+        /// Its readiness request.
+        probe: Probe,
+        /// Its stop timeout.
+        stop: Duration,
+    },
     /// Nothing was committed, or the instance is a spare: stop it.
     Stopped,
 }
@@ -190,15 +167,19 @@ pub struct Probe {
 /// Content of a file, and whether it may be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
+    /// Shown by its size and checksum.
     Plain(Vec<u8>),
     /// An env file: only the names of its changed keys are shown.
     Secret {
+        /// The whole file.
         bytes: Vec<u8>,
+        /// The changed variables, without the managed ones.
         changed: Vec<EnvKey>,
     },
 }
 
 impl Content {
+    /// The whole content, secrets included.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(bytes) | Self::Secret { bytes, .. } => bytes,

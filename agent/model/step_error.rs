@@ -9,7 +9,9 @@ use super::outcome::Blame;
 /// release, so a failure that the code did not foresee never holds a release.
 #[derive(Debug)]
 pub struct StepError {
+    /// The party that decides the exit code and whether the release is held.
     pub blame: Blame,
+    /// The error chain, without the log.
     pub error: anyhow::Error,
     /// The last log lines of the unit, oldest first. They may hold secrets of the app.
     pub log: Vec<String>,

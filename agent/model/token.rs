@@ -6,6 +6,7 @@ use serde_json::Value;
 /// Seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {
+    /// The end of its validity, from `exp` or `expiration`.
     pub at: u64,
     /// When it was issued, if known.
     pub since: Option<u64>,

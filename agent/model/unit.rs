@@ -13,12 +13,13 @@ macro_rules! state {
             /// The empty word: the unit has no such state, or it was not read.
             #[default]
             Missing,
-            $($variant,)*
+            $(#[doc = concat!("systemd's `", $word, "`.")] $variant,)*
             /// A word not decided by, as systemd wrote it.
             Other(String),
         }
 
         impl $name {
+            /// Never fails: an unknown word becomes `Other`.
             pub fn parse(word: &str) -> Self {
                 match word {
                     "" => Self::Missing,
@@ -137,14 +138,21 @@ impl ServiceResult {
 /// A unit's state according to systemd (org.freedesktop.systemd1(5)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitSeen {
+    /// Whether its file was read.
     pub load: LoadState,
+    /// Whether it runs.
     pub active: ActiveState,
+    /// The state below `active`; [`SubState::Missing`] for a unit that was not read.
     pub sub: SubState,
+    /// Whether it starts at boot.
     pub enabled: UnitFileState,
+    /// The result of the last run; [`ServiceResult::Missing`] for a unit that is no service.
     pub result: ServiceResult,
+    /// Automatic restarts since the last start by a job (`NRestarts`).
     pub restarts: u32,
     /// 32 hex digits; changes with every start.
     pub invocation: String,
+    /// 0: no main process.
     pub main_pid: u32,
     /// Exit code of the last main process, when it exited by itself.
     pub exit_code: Option<i32>,
@@ -159,6 +167,7 @@ pub struct UnitSeen {
 }
 
 impl UnitSeen {
+    /// Whether it is started and has not begun to stop.
     pub fn is_active(&self) -> bool {
         self.active == ActiveState::Active
     }

@@ -19,6 +19,7 @@ pub struct EnvProblem {
     pub line: usize,
     /// The name that a container would see, if any.
     pub key: Option<String>,
+    /// One clause for a message, without a capital or a period.
     pub reason: &'static str,
 }
 
@@ -32,6 +33,7 @@ impl fmt::Display for EnvProblem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct BadValue {
+    /// One clause for a message, without a capital or a period.
     pub reason: &'static str,
 }
 
