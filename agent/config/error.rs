@@ -15,9 +15,11 @@ pub struct ConfigErrors(pub Vec<ConfigError>);
 /// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// Absolute path below the root.
     pub file: PathBuf,
     /// `None`: the file as a whole.
     pub place: Option<Place>,
+    /// One line without a period; it never shows a value of `[env]`.
     pub message: String,
     /// How to fix it.
     pub help: Vec<String>,
@@ -26,7 +28,9 @@ pub struct ConfigError {
 /// A location in a file; line and column from 1, the column in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// From 1.
     pub line: usize,
+    /// From 1, in characters.
     pub column: usize,
     /// The line as it may be shown, and the range of characters marked in it.
     text: String,
