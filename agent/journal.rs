@@ -30,6 +30,7 @@ pub struct Journal {
 /// The file of a run, open for appending.
 #[derive(Debug)]
 pub struct RunFile {
+    /// The number in its name, `NNNNNN.jsonl`.
     pub id: RunId,
     file: File,
     /// Start of a torn line that could not be truncated yet.

@@ -33,10 +33,15 @@ pub mod units;
 /// All inputs of a decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
+    /// The desired state.
     pub config: &'a Config,
+    /// The observed state.
     pub observed: &'a Observed,
+    /// The state derived from the journal.
     pub history: &'a History,
+    /// For the fingerprint of the candidate.
     pub key: &'a HostKey,
+    /// Decides the form of units and container arguments.
     pub engine: Engine,
     /// Absolute path of the agent's binary, for its own units.
     pub agent: &'a str,
@@ -65,6 +70,7 @@ impl Inputs<'_> {
         runs.or_else(drop_in).unwrap_or_else(|| self.config.app.port_of(id))
     }
 
+    /// The readiness request, the same for all instances.
     pub fn probe(&self) -> Probe {
         let readiness = &self.config.app.readiness;
         Probe {

@@ -12,9 +12,11 @@ use crate::model::step_note::StepNote;
 /// The next action of the loop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
+    /// The step with this index in the plan, from 0.
     Do(usize, Step),
     /// The n-th undo step.
     Undo(usize, Step),
+    /// Nothing is left to do.
     End(Outcome),
 }
 
@@ -23,6 +25,7 @@ pub enum Next {
 pub enum Performed {
     /// Done, perhaps with a note.
     Done(StepNote),
+    /// Not done, or only in part; undo decides by the step, not by the error.
     Failed(StepError),
     /// A signal came while the step could be abandoned, and it was.
     Interrupted(String),

@@ -16,10 +16,20 @@ pub use flaws::{flaws, judge};
 /// Why there is no desired env file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadEnv {
+    /// A value that an env file cannot have.
     #[error("setting {key} in the env file: {error}")]
-    Value { key: EnvKey, error: EnvError },
+    Value {
+        /// The variable.
+        key: EnvKey,
+        /// Why its value cannot be in an env file.
+        error: EnvError,
+    },
+    /// A variable whose `generate` or `file` source gave no value.
     #[error("setting {key} in the env file: its source gave no value")]
-    NoValue { key: EnvKey },
+    NoValue {
+        /// The variable.
+        key: EnvKey,
+    },
 }
 
 impl BadEnv {
@@ -46,6 +56,7 @@ pub enum Mute {
 /// The desired env file of the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
+    /// The env file with its old managed lines.
     pub file: EnvFile,
     /// Generated values that no file has yet.
     pub made: BTreeMap<EnvKey, Secret>,

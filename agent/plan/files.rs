@@ -17,6 +17,7 @@ use crate::config::CaddyImage;
 
 /// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
 pub const HEADER: &str = "astra-agent";
+/// Permission bits of all desired files.
 pub const MODE: u32 = 0o644;
 
 /// Desired files: path and content. All are world-readable; secrets are only in env files.
@@ -226,6 +227,7 @@ fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
     running.or_else(written).unwrap_or(CaddySeen::OLDEST)
 }
 
+/// The file as text; `None` if it does not exist, was not observed, or is not UTF-8.
 pub fn seen_text(inputs: &Inputs<'_>, path: &str) -> Option<String> {
     let seen = inputs.observed.files.get(Path::new(path))?;
     String::from_utf8(seen.bytes.clone()).ok()

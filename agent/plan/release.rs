@@ -26,7 +26,9 @@ pub use pending::pending;
 /// The request of the command.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The image to deploy.
     pub image: PinnedImage,
+    /// When the migration runs.
     pub migrate: MigratePolicy,
     /// Try a held release again.
     pub force: bool,
@@ -43,13 +45,25 @@ pub struct Request {
 /// Why no plan was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// The release is held, and `--force` was not given.
     #[error(
         "release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again; \
          `astra-agent deploy --keep-image` brings a changed environment or changed arguments to the image that serves"
     )]
-    Held { number: u64, digest: String, run: u64, reason: String },
+    Held {
+        /// The number of the release.
+        number: u64,
+        /// Its digest, shortened for display.
+        digest: String,
+        /// The run that held it.
+        run: u64,
+        /// The first line of that run's reason.
+        reason: String,
+    },
+    /// The problems that preflight found; never empty.
     #[error("{}", list(.0))]
     Preflight(Vec<Problem>),
+    /// Why there is no desired env file, in one line.
     #[error("making the environment: {0}")]
     Env(String),
 }
@@ -64,6 +78,7 @@ impl Refusal {
         }
     }
 
+    /// A refusal because of this hold.
     pub fn held(held: &Held) -> Self {
         Self::Held {
             number: held.release.number,

@@ -7,10 +7,13 @@ use std::time::Duration;
 /// Why a template could not be filled in. Always a bug: templates are part of the binary.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
+    /// A placeholder without a value.
     #[error("the template has a placeholder `{0}` that nothing fills")]
     Unfilled(String),
+    /// A value without a placeholder.
     #[error("the template has no placeholder `{0}`")]
     Unknown(String),
+    /// A `{{` without its `}}`.
     #[error("the template has a `{{{{` without its `}}}}`")]
     Open,
 }
