@@ -58,13 +58,19 @@ impl Default for Endpoints {
 
 /// The host, ready to be observed and changed.
 pub struct Host {
+    /// Files of the agent and its users, below one root.
     pub files: files::Files,
+    /// The system's systemd, over D-Bus.
     pub systemd: systemd::Systemd,
     /// `None`: no engine socket exists.
     pub engine: Option<engine::EngineClient>,
+    /// Caddy's admin endpoint.
     pub caddy: caddy::CaddyAdmin,
+    /// Registries, for the digest of a tag.
     pub registry: registry::Registry,
+    /// The systemd journal, for the entry of a run.
     pub journald: journald::Journald,
+    /// Ctrl-C and SIGTERM.
     pub signals: signals::Signals,
     /// Shows what the current step waits for.
     pub detail: Detail,

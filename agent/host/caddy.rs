@@ -48,6 +48,7 @@ pub struct Upstream {
 }
 
 impl CaddyAdmin {
+    /// The admin endpoint at this unix socket; makes no connection.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         let socket = socket.into();
         Self { http: Http::unix(&socket), socket }

@@ -27,7 +27,9 @@ pub use info::DockerdSettings;
 pub use list::ContainerSeen;
 pub use pull::may_pass;
 
+/// podman's usual socket (podman-system-service(1)).
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
+/// dockerd's usual socket.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 
 /// A request answered from memory or the engine's database.
@@ -55,6 +57,7 @@ impl EngineClient {
         Self::new(Engine::Podman, socket.into())
     }
 
+    /// dockerd at a socket.
     pub fn docker(socket: impl Into<PathBuf>) -> Self {
         Self::new(Engine::Docker, socket.into())
     }
@@ -84,10 +87,12 @@ impl EngineClient {
         let _ = tokio::net::UnixStream::connect(&self.socket).await;
     }
 
+    /// podman or docker.
     pub fn kind(&self) -> Engine {
         self.engine
     }
 
+    /// Path of its unix socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }

@@ -37,6 +37,7 @@ pub struct Files {
 }
 
 impl Files {
+    /// Files below `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }

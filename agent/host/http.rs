@@ -27,6 +27,7 @@ pub struct Http {
 /// TLS settings besides the host's own authorities. All in PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
+    /// Certificates of authorities to trust besides the host's own.
     pub authorities: Vec<Vec<u8>>,
     /// Client certificate and key of this host.
     pub own: Option<Vec<u8>>,
@@ -43,20 +44,46 @@ impl std::fmt::Debug for Tls {
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
+    /// No connection: refused, no such host, TLS.
     #[error("connecting to {to}: {why}")]
-    Connect { to: String, why: String },
+    Connect {
+        /// Host and port, or the path of a socket.
+        to: String,
+        /// The causes, outermost first.
+        why: String,
+    },
+    /// The deadline passed before the answer was whole.
     #[error("no answer from {to} within {seconds} s")]
-    Late { to: String, seconds: f64 },
+    Late {
+        /// Host and port, or the path of a socket.
+        to: String,
+        /// The deadline of the request.
+        seconds: f64,
+    },
+    /// The body is longer than the caller reads.
     #[error("the answer of {to} is larger than {cap} bytes")]
-    TooLarge { to: String, cap: usize },
+    TooLarge {
+        /// Host and port, or the path of a socket.
+        to: String,
+        /// The cap of the request, in bytes.
+        cap: usize,
+    },
+    /// The connection broke, or the request cannot be made.
     #[error("asking {to}: {why}")]
-    Broken { to: String, why: String },
+    Broken {
+        /// Host and port, or the path of a socket.
+        to: String,
+        /// The causes, outermost first.
+        why: String,
+    },
 }
 
 /// A whole answer.
 #[derive(Debug)]
 pub struct Answer {
+    /// Any status: also 4xx and 5xx are answers.
     pub status: u16,
+    /// Its header fields.
     pub headers: HeaderMap,
     /// At most the `cap` of the request.
     pub body: Vec<u8>,
@@ -65,9 +92,13 @@ pub struct Answer {
 /// A request. `url` is absolute; over a unix socket its host has no effect.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
+    /// GET, HEAD or POST.
     pub method: Method,
+    /// Absolute, with its scheme.
     pub url: &'a str,
+    /// Header fields besides `Host`, which comes from `url`.
     pub headers: HeaderMap,
+    /// Empty for a request without a body.
     pub body: Vec<u8>,
     /// For the whole request: connection, answer, body.
     pub deadline: Duration,
@@ -84,6 +115,7 @@ impl<'a> HttpRequest<'a> {
 }
 
 impl Http {
+    /// A client that connects by TCP, with the host's own trust settings.
     pub fn new() -> Self {
         Self::default()
     }

@@ -21,6 +21,7 @@ pub struct Journald {
 }
 
 impl Journald {
+    /// journald at this socket, usually [`SOCKET`]; makes no connection.
     pub fn at(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }

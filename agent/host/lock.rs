@@ -41,8 +41,10 @@ pub struct Held {
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
+    /// Another process has it.
     #[error(transparent)]
     Held(#[from] Held),
+    /// The file could not be opened, locked or written.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }

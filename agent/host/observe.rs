@@ -37,6 +37,7 @@ pub struct Scope {
     pub instances: Vec<Target>,
     /// Configured addresses of instances that listen elsewhere now.
     pub ports: Vec<SocketAddrV4>,
+    /// The readiness request; `None`: no instance is asked.
     pub probe: Option<Probe>,
     /// Also the local images, which the engine lists slowly.
     pub images: bool,

@@ -15,6 +15,7 @@ const SHOWN: usize = 500;
 /// The instance's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
+    /// The status code; a redirect is not followed.
     pub status: u16,
     /// Target of a redirect.
     pub location: Option<String>,
@@ -40,10 +41,13 @@ impl ProbeAnswer {
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The path does not make a URL.
     #[error("`{0}` is not a path that can be asked for")]
     Path(String),
+    /// The name has a character that a header must not have.
     #[error("`{0}` cannot be a Host header")]
     Host(String),
+    /// No answer in time, or none at all.
     #[error(transparent)]
     Http(#[from] HttpError),
 }

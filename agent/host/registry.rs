@@ -49,14 +49,40 @@ pub struct Registry {
 /// Why a tag could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// The registry has no such tag for this host.
     #[error("resolving {image}: tag not found (or the registry hides it without a login)")]
-    NotFound { image: String },
+    NotFound {
+        /// The tagged reference.
+        image: String,
+    },
+    /// The credentials are missing, unreadable or wrong.
     #[error("resolving {image}: login rejected: {why}; put credentials into {file}")]
-    Login { image: String, why: String, file: String },
+    Login {
+        /// The tagged reference.
+        image: String,
+        /// The registry's message.
+        why: String,
+        /// The file for credentials.
+        file: String,
+    },
+    /// The registry gave an answer that no retry changes.
     #[error("resolving {image}: {why}")]
-    Refused { image: String, why: String },
+    Refused {
+        /// The tagged reference.
+        image: String,
+        /// The answer, or its defect.
+        why: String,
+    },
+    /// No attempt got a usable answer in time.
     #[error("resolving {image}: gave up after {}: {why}", times(*.attempts))]
-    Unavailable { image: String, attempts: u32, why: String },
+    Unavailable {
+        /// The tagged reference.
+        image: String,
+        /// Requests that were tried.
+        attempts: u32,
+        /// The error of the last one.
+        why: String,
+    },
 }
 
 fn times(attempts: u32) -> String {

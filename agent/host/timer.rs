@@ -16,6 +16,7 @@ const TIMER: &str = "org.freedesktop.systemd1.Timer";
 pub struct JobSeen {
     /// Whether its timer is active.
     pub active: bool,
+    /// Whether its service runs now.
     pub running: bool,
     /// Start of its last run, by timer or by hand, in milliseconds since 1970; `None`: none since the boot.
     pub last: Option<u64>,

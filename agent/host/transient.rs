@@ -38,8 +38,11 @@ pub struct Transient<'a> {
     pub argv: &'a [String],
     /// Lines of a unit file's `[Service]` section, e.g. of units/sandbox.conf.
     pub properties: &'a str,
+    /// Variables of the command, which `systemctl show` gives to every user: never a secret.
     pub env: &'a [(String, String)],
+    /// The command's standard output.
     pub stdout: BorrowedFd<'a>,
+    /// The command's standard error.
     pub stderr: BorrowedFd<'a>,
     /// The unit that systemd starts when the command fails or is killed; empty for none.
     pub on_failure: &'a str,
@@ -58,6 +61,7 @@ pub enum TransientError {
     /// systemd could not execute it, e.g. because of its sandbox.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// systemd or the bus could not be reached.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -65,6 +69,7 @@ pub enum TransientError {
 /// How the command ended: exactly one of the two is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
+    /// The exit code, 0 to 255.
     pub code: Option<i32>,
     /// The signal that killed it (signal(7)).
     pub signal: Option<i32>,

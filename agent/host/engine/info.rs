@@ -21,6 +21,7 @@ const OWN_CONTAINERD: &str = "/docker/containerd/";
 /// Settings that dockerd reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DockerdSettings {
+    /// Containers survive a restart of dockerd.
     pub live_restore: bool,
     /// It can write log lines to the systemd journal.
     pub journald: bool,

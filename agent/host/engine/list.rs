@@ -21,11 +21,13 @@ const CAP: usize = 32 << 20;
 /// A container in any state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSeen {
+    /// The engine's id, 64 hex digits.
     pub id: String,
     /// Without the `/` that the API puts before it.
     pub name: String,
     /// The engine's state name: `running`, `exited`, `created`, on podman also `stopped`, `stopping`, …
     pub state: String,
+    /// Labels by name; `astra.release` marks the agent's own.
     pub labels: BTreeMap<String, String>,
 }
 

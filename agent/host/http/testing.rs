@@ -12,15 +12,20 @@ use tokio::task::{JoinHandle, JoinSet};
 pub struct Request {
     /// Request line and headers, with the empty line.
     pub head: String,
+    /// The body of the request; empty without a `Content-Length`.
     pub body: String,
 }
 
+/// A server on a loopback port, which ends with the test.
 pub struct Server {
+    /// The address to connect to.
     pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
+/// A server on a unix socket, which ends with the test.
 pub struct UnixServer {
+    /// Path of the socket.
     pub path: PathBuf,
     task: JoinHandle<()>,
 }

@@ -16,7 +16,9 @@ use crate::model::token::decode;
 /// A user name and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
+    /// Without a `:`, which would end it in `Basic` (RFC 7617).
     pub username: String,
+    /// A password or a token.
     pub password: Secret,
 }
 
@@ -118,7 +120,16 @@ fn login(entry: &Entry) -> Result<Option<Credentials>> {
 /// An authentication challenge (RFC 9110, 11.6.1).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Challenge {
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    /// A token from another URL (distribution specification, "Token Authentication").
+    Bearer {
+        /// URL that gives a token.
+        realm: String,
+        /// The registry's name for itself, passed on to the realm.
+        service: Option<String>,
+        /// The access that the request needs, e.g. `repository:a/b:pull`.
+        scope: Option<String>,
+    },
+    /// User name and password (RFC 7617).
     Basic,
 }
 

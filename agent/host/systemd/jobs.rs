@@ -20,8 +20,11 @@ use crate::model::step_error::StepError;
 /// The action of a job on its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// `StartUnit`.
     Start,
+    /// `StopUnit`.
     Stop,
+    /// `RestartUnit`: also starts a unit that does not run.
     Restart,
 }
 
@@ -50,12 +53,19 @@ impl fmt::Display for Verb {
 /// The result of a job (org.freedesktop.systemd1(5), `JobRemoved`), or why it is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult {
+    /// The unit is in the requested state.
     Done,
+    /// The unit failed.
     Failed,
+    /// Another job replaced it.
     Canceled,
+    /// The job's own time limit passed (`JobTimeoutSec=`).
     Timeout,
+    /// A unit that it requires failed.
     Dependency,
+    /// It did not apply to the unit's state.
     Skipped,
+    /// An `Assert…=` of the unit was not met (systemd.unit(5)).
     Assert,
     /// A result that newer versions of systemd have, e.g. `collected`.
     Other(String),
@@ -117,8 +127,11 @@ impl fmt::Display for JobResult {
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {unit}: {result}{detail}")]
 pub struct JobError {
+    /// Full name, with its suffix.
     pub unit: String,
+    /// The action that was requested.
     pub verb: Verb,
+    /// How the job ended, or why that is unknown.
     pub result: JobResult,
     /// `: ` and the unit's `Result` or its exit code; empty if there is a `source`, which follows in the
     /// chain.
