@@ -190,6 +190,7 @@ struct Plan {
     force: bool,
 }
 
+/// The arguments of `check`.
 #[derive(Args, Default)]
 pub struct Check {
     /// Check this file alone, as the whole config: needs neither root nor a host

@@ -43,27 +43,41 @@ pub use resolve::{RollbackTarget, Selector};
 pub enum Event<'a> {
     /// A run has ended.
     Ended,
+    /// A step begins.
     Step {
+        /// From 1; undo steps continue the count.
         number: usize,
+        /// Number of steps in the plan, without those of an undo.
         of: usize,
+        /// The step, by its Display.
         text: &'a str,
+        /// It belongs to the undo.
         undoing: bool,
     },
     /// The current wait of a step.
     Detail(&'a str),
+    /// The step succeeded.
     Done {
+        /// Its note, empty for most.
         told: &'a StepNote,
+        /// Time since its [`Event::Step`].
         elapsed: Duration,
     },
+    /// The step failed.
     Failed {
+        /// The whole error chain.
         error: &'a str,
+        /// Time since its [`Event::Step`].
         elapsed: Duration,
     },
     /// A signal came, and the step was abandoned.
     Stopped {
+        /// The signal, in words for the user.
         told: &'a str,
+        /// Time since its [`Event::Step`].
         elapsed: Duration,
     },
+    /// A problem that stops nothing.
     Warning(&'a str),
     /// Progress outside of steps: resolving a tag, closing a cut-off run.
     Note(&'a str),
@@ -75,9 +89,13 @@ pub type Watch = Rc<dyn Fn(&Event<'_>)>;
 /// The request of a verb.
 #[derive(Clone, Debug)]
 pub struct VerbRequest {
+    /// The command.
     pub verb: Verb,
+    /// The release that it asks for.
     pub selector: Selector,
+    /// When the migration runs.
     pub migrate: crate::plan::migrations::MigratePolicy,
+    /// Also deploy a held release.
     pub force: bool,
     /// Soak the release before it is committed, as the config says.
     pub soak: bool,
@@ -98,7 +116,9 @@ impl VerbRequest {
 #[derive(Debug, thiserror::Error)]
 #[error("{error:#}")]
 pub struct Refused {
+    /// Decides the exit code.
     pub cause: Cause,
+    /// The chain for the user, with its hint.
     pub error: anyhow::Error,
 }
 
@@ -134,20 +154,29 @@ impl From<StepError> for Refused {
 
 /// The host, its config and its journal.
 pub struct Reconciler<'a> {
+    /// The host to observe and change.
     pub host: &'a Host,
+    /// The desired state, or for a rollback with an invalid config the last valid one.
     pub config: &'a Config,
+    /// The record of all runs.
     pub journal: &'a Journal,
+    /// The key of the fingerprints.
     pub key: HostKey,
+    /// The engine that runs the containers.
     pub engine: Engine,
     /// Absolute path of this binary, for units.
     pub agent: String,
+    /// Receives the progress.
     pub watch: Watch,
 }
 
 /// The state of the host at one moment.
 pub struct Snapshot {
+    /// The observed state.
     pub observed: Observed,
+    /// The state derived from the journal at the same moment.
     pub history: History,
+    /// The image in caddy.env, or the digest found for Caddy's tag; `None`: neither is known yet.
     pub caddy_image: Option<PinnedImage>,
 }
 

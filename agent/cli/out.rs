@@ -117,10 +117,15 @@ pub fn json(value: &impl serde::Serialize) {
     }
 }
 
+/// SGR code of a failure (ECMA-48, 8.3.117).
 pub const RED: &str = "31";
+/// SGR code of a success.
 pub const GREEN: &str = "32";
+/// SGR code of a warning.
 pub const YELLOW: &str = "33";
+/// SGR code of less important text.
 pub const DIM: &str = "2";
+/// SGR code of a heading.
 pub const BOLD: &str = "1";
 
 /// `text` in an ANSI style if `styled` (a terminal, and no `NO_COLOR`: no-color.org).

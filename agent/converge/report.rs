@@ -13,8 +13,11 @@ use crate::model::outcome::{Blame, Outcome};
 /// The result of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// How the last run ended.
     pub outcome: Outcome,
+    /// The process exit code; it follows from `outcome`.
     pub exit_code: u8,
+    /// The command.
     pub verb: Verb,
     /// The host already matched the request.
     pub nothing_to_do: bool,
@@ -27,12 +30,16 @@ pub struct Report {
     /// The release committed before.
     #[serde(skip)]
     pub before: Option<u64>,
+    /// The number of the committed or tried release; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<u64>,
+    /// The image of that release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<PinnedImage>,
+    /// Why the run did not converge: the whole error chain, on one line or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// All warnings, in order; plans and steps both give some.
     pub warnings: Vec<String>,
     /// Those of `warnings` that were shown with their step.
     #[serde(skip)]
@@ -41,7 +48,9 @@ pub struct Report {
     pub cut: u64,
     /// Seconds per phase, in the order of their first occurrence.
     pub phases: Vec<(&'static str, f64)>,
+    /// From the start of the command to the report.
     pub seconds: f64,
+    /// `None`: Caddy did not answer before or after the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
 }
@@ -49,6 +58,7 @@ pub struct Report {
 /// Caddy's counters for the duration of the run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Requests {
+    /// Requests with any answer.
     pub served: u64,
     /// Answers 502 to 504 that Caddy itself made because no instance answered.
     pub failed: u64,

@@ -32,7 +32,9 @@ pub enum Selector {
     Tracked,
     /// The newest digest of another tag of the tracked repository.
     Tag(TrackedImage),
+    /// A digest from the command line.
     Digest(DigestArg),
+    /// An earlier release.
     Rollback(RollbackTarget),
     /// The committed release, in new containers.
     Restart,
@@ -43,7 +45,9 @@ pub enum Selector {
 pub enum RollbackTarget {
     /// The nearest earlier commit with another digest that is not held.
     Nearest,
+    /// The release with this number.
     Release(u64),
+    /// The newest release with this digest.
     Digest(Digest),
 }
 

@@ -59,6 +59,7 @@ impl Reconciler<'_> {
         })
     }
 
+    /// The inputs of a plan, from this host and `snapshot`.
     pub fn inputs<'b>(&'b self, snapshot: &'b Snapshot) -> Inputs<'b> {
         Inputs {
             config: self.config,
