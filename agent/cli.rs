@@ -66,6 +66,7 @@ enum Verb {
     #[command(after_help = help::MUTATES)]
     Recover(Mutate),
     /// Update Caddy to the current image of [caddy] image; about a second without answers
+    #[allow(rustdoc::broken_intra_doc_links, reason = "clap shows the text as it is")]
     #[command(after_help = help::MUTATES)]
     CaddyUpgrade(Mutate),
     /// Show what a verb would do, and change nothing
@@ -144,6 +145,7 @@ struct How {
     #[arg(long)]
     dry_run: bool,
     /// Do not watch the release for [deploy] soak before it is committed
+    #[allow(rustdoc::broken_intra_doc_links, reason = "clap shows the text as it is")]
     #[arg(long)]
     no_soak: bool,
     #[command(flatten)]

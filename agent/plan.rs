@@ -1,4 +1,4 @@
-//! Floor 3: the decision. Pure functions from config, observed host and history to a [`Plan`]; called by
+//! Floor 3: the decision. Pure functions from config, observed host and history to a plan; called by
 //! converge.rs, and read-only by `astra-agent plan`.
 
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! `check`: validates agent.toml, its fragments, the env file and the files that [env] names. With FILE or
+//! `check`: validates agent.toml, its fragments, the env file and the files that `[env]` names. With FILE or
 //! --root it validates a config of another host, and nothing else.
 
 use std::path::Path;

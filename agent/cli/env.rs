@@ -100,7 +100,7 @@ fn usage(error: anyhow::Error) -> Refused {
     Refused::of(Cause::Config, error)
 }
 
-/// A key of [env] always overrides a staged value, so setting it has no effect.
+/// A key of `[env]` always overrides a staged value, so setting it has no effect.
 fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused> {
     let fixed = match config.env.get(key) {
         Some(EnvSource::Literal(_)) => "its value stands there: change it",

@@ -21,7 +21,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     found
 }
 
-/// A foreign job probably does the work of a [[cron_jobs]] entry a second time.
+/// A foreign job probably does the work of a `[[cron_jobs]]` entry a second time.
 fn foreign(inputs: &Inputs<'_>, job: &ForeignJob) -> Problem {
     let (what, fix) = match job {
         ForeignJob::Line { file, line } => (
