@@ -94,6 +94,10 @@ impl Set {
 
 impl CronExpr {
     /// Parses the five fields from a job's keys, not from a crontab line.
+    ///
+    /// # Errors
+    ///
+    /// A field is not valid, or no month has such a day; the error names the first one.
     pub fn parse(minute: &str, hour: &str, day: &str, month: &str, weekday: &str) -> Result<Self, BadCron> {
         let expr = Self {
             minute: field(Field::Minute, minute)?,

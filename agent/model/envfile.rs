@@ -157,6 +157,10 @@ impl EnvFile {
     }
 
     /// Sets `key`: in the last line that has it, else in a new one.
+    ///
+    /// # Errors
+    ///
+    /// The name or the value is not allowed, or a line or the file would be too long.
     pub fn set(&mut self, key: &str, value: &Secret) -> Result<(), EnvError> {
         let key: EnvKey = key.parse()?;
         if MANAGED_KEYS.contains(&key.as_str()) {
@@ -178,6 +182,10 @@ impl EnvFile {
     }
 
     /// The release in the file, parsed like systemd does. `None`: no release was ever committed.
+    ///
+    /// # Errors
+    ///
+    /// The managed lines are not valid, or a line hides them from systemd.
     pub fn managed(&self) -> Result<Option<ManagedLines>, EnvError> {
         let text = self.render();
         let seen = systemd::read(&text, Comments::End).0;
@@ -216,6 +224,10 @@ impl EnvFile {
     }
 
     /// The same file with another release; only the managed lines differ.
+    ///
+    /// # Errors
+    ///
+    /// A line would be too long, or another one would hide the managed lines from systemd.
     pub fn with_managed(&self, lines: &ManagedLines) -> Result<Self, EnvError> {
         let mut file = self.clone();
         let args = systemd::quote(&lines.args).ok_or(EnvError::Argument(ARGS))?;

@@ -125,6 +125,10 @@ impl fmt::Display for Scope {
 
 impl Policy {
     /// Parses policy.json as strictly as podman does: unknown and duplicate keys are errors.
+    ///
+    /// # Errors
+    ///
+    /// The text breaks containers-policy.json(5); the error names the first difference.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadPolicy> {
         let bad = |error: serde_json::Error| BadPolicy(error.to_string());
         let Strict(value) = serde_json::from_slice(bytes).map_err(bad)?;

@@ -109,6 +109,10 @@ impl fmt::Display for DigestSelector {
 
 impl DigestSelector {
     /// The digest itself if it is complete, else the one release digest in `history` that starts with it.
+    ///
+    /// # Errors
+    ///
+    /// No release has such a digest, or several do.
     pub fn resolve(&self, history: &History) -> Result<DigestArg, BadSelector> {
         let found = |digest| Ok(DigestArg { repository: self.repository.clone(), digest });
         if let Ok(whole) = self.to_string().parse() {

@@ -38,6 +38,10 @@ pub struct BadValue {
 }
 
 /// Whether `value` reaches the container and systemd as the same text.
+///
+/// # Errors
+///
+/// It does not; the error says why.
 pub fn check_value(value: &str) -> Result<(), BadValue> {
     let mut line = b"K=".to_vec();
     line.extend_from_slice(value.as_bytes());
