@@ -28,6 +28,10 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use load::{load, load_one, parse, texts};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
+///
+/// # Errors
+///
+/// The text is not such a time, or out of range; the error adds a valid form.
 pub fn duration(text: &str) -> Result<Duration, String> {
     value::duration(text)
         .map_err(|fault| std::iter::once(fault.message).chain(fault.help).collect::<Vec<_>>().join("; "))

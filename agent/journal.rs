@@ -44,6 +44,10 @@ impl Journal {
     }
 
     /// All runs, oldest first. [`History::damaged`] names files that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// The journal's directory cannot be read.
     pub fn history(&self) -> Result<History> {
         let mut runs = Vec::new();
         let mut damaged = None;
@@ -57,11 +61,19 @@ impl Journal {
     }
 
     /// The runs from number `first` on, oldest first: to follow a run under way.
+    ///
+    /// # Errors
+    ///
+    /// The journal's directory or one of these runs cannot be read.
     pub fn runs_from(&self, first: RunId) -> Result<Vec<RunRecord>> {
         self.ids()?.into_iter().filter(|id| *id >= first).map(|id| self.read(id)).collect()
     }
 
     /// Opens the file of a new run, after pruning old ones.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be created, e.g. on a full disk.
     pub fn open(&self) -> Result<RunFile> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -88,6 +100,10 @@ impl Journal {
     }
 
     /// Opens a cut-off run for appending.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, or cannot be opened for writing.
     pub fn reopen(&self, id: RunId) -> Result<RunFile> {
         let path = self.path(id);
         let whole = whole_lines(&read_capped(&path)?);
@@ -147,6 +163,10 @@ impl Journal {
 impl RunFile {
     /// Appends an entry; with `durable` it is on disk when this returns. If it does not fit, no part of it
     /// remains, to which the next one would be appended.
+    ///
+    /// # Errors
+    ///
+    /// The entry was not written, e.g. on a full disk.
     pub fn append(&mut self, entry: &Entry, durable: bool) -> Result<()> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let stamped = Stamped { at: u64::try_from(at).unwrap_or(u64::MAX), entry: entry.clone() };
@@ -174,6 +194,10 @@ impl RunFile {
 }
 
 /// The entries of a file. A last line without newline counts as not written.
+///
+/// # Errors
+///
+/// A line is not an entry, or the first one does not open a run.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Stamped>> {
     let whole = usize::try_from(whole_lines(bytes)).unwrap_or(0);
     let mut entries = Vec::new();

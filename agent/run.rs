@@ -154,6 +154,10 @@ impl State {
 
 /// Carries out `plan`. `perform` does one step (`undoing` tells the direction); `record` writes an entry,
 /// durably if told to, and its error before a step ends the run without touching that step.
+///
+/// # Errors
+///
+/// It never fails today: an error of `record` becomes an entry that ends or undoes the run.
 pub async fn run(
     plan: &Plan,
     mut perform: impl AsyncFnMut(&Step, bool) -> Performed,

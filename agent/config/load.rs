@@ -12,6 +12,10 @@ use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
 const LARGEST: u64 = 1 << 20;
 
 /// Reads agent.toml and the fragments in agent.d below `root`, which is `/` outside tests.
+///
+/// # Errors
+///
+/// The error lists all errors of all files, and files that cannot be read.
 pub fn load(root: &Path) -> Result<Config, ConfigErrors> {
     let mut config = parse(&texts(root)?)?;
     config.notices.extend(overlooked(&root.join(CONFIG_DIR.trim_start_matches('/'))));
@@ -41,12 +45,20 @@ pub fn texts(root: &Path) -> Result<Vec<(PathBuf, String)>, ConfigErrors> {
 }
 
 /// Reads `path` as the whole config: to check a file of another host.
+///
+/// # Errors
+///
+/// The error lists all errors of the file, or says why it cannot be read.
 pub fn load_one(path: &Path) -> Result<Config, ConfigErrors> {
     let text = read(path).map_err(|error| ConfigErrors(vec![*error]))?;
     parse(&[(path.to_owned(), text)])
 }
 
 /// Merges several texts into one config: a later one overrides single keys, and adds its cron jobs.
+///
+/// # Errors
+///
+/// The error lists all errors of all texts.
 pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let defaults = Source { path: PathBuf::from("(defaults)"), text: keys::defaults() };
     let given = files.iter().map(|(path, text)| Source { path: path.clone(), text: text.clone() });

@@ -68,6 +68,10 @@ pub struct Wanted {
 /// since the last commit are removed, everything else stays as in `current`. `given` has the values of the
 /// `generate` and `file` sources; a generated value is only used if the file has none, because the old one
 /// may already protect data.
+///
+/// # Errors
+///
+/// An env file cannot have one of the values, or with [`Mute::Refuse`] a source gave none.
 pub fn desired(
     config: &Config,
     current: &EnvFile,
@@ -123,6 +127,10 @@ fn gone(config: &Config, current: &EnvFile, staged: &Staged) -> Vec<EnvKey> {
 }
 
 /// `current` with the `staged` changes.
+///
+/// # Errors
+///
+/// An env file cannot have one of the staged values.
 pub fn with(current: &EnvFile, staged: &Staged) -> Result<EnvFile, BadEnv> {
     let mut wanted = current.clone();
     for key in &staged.unset {

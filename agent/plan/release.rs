@@ -94,6 +94,10 @@ fn list(problems: &[Problem]) -> String {
 }
 
 /// The plan that deploys `request.image`; empty if it is serving already.
+///
+/// # Errors
+///
+/// The release is held, preflight found a problem, or there is no desired env file.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let committed = inputs.committed();
     if request.automatic && committed.as_ref().is_some_and(|c| c.image.digest == request.image.digest) {

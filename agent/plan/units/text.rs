@@ -20,6 +20,10 @@ pub enum TemplateError {
 
 /// Replaces every `{{name}}` of `template`. A placeholder on a line of its own passes its indentation to
 /// every line of its value, and the line is removed if the value is empty.
+///
+/// # Errors
+///
+/// The names in `template` and `values` differ, or a `{{` is open.
 pub fn fill(template: &str, values: &[(&str, &str)]) -> Result<String, TemplateError> {
     let mut out = String::new();
     let mut used = vec![false; values.len()];
