@@ -88,6 +88,10 @@ pub type Detail = Box<dyn Fn(&str)>;
 
 impl Host {
     /// Connects to the parts of the host. A missing engine or Caddy is observed, not an error.
+    ///
+    /// # Errors
+    ///
+    /// The bus does not accept a connection within 10 s.
     pub async fn connect(endpoints: &Endpoints, signals: signals::Signals, detail: Detail) -> Result<Self> {
         let root = &endpoints.root;
         let at = |path: &str| root.join(path.trim_start_matches('/'));

@@ -56,18 +56,30 @@ impl CaddyAdmin {
 
     /// Makes Caddy run exactly this Caddyfile (POST /load). Returns once it is in force; on an error the old
     /// config stays, and the error has Caddy's message. Loading the same bytes again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or refuses the Caddyfile.
     pub async fn load(&self, caddyfile: &[u8]) -> Result<()> {
         self.post("/load", caddyfile, LOAD).await.context("loading the Caddyfile").map(drop)
     }
 
     /// Validates a Caddyfile without running it, and returns it as Caddy's JSON; the error has Caddy's
     /// message. Problems with an address or a certificate only show when it runs.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or cannot parse the Caddyfile.
     pub async fn adapt(&self, caddyfile: &[u8]) -> Result<serde_json::Value> {
         let answer = self.post("/adapt", caddyfile, QUERY_TIMEOUT).await.context("checking the Caddyfile")?;
         serde_json::from_slice(&answer.body).context("checking the Caddyfile: Caddy's answer is not JSON")
     }
 
     /// Whether the config in force is what Caddy makes of `caddyfile`.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or cannot parse the Caddyfile.
     pub async fn serves_by(&self, caddyfile: &[u8]) -> Result<bool> {
         let doing = "asking Caddy for its config";
         let running = self.ask(Method::GET, "/config/", &[], QUERY_TIMEOUT).await.context(doing)?;
@@ -77,6 +89,10 @@ impl CaddyAdmin {
     }
 
     /// All upstreams with their current requests in flight.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or its answer is not a list of upstreams.
     pub async fn upstreams(&self) -> Result<Vec<Upstream>> {
         let doing = "asking Caddy for its upstreams";
         let answer =
@@ -85,6 +101,10 @@ impl CaddyAdmin {
     }
 
     /// The current counters.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or does not answer in time.
     pub async fn metrics(&self) -> Result<Metrics> {
         let answer = self
             .ask(Method::GET, "/metrics", &[], QUERY_TIMEOUT)
@@ -98,6 +118,10 @@ impl CaddyAdmin {
     /// 11) is exact where it matters; below it is a lower bound. `None`: it answers, but is older than
     /// [`CaddySeen::OLDEST`]. Changes nothing in Caddy. An error if Caddy did not judge a Caddyfile, since
     /// then it need not be old.
+    ///
+    /// # Errors
+    ///
+    /// Caddy does not answer, or gives no verdict on a Caddyfile.
     pub async fn version(&self) -> Result<Option<(u32, u32)>> {
         for (version, caddyfile) in TELLTALES {
             match self.adapt(caddyfile.as_bytes()).await {
@@ -147,6 +171,10 @@ pub fn is_refusal(error: &anyhow::Error) -> bool {
 }
 
 /// The list of upstreams; Caddy answers `null` if there are none.
+///
+/// # Errors
+///
+/// The body is not JSON of this form.
 pub fn read_upstreams(body: &[u8]) -> Result<Vec<Upstream>> {
     let all: Option<Vec<Upstream>> = serde_json::from_slice(body)?;
     Ok(all.unwrap_or_default())

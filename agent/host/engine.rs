@@ -99,6 +99,10 @@ impl EngineClient {
 
     /// Version of the engine, `5.4.2`, from `Server: Libpod/5.4.2 (linux)`, which bollard does not show. `/version`
     /// and `/info` take podman 0.1 s, because they query the package manager. Fails without an answer within 15 s.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer within 15 s, or without a version.
     pub async fn version(&self) -> Result<String> {
         let doing = "asking the engine for its version";
         let answer = self.get("/_ping").await.context(doing)?;
@@ -109,6 +113,10 @@ impl EngineClient {
 
     /// Stops a container by name: SIGTERM, then SIGKILL after its stop timeout. A stopped or missing container is no
     /// error.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer within `deadline`, or cannot stop it.
     pub async fn stop_container(&self, name: &str, deadline: Duration) -> Result<()> {
         let doing = || format!("stopping the container {name}");
         check_name(name).with_context(doing)?;
@@ -117,6 +125,10 @@ impl EngineClient {
     }
 
     /// Removes a stopped container by id. A missing one is no error.
+    ///
+    /// # Errors
+    ///
+    /// The engine refuses, or does not answer within two minutes.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         let doing = || format!("removing the container {id}");
         check_name(id).with_context(doing)?;
@@ -127,6 +139,10 @@ impl EngineClient {
     }
 
     /// The local images that were pulled from a repository, whatever other names they have.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer within 15 s.
     pub async fn images(&self) -> Result<Vec<ImageSeen>> {
         let listed = self.call(QUERY_TIMEOUT, |docker| docker.list_images(None::<ListImagesOptions>)).await;
         let seen = listed.context("listing the images")?.into_iter().map(|listed| ImageSeen {
@@ -138,6 +154,10 @@ impl EngineClient {
     }
 
     /// Whether the engine has `image` under this repository and digest.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer within 15 s.
     pub async fn has_image(&self, image: &PinnedImage) -> Result<bool> {
         let name = image.to_string();
         let known = match self.call(QUERY_TIMEOUT, |docker| docker.inspect_image(&name)).await {
@@ -150,6 +170,10 @@ impl EngineClient {
 
     /// Removes an image by `repository@digest`, or by id. A missing one is no error; one that a container
     /// uses is. If the image has other tags, podman removes only this name and frees no space.
+    ///
+    /// # Errors
+    ///
+    /// A container uses the image, or the engine does not answer within two minutes.
     pub async fn remove_image(&self, image: &str) -> Result<()> {
         let doing = || format!("removing the image {image}");
         check_name(image).with_context(doing)?;

@@ -14,6 +14,10 @@ use nix::fcntl::OFlag;
 const LINE_CAP: u64 = 64 * 1024;
 
 /// `N` bytes from the kernel's generator (`/dev/urandom`, random(4)). Fails only where that device is missing.
+///
+/// # Errors
+///
+/// The device is missing, which only a broken chroot or container shows.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")
@@ -23,6 +27,10 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 /// `characters` random characters out of `A-Z a-z 0-9`, uniformly distributed (for `{ generate = … }`).
+///
+/// # Errors
+///
+/// The kernel gives no random bytes.
 pub fn random_text(characters: usize) -> Result<String> {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(characters);
@@ -41,6 +49,10 @@ pub fn random_text(characters: usize) -> Result<String> {
 /// The single line of the file at `path`, without its line end. The file must be regular (no symlink), owned
 /// by root (or by the current user, which for the agent is root), and not writable by group or others. Fails
 /// otherwise, and on more than one line, more than 64 KiB, or text that is not UTF-8.
+///
+/// # Errors
+///
+/// The file breaks one of these rules, or cannot be read.
 pub fn only_line(path: &Path) -> Result<String> {
     read_only_line(path).with_context(|| format!("reading {}", path.display()))
 }

@@ -44,6 +44,10 @@ impl Files {
 
     /// The file at the absolute `path`; `None` if it or a parent directory does not exist. Fails on a symlink
     /// anywhere in the path, on anything but a regular file, and on more than 1 MiB.
+    ///
+    /// # Errors
+    ///
+    /// The path breaks one of these rules, or the file cannot be read.
     pub fn read(&self, path: &Path) -> Result<Option<FileSeen>> {
         self.try_read(path).with_context(|| format!("reading {}", path.display()))
     }
@@ -74,6 +78,10 @@ impl Files {
     /// Replaces `path` by `bytes` with permission bits `mode`: after a crash at any moment it is either the
     /// old file or the new one, and the new one once this has returned (rename(2), fsync(2)). Every parent
     /// directory must exist, be root's (or the current user's), and not be writable by group or others.
+    ///
+    /// # Errors
+    ///
+    /// A parent directory breaks these rules, or the disk is full or read-only.
     pub fn write_atomic(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         self.try_write(path, bytes, mode).with_context(|| format!("writing {}", path.display()))
     }
@@ -105,6 +113,10 @@ impl Files {
     }
 
     /// Removes a file; `false` if it did not exist. Checks parent directories as for writing.
+    ///
+    /// # Errors
+    ///
+    /// A parent directory breaks the rules of writing, or the file cannot be removed.
     pub fn remove(&self, path: &Path) -> Result<bool> {
         self.try_remove(path).with_context(|| format!("removing {}", path.display()))
     }
@@ -126,6 +138,10 @@ impl Files {
 
     /// Makes sure that the directory `path` exists with permission bits `mode`. Missing parents are created
     /// with the same bits; existing ones are checked as for writing.
+    ///
+    /// # Errors
+    ///
+    /// A parent directory breaks the rules of writing, or `path` is no directory.
     pub fn make_dir(&self, path: &Path, mode: u32) -> Result<()> {
         let bits = Mode::from_bits_truncate(mode & 0o7777);
         self.walk()
@@ -154,6 +170,10 @@ impl Files {
 
     /// Names in the directory `path`, sorted; empty if it does not exist. Names that are not UTF-8 are never
     /// the agent's, and left out. At most 100,000.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read, or has more names.
     pub fn list(&self, path: &Path) -> Result<Vec<String>> {
         self.try_list(path).with_context(|| format!("listing {}", path.display()))
     }
@@ -176,12 +196,20 @@ impl Files {
 
     /// Every file of the directory `path` that [`Files::read`] can read, by full path. Others
     /// (subdirectories, symlinks) are left out.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
     pub fn read_dir(&self, path: &Path) -> Result<BTreeMap<PathBuf, FileSeen>> {
         let paths = self.list(path)?.into_iter().map(|name| path.join(name));
         Ok(paths.filter_map(|file| Some((file.clone(), self.try_read(&file).ok()??))).collect())
     }
 
     /// Temporary files of interrupted writes in `dirs`.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot be read.
     pub fn leftovers<'a>(&self, dirs: impl IntoIterator<Item = &'a Path>) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for dir in dirs {
@@ -194,6 +222,10 @@ impl Files {
 
     /// Writes the file system of `path` to disk (syncfs(2)). Blocks uninterruptibly, perhaps for minutes:
     /// call it from `tokio::task::spawn_blocking` with a timeout.
+    ///
+    /// # Errors
+    ///
+    /// The path cannot be opened, or the kernel reports a failed write.
     pub fn sync_fs(&self, path: &Path) -> Result<()> {
         File::open(self.below(path))
             .map_err(anyhow::Error::from)
@@ -203,6 +235,10 @@ impl Files {
 
     /// Bytes that root may still write to the file system of `path`, also if `path` does not exist yet
     /// (statvfs(3), `f_bavail`: without the blocks reserved for root).
+    ///
+    /// # Errors
+    ///
+    /// The file system does not answer statvfs(3).
     pub fn free_bytes(&self, path: &Path) -> Result<u64> {
         let mut at = self.below(path);
         while !at.exists() && at.pop() {}
@@ -212,6 +248,10 @@ impl Files {
     }
 
     /// Owner (uid) and permission bits of the file, directory or socket at `path`; `None` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// A parent directory cannot be searched.
     pub fn owner(&self, path: &Path) -> Result<Option<(u32, u32)>> {
         match std::fs::symlink_metadata(self.below(path)) {
             Ok(meta) => Ok(Some((meta.uid(), meta.mode() & 0o7777))),
@@ -221,6 +261,10 @@ impl Files {
     }
 
     /// When the file at `path` was last written; `None` if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// A parent directory cannot be searched.
     pub fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
         match std::fs::symlink_metadata(self.below(path)).and_then(|meta| meta.modified()) {
             Ok(at) => Ok(Some(at)),

@@ -131,6 +131,10 @@ impl Http {
     }
 
     /// Sends the request and reads the whole answer. Any status is an answer.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection, no whole answer within the deadline, or a body above the cap.
     pub async fn ask(&self, ask: HttpRequest<'_>) -> Result<Answer, HttpError> {
         let (to, deadline, cap) = (self.peer(ask.url), ask.deadline, ask.cap);
         let whole = async {

@@ -52,6 +52,10 @@ pub enum LockError {
 impl Lock {
     /// Takes the lock at `path` without waiting, and writes `command`, `actor`, the process id and the time
     /// into it as one line of JSON. The file is created with mode 0600; its directory must exist.
+    ///
+    /// # Errors
+    ///
+    /// Another process holds it, or the file cannot be opened or written.
     pub fn try_take(path: &Path, command: &str, actor: &str) -> Result<Self, LockError> {
         let file = open(path).with_context(|| format!("opening the lock {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -72,11 +76,19 @@ impl Lock {
 
 impl Lock {
     /// From here on SIGINT ends the holder with nothing to undo.
+    ///
+    /// # Errors
+    ///
+    /// The lock's file cannot be written.
     pub fn yield_when_asked(&self) -> Result<()> {
         self.sign(&Held { yields: true, ..self.holder.clone() }).context("writing the lock")
     }
 
     /// From here on the holder has something to finish or to undo.
+    ///
+    /// # Errors
+    ///
+    /// The lock's file cannot be written.
     pub fn hold(&self) -> Result<()> {
         self.sign(&self.holder).context("writing the lock")
     }

@@ -54,6 +54,10 @@ struct Seen {
 
 impl Host {
     /// Observes everything in `scope`.
+    ///
+    /// # Errors
+    ///
+    /// systemd does not answer, or a directory of the agent cannot be listed.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed::default();
         (observed.env_values, observed.env_unread) = super::sources::env_values(config)?;

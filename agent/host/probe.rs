@@ -55,6 +55,10 @@ pub enum ProbeError {
 /// GET `path` of the server at `addr` with the given Host header, and `X-Forwarded-Proto: https` if `https`,
 /// on a new connection; redirects are not followed. The head of the answer must arrive within `deadline`. A
 /// slow or endless body is cut at the deadline, which is no error.
+///
+/// # Errors
+///
+/// The path or the header is invalid, or no head of an answer arrives in time.
 pub async fn probe(
     addr: SocketAddr,
     path: &str,

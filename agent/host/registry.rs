@@ -115,6 +115,10 @@ impl Registry {
 
     /// The current digest of the tag. After 429, 5xx or no answer it is requested again, at most `retries`
     /// times, with growing pauses (or the registry's `Retry-After`), all within `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The tag does not exist, the login fails, or all attempts do.
     pub async fn resolve(
         &self,
         image: &TrackedImage,
@@ -151,6 +155,10 @@ impl Registry {
     }
 
     /// The credentials for a repository in the auth file, for the engine's pull.
+    ///
+    /// # Errors
+    ///
+    /// The auth file cannot be read, or its entry has no login but a token or a helper.
     pub fn credentials_for(&self, repository: &Repository) -> Result<Option<Credentials>> {
         auth::credentials(&self.auth_file, repository)
     }

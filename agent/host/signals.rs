@@ -12,6 +12,10 @@ pub struct Signals {
 
 impl Signals {
     /// Catches SIGINT and SIGTERM from now on. SIGHUP and SIGPIPE are ignored: a run outlives its terminal.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot install a signal handler.
     pub fn catch() -> Result<Self> {
         let (tell, asked) = watch::channel(None);
         let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;

@@ -15,6 +15,10 @@ pub type Answers = (BTreeMap<EnvKey, Secret>, BTreeMap<EnvKey, String>);
 
 /// Reads every source of `[env]`. A generated value is used only if none is kept yet. An unreadable file is
 /// no error here: only a deploy needs it, and refuses.
+///
+/// # Errors
+///
+/// The kernel gives no random bytes.
 pub fn env_values(config: &Config) -> Result<Answers> {
     let (mut values, mut unread) = Answers::default();
     for (key, source) in &config.env {

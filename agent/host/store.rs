@@ -108,22 +108,38 @@ impl Host {
     }
 
     /// There was a power cut before a pulled image was on disk.
+    ///
+    /// # Errors
+    ///
+    /// A marker cannot be read.
     pub fn store_is_suspect(&self) -> Result<bool> {
         Ok(self.is_there(UNFLUSHED)? && !self.is_there(UNFLUSHED_NOW)?)
     }
 
     /// An image was pulled since the boot, and not flushed yet.
+    ///
+    /// # Errors
+    ///
+    /// A marker cannot be read.
     pub fn has_unflushed_pull(&self) -> Result<bool> {
         Ok(self.is_there(UNFLUSHED)? && self.is_there(UNFLUSHED_NOW)?)
     }
 
     /// Whether to check for the rollback target's image again: this wakes the engine, so not with every timer.
+    ///
+    /// # Errors
+    ///
+    /// The marker's time cannot be read.
     pub fn way_back_is_due(&self) -> Result<bool> {
         let seen = self.files.modified(Path::new(WAY_BACK_SEEN))?;
         Ok(seen.and_then(|at| at.elapsed().ok()).is_none_or(|age| age > WAY_BACK))
     }
 
     /// Records that the rollback target's image is in the store. A run within the hour writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The marker cannot be written.
     pub fn note_way_back(&self) -> Result<()> {
         match self.way_back_is_due()? {
             true => self.files.write_atomic(Path::new(WAY_BACK_SEEN), b"", 0o644),

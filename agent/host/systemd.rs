@@ -44,6 +44,9 @@ pub struct Systemd {
     jobs: Mutex<Option<Jobs>>,
 }
 
+/// Every call fails if systemd refuses it, or does not answer within 25 s; a job also fails with its unit, and
+/// at its deadline.
+#[allow(clippy::missing_errors_doc, reason = "all calls fail alike, as said above")]
 impl Systemd {
     /// Connects to the system bus. Fails if it does not accept within 10 s.
     pub async fn connect() -> Result<Self> {

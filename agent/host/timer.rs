@@ -28,6 +28,10 @@ pub struct JobSeen {
 
 impl Systemd {
     /// A job whose units do not exist is inactive and has no runs.
+    ///
+    /// # Errors
+    ///
+    /// systemd does not answer.
     pub async fn job_seen(&self, name: &CronName) -> Result<JobSeen> {
         let read = async |unit: &str, interface| {
             let seen = self.properties(&unit_path(unit), interface).await;

@@ -88,6 +88,10 @@ pub struct TransientRun<'a> {
 }
 
 /// Runs a command; returns when systemd has executed it. It may have ended by then.
+///
+/// # Errors
+///
+/// The unit's name is in use, systemd cannot execute the command, or does not answer.
 pub async fn run_transient<'a>(
     systemd: &'a Systemd,
     transient: Transient<'_>,
@@ -124,6 +128,10 @@ impl TransientRun<'_> {
     /// Waits until the command has ended; only its own deadlines and the unit's limit this. Waits up to a
     /// minute for a lost bus. Fails if systemd has lost the unit's state, which takes a bus that is down
     /// exactly when the command ends.
+    ///
+    /// # Errors
+    ///
+    /// systemd has lost the unit's state, or the bus does not return.
     pub async fn wait(&self) -> anyhow::Result<Exit> {
         let mut heard = Instant::now();
         loop {
@@ -163,6 +171,10 @@ impl TransientRun<'_> {
     }
 
     /// Sends `signal` to the command, which decides what to do.
+    ///
+    /// # Errors
+    ///
+    /// The command has ended, or systemd does not answer.
     pub async fn interrupt(&self, signal: i32) -> anyhow::Result<()> {
         self.systemd.kill(&self.unit, signal).await
     }

@@ -30,6 +30,10 @@ pub struct DockerdSettings {
 impl EngineClient {
     /// The directory of the image layers: `/var/lib/containers/storage`, `/var/lib/docker`,
     /// `/var/lib/containerd`. Asked once.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer in time.
     pub async fn image_store_path(&self) -> Result<PathBuf> {
         let ask = async || match self.store_of_a_container().await {
             Some(store) => Ok(store),
@@ -38,7 +42,11 @@ impl EngineClient {
         self.store.get_or_try_init(ask).await.context("asking the engine where it keeps images").cloned()
     }
 
-    /// Docker only.
+    /// Settings of dockerd; `None` with podman.
+    ///
+    /// # Errors
+    ///
+    /// dockerd does not answer in time.
     pub async fn dockerd_settings(&self) -> Result<Option<DockerdSettings>> {
         if self.engine != Engine::Docker {
             return Ok(None);

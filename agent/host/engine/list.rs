@@ -57,6 +57,10 @@ impl From<Listed> for ContainerSeen {
 impl EngineClient {
     /// All containers, running or not; on podman also those that only its store still has (`storage`), which
     /// a power cut leaves behind: they have a name, and no label.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not answer within 15 s, or its answer is not a list of containers.
     pub async fn containers(&self) -> Result<Vec<ContainerSeen>> {
         let path = match self.engine {
             Engine::Podman => "/v4.0.0/libpod/containers/json?all=true&external=true",

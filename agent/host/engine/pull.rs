@@ -56,6 +56,10 @@ impl EngineClient {
     /// engine's message, when nothing moves for `stall` although a layer is incomplete, and after `total`;
     /// the engine keeps the layers that are complete, and stops when the connection closes. `progress` gets a
     /// short text for every visible change.
+    ///
+    /// # Errors
+    ///
+    /// The registry or the engine refuses, or one of the two limits passes.
     pub async fn pull(
         &self,
         image: &PinnedImage,

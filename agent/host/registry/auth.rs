@@ -60,7 +60,11 @@ pub(super) fn credentials(file: &Path, repository: &Repository) -> Result<Option
     }
 }
 
-/// Like [`credentials`], from the bytes of an auth file.
+/// Like `credentials`, from the bytes of an auth file.
+///
+/// # Errors
+///
+/// The form is not that of containers-auth.json(5), or the entry has no login but a token or a helper.
 pub fn credentials_in(bytes: &[u8], repository: &Repository) -> Result<Option<Credentials>> {
     // serde_json quotes a value of the wrong type, which may be a secret: report only the location.
     let parsed: AuthFile = serde_json::from_slice(bytes).map_err(|e| {
