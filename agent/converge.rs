@@ -182,6 +182,10 @@ pub struct Snapshot {
 
 impl Reconciler<'_> {
     /// Carries out `ask` under `lock`.
+    ///
+    /// # Errors
+    ///
+    /// The request is refused, and nothing is changed; a run that fails later gives a report.
     pub async fn converge(&self, ask: &VerbRequest, lock: &Lock) -> Result<Report, Refused> {
         let begun = Instant::now();
         let mut report = Report::new(ask.verb);
@@ -321,6 +325,10 @@ impl Reconciler<'_> {
 
     /// The plan that moves instances to the configured ports. Only verbs that deploy a release restart
     /// serving instances.
+    ///
+    /// # Errors
+    ///
+    /// A configured port is used by another process.
     pub fn move_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
         let inputs = self.inputs(snapshot);
         if !Policy::of(verb).moves {

@@ -15,6 +15,10 @@ impl Reconciler<'_> {
     /// Refuses a plan with a Caddyfile that Caddy cannot parse. Problems with a certificate or an address
     /// only show when it is loaded. Also refuses a readiness path that no serving instance answers: it would
     /// take all of them out of rotation.
+    ///
+    /// # Errors
+    ///
+    /// Caddy refuses a Caddyfile of the plan, or no serving instance answers the new readiness path.
     pub async fn check_caddyfiles(&self, snapshot: &Snapshot, plan: &Plan) -> Result<(), Refused> {
         for step in &plan.steps {
             let Step::LoadCaddy { content, .. } = step else { continue };

@@ -64,6 +64,10 @@ impl Selector {
 
 impl Reconciler<'_> {
     /// The request for the planner. Nothing is written before this succeeds.
+    ///
+    /// # Errors
+    ///
+    /// No such release is known, the registry has no such tag, or the image is not the app's.
     pub async fn request(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Result<Request, Refused> {
         let image = match &ask.selector {
             Selector::Keep => return Err(anyhow!("asking for no release").into()),

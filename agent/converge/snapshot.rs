@@ -13,6 +13,10 @@ use crate::plan::{Inputs, files, units};
 
 impl Reconciler<'_> {
     /// Observes the host; also its images if a release is to be planned.
+    ///
+    /// # Errors
+    ///
+    /// The journal or a file of the agent cannot be read, or systemd does not answer.
     pub async fn snapshot(&self, images: bool) -> Result<Snapshot> {
         let history = self.journal.history()?;
         let scope = self.scope(images).await?;
