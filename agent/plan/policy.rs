@@ -25,6 +25,7 @@ pub struct Policy {
     pub moves: bool,
     /// Pulls the image of the rollback target again if it was removed: no user waits for this run.
     pub pulls_way_back: bool,
+    /// When it does the housekeeping although it changed nothing.
     pub housekeeping: Housekeeping,
     /// Works with the last valid config if agent.toml is invalid.
     pub takes_last_config: bool,
