@@ -93,13 +93,28 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
         steps.push(Step::DaemonReload);
     }
     let written = seen_text(inputs, CADDYFILE).unwrap_or_default();
-    let known = |id| written.split_whitespace().any(|word| word == inputs.target(id).upstream.to_string());
+    let known = |id| routes_to(inputs, &written, id);
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
     if cut_off || !inputs.config.instances().all(known) {
         steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     }
     steps
+}
+
+/// Whether `caddyfile` sends requests to the port on which the instance listens.
+fn routes_to(inputs: &Inputs<'_>, caddyfile: &str, id: InstanceId) -> bool {
+    let upstream = inputs.target(id).upstream.to_string();
+    caddyfile.split_whitespace().any(|word| word == upstream)
+}
+
+/// Whether Caddy sends no requests to the port on which the instance listens: a move was cut off after the
+/// instance's restart. `false` if it is unknown which Caddyfile Caddy runs.
+pub fn is_unrouted(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+    let Some(written) = seen_text(inputs, CADDYFILE) else { return false };
+    let loaded =
+        inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()).and_then(|r| r.caddyfile.clone());
+    loaded == Some(sha256(written.as_bytes())) && !routes_to(inputs, &written, id)
 }
 
 /// After the surplus instances were stopped: removes their drop-ins, and their routes in Caddy.

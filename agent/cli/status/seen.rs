@@ -13,6 +13,7 @@ use crate::model::entry::Verb;
 use crate::model::history::{History, RunRecord};
 use crate::model::outcome::Outcome;
 use crate::model::unit::{ActiveState, ServiceResult};
+use crate::plan::files;
 
 /// The JSON of `status --json`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -62,6 +63,8 @@ pub struct Instance {
     pub release: Option<u64>,
     pub ready: bool,
     pub drained: bool,
+    /// Caddy sends it no requests: a move to this port was cut off.
+    pub unrouted: bool,
     pub restarts: u32,
 }
 
@@ -97,6 +100,13 @@ pub struct Run {
     pub seconds: Option<f64>,
 }
 
+impl Instance {
+    /// Ready, and Caddy sends it requests.
+    fn serves(&self) -> bool {
+        self.ready && !self.drained && !self.unrouted
+    }
+}
+
 impl Job {
     pub fn failed(&self) -> bool {
         self.result.as_ref().is_some_and(|result| *result != ServiceResult::Success)
@@ -109,10 +119,8 @@ impl Status {
     pub fn exit_code(&self) -> u8 {
         let mut wanted = self.instances.iter().filter(|i| i.instance <= self.wanted).peekable();
         let ready = match self.under_way {
-            Some(_) => self.instances.iter().any(|i| i.ready && !i.drained),
-            None => {
-                wanted.peek().is_some() && wanted.all(|i| i.ready && !i.drained && i.release == self.release)
-            }
+            Some(_) => self.instances.iter().any(Instance::serves),
+            None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.release == self.release),
         };
         let well = ready && self.caddy.is_some() && self.journal_damaged.is_none();
         if well { 0 } else { Outcome::Incomplete.exit_code() }
@@ -223,6 +231,7 @@ fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> 
             release: seen.runs.as_ref().map(|r| r.release),
             ready: seen.ready,
             drained: observed.markers.contains(id),
+            unrouted: files::is_unrouted(&inputs, *id),
             restarts: seen.unit.restarts,
         })
         .collect()

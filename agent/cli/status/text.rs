@@ -94,12 +94,13 @@ fn instance(i: &Instance, styled: bool) -> String {
     let ready = if i.ready { paint(GREEN, "ready", styled) } else { paint(RED, "not ready", styled) };
     let release = i.release.map_or("unknown".to_owned(), |r| r.to_string());
     let drained = if i.drained { paint(YELLOW, ", drained", styled) } else { String::new() };
+    let unrouted = if i.unrouted { paint(RED, ", not routed by Caddy", styled) } else { String::new() };
     let restarts = match i.restarts {
         0 => String::new(),
         1 => ", restarted once".to_owned(),
         many => format!(", restarted {many} times"),
     };
-    format!("{ready}{drained}, release {release}, port {}, {}{restarts}", i.port, i.state)
+    format!("{ready}{drained}{unrouted}, release {release}, port {}, {}{restarts}", i.port, i.state)
 }
 
 /// `deploy (run 13) under way for 7 s by root: step 2 of 15, drain astra-app@1`

@@ -172,6 +172,10 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
             let what = format!("{name} is {} and not ready", state_label(unit.active.word()));
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
             found.push(Problem::host("not_ready", what, fix));
+        } else if files::is_unrouted(inputs, *id) {
+            let what =
+                format!("{name} is ready on port {}, and Caddy sends it no requests", inputs.port(*id));
+            found.push(Problem::host("unrouted", what, "`astra-agent reconcile` loads its port into Caddy"));
         } else if let (Some(runs), Some(release)) = (&seen.runs, release)
             && runs.release != release
         {

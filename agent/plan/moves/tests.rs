@@ -279,6 +279,8 @@ fn a_cut_off_move_is_restored_to_the_running_ports() {
     site.observed.instances.get_mut(&id(1)).unwrap().runs.as_mut().unwrap().port = Some(9001);
     site.observed.markers.insert(id(1));
     assert_eq!(shown(&files::routes(&site.inputs(&elsewhere))), ["caddy 1:9001 2:8002"]);
+    let unrouted = |n: u16| files::is_unrouted(&site.inputs(&elsewhere), id(n));
+    assert_eq!((unrouted(1), unrouted(2)), (true, false), "status must not call instance 1 serving");
     let keep = shown(&instances::steps(&site.inputs(&elsewhere), RepairScope::All));
     assert_eq!(keep, ["await 1 at 9001", "rejoin 1 at 9001"]);
     // Cut while it was stopped: it will start on the new port.

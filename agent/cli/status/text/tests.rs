@@ -152,6 +152,12 @@ fn problems_give_exit_code_4() {
     assert_eq!(ill.exit_code(), 4);
     let busy = Status { under_way: Some(UnderWay::default()), ..ill };
     assert_eq!(busy.exit_code(), 0, "a deploy takes one instance after another out of rotation");
+    let mut elsewhere = well();
+    if let Some(instance) = elsewhere.instances.first_mut() {
+        instance.unrouted = true;
+    }
+    assert!(narrow(&elsewhere).contains("instance 1  ready, not routed by Caddy, release 6, port 8001"));
+    assert_eq!(elsewhere.exit_code(), 4);
     let silent = Status { caddy: None, ..well() };
     assert!(narrow(&silent).contains("caddy       does not answer"));
     assert_eq!(silent.exit_code(), 4);
