@@ -21,7 +21,7 @@ use crate::model::plan::Plan;
 use crate::model::problem::{Cause, Problem};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
-use crate::plan::policy::Policy;
+use crate::plan::policy::VerbPolicy;
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{keep, moves, release};
 
@@ -266,7 +266,7 @@ impl Reconciler<'_> {
             let mut snapshot = self.snapshot(false).await?;
             self.refuse_env(&snapshot)?;
             self.find_caddy_image(&mut snapshot).await?;
-            if Policy::of(ask.verb).writes_files {
+            if VerbPolicy::of(ask.verb).repairs_drift {
                 self.restore_caddy_image(&snapshot, report).await;
             }
             let mut plan = self.keep_plan(&snapshot, ask.verb);
@@ -331,7 +331,7 @@ impl Reconciler<'_> {
     /// A configured port is used by another process.
     pub fn move_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
         let inputs = self.inputs(snapshot);
-        if !Policy::of(verb).moves {
+        if !VerbPolicy::of(verb).moves {
             return Ok(Plan::default());
         }
         let problems = moves::problems(&inputs);

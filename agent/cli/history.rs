@@ -36,8 +36,6 @@ struct Row {
     seconds: Option<f64>,
     /// Closed by a later `recover`.
     recovered: bool,
-    /// Only what the command repaired before its release: a refused release has no run of its own.
-    repairs: bool,
     /// The steps that were planned.
     plan: Vec<String>,
 }
@@ -78,7 +76,6 @@ fn row(run: &RunRecord) -> Option<Row> {
         outcome: closed.map(|(outcome, _, _)| outcome),
         reason: closed.and_then(|(_, reason, _)| reason.map(str::to_owned)),
         seconds: closed.map(|(_, _, at)| Duration::from_millis(at.saturating_sub(opened.at)).as_secs_f64()),
-        repairs: opened.verb.deploys() && opened.new.is_none(),
         recovered: run.entries.iter().any(|s| matches!(s.entry, Entry::Closed { recovered: true, .. })),
         plan: plan.unwrap_or_default(),
     })
@@ -124,12 +121,14 @@ fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
     // To the second: `2026-11-21 04:23:42Z`.
     let started = row.at.get(..19).map(|at| format!("{}Z", at.replace('T', " "))).unwrap_or_default();
     let release = row.release.as_ref();
+    // A command puts the host in order in runs of their own; a refused release has none.
+    let bare = row.verb.deploys() && release.is_none();
     let digest = release.and_then(|r| r.image.digest.hex().get(..12)).unwrap_or("-");
     [
         row.run.to_string(),
         age,
         started,
-        format!("{}{}", row.verb.as_str(), if row.repairs { " (repairs)" } else { "" }),
+        format!("{}{}", row.verb.as_str(), if bare { " (no release)" } else { "" }),
         release.map_or("-".to_owned(), |r| r.number.to_string()),
         digest.to_owned(),
         painted(row.outcome, styled),

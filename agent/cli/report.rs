@@ -9,6 +9,7 @@ use crate::converge::{Reconciler, Refused, Report, Requests, Snapshot};
 use crate::model::entry::Verb;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::problem::{Cause, Problem};
+use crate::plan::release::Refusal;
 
 /// Release, digest, seconds per phase, requests: on standard output.
 pub fn show(report: &Report, as_json: bool) {
@@ -101,7 +102,8 @@ pub fn nothing_to_do(reconciler: &Reconciler<'_>, snapshot: &Snapshot, as_json: 
 /// A refusal with its hint, on standard error or as JSON.
 pub fn refusal(refused: &Refused, as_json: bool) {
     let mut error = refused.to_string();
-    let problem = refused.error.chain().find_map(|cause| cause.downcast_ref::<Problem>());
+    let refusal = refused.error.downcast_ref::<Refusal>().and_then(Refusal::problem);
+    let problem = refusal.or_else(|| refused.error.chain().find_map(|cause| cause.downcast_ref::<Problem>()));
     if problem.is_none() && refused.cause == Cause::Host && is_of_the_host(&refused.error) {
         error.push_str(
             "\n  hint: `astra-agent doctor` looks for what is wrong with this host; then try again",

@@ -20,7 +20,7 @@ use crate::model::fingerprint::HostKey;
 use crate::model::name::{ETC, HOST_KEY, JOURNAL_DIR, LAST_CONFIG, RUN, STATE};
 use crate::model::problem::{Cause, Problem};
 use crate::model::staged::Staged;
-use crate::plan::policy::Policy;
+use crate::plan::policy::VerbPolicy;
 
 /// Stands in for the key of a host without one: such a host has no releases to tell apart.
 const NO_KEY: [u8; 32] = [0; 32];
@@ -50,7 +50,7 @@ pub fn config_for(verb: Verb) -> Result<(Config, Option<String>), Refused> {
         Ok(config) => return Ok((config, None)),
         Err(errors) => errors,
     };
-    if !Policy::of(verb).takes_last_config {
+    if !VerbPolicy::of(verb).takes_last_config {
         return Err(wrong_config(errors));
     }
     let Some(config) = last_config(&Files::new(Path::new("/"))) else { return Err(wrong_config(errors)) };

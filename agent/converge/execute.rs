@@ -15,7 +15,7 @@ use crate::model::plan::Plan;
 use crate::model::release::Release;
 use crate::model::step::Step;
 use crate::model::step_note::StepNote;
-use crate::plan::policy::{Housekeeping, Policy};
+use crate::plan::policy::{Housekeeping, VerbPolicy};
 use crate::plan::prune;
 use crate::run::{self, Performed};
 
@@ -171,7 +171,7 @@ impl Reconciler<'_> {
 
     /// Whether a run that changed nothing does the housekeeping, too.
     pub(super) fn housekeeping_is_due(&self, verb: Verb) -> bool {
-        match Policy::of(verb).housekeeping {
+        match VerbPolicy::of(verb).housekeeping {
             Housekeeping::Always => true,
             Housekeeping::IfDue => self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(),
             Housekeeping::IfChanged => false,

@@ -176,6 +176,11 @@ impl Host {
         }
         for instance in instances {
             if let Err(error) = self.still_ready(instance, ask).await {
+                // Stopped, killed or restarted since the last look: that is not the release's failure.
+                self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;
+                if self.ask(instance, ask).await.is_ok() {
+                    continue;
+                }
                 let error = error.context(format!("{instance}: no longer ready after the soak"));
                 return Err(self.explain(instance, StepError::release(error).at(instance.id)).await);
             }

@@ -139,6 +139,8 @@ impl Host {
             match self.files.read(&path) {
                 Ok(Some(seen)) => _ = observed.files.insert(path, seen),
                 Ok(None) => {}
+                // Its directory is unsafe: that problem has its own fix.
+                Err(error) if truth.contains(&path) && error.is::<Problem>() => return Err(error),
                 Err(error) if truth.contains(&path) => {
                     let fix = format!("`ls -l {}`; put the file itself there", path.display());
                     return Err(Problem::host("files", format!("{error:#}"), fix).into());

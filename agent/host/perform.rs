@@ -16,6 +16,7 @@ use crate::model::secret::Secret;
 use crate::model::step::Step;
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
+use crate::model::unit::ActiveState;
 
 /// Limit for a systemd job that does not wait for the app.
 pub(super) const UNIT_JOB: Duration = Duration::from_secs(120);
@@ -98,7 +99,7 @@ impl Host {
         };
         let Err(error) = answers else { return Ok(()) };
         let said = self.last_words(unit, Some("astra-caddy")).await;
-        let fix = "look at the log lines of Caddy; if they name the Caddyfile, at [caddy] in agent.toml";
+        let fix = "if Caddy's log lines name the Caddyfile, look at [caddy] in agent.toml";
         Err(StepError::host(Problem::host("caddy", format!("{error:#}"), fix)).with_log(said.lines))
     }
 
@@ -106,7 +107,7 @@ impl Host {
     /// was removed; a start here would join it and share its result.
     async fn start_caddy(&self) -> Result<()> {
         let seen = self.systemd.unit(CADDY_UNIT).await?;
-        if seen.is_up() && !seen.is_active() {
+        if matches!(seen.active, ActiveState::Activating | ActiveState::Deactivating) {
             self.systemd.stop(CADDY_UNIT, UNIT_JOB).await?;
         }
         Ok(self.systemd.start(CADDY_UNIT, UNIT_JOB).await?)

@@ -7,6 +7,9 @@ use crate::model::unit::{ServiceResult, UnitSeen};
 
 /// The fault of the host behind a job that ended with `result`; `None`: the release's own process failed.
 pub(super) fn host_fault(result: &JobResult, unit: &UnitSeen, said: &LastWords) -> Option<String> {
+    if *result == JobResult::NotBegun {
+        return Some("systemd did not start it in time".to_owned());
+    }
     if !result.is_of_the_unit() {
         return Some("another systemd job interfered (`systemctl stop`?)".to_owned());
     }
@@ -69,7 +72,7 @@ mod tests {
         let words = said(&[], &["giving up"]);
         let own = [JobResult::Failed, JobResult::Timeout, JobResult::Deadline];
         assert!(own.iter().all(|result| host_fault(result, &ended(1), &words).is_none()));
-        let others = [JobResult::Canceled, JobResult::Dependency, JobResult::Refused, JobResult::Skipped];
+        let others = [JobResult::Canceled, JobResult::Dependency, JobResult::Refused, JobResult::NotBegun];
         assert!(others.iter().all(|result| host_fault(result, &ended(1), &words).is_some()));
         let unrunnable = UnitSeen { result: ServiceResult::Resources, ..UnitSeen::default() };
         assert!(host_fault(&JobResult::Failed, &unrunnable, &words).is_some());

@@ -167,9 +167,10 @@ pub struct UnitSeen {
 }
 
 impl UnitSeen {
-    /// Whether it is started and has not begun to stop.
+    /// Whether it is started and has not begun to stop, as `systemctl is-active` understands it: one that reloads
+    /// is active.
     pub fn is_active(&self) -> bool {
-        self.active == ActiveState::Active
+        matches!(self.active, ActiveState::Active | ActiveState::Reloading | ActiveState::Refreshing)
     }
 
     /// Whether it starts at boot, and not only until the next one.

@@ -2,7 +2,7 @@
 //! converge/recover.rs, which look at the host and carry it out.
 
 use super::instances;
-use super::policy::Policy;
+use super::policy::VerbPolicy;
 use super::{Inputs, caddy_trial, files};
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
@@ -12,23 +12,23 @@ use crate::model::step::Step;
 
 /// All that differs from the committed state, or after a cut only what a cut leaves.
 pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
-    let policy = Policy::of(verb);
+    let policy = VerbPolicy::of(verb);
     let mut steps = Vec::new();
-    if policy.writes_files {
+    if policy.repairs_drift {
         steps.extend(files::steps(inputs));
         steps.extend(files::activation(inputs));
     } else {
         steps.extend(files::routes(inputs));
     }
     steps.extend(instances::steps(inputs, policy.repairs));
-    if policy.writes_files && !keeps_surplus(inputs, &steps) {
+    if policy.repairs_drift && !keeps_surplus(inputs, &steps) {
         steps.extend(files::remove_surplus(inputs));
     }
     // Whatever was cut off: what is committed comes back at the next boot.
     steps.extend(files::enabling(inputs));
     // Last: the instances come back even where Caddy does not start.
     steps.extend(caddy_trial::settle(inputs));
-    if !policy.writes_files {
+    if !policy.repairs_drift {
         steps.extend(caddy_trial::start(inputs));
     }
     let warnings = if steps.is_empty() { Vec::new() } else { files::pending(inputs) };

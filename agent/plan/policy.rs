@@ -1,4 +1,4 @@
-//! How a run of each verb treats the host: one row a verb.
+//! Each verb's repairs and tolerances in one table, one row a verb.
 
 use super::instances::RepairScope;
 use crate::model::entry::Verb;
@@ -16,9 +16,9 @@ pub enum Housekeeping {
 
 /// How a run of a verb treats the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Writes files, enables and starts units; otherwise only what a cut-off run leaves is put right.
-    pub writes_files: bool,
+pub struct VerbPolicy {
+    /// Repairs everything that differs from the config; otherwise only what a cut-off run leaves.
+    pub repairs_drift: bool,
     /// Which instances return to the committed release before the verb's own.
     pub repairs: RepairScope,
     /// Moves serving instances to the configured ports, which restarts them.
@@ -31,11 +31,11 @@ pub struct Policy {
     pub takes_last_config: bool,
 }
 
-impl Policy {
+impl VerbPolicy {
     /// The row of `verb`.
     pub fn of(verb: Verb) -> Self {
         let repairs = Self {
-            writes_files: true,
+            repairs_drift: true,
             repairs: RepairScope::All,
             moves: false,
             pulls_way_back: false,
@@ -49,7 +49,7 @@ impl Policy {
             Verb::Rollback => Self { takes_last_config: true, ..deploys },
             Verb::Reconcile => Self { pulls_way_back: true, housekeeping: Housekeeping::IfDue, ..repairs },
             Verb::Recover => Self {
-                writes_files: false,
+                repairs_drift: false,
                 housekeeping: Housekeeping::Always,
                 takes_last_config: true,
                 ..repairs

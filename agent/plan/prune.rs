@@ -11,7 +11,7 @@ use crate::model::name::LAST_APP_IMAGE;
 use crate::model::step::{Content, Step};
 
 use super::Inputs;
-use super::policy::Policy;
+use super::policy::VerbPolicy;
 
 /// The steps after every run, whatever its outcome: update `last_app_image` to the rollback target, and
 /// remove left-over containers and surplus images. A failure here is a warning. Reconcile alone pulls a lost image
@@ -20,7 +20,7 @@ pub fn housekeeping(inputs: &Inputs<'_>, verb: Verb) -> Vec<Step> {
     let seen = inputs.observed.files.get(Path::new(LAST_APP_IMAGE));
     let mut steps: Vec<_> =
         pointer(inputs.history, seen.map(|file| file.bytes.as_slice())).into_iter().collect();
-    let lost = lost_way_back(inputs).filter(|_| Policy::of(verb).pulls_way_back);
+    let lost = lost_way_back(inputs).filter(|_| VerbPolicy::of(verb).pulls_way_back);
     if let Some(image) = lost {
         steps.extend([Step::Pull { image }, Step::FlushImages]);
     }

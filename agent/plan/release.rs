@@ -46,19 +46,12 @@ pub struct Request {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The release is held, and `--force` was not given.
-    #[error(
-        "release {number} ({digest}) is held since run {run}: {reason}\n  hint: `--force` tries it again; \
-         `astra-agent deploy --keep-image` brings a changed environment or changed arguments to the image that serves"
-    )]
+    #[error("{problem}")]
     Held {
         /// The number of the release.
         number: u64,
-        /// Its digest, shortened for display.
-        digest: String,
-        /// The run that held it.
-        run: u64,
-        /// The first line of that run's reason.
-        reason: String,
+        /// The run that held it, and how it is tried again.
+        problem: Problem,
     },
     /// The problems that preflight found; never empty.
     #[error("{}", list(.0))]
@@ -80,11 +73,20 @@ impl Refusal {
 
     /// A refusal because of this hold.
     pub fn held(held: &Held) -> Self {
-        Self::Held {
-            number: held.release.number,
-            digest: held.release.image.digest.short().to_owned(),
-            run: held.run,
-            reason: held.reason.lines().next().unwrap_or_default().to_owned(),
+        let (number, digest) = (held.release.number, held.release.image.digest.short());
+        let reason = held.reason.lines().next().unwrap_or_default();
+        let what = format!("release {number} ({digest}) is held since run {}: {reason}", held.run);
+        let fix = "`--force` tries it again; `astra-agent deploy --keep-image` brings a changed environment or changed \
+                   arguments to the image that serves";
+        Self::Held { number, problem: Problem::host("held", what, fix) }
+    }
+
+    /// The problem to fix first, if it is one that has a fix.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Held { problem, .. } => Some(problem),
+            Self::Preflight(problems) => problems.first(),
+            Self::Env(_) => None,
         }
     }
 }

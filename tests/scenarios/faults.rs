@@ -63,10 +63,12 @@ faults! {
     an_app_that_redirects: |w| app(w, App::Redirects) => HELD;
     an_app_that_does_not_listen: |w| app(w, App::Silent) => HELD;
     an_app_that_never_reports_ready: |w| app(w, App::Starts) => HELD;
-    a_start_that_systemd_times_out: |w| once(w, FIRST, How::Ends("timeout")) => HELD;
+    a_start_that_systemd_times_out: |w| once(w, FIRST, How::TimesOut) => HELD;
     a_migration_that_exits: |w| migration(w, Migration::Exits(1)) => HELD;
     a_migration_that_never_ends: |w| migration(w, Migration::Runs) => HELD;
 
+    a_start_that_waits_for_another_unit: |w| once(w, FIRST, How::Waits) => FREE;
+    a_migration_that_waits_for_another_unit: |w| once(w, MIGRATE, How::Waits) => FREE;
     a_start_that_d_bus_refuses: |w| once(w, FIRST, DENIED) => FREE;
     a_start_of_the_second_instance_that_d_bus_refuses: |w| once(w, SECOND, DENIED) => FREE;
     a_stop_that_d_bus_refuses: |w| once(w, "StopUnit astra-app@1.service", DENIED) => FREE;

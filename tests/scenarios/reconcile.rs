@@ -77,6 +77,13 @@ fn a_start_of_caddy_that_is_under_way_is_ended_before_the_next_one() {
 }
 
 #[test]
+fn a_caddy_that_says_it_reloads_is_left_alone() {
+    let mut world = World::installed("v1");
+    world.set_unit("astra-caddy.service", ("reloading", "reload"));
+    world.reconcile().changes_nothing().succeeds().serves("v1");
+}
+
+#[test]
 fn a_caddyfile_that_caddy_refuses_changes_nothing() {
     let mut world = World::installed("v1");
     let before = world.text("/etc/astra/Caddyfile");

@@ -132,6 +132,10 @@ pub enum How {
     Ends(&'static str),
     /// As above, after a time.
     EndsLate(Duration, &'static str),
+    /// TimeoutStartSec= of the unit passes: its job fails, its own result is `timeout`.
+    TimesOut,
+    /// The job waits for another unit for ever: no process of its own begins.
+    Waits,
     /// The job takes so long, and does its work then.
     Late(Duration),
     /// D-Bus answers with this error.

@@ -123,7 +123,7 @@ pub fn begin(shared: &Shared, verb: &str, name: &str) -> Reply {
                 (unit.active, unit.sub) = ("activating", "start")
             }
             Some(How::Ends("failed")) => unit.fail("exit-code", (1, 1)),
-            Some(How::Ends("timeout")) => unit.fail("timeout", (2, 15)),
+            Some(How::TimesOut) => unit.fail("timeout", (2, 15)),
             _ => {}
         }
     }
@@ -135,6 +135,7 @@ pub fn begin(shared: &Shared, verb: &str, name: &str) -> Reply {
         }
         let result = match fault {
             Some(How::Ends(result)) => result,
+            Some(How::TimesOut) => "failed",
             Some(How::EndsLate(after, result)) => {
                 tokio::time::sleep(after).await;
                 result

@@ -16,7 +16,6 @@ fn ran(run: u64, minutes: u64, verb: Verb, release: u64, outcome: Option<Outcome
         reason: None,
         seconds: outcome.map(|_| 15.62),
         recovered: false,
-        repairs: verb.deploys() && release == 0,
         plan: Vec::new(),
     }
 }
@@ -39,14 +38,14 @@ fn rows() -> Vec<Row> {
 fn eighty_columns_hold_every_run_with_whole_words() {
     let text = table(&rows(), NOW, Some(80), false);
     let expected = "\
-RUN  AGE        VERB                RELEASE  DIGEST        OUTCOME         TOOK    BY
-14   2 min ago  caddy-upgrade       -        -             not ended       -       root
-13   2 h ago    deploy-sha          6        060606060606  release failed  15.6 s  root
+RUN  AGE        VERB                   RELEASE  DIGEST        OUTCOME         TOOK    BY
+14   2 min ago  caddy-upgrade          -        -             not ended       -       root
+13   2 h ago    deploy-sha             6        060606060606  release failed  15.6 s  root
       closed by recover
       wait until astra-app@1 is ready: not ready within 60s: /readyz answered
       500 with sha256:abababababab…
-10   9 d ago    rollback (repairs)  -        -             converged       15.6 s  root
-9    10 d ago   deploy              5        050505050505  converged       15.6 s  root";
+10   9 d ago    rollback (no release)  -        -             converged       15.6 s  root
+9    10 d ago   deploy                 5        050505050505  converged       15.6 s  root";
     assert_eq!(text, expected);
 }
 

@@ -28,7 +28,9 @@ impl Host {
             return self.killed(instance, signal, "ran").await;
         }
         // Restart=always would restart it, had it ended by itself.
+        let skipped = unit.result == ServiceResult::ExecCondition;
         let error = match unit.was_stopped() {
+            true if skipped => StepError::host(anyhow!("a condition of {instance} is not met")),
             true => StepError::host(anyhow!("{instance} was stopped {when} (`systemctl stop`?)")),
             false => StepError::release(anyhow!("{instance}: {} {when}", died(unit))),
         };

@@ -73,6 +73,8 @@ pub enum JobResult {
     Refused,
     /// The deadline passed; the job may still run.
     Deadline,
+    /// The deadline passed, and no process of the unit was seen: the job waits, or the bus is gone.
+    NotBegun,
 }
 
 impl JobResult {
@@ -101,7 +103,8 @@ impl JobResult {
             | Self::Skipped
             | Self::Assert
             | Self::Other(_)
-            | Self::Refused => false,
+            | Self::Refused
+            | Self::NotBegun => false,
         }
     }
 }
@@ -119,6 +122,7 @@ impl fmt::Display for JobResult {
             Self::Other(text) => return write!(f, "job ended as `{text}`"),
             Self::Refused => "systemd refused",
             Self::Deadline => "waited too long",
+            Self::NotBegun => "its process was not seen to begin",
         })
     }
 }

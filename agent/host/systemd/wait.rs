@@ -75,10 +75,14 @@ impl Systemd {
     }
 
     pub(in super::super) async fn late(&self, unit: &str, verb: Verb, deadline: Duration) -> JobError {
-        let seen = self.unit(unit).await.map(|seen| format!("; it is {} ({})", seen.active, seen.sub));
+        let seen = self.unit(unit).await;
+        // Without the bus, or while the job waits for another unit, nothing is known of the unit's process.
+        let runs = seen.as_ref().is_ok_and(UnitSeen::is_up);
+        let result = if runs || verb == Verb::Stop { JobResult::Deadline } else { JobResult::NotBegun };
+        let state = seen.map(|seen| format!("; it is {} ({})", seen.active, seen.sub));
         let detail =
-            format!("its job did not end within {} s{}", deadline.as_secs_f64(), seen.unwrap_or_default());
-        JobError::new(unit, verb, JobResult::Deadline, detail)
+            format!("its job did not end within {} s{}", deadline.as_secs_f64(), state.unwrap_or_default());
+        JobError::new(unit, verb, result, detail)
     }
 
     /// The unit's own result after a failed job.

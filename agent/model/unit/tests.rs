@@ -72,7 +72,7 @@ fn active(word: &str) -> UnitSeen {
 
 #[test]
 fn each_active_state_answers_each_question() {
-    assert_eq!(those(&ACTIVE, |word| active(word).is_active()), ["active"]);
+    assert_eq!(those(&ACTIVE, |word| active(word).is_active()), ["active", "reloading", "refreshing"]);
     let up = ["active", "reloading", "activating", "deactivating", "maintenance", "refreshing", "a-new-word"];
     assert_eq!(those(&ACTIVE, |word| active(word).is_up()), up);
     let down = ["inactive", "failed", "deactivating"];
@@ -117,4 +117,13 @@ fn a_killed_process_is_told_apart_from_one_that_ended() {
     let killed = those(&RESULT, |word| unit(word, Some(9)).killed_by() == Some(9));
     assert_eq!(killed, ["protocol", "signal", "core-dump"]);
     assert!(those(&RESULT, |word| unit(word, None).killed_by().is_some()).is_empty());
+}
+
+#[test]
+fn only_a_unit_at_rest_without_a_job_was_stopped() {
+    let seen = |sub: &str, job| UnitSeen { sub: SubState::parse(sub), job, ..UnitSeen::default() };
+    let words = ["dead", "failed", "auto-restart", "auto-restart-queued", "stop-sigterm", "running", ""];
+    let stopped: Vec<_> = words.into_iter().filter(|sub| seen(sub, false).was_stopped()).collect();
+    assert_eq!(stopped, ["dead", "failed"]);
+    assert!(!seen("dead", true).was_stopped(), "its start is queued");
 }

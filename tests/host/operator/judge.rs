@@ -174,7 +174,7 @@ fn told(words: &str, code: i32, before: &Look, after: &Look) -> Option<String> {
     };
     let named = newest["verb"].as_str().is_some_and(|v| v.replace('-', "_") == verb);
     // A release that was refused after the repairs has no run of its own.
-    let refused = code == 1 && newest["repairs"] == true;
+    let refused = code == 1 && newest["release"].is_null();
     (named && ended != code && !refused).then(|| {
         format!("`{words}` ended with {code}, history says {} of run {}", newest["outcome"], newest["run"])
     })
