@@ -134,7 +134,7 @@ pub enum How {
     EndsLate(Duration, &'static str),
     /// TimeoutStartSec= of the unit passes: its job fails, its own result is `timeout`.
     TimesOut,
-    /// The job waits for another unit for ever: no process of its own begins.
+    /// The job waits for another unit: no process of its own begins.
     Waits,
     /// The job takes so long, and does its work then.
     Late(Duration),
