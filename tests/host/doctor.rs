@@ -139,7 +139,7 @@ const PLANTS: &[Plant] = &[
         "the image that a rollback goes to is not on this host", "podman pull 127.0.0.1:5000/astra@sha256:",
         "podman pull -q $(cat /etc/astra/last_app_image)"),
     plant("last_app_image", "cp -p /etc/astra/last_app_image /root/; echo x >/etc/astra/last_app_image",
-        "/etc/astra/last_app_image says x", "@sha256:",
+        "/etc/astra/last_app_image says x", "astra-agent reconcile",
         "cp -p /root/last_app_image /etc/astra/"),
     plant("enabled", "systemctl disable -q astra-app@2",
         "astra-app@2.service is disabled", "systemctl enable astra-app@2.service",
