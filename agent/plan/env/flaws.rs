@@ -11,7 +11,8 @@ use crate::model::problem::Problem;
 use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
-/// Every reason for a deploy to refuse, each with its variable; no text contains a value. From the values of the sources and the errors of the others.
+/// Every reason for a deploy to refuse the environment, each with its variable. `given` has the values of the
+/// sources, `unread` the errors of those that gave none; no text contains a value.
 pub fn judge(
     config: &Config,
     current: &EnvFile,
