@@ -15,6 +15,7 @@ const LOST: usize = 1;
 fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     let host = installed_with("loads", &config_with([QUICK]));
     let _turn = turn();
+    await_websockets(&host);
     let load = host.load(120).websockets(4).start();
     for nth in 0..LOADS {
         let extra = format!("tls = \"off\"\nextra = \"header X-Load {nth}\"");
@@ -27,6 +28,14 @@ fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     assert!(report.failed <= LOST, "{report:#?}");
     assert_eq!((report.websockets.failed, report.websockets.cuts.len()), (0, 0), "{report:#?}");
     host.assert_tidy();
+}
+
+/// Caddy checks the way of WebSockets every nine seconds: after a slow start the next check may be that far away.
+/// A handshake waits for it, and a load in that time would end its wait.
+fn await_websockets(host: &Host) {
+    let handshake = "curl -s -o /dev/null -m 2 -w '%{http_code}' -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+                     -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' localhost/ws";
+    host.wait(&format!("{handshake} | grep -q 101"), Duration::from_secs(30));
 }
 
 #[test]
