@@ -195,6 +195,7 @@ impl Reconciler<'_> {
         }
         let history = self.journal.history()?;
         self.refuse_in_safe_mode(ask, &history)?;
+        let due = self.housekeeping_is_due(ask.verb, &history);
         let committed = self.committed(history)?;
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
@@ -226,7 +227,7 @@ impl Reconciler<'_> {
         if !in_order {
             self.repair_again(ask, &mut report).await;
         }
-        if !report.nothing_to_do || self.housekeeping_is_due(ask.verb) {
+        if !report.nothing_to_do || due {
             self.housekeeping(&mut report).await;
         }
         let after = self.host.caddy.metrics().await.ok();

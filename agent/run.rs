@@ -154,19 +154,15 @@ impl State {
 
 /// Carries out `plan`. `perform` does one step (`undoing` tells the direction); `record` writes an entry,
 /// durably if told to, and its error before a step ends the run without touching that step.
-///
-/// # Errors
-///
-/// It never fails today: an error of `record` becomes an entry that ends or undoes the run.
 pub async fn run(
     plan: &Plan,
     mut perform: impl AsyncFnMut(&Step, bool) -> Performed,
     record: impl FnMut(&Entry, bool) -> anyhow::Result<()>,
-) -> anyhow::Result<(Outcome, Vec<Entry>)> {
+) -> (Outcome, Vec<Entry>) {
     let mut log = Log { entries: Vec::new(), record };
     loop {
         match next(plan, &log.entries) {
-            Next::End(outcome) => return Ok((outcome, log.entries)),
+            Next::End(outcome) => return (outcome, log.entries),
             Next::Do(number, step) => {
                 if let Err(error) = log.announce(number, &step) {
                     let error = format!("{error:#}");

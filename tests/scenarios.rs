@@ -1,7 +1,7 @@
 //! Each operation of the agent on a host of fakes: a D-Bus with a systemd behind it, an engine and Caddy on unix
 //! sockets, a registry and the app's instances on loopback, a temporary directory as `/`. The agent's own
-//! code runs from the lock to the journal; only the processes that it starts are fakes. Each host has a clock
-//! of its own that runs while all tasks wait, so a timeout of a minute takes milliseconds.
+//! code runs from the lock to the journal; only the processes that it starts are fakes. Each host has a paused
+//! tokio clock, which advances only while all tasks wait, so a timeout of a minute takes milliseconds.
 //! docs/developing/testing.md says how to add one.
 #![allow(
     clippy::unwrap_used,

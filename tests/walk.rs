@@ -141,7 +141,7 @@ async fn lines_are_those_of_the_loop() {
                 Performed::Failed(StepError { unready: unready.map(|i| i.id), ..failed })
             }
         };
-        let (outcome, lines) = run::run(&ours.plan, perform, |_, _| Ok(())).await.unwrap();
+        let (outcome, lines) = run::run(&ours.plan, perform, |_, _| Ok(())).await;
         let told = state.past.runs.last().unwrap();
         assert_eq!(told.closed().map(|(outcome, ..)| outcome), Some(outcome), "{fails}");
         assert!(next.borrow_mut().next().is_none(), "{fails}: the loop took fewer steps");

@@ -153,7 +153,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
         && snapshot.caddy_image.is_some()
         && reconciler.refuse_env(&snapshot).is_ok()
         && reconciler.keep_plan(&snapshot, Name::Reconcile).is_empty()
-        && !reconciler.pointer_is_wrong();
+        && !reconciler.pointer_is_wrong(&snapshot.history);
     if calm {
         session::keep_config(&session.host.files);
         report::nothing_to_do(&reconciler, &snapshot, json);

@@ -9,6 +9,7 @@ use super::{Event, Reconciler, Refused, Report, Selector, Snapshot, VerbRequest}
 use crate::host::{failpoint, perform};
 use crate::journal::RunFile;
 use crate::model::entry::{Entry, Verb};
+use crate::model::history::History;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
@@ -94,7 +95,7 @@ impl Reconciler<'_> {
             }
             written
         })
-        .await?;
+        .await;
         (self.watch)(&Event::Ended);
         book.into_report(report);
         report.note(&entries);
@@ -170,23 +171,22 @@ impl Reconciler<'_> {
     }
 
     /// Whether a run that changed nothing does the housekeeping, too.
-    pub(super) fn housekeeping_is_due(&self, verb: Verb) -> bool {
+    pub(super) fn housekeeping_is_due(&self, verb: Verb, history: &History) -> bool {
         match VerbPolicy::of(verb).housekeeping {
             Housekeeping::Always => true,
-            Housekeeping::IfDue => self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(),
+            Housekeeping::IfDue => {
+                self.host.way_back_is_due().unwrap_or(true) || self.pointer_is_wrong(history)
+            }
             Housekeeping::IfChanged => false,
         }
     }
 
     /// Whether last_app_image names another image than a rollback would go to. One that cannot be read is not
     /// wrong: doctor reports it.
-    pub fn pointer_is_wrong(&self) -> bool {
-        let (Ok(seen), Ok(history)) =
-            (self.host.files.read(Path::new(LAST_APP_IMAGE)), self.journal.history())
-        else {
-            return false;
-        };
-        prune::pointer(&history, seen.as_ref().map(|file| file.bytes.as_slice())).is_some()
+    pub fn pointer_is_wrong(&self, history: &History) -> bool {
+        self.host.files.read(Path::new(LAST_APP_IMAGE)).is_ok_and(|seen| {
+            prune::pointer(history, seen.as_ref().map(|file| file.bytes.as_slice())).is_some()
+        })
     }
 
     /// Updates last_app_image and prunes images, whatever the outcome. Each failure is a warning and does not

@@ -160,7 +160,7 @@ async fn with_failure(plan: &Plan, fails: usize) -> (Outcome, World, Vec<Entry>)
         }
         Performed::Done(StepNote::default())
     };
-    let (outcome, entries) = run(plan, perform, |_, _| Ok(())).await.unwrap();
+    let (outcome, entries) = run(plan, perform, |_, _| Ok(())).await;
     (outcome, world, entries)
 }
 
@@ -205,7 +205,7 @@ async fn a_failed_undo_stops() {
         }
         _ => Performed::Done(StepNote::default()),
     };
-    let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await.unwrap();
+    let (outcome, entries) = run(&plan, perform, |_, _| Ok(())).await;
     assert_eq!(outcome, Outcome::Incomplete);
     let rejoined =
         entries.iter().filter(|e| matches!(e, Entry::UndoStarted { what, .. } if what.contains("rotation")));
@@ -220,6 +220,6 @@ async fn an_unwritable_journal_touches_nothing() {
         *touched.borrow_mut() += 1;
         Performed::Done(StepNote::default())
     };
-    let (outcome, _) = run(&plan, perform, |_, _| anyhow::bail!("disk full")).await.unwrap();
+    let (outcome, _) = run(&plan, perform, |_, _| anyhow::bail!("disk full")).await;
     assert_eq!((outcome, *touched.borrow()), (Outcome::Failed { blame: Blame::Host }, 0));
 }

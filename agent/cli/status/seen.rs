@@ -167,9 +167,7 @@ pub fn status(
     let target = history.rollback_target();
     // A run under way has a row of its own.
     let ended = || history.runs.iter().rev().filter(|r| quiet || r.closed().is_some());
-    let deploys = |r: &&RunRecord| {
-        r.opened().is_some_and(|o| o.new.is_some() && (o.verb.is_new() || o.verb == Verb::Rollback))
-    };
+    let deploys = |r: &&RunRecord| r.opened().is_some_and(|o| o.new.is_some() && o.verb.deploys());
     Status {
         engine: session.engine.to_string(),
         release: committed.as_ref().map(|c| c.release),

@@ -3,8 +3,8 @@
 //! The order that loses no result: the `JobRemoved` stream is open and `Subscribe()` called before the call
 //! that makes the job; the answer has the job's path; the signal is matched by that path, whether it came
 //! before or after the answer. A stream that is not drained blocks every call on its connection once its
-//! queue of 64 is full (zbus), so it has its own connection, and a task that always drains it. It is no signal
-//! of the `Manager` proxy: that stream first asks for the owner of systemd's name, and waits without a limit.
+//! queue of 64 is full (zbus), so it has its own connection, and a task that always drains it. A signal stream of
+//! the `Manager` proxy would first call `GetNameOwner`, which has no timeout.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -90,9 +90,7 @@ impl JobResult {
             other => Self::Other(other.to_owned()),
         }
     }
-}
 
-impl JobResult {
     /// Whether it says something about the unit's own processes. Otherwise another job, a required unit, the
     /// bus or systemd itself ended the job.
     pub(in super::super) fn is_of_the_unit(&self) -> bool {
