@@ -31,7 +31,7 @@ impl Host {
         let skipped = unit.result == ServiceResult::ExecCondition;
         let error = match unit.was_stopped() {
             true if skipped => StepError::host(anyhow!("a condition of {instance} is not met")),
-            true => StepError::host(anyhow!("{instance} was stopped {when} (`systemctl stop`?)")),
+            true => StepError::host(anyhow!("{instance} was stopped (`systemctl stop`?)")),
             false => StepError::release(anyhow!("{instance}: {} {when}", died(unit))),
         };
         self.explain(instance, error).await
