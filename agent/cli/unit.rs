@@ -1,20 +1,22 @@
 //! The user's process: starts the transient unit, passes the terminal in and Ctrl-C on, and waits.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use super::out;
 use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::binary;
+use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
 use crate::model::entry::Verb;
-use crate::model::name::RECOVER_UNIT;
+use crate::model::name::{RECOVER_UNIT, SANDBOX_FILE};
 use crate::model::problem::Problem;
+use crate::plan::files::MODE;
+use crate::plan::units::SANDBOX;
 
-/// The sandbox of every agent process that changes the host: units/sandbox.conf.
-const SANDBOX: &str = include_str!("../../units/sandbox.conf");
 /// A shutdown sends SIGTERM, and undoing a whole deploy takes minutes.
 const STOP: Duration = Duration::from_secs(300);
 const ACTOR: &str = "ASTRA_ACTOR";
@@ -32,6 +34,7 @@ pub fn actor(in_unit: bool) -> String {
 /// Runs this command line inside a transient unit, and returns its exit code.
 pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let systemd = Systemd::connect().await?;
+    prepare_sandbox(&systemd).await?;
     // From here on a signal is passed on instead of ending this process.
     let mut signals = Signals::catch()?;
     let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
@@ -45,7 +48,7 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
             name: &name,
             description: &format!("astra-agent {}", verb.as_str()),
             argv: &argv,
-            properties: SANDBOX,
+            limit: None,
             env: &environment(),
             stdout: std::io::stdout().as_fd(),
             stderr: std::io::stderr().as_fd(),
@@ -76,6 +79,19 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
         (Some(code), _) => Ok(u8::try_from(code).unwrap_or(1)),
         (None, signal) => Err(killed(signal.unwrap_or_default())),
     }
+}
+
+/// Writes the sandbox of the run's unit, if it is missing (before the first installation) or was changed.
+async fn prepare_sandbox(systemd: &Systemd) -> anyhow::Result<()> {
+    let (files, path) = (Files::new(Path::new("/")), Path::new(SANDBOX_FILE));
+    if files.read(path)?.is_some_and(|seen| seen.bytes == SANDBOX.as_bytes()) {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        files.make_dir(dir, 0o755)?;
+    }
+    files.write_atomic(path, SANDBOX.as_bytes(), MODE)?;
+    systemd.reload().await
 }
 
 /// The message for a signal; `again`: the run was already asked to stop.

@@ -83,7 +83,7 @@ impl Host {
                 name: &name,
                 description: &format!("last log lines of {unit}"),
                 argv: &argv,
-                properties: "",
+                limit: None,
                 env: &[],
                 stdout: write.as_fd(),
                 stderr: write.as_fd(),

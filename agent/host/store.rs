@@ -178,12 +178,11 @@ impl Host {
         }
         let argv = [Engine::Podman.client(), "system", "check", "--repair"].map(str::to_owned);
         let nowhere = File::options().write(true).open("/dev/null").context("opening /dev/null")?;
-        let limit = format!("RuntimeMaxSec={}", (CHECK + CHECK_STOPS).as_secs());
         let check = Transient {
             name: CHECK_UNIT,
             description: "check of podman's image store, after a power cut",
             argv: &argv,
-            properties: &limit,
+            limit: Some(CHECK + CHECK_STOPS),
             env: &[],
             stdout: nowhere.as_fd(),
             stderr: nowhere.as_fd(),

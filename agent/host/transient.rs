@@ -1,5 +1,5 @@
 //! Runs a command as a transient unit (systemd-run(1)): it survives the caller's terminal, runs in the
-//! sandbox that its properties describe, and writes to the caller's own descriptors; when it is killed,
+//! sandbox of the drop-ins for its name, and writes to the caller's own descriptors; when it is killed,
 //! systemd starts another unit for it. Called by cli/ to run a mutating verb.
 
 use std::os::fd::BorrowedFd;
@@ -11,8 +11,6 @@ use futures_util::StreamExt;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use zbus::{Connection, Fd, MatchRule, MessageStream, Variant};
-
-mod properties;
 
 use super::systemd::{
     BUS, JobError, JobResult, ManagerProxy, Properties, SERVICE, Systemd, UNIT, Verb, active, get, is,
@@ -36,8 +34,8 @@ pub struct Transient<'a> {
     pub description: &'a str,
     /// The command; the first is an absolute path. Taken literally: no specifiers, no variables.
     pub argv: &'a [String],
-    /// Lines of a unit file's `[Service]` section, e.g. of units/sandbox.conf.
-    pub properties: &'a str,
+    /// Limit of the whole run (`RuntimeMaxSec=`).
+    pub limit: Option<Duration>,
     /// Variables of the command, which `systemctl show` gives to every user: never a secret.
     pub env: &'a [(String, String)],
     /// The command's standard output.
@@ -231,7 +229,6 @@ fn literal(argv: &[String]) -> Vec<String> {
 /// The unit's properties in D-Bus types (org.freedesktop.systemd1(5), "Service Unit Objects").
 fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Variant<'a>)>> {
     let binary = transient.argv.first().context("the command is empty")?;
-    let micros = u64::try_from(transient.stop_timeout.as_micros()).unwrap_or(u64::MAX);
     let environment: Vec<String> =
         transient.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let fixed: [(&str, Variant<'a>); 12] = [
@@ -246,7 +243,7 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
         ("StandardErrorFileDescriptor", Fd::from(transient.stderr).into()),
         ("SuccessExitStatus", (transient.success_exit.to_vec(), Vec::<i32>::new()).into()),
         ("KillMode", "mixed".into()),
-        ("TimeoutStopUSec", micros.into()),
+        ("TimeoutStopUSec", micros(transient.stop_timeout).into()),
         ("CollectMode", "inactive-or-failed".into()),
         ("AddRef", true.into()),
     ];
@@ -254,8 +251,15 @@ fn bodies<'a>(transient: &'a Transient<'_>) -> anyhow::Result<Vec<(String, Varia
     if !transient.on_failure.is_empty() {
         all.push(("OnFailure".to_owned(), vec![transient.on_failure].into()));
     }
-    all.extend(properties::parse(transient.properties)?);
+    if let Some(limit) = transient.limit {
+        all.push(("RuntimeMaxUSec".to_owned(), micros(limit).into()));
+    }
     Ok(all)
+}
+
+/// systemd's unit of time.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -270,7 +274,7 @@ mod tests {
             name: "x.service",
             description: "",
             argv: &argv,
-            properties: "",
+            limit: Some(START),
             env: &[],
             stdout: std::os::fd::AsFd::as_fd(&nowhere),
             stderr: std::os::fd::AsFd::as_fd(&nowhere),

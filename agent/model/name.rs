@@ -59,6 +59,8 @@ pub const CADDY_SOCKET: &str = "/run/astra/caddy/admin.sock";
 pub const HEALTH_PORT: u16 = 9080;
 /// Directory of the agent's units and drop-ins (systemd.unit(5)).
 pub const UNIT_DIR: &str = "/etc/systemd/system";
+/// The drop-in of every unit whose name begins with `astra-agent-` (systemd.unit(5)), transient ones included.
+pub const SANDBOX_FILE: &str = "/etc/systemd/system/astra-agent-.service.d/10-sandbox.conf";
 /// The unit of the proxy.
 pub const CADDY_UNIT: &str = "astra-caddy.service";
 /// The unit of the database migration, started by a deploy alone.
@@ -147,14 +149,16 @@ fn is_label(text: &str, longest: usize) -> bool {
         && !text.ends_with('-')
 }
 
-/// App names that clash with the agent's own files or units: caddy.env, astra-agent-…, astra-cron-….
-const TAKEN: [&str; 3] = ["caddy", "astra-agent", "astra-cron"];
+/// Whether an app name clashes with the agent's own files or units: caddy.env, astra-agent-…, astra-cron-….
+fn is_taken(name: &str) -> bool {
+    ["caddy", "astra-agent", "astra-cron"].contains(&name) || name.starts_with("astra-agent-")
+}
 
 text_type!(
     /// Name of the app: part of unit, container and file names.
-    AppName, "app name", |t| is_label(t, 32) && !TAKEN.contains(&t),
-    "lower-case letters, digits and `-`, beginning with a letter, at most 32; `caddy`, `astra-agent` and `astra-cron` \
-     would share files or units with the host's own"
+    AppName, "app name", |t| is_label(t, 32) && !is_taken(t),
+    "lower-case letters, digits and `-`, beginning with a letter, at most 32; `caddy`, `astra-cron`, \
+     `astra-agent` and names that begin with `astra-agent-` would share files or units with the host's own"
 );
 text_type!(
     /// Name of a cron job: `astra-cron-NAME.timer`.

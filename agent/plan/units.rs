@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::{Config, Migrate, Network};
 use crate::model::envfile::MANAGED_KEYS;
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, TRIAL_ENV,
+    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
     unit_file,
 };
 use crate::model::observed::Engine;
@@ -23,7 +23,7 @@ pub mod text;
 
 use text::{filled, quote_exec, span};
 
-/// The sandbox of all agent processes.
+/// The sandbox of all agent processes: the content of [`SANDBOX_FILE`].
 pub const SANDBOX: &str = include_str!("../../units/sandbox.conf");
 /// Creates /run/astra at boot.
 pub const TMPFILES: &str = "/etc/tmpfiles.d/astra.conf";
@@ -45,7 +45,6 @@ pub fn render(
     if let Some(job) = &config.migrate {
         unit(MIGRATE_UNIT, migrate(config, engine, job));
     }
-    let sandbox = SANDBOX.trim_end();
     let timeout = span(run_timeout(config));
     let own = |extra: &[(&str, &str)], template: &str| {
         let socket = match engine {
@@ -53,7 +52,7 @@ pub fn render(
             Engine::Docker => " docker.service",
         };
         let common =
-            [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout), ("sandbox", sandbox)];
+            [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout)];
         filled(template, &[&common, extra].concat())
     };
     let app_name = config.app.name.as_str();
@@ -65,6 +64,7 @@ pub fn render(
         config.instances().chain(config.spare()).map(|id| (drop_in(config, id), instance(id, port(id)))),
     );
     files.extend(cron::render(config, engine));
+    files.insert(SANDBOX_FILE.into(), SANDBOX.to_owned());
     files.insert(TMPFILES.into(), include_str!("../../units/tmpfiles.conf").to_owned());
     files
 }
