@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::error::ValueError;
 
 /// The longest duration: a year.
@@ -156,32 +158,15 @@ pub(super) fn host(text: &str) -> Result<String, ValueError> {
 /// `10.0.0.0/16`, `fd00::/8`: a network, with no bits set behind its prefix.
 pub(super) fn cidr(text: &str) -> Result<String, ValueError> {
     let bad = || ValueError::new(format!("`{}` is not a network in CIDR form", clip(text)));
-    let Some((address, length)) = text.split_once('/') else {
+    let Ok(net) = text.parse::<IpNet>() else {
         let hint = match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => format!("for this one address, write `{text}/32`"),
-            Ok(IpAddr::V6(_)) => format!("for this one address, write `{text}/128`"),
+            Ok(address) => format!("for this one address, write `{}`", IpNet::from(address)),
             Err(_) => "write ADDRESS/LENGTH, e.g. \"10.0.0.0/16\"".to_owned(),
         };
         return Err(bad().help(hint));
     };
-    let address: IpAddr = address.parse().map_err(|_| bad())?;
-    let digits = !length.is_empty() && length.len() <= 3 && length.bytes().all(|b| b.is_ascii_digit());
-    let length: u32 = length.parse().ok().filter(|_| digits).ok_or_else(bad)?;
-    let (bits, width) = match address {
-        IpAddr::V4(a) => (u128::from(a.to_bits()), 32),
-        IpAddr::V6(a) => (a.to_bits(), 128),
-    };
-    if length > width {
-        return Err(bad().help(format!("its length is at most {width}")));
-    }
-    let below = width - length;
-    let network = bits.checked_shr(below).and_then(|b| b.checked_shl(below)).unwrap_or(0);
-    if network != bits {
-        let network: IpAddr = match address {
-            IpAddr::V4(_) => std::net::Ipv4Addr::from_bits(u32::try_from(network).unwrap_or(0)).into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::from_bits(network).into(),
-        };
-        return Err(bad().help(format!("the network of that address is `{network}/{length}`")));
+    if net.trunc() != net {
+        return Err(bad().help(format!("the network of that address is `{}`", net.trunc())));
     }
     Ok(text.to_owned())
 }

@@ -13,16 +13,14 @@ use nix::fcntl::OFlag;
 /// Longest line that is read, in bytes.
 const LINE_CAP: u64 = 64 * 1024;
 
-/// `N` bytes from the kernel's generator (`/dev/urandom`, random(4)). Fails only where that device is missing.
+/// `N` bytes from the kernel's generator (getrandom(2)).
 ///
 /// # Errors
 ///
-/// The device is missing, which only a broken chroot or container shows.
+/// The kernel has no such call.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    File::open("/dev/urandom")
-        .and_then(|mut device| device.read_exact(&mut bytes))
-        .context("reading /dev/urandom")?;
+    getrandom::fill(&mut bytes).context("getting random bytes from the kernel")?;
     Ok(bytes)
 }
 
@@ -103,40 +101,13 @@ pub fn now() -> String {
 /// `time` in UTC to the millisecond, `2026-11-21T04:23:42.007Z` (RFC 3339, 5.6): fixed width, so that texts
 /// sort like times. Times before 1970 become 1970.
 pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Days to civil date: Howard Hinnant, "chrono-compatible low-level date algorithms", days since 0000-03-01.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
+    humantime::format_rfc3339_millis(time.max(UNIX_EPOCH)).to_string()
 }
 
-/// Milliseconds since 1970 of a time that [`rfc3339`] wrote; `None` for any other text.
+/// Milliseconds since 1970 of a time in RFC 3339; `None` for any other text.
 pub fn millis_of(time: &str) -> Option<u64> {
-    let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
-    let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, "."), (23, "Z")];
-    if time.len() != 24 || !marks.iter().all(|(at, mark)| time.get(*at..at + 1) == Some(mark)) {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    // Civil date to days, the inverse of the above.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
-    let of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + (153 * month + 2) / 5 + day - 1;
-    let days = (year / 400 * 146_097 + of_era).checked_sub(719_468)?;
-    let seconds = days * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
-    Some(seconds * 1000 + number(20, 23)?)
+    let since = humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 #[cfg(test)]

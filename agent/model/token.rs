@@ -1,6 +1,9 @@
 //! When a registry password expires, if it says so: a JSON web token (RFC 7519) and the token of Amazon's
 //! registry do. Called by host/doctor.rs.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 /// Seconds since 1970.
@@ -32,26 +35,14 @@ fn number(of: &Value, key: &str) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64))
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Base64 in either alphabet (RFC 4648, 4 and 5); padding may be missing.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0);
-    for letter in text.trim().trim_end_matches('=').bytes() {
-        let plain = match letter {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => other,
-        };
-        let digit = BASE64.iter().position(|known| *known == plain)?;
-        bits = bits << 6 | u32::try_from(digit).ok()?;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held & 255).ok()?);
-        }
-    }
-    Some(bytes)
+    BASE64.decode(text.trim().replace('-', "+").replace('_', "/")).ok()
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::config::{Config, Migrate, Network};
 use crate::model::envfile::MANAGED_KEYS;
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
-    unit_file,
+    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT,
+    SANDBOX_FILE, TRIAL_ENV, unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -51,8 +51,7 @@ pub fn render(
             Engine::Podman => " podman.socket",
             Engine::Docker => " docker.service",
         };
-        let common =
-            [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout)];
+        let common = [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout)];
         filled(template, &[&common, extra].concat())
     };
     let app_name = config.app.name.as_str();

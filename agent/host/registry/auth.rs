@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
@@ -25,7 +27,7 @@ pub struct Credentials {
 impl Credentials {
     /// `Basic …` (RFC 7617).
     pub(super) fn basic(&self) -> HeaderValue {
-        let text = encode(format!("{}:{}", self.username, self.password.reveal()).as_bytes());
+        let text = STANDARD.encode(format!("{}:{}", self.username, self.password.reveal()));
         sensitive(&format!("Basic {text}")).unwrap_or(HeaderValue::from_static("Basic"))
     }
 }
@@ -141,12 +143,19 @@ impl Challenge {
     /// The best of the `WWW-Authenticate` headers: a token before a login.
     pub fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut basic = None;
-        for (scheme, mut parameters) in headers.flat_map(challenges) {
-            match scheme.as_str() {
+        for challenge in headers.flat_map(http_auth::ChallengeParser::new).map_while(Result::ok) {
+            let value = |name: &str| {
+                let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.to_unescaped())
+            };
+            match challenge.scheme.to_ascii_lowercase().as_str() {
                 "bearer" => {
-                    if let Some(realm) = parameters.remove("realm") {
-                        let (service, scope) = (parameters.remove("service"), parameters.remove("scope"));
-                        return Some(Self::Bearer { realm, service, scope });
+                    if let Some(realm) = value("realm") {
+                        return Some(Self::Bearer {
+                            realm,
+                            service: value("service"),
+                            scope: value("scope"),
+                        });
                     }
                 }
                 "basic" => basic = Some(Self::Basic),
@@ -155,51 +164,6 @@ impl Challenge {
         }
         basic
     }
-}
-
-/// Schemes in lower case, each with its parameters. Commas separate parameters and challenges alike: a word
-/// without a following `=` begins a new challenge.
-fn challenges(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
-    let mut all: Vec<(String, BTreeMap<String, String>)> = Vec::new();
-    let mut rest = header.trim_start_matches([' ', ',', '\t']);
-    while !rest.is_empty() {
-        let end = rest.find([' ', '=', ',', '\t']).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        let word = word.to_ascii_lowercase();
-        rest = match after.trim_start().strip_prefix('=') {
-            Some(value) => {
-                let (value, after) = parameter(value.trim_start());
-                if let Some((_, parameters)) = all.last_mut() {
-                    parameters.insert(word, value);
-                }
-                after
-            }
-            None => {
-                all.push((word, BTreeMap::new()));
-                after
-            }
-        }
-        .trim_start_matches([' ', ',', '\t', '=']);
-    }
-    all
-}
-
-/// A token or a quoted string, and the rest after it.
-fn parameter(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let (value, rest) = text.split_at(text.find([' ', ',', '\t']).unwrap_or(text.len()));
-        return (value.to_owned(), rest);
-    };
-    let (mut value, mut escaped) = (String::new(), false);
-    for (at, letter) in quoted.char_indices() {
-        match letter {
-            _ if escaped => (value.push(letter), escaped = false).1,
-            '\\' => escaped = true,
-            '"' => return (value, quoted.get(at + 1..).unwrap_or_default()),
-            _ => value.push(letter),
-        }
-    }
-    (value, "")
 }
 
 /// `Bearer …` from the token server's JSON (distribution specification: `token`, or `access_token` as in
@@ -211,38 +175,9 @@ pub fn bearer(body: &[u8]) -> Option<HeaderValue> {
     sensitive(&format!("Bearer {}", token?))
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Base64 (RFC 4648, 4), with padding.
-pub(super) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
-        for at in 0..4 {
-            let digit = usize::try_from(bits >> (18 - 6 * at) & 63).ok().and_then(|index| BASE64.get(index));
-            text.push(digit.filter(|_| at <= chunk.len()).map_or('=', |digit| char::from(*digit)));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_round_trip() {
-        for (plain, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(encode(plain.as_bytes()), text);
-            assert_eq!(decode(text).unwrap(), plain.as_bytes());
-        }
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(decode(&encode(&all)).unwrap(), all);
-        assert_eq!(decode("Zg").unwrap(), b"f");
-        assert!(decode("Z*").is_none());
-    }
 
     #[test]
     fn challenges_of_real_registries() {
@@ -262,7 +197,7 @@ mod tests {
             )
         );
         assert_eq!(
-            best(&["Basic realm=\"x\"", "bearer realm=https://a/t , service = \"b \\\" c\""]),
+            best(&["Basic realm=\"x\"", "bearer realm=\"https://a/t\" , service = \"b \\\" c\""]),
             bearer("https://a/t", Some("b \" c"), None)
         );
         assert_eq!(
@@ -304,9 +239,9 @@ mod tests {
         let json = format!(
             r#"{{"auths": {{"ghcr.io": {{"auth": "{}"}}, "ghcr.io/almalinux": {{"auth": "{}"}},
                "https://index.docker.io/v1/": {{"auth": "{}"}}, "quay.io": {{}}}}, "credHelpers": {{"ecr.example.com": "ecr-login"}}}}"#,
-            encode(b"wide:1"),
-            encode(b"narrow:p:2"),
-            encode(b"hub:3")
+            STANDARD.encode(b"wide:1"),
+            STANDARD.encode(b"narrow:p:2"),
+            STANDARD.encode(b"hub:3")
         );
         let get = |text: &str| find(&file(&json), &text.parse().unwrap());
         let name = |text: &str| get(text).unwrap().map(|c| format!("{} {}", c.username, c.password.reveal()));

@@ -44,7 +44,7 @@ async fn rig(login: Option<&str>, answer: impl Fn(u32, &str) -> String + Send + 
         let text = format!(
             r#"{{"auths": {{"{}": {{"auth": "{}"}}}}}}"#,
             server.address,
-            auth::encode(login.as_bytes())
+            base64::Engine::encode(&base64::prelude::BASE64_STANDARD, login)
         );
         std::fs::write(&auth, text).unwrap();
     }
