@@ -59,7 +59,7 @@ enum Verb {
     /// Deploy the release before this one again; needs no registry
     #[command(after_help = help::ROLLBACK)]
     Rollback(Rollback),
-    /// Keep the committed release: repair files, units and instances; deploys nothing
+    /// Keep the committed release: repair files, units and instances; deploys only with `auto`
     #[command(after_help = help::MUTATES)]
     Reconcile(Reconcile),
     /// Close a run that was cut off; astra.env says what must run

@@ -187,12 +187,67 @@ fn habit(error: &clap::Error) -> Option<String> {
 }
 
 #[cfg(test)]
+fn refusal(command: &str) -> Option<clap::Error> {
+    <Cli as clap::Parser>::try_parse_from(command.split(' ')).err()
+}
+
+/// Whether a command line exists, for tests of hints.
+#[cfg(test)]
+pub fn parses(command: &str) -> bool {
+    refusal(command).is_none()
+}
+
+#[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn refused(words: &[&str]) -> clap::Error {
         let all = std::iter::once("astra-agent").chain(words.iter().copied());
         command().try_get_matches_from(all).unwrap_err()
+    }
+
+    /// Commands in backticks, with values for their placeholders.
+    fn commands(text: &str) -> impl Iterator<Item = String> {
+        let quoted = text.split('`').filter_map(|part| part.strip_prefix("astra-agent "));
+        let value = |word: &str| match word {
+            "{0}" | "N" => "4".to_owned(),
+            "{1}" => "a.example/b:v1".to_owned(),
+            "DIGEST" | "sha256:…" => format!("sha256:{}", "0".repeat(64)),
+            "{key}" | "KEY" | "NAME" | "{name}" | "FILE" => "name".to_owned(),
+            "…:latest" => "a.example/b:latest".to_owned(),
+            other => other.to_owned(),
+        };
+        quoted
+            .filter(|words| !words.contains("{}") && !words.contains(" | ") && !words.contains("VERB"))
+            // A line of a long string ends with `\`.
+            .map(move |words| {
+                words.split_whitespace().filter(|word| *word != "\\").map(value).collect::<Vec<_>>().join(" ")
+            })
+            .map(|words| format!("astra-agent {words}"))
+    }
+
+    /// A hint that names a command or an option that does not exist leaves an operator alone at night.
+    #[test]
+    fn every_command_in_a_message_or_a_page_exists() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut left: Vec<_> = ["agent", "docs/using", "README.md"].map(|name| root.join(name)).into();
+        let mut found = 0;
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                for command in commands(&std::fs::read_to_string(&path).unwrap()) {
+                    // A prefix, e.g. `env set`, may want a value.
+                    let wanting = refusal(&command)
+                        .is_some_and(|error| error.kind() != ErrorKind::MissingRequiredArgument);
+                    assert!(!wanting, "{}: `{command}` does not exist", path.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 100, "only {found} commands found");
     }
 
     #[test]

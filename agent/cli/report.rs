@@ -7,6 +7,7 @@ use serde_json::json;
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
 use crate::converge::{Reconciler, Refused, Report, Requests, Snapshot};
 use crate::model::entry::Verb;
+use crate::model::image::PinnedImage;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::problem::{Cause, Problem};
 use crate::plan::release::Refusal;
@@ -63,13 +64,8 @@ fn next(report: &Report) -> Option<String> {
             "fix the cause and run it again: the first release of a host is never held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            let retry = match (report.verb, report.release) {
-                (Verb::Rollback, Some(number)) => format!("rollback --to {number} --force"),
-                (verb, _) => format!("{} --force", verb.as_str()),
-            };
-            format!(
-                "fix the image or the environment and deploy again; to retry this one: `astra-agent {retry}`"
-            )
+            let retry = retry(report.verb, report.release, report.image.as_ref());
+            format!("fix the image or the environment and deploy again; to retry this one: `{retry}`")
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
             "nothing is held; the same command can be tried again".to_owned()
@@ -78,6 +74,16 @@ fn next(report: &Report) -> Option<String> {
             "look at `astra-agent status`; `astra-agent recover` tries to bring it back".to_owned()
         }
     })
+}
+
+/// The command that tries a held release again.
+fn retry(verb: Verb, release: Option<u64>, image: Option<&PinnedImage>) -> String {
+    match (verb, release, image) {
+        (Verb::Rollback, Some(number), _) => format!("astra-agent rollback --to {number} --force"),
+        (Verb::DeploySha, _, Some(image)) => format!("astra-agent deploy-sha {} --force", image.digest),
+        // The timer's verb and `install` deploy what `deploy` does, and have no such option.
+        _ => "astra-agent deploy --force".to_owned(),
+    }
 }
 
 /// Nothing to do: reports what only a deploy would change.
@@ -121,4 +127,19 @@ pub fn refusal(refused: &Refused, as_json: bool) {
 /// Whether `doctor`, which examines the host, may find the cause: a failed bus, disk or socket.
 fn is_of_the_host(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<zbus::Error>() || cause.is::<std::io::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::help::parses;
+
+    #[test]
+    fn the_command_that_tries_a_release_again_exists_for_every_verb() {
+        let image: PinnedImage = format!("a.example/b@sha256:{}", "0".repeat(64)).parse().unwrap();
+        for verb in [Verb::Install, Verb::Deploy, Verb::DeploySha, Verb::Rollback, Verb::Reconcile] {
+            let command = retry(verb, Some(3), Some(&image));
+            assert!(parses(&command) && command.ends_with(" --force"), "{verb:?}: {command}");
+        }
+    }
 }

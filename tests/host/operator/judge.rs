@@ -98,6 +98,8 @@ fn brings(verb: &str, digest: &str, force: bool, lacks: Lacks, before: &Look, kn
         Some(_) if !force && bad => vec![1, 3],
         Some(_) if !force => vec![0, 1, 3],
         _ if lacks.environment => vec![1, 3],
+        // The timer may have tried it first, and held it.
+        _ if bad && known.site.auto => vec![1, 3],
         // A failing migration only fails where it runs: never for a digest that served.
         _ if bad => vec![3],
         _ => vec![0],
