@@ -54,9 +54,10 @@ fn forward(plan: &Plan, state: &State) -> Next {
 }
 
 fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
+    // Without a commit no release is tried, so none can be to blame.
     if plan.commit.is_none() {
         let touched = state.settled.iter().any(|i| state.failed_at != Some(*i));
-        return Next::End(if touched { Outcome::Incomplete } else { Outcome::Failed { blame } });
+        return Next::End(if touched { Outcome::Incomplete } else { Outcome::Failed { blame: Blame::Host } });
     }
     let way = way_back(plan, &state.started, state.unready);
     match way.get(state.undone) {

@@ -76,7 +76,8 @@ impl Reconciler<'_> {
             (self.watch)(&Event::Step { number, of, text: &text, undoing });
             failpoint::reach("before", number, &text);
             let begun = Instant::now();
-            let performed = self.perform(ask.verb, step, undoing || committed).await;
+            let keeps_on = undoing || committed || !plan.may_stop_at(number - 1);
+            let performed = self.perform(ask.verb, step, keeps_on).await;
             failpoint::reach("after", number, &text);
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
@@ -112,8 +113,8 @@ impl Reconciler<'_> {
         Ok(outcome)
     }
 
-    /// Performs one step. A signal stops it where the step can be abandoned: before the commit point, and not
-    /// during undo.
+    /// Performs one step. A signal stops it where the step can be abandoned: before the commit point, not during
+    /// undo, and not while a plan without a commit has taken an instance out of rotation.
     async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
         let signals = &self.host.signals;
         let done = if forward_only || !step.handling().abandonable {

@@ -116,7 +116,7 @@ impl Reconciler<'_> {
         (self.watch)(&Event::Note(&format!("resolving {tracked}")));
         let digest = tokio::select! {
             digest = self.host.registry.resolve(tracked, RESOLVE, RETRIES) => digest.map_err(anyhow::Error::new)?,
-            signal = self.host.signals.wait() => return Err(anyhow!("stopped by {signal}, nothing was touched").into()),
+            signal = self.host.signals.wait() => return Err(anyhow!("stopped by {signal}: no release was touched").into()),
         };
         Ok(PinnedImage { repository: tracked.repository.clone(), digest })
     }

@@ -23,6 +23,23 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// Whether a signal may abandon the step with this index. A plan with a commit is undone; any other first
+    /// brings an instance that it took out of rotation back, because nothing else would until the next run.
+    pub fn may_stop_at(&self, index: usize) -> bool {
+        let Some(back) = self.steps.iter().skip(index).find_map(|step| match step {
+            Step::Undrain { instance, .. } => Some(instance),
+            _ => None,
+        }) else {
+            return true;
+        };
+        let is_taken = self.steps.iter().take(index + 1).enumerate().any(|(at, step)| match step {
+            Step::Drain { instance, .. } => at < index && instance == back,
+            Step::RestoreCommitted { instance, .. } => instance == back,
+            _ => false,
+        });
+        self.commit.is_some() || !is_taken
+    }
+
     /// A plan that changes no release.
     pub fn forward(steps: Vec<Step>, warnings: Vec<String>) -> Self {
         Self { steps, warnings, ..Self::default() }

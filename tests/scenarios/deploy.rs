@@ -182,3 +182,15 @@ fn a_deploy_goes_on_when_the_bus_restarts_while_an_instance_starts() {
     world.restart_bus_at("StartUnit astra-app@1.service");
     world.deploy("v2").succeeds().serves("v2");
 }
+
+#[test]
+fn ctrl_c_in_a_move_to_another_port_first_brings_the_instance_back() {
+    let mut world = World::installed("v1").config("[app]\n", "[app]\ninstances = 1\n");
+    world.change_config("[deploy]\n", "[deploy]\nstrategy = \"rolling\"\n");
+    world.deploy("v1").succeeds();
+    let base = world.base_port();
+    world.change_config(&format!("base_port = {base}"), &format!("base_port = {}", base + 4));
+    world.interrupt_at("StartUnit astra-app@1.service");
+    world.deploy("v1").calls(&["StartUnit astra-app@1.service", "load"]).exits(1).serves("v1");
+    world.run(Verb::Reconcile, Selector::Keep).succeeds().serves("v1");
+}

@@ -70,8 +70,9 @@ pub fn fates(state: &State) -> Vec<Fate> {
     let Some(process) = &state.process else { return Vec::new() };
     let Some(pending) = &process.pending else { return Vec::new() };
     let step = &pending.step;
-    let interruptible =
-        process.run.is_some() && !process.is_forward_only() && !matches!(step, Step::Commit { .. });
+    let interruptible = process.run.as_ref().is_some_and(|run| run.plan.may_stop_at(pending.index))
+        && !process.is_forward_only()
+        && !matches!(step, Step::Commit { .. });
     let chance = matches!(
         step,
         Step::Migrate { .. } | Step::StartTrial { .. } | Step::AwaitReady { .. } | Step::Soak { .. }
