@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::model::image::TrackedImage;
 use crate::model::selector::{DigestSelector, ReleaseSelector};
+use crate::plan::migrations::MigratePolicy;
 
 mod check;
 mod cron;
@@ -129,9 +130,9 @@ struct Rollback {
     how: How,
 }
 
-/// How a release is deployed.
-#[derive(Args, Clone, Debug, Default)]
-struct How {
+/// Which parts of a release are tried again; `plan` has the same.
+#[derive(Args, Clone, Copy, Debug, Default)]
+struct Attempt {
     /// Do not run migrations
     #[arg(long, conflicts_with = "migrate")]
     no_migrate: bool,
@@ -141,6 +142,23 @@ struct How {
     /// Try a held release again
     #[arg(long)]
     force: bool,
+}
+
+impl Attempt {
+    fn policy(self) -> MigratePolicy {
+        match (self.migrate, self.no_migrate) {
+            (true, _) => MigratePolicy::Always,
+            (_, true) => MigratePolicy::Never,
+            _ => MigratePolicy::Auto,
+        }
+    }
+}
+
+/// How a release is deployed.
+#[derive(Args, Clone, Debug, Default)]
+struct How {
+    #[command(flatten)]
+    attempt: Attempt,
     /// Show what it would do, as `plan` does, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -181,15 +199,8 @@ struct Plan {
     /// Plan a reconcile
     #[arg(long, conflicts_with_all = ["rollback", "to"])]
     reconcile: bool,
-    /// Without migrations
-    #[arg(long, conflicts_with = "migrate")]
-    no_migrate: bool,
-    /// With migrations even for a digest that this host has run before
-    #[arg(long)]
-    migrate: bool,
-    /// Also for a held release
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    attempt: Attempt,
 }
 
 /// The arguments of `check`.

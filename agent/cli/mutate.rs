@@ -19,7 +19,6 @@ use crate::model::image::DigestArg;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::problem::{Cause, Problem};
 use crate::model::selector::{DigestSelector, ReleaseSelector};
-use crate::plan::migrations::MigratePolicy;
 
 /// At first boot the network or the registry may not be up yet.
 const INSTALL_TRIES: u32 = 4;
@@ -178,25 +177,16 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
-    let migrate = migrate_policy(how.migrate, how.no_migrate);
+    let migrate = how.attempt.policy();
     let ask = VerbRequest {
         verb: name,
         selector,
         migrate,
-        force: how.force,
+        force: how.attempt.force,
         soak: !how.no_soak,
         actor: unit::actor(in_unit),
     };
     Ok((ask, how.mutate, how.dry_run))
-}
-
-/// The migration policy from `--migrate` and `--no-migrate`.
-pub(super) fn migrate_policy(always: bool, never: bool) -> MigratePolicy {
-    match (always, never) {
-        (true, _) => MigratePolicy::Always,
-        (_, true) => MigratePolicy::Never,
-        _ => MigratePolicy::Auto,
-    }
 }
 
 /// The target of `--to`; without it, the previous release.

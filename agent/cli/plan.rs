@@ -70,8 +70,15 @@ pub(super) fn ask(args: &Args) -> Result<VerbRequest, Refused> {
         Args { image: Some(image), .. } => (Verb::Deploy, Selector::Tag(image.clone())),
         _ => (Verb::Deploy, Selector::Tracked),
     };
-    let migrate = mutate::migrate_policy(args.migrate, args.no_migrate);
-    Ok(VerbRequest { verb, selector, migrate, force: args.force, soak: true, actor: unit::actor(false) })
+    let migrate = args.attempt.policy();
+    Ok(VerbRequest {
+        verb,
+        selector,
+        migrate,
+        force: args.attempt.force,
+        soak: true,
+        actor: unit::actor(false),
+    })
 }
 
 /// Exit code 0 for every plan. A refusal of the run is a refusal of the plan.

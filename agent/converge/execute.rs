@@ -218,6 +218,11 @@ impl Reconciler<'_> {
                     lost = false;
                     (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
                 }
+                (Ok(_), Step::WriteFile { path, .. } | Step::RemoveFile { path })
+                    if report.nothing_to_do && path == Path::new(LAST_APP_IMAGE) =>
+                {
+                    (self.watch)(&Event::Note("corrected last_app_image, which named another image"));
+                }
                 (Ok(_), _) => {}
                 (Err(error), _) => warn(report, anyhow::anyhow!("{text}: {error}")),
             }

@@ -55,7 +55,7 @@ fn a_last_app_image_edited_by_hand_names_the_rollback_target_again() {
     let mut world = World::installed("v1");
     world.deploy("v2").succeeds();
     world.write("/etc/astra/last_app_image", "nonsense\n");
-    world.reconcile().never_calls("StopUnit").succeeds().serves("v2");
+    world.reconcile().says("corrected last_app_image").never_calls("StopUnit").succeeds().serves("v2");
     assert!(world.text("/etc/astra/last_app_image").contains(&digest("v1")));
 }
 

@@ -39,7 +39,9 @@ fn written(inputs: &Inputs<'_>) -> Vec<Problem> {
                 found.push(Problem::host("files", format!("{shown} is missing"), "`astra-agent reconcile`"));
             }
             Some(seen) if seen.bytes != bytes => {
-                let what = format!("{shown} is not what agent.toml makes of it: edited by hand, or written by another version of the agent");
+                let what = format!(
+                    "{shown} is not what agent.toml makes of it: edited by hand, or written by another version of the agent"
+                );
                 let fix = "`astra-agent plan --reconcile` shows the difference, `astra-agent reconcile` takes it back";
                 found.push(Problem::host("files", what, fix));
             }
