@@ -68,7 +68,10 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let lacking: Vec<_> =
         migrations_of(version).iter().filter(|m| !look.migrations.iter().any(|l| l == *m)).collect();
     check(lacking.is_empty(), &|| format!("{version} serves, the database was not migrated: {lacking:?}"));
-    check(look.traces.is_empty(), &|| format!("left: {:?}", look.traces));
+    // A trial file made by hand stays while agent.toml is invalid: reconcile repairs nothing then.
+    let by_hand = |path: &String| lacks.config && path == "/run/astra/trial-1.env";
+    let left: Vec<_> = look.traces.iter().filter(|path| !by_hand(path)).collect();
+    check(left.is_empty(), &|| format!("left: {left:?}"));
     let others: BTreeSet<_> = look.others.iter().filter(|o| !o.starts_with("stranger ")).collect();
     check(others.iter().eq(["astra-caddy running"].iter()), &|| format!("containers: {others:?}"));
     check(look.failed_units.is_empty(), &|| format!("failed units: {}", look.failed_units));
