@@ -7,7 +7,8 @@ use anyhow::anyhow;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Env, check, out, session, turn, unit};
+use super::turn::Turn;
+use super::{Env, check, out, session, unit};
 use crate::config::{Config, EnvSource};
 use crate::converge::Refused;
 use crate::host::files::Files;
@@ -114,7 +115,9 @@ fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused
 
 async fn lock(command: &str) -> Result<Lock, Refused> {
     session::directories()?;
-    turn::take(command, &unit::actor(false), None, "try again when it has ended", out::warning).await
+    let actor = unit::actor(false);
+    let turn = Turn { command, actor: &actor, wait: None, hint: "try again when it has ended" };
+    turn.take(out::warning, |_| ()).await
 }
 
 async fn set(key: &EnvKey, empty: bool, json: bool) -> Result<u8, Refused> {

@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use super::session::{self, Session};
-use super::{How, Mutate, Reconcile, Verb, out, plan, progress, report, turn, unit};
+use super::turn::Turn;
+use super::{How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
 use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
@@ -59,16 +60,9 @@ async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Re
     let mut session = Session::open_with(config, detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let command = format!("astra-agent {}", ask.verb.as_str());
-    let hint = "wait for it with `--wait 60s`";
+    let turn = Turn { command: &command, actor: &ask.actor, wait, hint: "wait for it with `--wait 60s`" };
     let lock = tokio::select! {
-        lock = turn::take_watched(
-            &command,
-            &ask.actor,
-            wait,
-            hint,
-            |text| watch(&Event::Note(text)),
-            |waited| watch(&Event::Detail(waited)),
-        ) => lock?,
+        lock = turn.take(|text| watch(&Event::Note(text)), |waited| watch(&Event::Detail(waited))) => lock?,
         signal = session.host.signals.wait() => {
             let what = format!("{signal} while waiting for another run; nothing was touched");
             let fix = "the other run goes on; `astra-agent history` tells how it ends";

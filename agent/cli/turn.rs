@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::converge::{Refused, SYSTEM_ACTOR};
-use crate::host::lock::{self, Lock, LockError};
+use crate::host::lock::{self, Held, Lock, LockError};
 use crate::model::name::LOCK;
 use crate::model::problem::{Cause, Problem};
 
@@ -16,65 +16,76 @@ const TIMERS_MOMENT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Takes the lock for `command` of `actor`, waiting for at most `wait`. A run of the timer or of recover that
-/// only repairs is asked to stop: it may wait for minutes until an instance is ready, and the command may be
-/// a rollback.
-///
-/// # Errors
-/// Exit code 75, with the holder of the lock, since when, and `hint`.
-pub async fn take(
-    command: &str,
-    actor: &str,
-    wait: Option<Duration>,
-    hint: &str,
-    say: impl Fn(&str),
-) -> Result<Lock, Refused> {
-    take_watched(command, actor, wait, hint, say, |_| ()).await
+/// A command that wants the lock.
+pub struct Turn<'a> {
+    /// Its command line, without secrets: others see it while they wait.
+    pub command: &'a str,
+    /// Login name of the user, or [`SYSTEM_ACTOR`].
+    pub actor: &'a str,
+    /// `--wait`.
+    pub wait: Option<Duration>,
+    /// The fix in the refusal while another run has the lock.
+    pub hint: &'a str,
 }
 
-/// Like `take`, and calls `count` with the time waited.
-pub async fn take_watched(
-    command: &str,
-    actor: &str,
-    wait: Option<Duration>,
-    hint: &str,
-    say: impl Fn(&str),
-    count: impl Fn(&str),
-) -> Result<Lock, Refused> {
-    let begun = Instant::now();
-    let mut said = false;
-    let mut asked = None;
-    loop {
-        let held = match Lock::try_take(Path::new(LOCK), command, actor) {
-            Ok(lock) => {
-                if actor == SYSTEM_ACTOR {
-                    // If this fails, others wait for the lock as usual.
-                    let _ = lock.yield_when_asked();
-                }
-                return Ok(lock);
+impl Turn<'_> {
+    /// Takes the lock, and waits for another run to end. A run of the timer or of recover that only repairs is
+    /// asked to stop: it may wait for minutes until an instance is ready, and this command may be a rollback.
+    /// `say` gets lines about the wait, `count` the time waited so far.
+    ///
+    /// # Errors
+    /// Exit code 75, with the holder of the lock, since when, and the hint.
+    pub async fn take(&self, say: impl Fn(&str), count: impl Fn(&str)) -> Result<Lock, Refused> {
+        let begun = Instant::now();
+        let mut said = false;
+        let mut asked = None;
+        loop {
+            let held = match self.try_take() {
+                Ok(lock) => return Ok(lock),
+                Err(LockError::Other(error)) => return Err(error.into()),
+                Err(LockError::Held(held)) => held,
+            };
+            let (waited, limit) = (begun.elapsed(), self.limit(&held));
+            if waited >= limit {
+                return Err(self.busy(&held));
             }
-            Err(LockError::Other(error)) => return Err(error.into()),
-            Err(LockError::Held(held)) => held,
-        };
-        let patience =
-            if held.actor == SYSTEM_ACTOR && actor != SYSTEM_ACTOR { TIMERS_MOMENT } else { Duration::ZERO };
-        let limit = wait.unwrap_or(patience);
-        if begun.elapsed() >= limit {
-            let busy = Problem { cause: Cause::Busy, ..Problem::host("lock", held.to_string(), hint) };
-            return Err(busy.into());
+            if waited >= LONG {
+                if !std::mem::replace(&mut said, true) {
+                    say(&format!("waiting: {held}"));
+                }
+                if asked != Some(held.pid) && self.ask_to_stop(&held) {
+                    say(&format!(
+                        "asked `{}` to stop: it only repairs, and the next one goes on",
+                        held.command
+                    ));
+                    asked = Some(held.pid);
+                }
+                count(&format!("waited {} of {} s", waited.as_secs(), limit.as_secs()));
+            }
+            sleep(POLL).await;
         }
-        if !said && begun.elapsed() >= LONG {
-            say(&format!("waiting: {held}"));
-            said = true;
+    }
+
+    fn try_take(&self) -> Result<Lock, LockError> {
+        let lock = Lock::try_take(Path::new(LOCK), self.command, self.actor)?;
+        if self.actor == SYSTEM_ACTOR {
+            // If this fails, others wait for the lock as usual.
+            let _ = lock.yield_when_asked();
         }
-        let may_ask = held.yields && actor != SYSTEM_ACTOR && begun.elapsed() >= LONG;
-        if may_ask && asked != Some(held.pid) && lock::ask_to_stop(&held) {
-            say(&format!("asked `{}` to stop: it only repairs, and the next one goes on", held.command));
-            asked = Some(held.pid);
-        }
-        if said {
-            count(&format!("waited {} of {} s", begun.elapsed().as_secs(), limit.as_secs()));
-        }
-        sleep(POLL).await;
+        Ok(lock)
+    }
+
+    /// Without `--wait` an operator's command only waits for the timer.
+    fn limit(&self, held: &Held) -> Duration {
+        let timers = held.actor == SYSTEM_ACTOR && self.actor != SYSTEM_ACTOR;
+        self.wait.unwrap_or(if timers { TIMERS_MOMENT } else { Duration::ZERO })
+    }
+
+    fn ask_to_stop(&self, held: &Held) -> bool {
+        held.yields && self.actor != SYSTEM_ACTOR && lock::ask_to_stop(held)
+    }
+
+    fn busy(&self, held: &Held) -> Refused {
+        Problem { cause: Cause::Busy, ..Problem::host("lock", held.to_string(), self.hint) }.into()
     }
 }

@@ -86,30 +86,43 @@ pub fn desired(
     let mut wanted = Wanted { file, made: BTreeMap::new(), kept: Vec::new() };
     for (key, source) in &config.env {
         let has = wanted.file.get(key.as_str());
-        let made = matches!(source, EnvSource::Generate { .. });
-        if made && has.as_ref().is_some_and(|v| !is_placeholder(v.reveal())) {
-            continue;
-        }
-        let value = match source {
-            EnvSource::Literal(value) => Some(value),
-            EnvSource::Generate { .. } | EnvSource::File(_) => given.get(key),
-        };
-        let Some(value) = value else {
-            if mute == Mute::Refuse || has.is_none() {
-                return Err(BadEnv::NoValue { key: key.clone() });
+        match choose(source, has.as_ref(), given.get(key)) {
+            Choice::Stays => {}
+            Choice::Becomes(value) => {
+                if source.is_generated() {
+                    wanted.made.insert(key.clone(), value.clone());
+                }
+                let set = wanted.file.set(key.as_str(), value);
+                set.map_err(|error| BadEnv::Value { key: key.clone(), error })?;
             }
-            wanted.kept.push(key.clone());
-            continue;
-        };
-        if made {
-            wanted.made.insert(key.clone(), value.clone());
-        }
-        if has.as_ref() != Some(value) {
-            let set = wanted.file.set(key.as_str(), value);
-            set.map_err(|error| BadEnv::Value { key: key.clone(), error })?;
+            Choice::NoValue if mute == Mute::Keep && has.is_some() => wanted.kept.push(key.clone()),
+            Choice::NoValue => return Err(BadEnv::NoValue { key: key.clone() }),
         }
     }
     Ok(wanted)
+}
+
+/// The effect of a source on its variable.
+enum Choice<'a> {
+    Stays,
+    Becomes(&'a Secret),
+    NoValue,
+}
+
+fn choose<'a>(source: &'a EnvSource, has: Option<&Secret>, given: Option<&'a Secret>) -> Choice<'a> {
+    let value = match source {
+        EnvSource::Generate { .. } if has.is_some_and(|v| !is_placeholder(v.reveal())) => {
+            return Choice::Stays;
+        }
+        EnvSource::Literal(value) => Some(value),
+        EnvSource::Generate { .. } | EnvSource::File(_) => given,
+    };
+    match value {
+        None => Choice::NoValue,
+        // A generated value is recorded even if the file has it already, as a placeholder.
+        Some(value) if has == Some(value) && !source.is_generated() => Choice::Stays,
+        Some(value) => Choice::Becomes(value),
+    }
 }
 
 /// The variables that come from `[env]`. Generated ones are excluded: they stay when their line leaves
