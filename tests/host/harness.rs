@@ -40,6 +40,7 @@ pub struct Host {
 }
 
 /// The result of a command.
+#[derive(Default)]
 pub struct Output {
     command: String,
     code: i32,

@@ -1,13 +1,47 @@
-//! The table of faults, by area.
+//! The table of faults, by theme.
 
-use super::{GOOD, ROW, Row};
+use super::row::Row;
 
-mod app;
+mod bus;
+mod caddy;
+mod database;
+mod disk;
 mod files;
-mod host;
-mod outside;
+mod journal;
+mod podman;
+mod process;
+mod registry;
+mod release;
+mod rollback;
+mod terminal;
 
-pub const TABLE: [&[Row]; 4] = [outside::ROWS, host::ROWS, app::ROWS, files::ROWS];
+/// Rows about one part of the host, and what distinguishes them from the others.
+pub struct Theme {
+    pub title: &'static str,
+    /// Below the title in docs/developing/faults.md.
+    pub text: &'static str,
+    pub rows: &'static [Row],
+}
+
+/// In the order in which they run.
+pub const THEMES: [Theme; 12] = [
+    registry::THEME,
+    disk::THEME,
+    bus::THEME,
+    podman::THEME,
+    process::THEME,
+    terminal::THEME,
+    release::THEME,
+    caddy::THEME,
+    database::THEME,
+    rollback::THEME,
+    journal::THEME,
+    files::THEME,
+];
+
+pub fn all() -> impl Iterator<Item = &'static Row> {
+    THEMES.iter().flat_map(|theme| theme.rows)
+}
 
 /// Faults without a row, and the reason.
 pub const NOT_COVERED: [(&str, &str); 11] = [

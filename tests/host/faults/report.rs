@@ -1,0 +1,59 @@
+//! The line that a met row prints; the campaign takes it into docs/proof.md.
+
+use std::env;
+
+use super::row::Row;
+use crate::harness::Output;
+use crate::report::Report;
+
+pub struct Met<'a> {
+    pub row: &'a Row,
+    pub output: &'a Output,
+    pub seconds: f64,
+    pub report: &'a Report,
+}
+
+impl Met<'_> {
+    /// The requests that were lost without the row's permission.
+    pub fn lost(&self) -> Option<String> {
+        if self.report.failed == 0 || !self.row.may_lose.is_empty() {
+            return None;
+        }
+        let errors = self.report.kinds.values().flat_map(|kind| &kind.errors);
+        let errors: Vec<_> = errors.take(3).map(|e| format!("{} s: {}", e.at, e.error)).collect();
+        Some(format!("{} of {} requests lost: {errors:?}", self.report.failed, self.report.total))
+    }
+
+    /// One line of a table; all details after a failure, or with ASTRA_FAULTS_SHOW.
+    pub fn print(&self, faults: &[String]) {
+        let Self { row, output, seconds, report } = self;
+        let verdict = match (faults.is_empty(), report.failed) {
+            (false, _) => "FAILED".to_owned(),
+            (true, 0) => "ok".to_owned(),
+            (true, _) => format!("ok: {}", row.may_lose),
+        };
+        let lost = format!("{}/{}", report.failed, report.total);
+        let (id, what, answer, code) = (row.id, row.what, outcome(output), output.code());
+        println!(
+            "| {id:<5} | {what:<78} | {answer:<14} {code:>4} | {seconds:>6.1} s | {lost:>9} | {verdict} |"
+        );
+        if faults.is_empty() && env::var_os("ASTRA_FAULTS_SHOW").is_none() {
+            return;
+        }
+        for fault in faults {
+            println!("      ! {}", fault.trim().replace('\n', "\n        "));
+        }
+        println!("      | {}", output.text().trim().replace('\n', "\n      | "));
+    }
+}
+
+/// The first word of the closing line, or a replacement.
+fn outcome(output: &Output) -> &'static str {
+    let words = ["converged", "nothing to do", "undone", "failed", "incomplete"];
+    let closing = |word: &&&str| output.stdout.lines().any(|line| line.starts_with(**word));
+    match words.iter().find(closing) {
+        Some(word) => word,
+        None if output.stderr.contains("error:") => "refused",
+        None => "-",
+    }
+}
