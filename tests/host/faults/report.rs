@@ -47,13 +47,20 @@ impl Met<'_> {
     }
 }
 
-/// The first word of the closing line, or a replacement.
+/// The outcome that the closing line shows (agent/converge/report.rs), or a replacement.
 fn outcome(output: &Output) -> &'static str {
-    let words = ["converged", "nothing to do", "undone", "failed", "incomplete"];
-    let closing = |word: &&&str| output.stdout.lines().any(|line| line.starts_with(**word));
-    match words.iter().find(closing) {
-        Some(word) => word,
-        None if output.stderr.contains("error:") => "refused",
-        None => "-",
-    }
+    let closings = [
+        (" is live", "converged"),
+        ("converged (", "converged"),
+        ("up to date: ", "nothing to do"),
+        ("nothing to do", "nothing to do"),
+        (" was taken back; ", "undone"),
+        ("undone (", "undone"),
+        ("; nothing was changed", "failed"),
+        ("incomplete", "incomplete"),
+    ];
+    // The last line decides: a row may have several commands.
+    let outcome = |line: &str| closings.iter().find(|(part, _)| line.contains(part)).map(|(_, word)| *word);
+    let closing = output.stdout.lines().filter(|line| !line.starts_with(' ')).filter_map(outcome).next_back();
+    closing.unwrap_or(if output.stderr.contains("error:") { "refused" } else { "-" })
 }
