@@ -84,8 +84,9 @@ impl Site {
         self.sh("ls /dev/loop-control >/dev/null 2>&1 || mknod /dev/loop-control c 10 237")?;
         self.sh("mkdir -p /root/thin /root/on && mount -t tmpfs -o size=3M tmpfs /root/thin")?;
         self.sh("cp --sparse=always /root/disk.ext4 /root/thin/disk")?;
-        let device = self.ask("losetup -f")?;
-        let number = device.trim_start_matches(|c: char| !c.is_ascii_digit());
+        // It calls a device without a node "lost".
+        let number: String = self.ask("losetup -f")?.chars().filter(char::is_ascii_digit).collect();
+        let device = format!("/dev/loop{number}");
         self.sh(&format!("[ -b {device} ] || mknod {device} b 7 {number}"))?;
         self.sh(&format!("losetup {device} /root/thin/disk && mount {device} /root/on"))?;
         self.sh("cp -a /etc/astra/. /root/on && chmod 0700 /root/on && rmdir /root/on/lost+found && sync")?;
