@@ -15,6 +15,13 @@ impl Site {
         self.ask("podman ps -a --format '{{.Names}}'").is_ok_and(|names| names.lines().any(|it| it == name))
     }
 
+    /// Stops an instance. Its container goes a moment later.
+    pub fn stop_instance(&self, number: u16) -> Done {
+        self.sh(&format!("systemctl stop astra-app@{number}"))?;
+        let name = format!("astra-app-{number}");
+        self.until(&format!("{name} is removed"), || !self.has_container(&name))
+    }
+
     /// No migration's container is left.
     pub fn no_migration(&self) -> Done {
         match self.has_container(MIGRATION) {

@@ -79,7 +79,7 @@ const ROWS: &[Row] = &[
         what: "a squatter on the port of instance 2",
         short: true,
         before: |site| {
-            site.sh("systemctl stop astra-app@2")?;
+            site.stop_instance(2)?;
             site.squat("127.0.0.1:8002")
         },
         cure: |site| site.sh("systemctl stop squatter"),
@@ -92,7 +92,7 @@ const ROWS: &[Row] = &[
         id: "F45",
         what: "a leftover container has the name of instance 1",
         before: |site| {
-            site.sh("systemctl stop astra-app@1")?;
+            site.stop_instance(1)?;
             site.podman("create -q --name astra-app-1 IMAGE")
         },
         ..GOES_ON
@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
         id: "F45b",
         what: "a leftover container that has ended has the name of instance 1",
         before: |site| {
-            site.sh("systemctl stop astra-app@1")?;
+            site.stop_instance(1)?;
             site.podman("run -q --name astra-app-1 --entrypoint true IMAGE")
         },
         ..GOES_ON
@@ -110,7 +110,7 @@ const ROWS: &[Row] = &[
         id: "F45c",
         what: "a leftover container that is paused has the name of instance 1",
         before: |site| {
-            site.sh("systemctl stop astra-app@1")?;
+            site.stop_instance(1)?;
             site.podman("run -q -d --name astra-app-1 --entrypoint sleep IMAGE 600")?;
             site.sh("kill -STOP $(podman inspect -f '{{.State.Pid}}' astra-app-1)")
         },
