@@ -7,7 +7,7 @@ use crate::site::CONFIG_FILE;
 
 pub const THEME: Theme = Theme {
     title: "Files of the agent",
-    text: "The agent follows no symlink that it did not make, and writes no file of another owner.",
+    text: "The agent follows no symlink in its directories, and refuses one that another user owns or can write.",
     rows: ROWS,
 };
 

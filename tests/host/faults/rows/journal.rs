@@ -5,7 +5,8 @@ use super::Theme;
 
 pub const THEME: Theme = Theme {
     title: "The journal",
-    text: "A damaged journal stops a deploy (exit code 4): the agent must know which releases failed. A rollback works.",
+    text: "A damaged journal stops a deploy (exit code 4): the agent must know which releases failed. Its output \
+           offers a rollback.",
     rows: ROWS,
 };
 
