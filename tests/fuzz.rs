@@ -9,6 +9,9 @@
 
 #[path = "fuzz/bodies.rs"]
 mod bodies;
+#[path = "campaign/rows.rs"]
+#[allow(dead_code, reason = "the host tests record the other rows")]
+mod rows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
@@ -120,7 +123,7 @@ fn fuzz(name: &str) {
             }
         }
     }
-    println!("| {name} | {tried} inputs | FUZZ_SEED={seed} |");
+    rows::record(&rows::Row::Fuzz { target: name.into(), inputs: tried, seed }).unwrap();
 }
 
 macro_rules! targets {

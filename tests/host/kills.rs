@@ -8,9 +8,17 @@ mod tally;
 
 pub use tally::commit;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use crate::harness::{Host, Output};
+use crate::rows;
+
+/// The directory of a campaign's results.
+pub fn results() -> PathBuf {
+    rows::campaign().unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign"))
+}
 
 fn database(host: &Host, sql: &str) -> String {
     host.sh(&format!("runuser -u postgres -- psql -qAt astra -c \"{sql}\"")).ok().stdout

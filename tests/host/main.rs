@@ -30,6 +30,8 @@ mod recovery;
 mod report;
 mod rollback;
 mod rotation;
+#[path = "../campaign/rows.rs"]
+mod rows;
 mod runs;
 mod security;
 mod site;

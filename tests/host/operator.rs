@@ -19,13 +19,13 @@ mod tests;
 mod whole;
 
 use std::env;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::harness::Engine;
-use crate::kills::commit;
+use crate::kills::{commit, results};
+use crate::rows::record;
 use sequence::{Drawn, Ended, Failure};
 use tally::{Line, Tally};
 
@@ -91,7 +91,7 @@ fn fixed<const N: usize>(seeds: [u64; N]) {
     let mut tally = Tally::default();
     seeds.into_iter().for_each(|seed| tally.add(sequence(seed, SHORT, 0)));
     let engine = engine().client();
-    assert_eq!(tally.broken(engine, N), 0, "{}", tally.rows(engine).join("\n"));
+    assert_eq!(tally.broken(engine, N), 0, "{}", tally.table(engine));
 }
 
 #[test]
@@ -114,9 +114,7 @@ fn drawn_sequences_keep_every_promise() {
         let Some(seed) = setting("ASTRA_SEED") else { return };
         return alone(seed, length, minutes);
     };
-    let kept =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("operator-sequences.jsonl");
-    let tally = Mutex::new(Tally::kept_in(kept));
+    let tally = Mutex::new(Tally::kept_in(results().join("operator-sequences.jsonl")));
     let first = setting("ASTRA_SEED").unwrap_or(1);
     let next = AtomicU64::new(first);
     let hosts =
@@ -141,7 +139,8 @@ fn drawn_sequences_keep_every_promise() {
     });
     let tally = tally.into_inner().unwrap();
     let engine = engine().client();
-    println!("{} sequences now\n{}", ran.into_inner(), tally.rows(engine).join("\n"));
+    println!("{} sequences now", ran.into_inner());
+    tally.rows(engine).iter().for_each(|row| record(row).unwrap());
     assert_eq!(tally.broken(engine, LAST), 0, "of the last {LAST} sequences some broke a promise");
 }
 

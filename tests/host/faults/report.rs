@@ -1,10 +1,11 @@
-//! The line that a met row prints; the campaign takes it into docs/proof.md.
+//! The row of a met fault: printed, and recorded for the campaign.
 
 use std::env;
 
 use super::row::Row;
 use crate::harness::Output;
 use crate::report::Report;
+use crate::rows;
 
 pub struct Met<'a> {
     pub row: &'a Row,
@@ -32,11 +33,17 @@ impl Met<'_> {
             (true, 0) => "ok".to_owned(),
             (true, _) => format!("ok: {}", row.may_lose),
         };
-        let lost = format!("{}/{}", report.failed, report.total);
-        let (id, what, answer, code) = (row.id, row.what, outcome(output), output.code());
-        println!(
-            "| {id:<5} | {what:<78} | {answer:<14} {code:>4} | {seconds:>6.1} s | {lost:>9} | {verdict} |"
-        );
+        let fault = rows::Row::Fault {
+            id: row.id.into(),
+            what: row.what.into(),
+            outcome: outcome(output).into(),
+            code: output.code(),
+            seconds: *seconds,
+            requests: report.total,
+            lost: report.failed,
+            verdict,
+        };
+        rows::record(&fault).unwrap();
         if faults.is_empty() && env::var_os("ASTRA_FAULTS_SHOW").is_none() {
             return;
         }

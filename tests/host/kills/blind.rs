@@ -1,7 +1,6 @@
 //! Kills by the clock, under traffic.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, iter};
 
@@ -192,7 +191,7 @@ impl Blind {
 fn a_run_killed_at_any_moment_leaves_a_whole_host() {
     // A campaign sets the number, and continues where it was.
     let campaign: Option<usize> = env::var("ASTRA_KILLS").ok().map(|n| n.parse().unwrap());
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("campaign").join("kills-blind.jsonl");
+    let kept = crate::kills::results().join("kills-blind.jsonl");
     let seed = env::var("ASTRA_SEED").ok().map(|seed| seed.parse().unwrap());
     let mut tally = match campaign {
         Some(_) => {

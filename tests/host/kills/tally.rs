@@ -2,8 +2,7 @@
 //! continued campaign loses nothing, above all no violation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recovery::Restored;
 use crate::report::Report;
+use crate::rows::{Row, append, record};
 
 /// The promise: seconds, plus the time that the app needs to start.
 const PROMISE: f64 = 15.0;
@@ -100,7 +100,7 @@ impl Tally {
         for (number, line) in text.lines().enumerate() {
             let refuse = |why: String| {
                 let line = format!("{}, line {}: {why}", file.display(), number + 1);
-                format!("{line}; `tests/campaign/run new` forgets what was recorded")
+                format!("{line}; `make campaign-new` forgets what was recorded")
             };
             let line: Line =
                 serde_json::from_str(line).map_err(|e| refuse(format!("not a line of these tests ({e})")))?;
@@ -157,15 +157,13 @@ impl Tally {
         let line = Line { commit: self.commit.clone(), seed: self.seed, found };
         if let Some(path) = &self.file {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-            // In one write: the line is complete or missing.
-            file.write_all(format!("{}\n", serde_json::to_string(&line).unwrap()).as_bytes()).unwrap();
+            append(path, &line).unwrap();
         }
         self.lines.push(line);
     }
 
     /// Rows of a table: all cuts, then those at each crash point, then the traffic.
-    pub fn rows(&self) -> String {
+    pub fn rows(&self) -> Vec<Row> {
         let mut points: BTreeMap<u32, Vec<&Cut>> = BTreeMap::new();
         for cut in self.cuts() {
             let point = cut.at.strip_prefix("at C").and_then(|at| at.split(',').next()?.parse().ok());
@@ -179,13 +177,11 @@ impl Tally {
         let each = points.iter().map(|(point, cuts)| row(&format!("C{point}"), cuts));
         let traffic = (self.traffic().count() > 0).then(|| {
             let sum = |of: fn(&Traffic) -> usize| self.traffic().map(of).sum::<usize>();
-            let (requests, cuts, failed) = (sum(|t| t.requests), sum(|t| t.cuts), sum(|t| t.failed));
             // Traffic before an interruption was not recorded.
-            let during = format!("during {cuts} of {} kills", all.len());
-            format!("| traffic meanwhile | {requests} requests, {during} | {failed} failed | |")
+            let (during, kills) = (sum(|t| t.cuts), all.len());
+            Row::Traffic { requests: sum(|t| t.requests), failed: sum(|t| t.failed), during, kills }
         });
-        let rows = iter::once(row(&format!("{}{seeds}", self.what), &all)).chain(each).chain(traffic);
-        rows.collect::<Vec<_>>().join("\n")
+        iter::once(row(&format!("{}{seeds}", self.what), &all)).chain(each).chain(traffic).collect()
     }
 
     /// All violations ever found.
@@ -203,26 +199,21 @@ impl Tally {
     #[track_caller]
     pub fn conclude(&self) {
         // Start a new line after the test's name.
-        println!("\n{}", self.rows());
+        println!();
+        self.rows().iter().for_each(|row| record(row).unwrap());
         let broken = self.broken();
         assert!(broken.is_empty(), "{} violations:\n{}", broken.len(), broken.join("\n"));
     }
 }
 
 /// One row of the table.
-fn row(what: &str, cuts: &[&Cut]) -> String {
+fn row(what: &str, cuts: &[&Cut]) -> Row {
     let back: Vec<_> = cuts.iter().filter_map(|cut| Some((cut, cut.to.as_ref()?))).collect();
     let undone = back.iter().filter(|(cut, to)| cut.from == **to).count();
-    let (kills, committed) = (cuts.len(), back.len() - undone);
-    let neither = match kills - back.len() {
-        0 => String::new(),
-        lost => format!(", {lost} neither"),
-    };
     let violations = cuts.iter().filter(|cut| cut.violation.is_some()).count();
     let slowest = back.iter().map(|(cut, _)| cut.seconds).fold(0.0, f64::max);
-    format!(
-        "| {what} | {kills} kills: {undone} undone, {committed} committed{neither} | {violations} violations | whole after {slowest:.1} s at most |"
-    )
+    let (what, kills, committed) = (what.into(), cuts.len(), back.len() - undone);
+    Row::Kills { what, kills, undone, committed, violations, slowest }
 }
 
 /// The tested tree: the commit, and a `+` if the tree differs from it. Documents do not count: the campaign
@@ -256,12 +247,13 @@ fn a_violation_stays_in_a_continued_campaign() {
     let resumed = open("abc", None).unwrap();
     assert_eq!((resumed.seed, resumed.cuts_of("deploy"), resumed.broken().len()), (Some(7), 3, 3));
     let rows = "| blind, seed 7 | 3 kills: 0 undone, 2 committed, 1 neither | 2 violations | whole after 17.0 s at most |\n\
-                | traffic meanwhile | 120 requests, during 3 of 3 kills | 1 failed | |";
-    assert_eq!(resumed.rows(), rows);
+                | traffic meanwhile | 120 requests, during 3 of 3 kills | 1 failed |  |";
+    let lines: Vec<String> = resumed.rows().iter().map(Row::to_string).collect();
+    assert_eq!(lines.join("\n"), rows);
 
     let refused = open("abc+", None).map(|_| ()).unwrap_err();
     assert!(refused.contains("line 1: recorded at commit abc, and this is abc+"), "{refused}");
     fs::write(&file, "{\"run\": \"deploy\"}\n").unwrap();
-    assert!(open("abc", None).is_err_and(|e| e.contains("not a line") && e.contains("run new")));
+    assert!(open("abc", None).is_err_and(|e| e.contains("not a line") && e.contains("campaign-new")));
     fs::remove_file(&file).unwrap();
 }

@@ -1,13 +1,13 @@
 //! Results of a campaign of sequences, line by line: a continued campaign repeats none of them.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::sequence::{Ended, Failure};
+use crate::rows::{Row, append};
 
 /// A sequence, with its tree and engine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Tally {
         let text = if file.exists() { fs::read_to_string(&file).unwrap() } else { String::new() };
         let lines = text.lines().map(|line| {
             serde_json::from_str(line).unwrap_or_else(|e| {
-                panic!("{}: {e}; `tests/campaign/run new` forgets what was recorded", file.display())
+                panic!("{}: {e}; `make campaign-new` forgets what was recorded", file.display())
             })
         });
         Self { lines: lines.collect(), file: Some(file) }
@@ -46,28 +46,31 @@ impl Tally {
     pub fn add(&mut self, line: Line) {
         if let Some(path) = &self.file {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-            file.write_all(format!("{}\n", serde_json::to_string(&line).unwrap()).as_bytes()).unwrap();
+            append(path, &line).unwrap();
         }
-        println!("{}", line.row().trim_matches(['|', ' ']));
+        println!("{}", line.row().to_string().trim_matches(['|', ' ']));
         self.lines.push(line);
     }
 
     /// Rows of a table: all sequences of an engine, then each that broke a promise.
-    pub fn rows(&self, engine: &str) -> Vec<String> {
+    pub fn rows(&self, engine: &str) -> Vec<Row> {
         let of: Vec<_> = self.lines.iter().filter(|line| line.engine == engine).collect();
         let sum = |count: fn(&Ended) -> usize| of.iter().map(|line| count(&line.ended)).sum::<usize>();
         let broken: Vec<_> = of.iter().filter(|line| line.ended.failure.is_some()).collect();
-        let since = of.iter().rev().take_while(|line| line.ended.failure.is_none()).count();
-        let all = format!(
-            "| {engine}, {} sequences | {} operations | {} requests, {} lost | {} broke a promise, none of the last {since} |",
-            of.len(),
-            sum(|e| e.operations),
-            sum(|e| e.requests),
-            sum(|e| e.lost),
-            broken.len(),
-        );
+        let all = Row::Sequences {
+            engine: engine.into(),
+            sequences: of.len(),
+            operations: sum(|e| e.operations),
+            requests: sum(|e| e.requests),
+            lost: sum(|e| e.lost),
+            broken: broken.len(),
+            since: of.iter().rev().take_while(|line| line.ended.failure.is_none()).count(),
+        };
         iter::once(all).chain(broken.iter().map(|line| line.row())).collect()
+    }
+
+    pub fn table(&self, engine: &str) -> String {
+        self.rows(engine).iter().map(|row| format!("{row}\n")).collect()
     }
 
     /// How many of the last sequences of an engine broke a promise.
@@ -78,17 +81,23 @@ impl Tally {
 }
 
 impl Line {
-    fn row(&self) -> String {
+    fn row(&self) -> Row {
         let Self { engine, seed, site, ended, shrunk, .. } = self;
         let verdict = ended.failure.as_ref().map_or("kept".to_owned(), |failure| {
             let first = failure.broken.first().map_or("", String::as_str).lines().next().unwrap_or_default();
             let first: String = first.chars().take(160).map(|c| if c == '|' { '/' } else { c }).collect();
             format!("BROKEN at {} (enough: {shrunk:?}): {first}", failure.op)
         });
-        format!(
-            "| {engine}, seed {seed}: {site} | {} operations in {:.0} s | {} requests, {} lost | {verdict} |",
-            ended.operations, ended.seconds, ended.requests, ended.lost
-        )
+        Row::Sequence {
+            engine: engine.clone(),
+            seed: *seed,
+            site: site.clone(),
+            operations: ended.operations,
+            seconds: ended.seconds,
+            requests: ended.requests,
+            lost: ended.lost,
+            verdict,
+        }
     }
 }
 
@@ -120,7 +129,7 @@ fn a_campaign_continues_and_judges_the_last_sequences_of_an_engine() {
         [resumed.broken("podman", 1), resumed.broken("podman", 60), resumed.broken("docker", 1)],
         [0, 1, 1]
     );
-    let rows = resumed.rows("podman");
+    let rows: Vec<String> = resumed.rows("podman").iter().map(Row::to_string).collect();
     assert_eq!(
         rows[0],
         "| podman, 2 sequences | 30 operations | 200 requests, 0 lost | 1 broke a promise, none of the last 1 |"
