@@ -7,6 +7,7 @@ SHELL := /bin/bash
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # All tests in Cargo.toml but those on hosts.
 tests := $(filter-out host,$(shell awk '/^\[/ { test = /^\[\[test\]\]/ } test && /^name/ { gsub(/"/, "", $$3); print $$3 }' Cargo.toml))
+campaign := cargo run --quiet --example campaign --
 
 # Said before anything is built, in one line.
 machine = [[ $$(id -u) = 0 ]] || { echo 'make $(MAKECMDGOALS): needs root (it boots hosts): run it with sudo' >&2; exit 1; }; \
@@ -42,7 +43,7 @@ check:
 	if command -v cargo-deny >/dev/null; then cargo deny check; fi
 
 unit-test:
-	cargo $(run) --lib --bins $(tests:%=--test %)
+	cargo $(run) --lib --bins --example campaign $(tests:%=--test %)
 
 # Also part of unit-test.
 scenarios:
@@ -57,7 +58,7 @@ host-test:
 	cargo build --example load
 	cargo $(run) --no-fail-fast --test host
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 tests/campaign/cuts
+		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 $(campaign) cuts
 endif
 
 demo: needs
@@ -70,12 +71,12 @@ shell:
 bench: needs
 	tests/bench/run
 
-# Parts: load baseline kills faults cuts fuzz report; campaign-new forgets the results.
-campaign:
-	tests/campaign/run all
+# Parts: load baseline kills faults operator cuts fuzz report; campaign-new forgets the results.
+campaign: needs
+	$(campaign) all
 
-campaign-%:
-	tests/campaign/run $*
+campaign-%: needs
+	$(campaign) $*
 
 clean:
 	tests/host/host clean
