@@ -44,13 +44,14 @@ impl Store {
                 known
             }
             (None, given) => {
-                match given {
+                let commit = match given {
                     Some(given) => {
                         fs::copy(given, &agent).with_context(|| format!("copying {}", given.display()))?;
+                        UNKNOWN.to_owned()
                     }
                     None => build(dir, &agent)?,
-                }
-                let machine = describe(&agent, given.is_some())?;
+                };
+                let machine = describe(&agent, commit)?;
                 write_json(&described, &machine)?;
                 machine
             }
@@ -165,14 +166,15 @@ fn hash(file: &Path) -> Result<String> {
     Ok(sha256(&fs::read(file).with_context(|| format!("reading {}", file.display()))?))
 }
 
-/// Builds the agent as it is committed.
-fn build(dir: &Path, agent: &Path) -> Result<()> {
+/// Builds the agent as it is committed, and returns the commit: HEAD may move meanwhile.
+fn build(dir: &Path, agent: &Path) -> Result<String> {
+    let commit = git(&["rev-parse", "--short", "HEAD"])?;
     eprintln!("campaign: building the agent as it is committed");
     let src = dir.join("src");
     let _ = fs::remove_dir_all(&src);
     fs::create_dir(&src)?;
     let archive = dir.join("src.tar");
-    git(&["archive", "-o", &archive.display().to_string(), "HEAD"])?;
+    git(&["archive", "-o", &archive.display().to_string(), &commit])?;
     run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&src))?;
     let target = dir.join("build");
     run(Command::new("cargo")
@@ -181,7 +183,7 @@ fn build(dir: &Path, agent: &Path) -> Result<()> {
         .arg("--target-dir")
         .arg(&target))?;
     fs::copy(target.join("release/astra-agent"), agent)?;
-    Ok(())
+    Ok(commit)
 }
 
 /// Runs a command that must succeed.
@@ -191,7 +193,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn describe(agent: &Path, given: bool) -> Result<Machine> {
+fn describe(agent: &Path, commit: String) -> Result<Machine> {
     let said = |program: &Path, words: &[&str]| -> Result<String> {
         let output = Command::new(program).args(words).output()?;
         ensure!(output.status.success(), "{} {words:?}: {}", program.display(), output.status);
@@ -205,10 +207,10 @@ fn describe(agent: &Path, given: bool) -> Result<Machine> {
     let memory = proc("/proc/meminfo", "MemTotal")?;
     let kib: u64 = memory.trim_end_matches(" kB").trim().parse().unwrap_or_default();
     Ok(Machine {
-        commit: if given { UNKNOWN.into() } else { git(&["rev-parse", "--short", "HEAD"])? },
         agent: said(agent, &["--version"])?,
         sha256: hash(agent)?,
-        build: if given { "a build that was handed in" } else { "release build" }.into(),
+        build: if commit == UNKNOWN { "a build that was handed in" } else { "release build" }.into(),
+        commit,
         kernel: said(Path::new("uname"), &["-r"])?,
         cpus: std::thread::available_parallelism()?.get(),
         cpu: proc("/proc/cpuinfo", "model name")?,
