@@ -12,6 +12,7 @@ use crate::model::observed::Engine;
 use crate::model::unit::UnitSeen;
 
 pub mod binary;
+mod blocking;
 pub mod caddy;
 mod doctor;
 pub mod engine;
@@ -79,7 +80,7 @@ pub struct Host {
     /// The current start or migration: earlier log lines belong to another one.
     start: RefCell<logs::Start>,
     /// The flush of the image store that a pull started.
-    flush: RefCell<Option<tokio::task::JoinHandle<Result<()>>>>,
+    flush: RefCell<Option<tokio::sync::oneshot::Receiver<Result<()>>>>,
     health_port: u16,
 }
 

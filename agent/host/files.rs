@@ -221,7 +221,7 @@ impl Files {
     }
 
     /// Writes the file system of `path` to disk (syncfs(2)). Blocks uninterruptibly, perhaps for minutes:
-    /// call it from `tokio::task::spawn_blocking` with a timeout.
+    /// call it from a thread of its own (blocking.rs), with a timeout.
     ///
     /// # Errors
     ///

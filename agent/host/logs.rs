@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::Host;
+use super::blocking;
 use super::transient::{Transient, run_transient};
 use crate::model::text::clean;
 
@@ -95,7 +96,7 @@ impl Host {
         .await?;
         // journalctl has the other end; keeping this one open would keep the pipe open.
         drop(write);
-        let text = tokio::task::spawn_blocking(move || read_all(read));
+        let text = blocking::spawn(move || read_all(read)).context("reading log lines")?;
         run.wait().await?;
         text.await?
     }

@@ -12,7 +12,7 @@ use super::verdict::host_fault;
 use crate::model::exit::ExitCode;
 use crate::model::name::MIGRATE_UNIT;
 use crate::model::step_error::StepError;
-use crate::model::unit::UnitSeen;
+use crate::model::unit::{ServiceResult, UnitSeen};
 
 impl Host {
     /// Runs the migration unit to its end. One left by a cut-off run is stopped first: two must never run at
@@ -58,6 +58,9 @@ fn failed(error: JobError, unit: &UnitSeen, said: &LastWords) -> StepError {
     let ended = match unit.exit_code.map(ExitCode) {
         // The unit's result would repeat the code.
         Some(code) if error.result == JobResult::Failed => anyhow!("the migration ended with code {code}"),
+        _ if error.result == JobResult::Failed && unit.result == ServiceResult::Timeout => {
+            anyhow!("the migration did not end within its timeout ([migrate] timeout)")
+        }
         _ => anyhow::Error::new(error),
     };
     StepError::blaming(fault, ended)

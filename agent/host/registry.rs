@@ -66,7 +66,10 @@ pub enum RegistryError {
         file: String,
     },
     /// The registry gave an answer that no retry changes.
-    #[error("resolving {image}: {why}")]
+    #[error(
+        "resolving {image}: {why}\n  hint: a proxy or a login page may answer instead of the registry: try `curl -v` on its \
+         address from this host"
+    )]
     Refused {
         /// The tagged reference.
         image: String,
@@ -74,7 +77,11 @@ pub enum RegistryError {
         why: String,
     },
     /// No attempt got a usable answer in time.
-    #[error("resolving {image}: gave up after {}: {why}", times(*.attempts))]
+    #[error(
+        "resolving {image}: gave up after {}: {why}\n  hint: what serves is not affected; deploy again when the registry \
+         answers (`astra-agent rollback` needs no registry)",
+        times(*.attempts)
+    )]
     Unavailable {
         /// The tagged reference.
         image: String,
@@ -303,7 +310,7 @@ async fn manifest(
             None => return Ok((answer, url)),
         }
     }
-    Err(AttemptError::Never(format!("the registry redirects more than {REDIRECTS} times")))
+    Err(AttemptError::Never(format!("the registry answers with a redirect more than {REDIRECTS} times")))
 }
 
 /// The target of a redirect (RFC 9110, 15.4): never from TLS to plain HTTP, and over plain HTTP only to the

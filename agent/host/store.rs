@@ -10,10 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::oneshot::Receiver;
 use tokio::time::{Instant, sleep, timeout};
 use zbus::Connection;
 
 use super::Host;
+use super::blocking;
 use super::engine::may_pass;
 use super::systemd::ManagerProxy;
 use super::transient::{Transient, run_transient};
@@ -214,10 +216,12 @@ impl Host {
         }
     }
 
-    async fn begin_flush(&self) -> Result<tokio::task::JoinHandle<Result<()>>> {
+    async fn begin_flush(&self) -> Result<Receiver<Result<()>>> {
         let store = self.engine()?.image_store_path().await?;
-        let files = self.files.clone();
-        Ok(tokio::task::spawn_blocking(move || files.sync_fs(&store)))
+        let (files, path) = (self.files.clone(), store.clone());
+        // Without a thread of its own, the run waits for it here.
+        Ok(blocking::spawn(move || files.sync_fs(&path))
+            .unwrap_or_else(|_| blocking::ready(self.files.sync_fs(&store))))
     }
 
     pub(super) async fn flush_images(&self) -> Result<()> {

@@ -121,7 +121,8 @@ impl Host {
 
     /// Marks that the config in force is about to be replaced.
     fn mark_leaving(&self) -> Result<Option<PathBuf>> {
-        let Some(seen) = self.files.read(Path::new(CADDYFILE))? else { return Ok(None) };
+        // One that cannot be read, e.g. a symlink, is about to be replaced; only its clients are not moved.
+        let Ok(Some(seen)) = self.files.read(Path::new(CADDYFILE)) else { return Ok(None) };
         let own = own_address_in(&String::from_utf8_lossy(&seen.bytes));
         let marker = own.map(leaving_marker);
         if let Some(marker) = &marker {

@@ -86,13 +86,14 @@ impl Host {
         }
     }
 
-    /// Lets Caddy send requests again, once Caddy's own request to the instance got a 2xx.
+    /// Lets Caddy send requests again, once Caddy's own request to the instance got a 2xx. A hung Caddy holds all
+    /// requests: when it goes on, no marker may keep the instance from them.
     ///
     /// # Errors
     /// Caddy hangs, or gets no 2xx from the instance: the error has the last answer.
     pub(in crate::host) async fn undrain(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
         let asked = self.wait_for_caddy(instance, ask).await;
-        if asked.is_ok() {
+        if asked.as_ref().map_or_else(|error| error.is::<CaddyHangs>(), |_| true) {
             self.remove_marker(instance)?;
         }
         asked

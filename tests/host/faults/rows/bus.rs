@@ -108,6 +108,7 @@ const ROWS: &[Row] = &[
             })?;
             site.sh("systemctl daemon-reload")
         },
+        repair: "the unit file",
         ..GOES_ON
     },
     Row {

@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
         id: "F08",
         what: "registry: redirects to itself",
         registry: Registry::always(Mode::Redirect),
-        says: &["302"],
+        says: &["redirect"],
         ..REFUSED
     },
     Row {
