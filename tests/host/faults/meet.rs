@@ -21,7 +21,7 @@ impl Site {
         };
         let (output, seconds, load) = self.provoke(row, &mut faults);
         self.judge(row, &output, &mut faults);
-        if row.commits {
+        if row.commits_with(output.code()) {
             self.serves = tag.into();
         }
         let report = self.settle(row, output.code(), load, &mut faults);

@@ -41,7 +41,7 @@ pub struct Row {
     pub code: &'static [i32],
     /// Texts that the output must contain.
     pub says: &'static [&'static str],
-    /// Whether the pushed release is committed in the end.
+    /// Whether the pushed release is committed in the end; see [`Row::commits_with`].
     pub commits: bool,
     /// Holds once the command has ended with this output, while the fault lasts.
     pub then: fn(&Site, &Output) -> Done,
@@ -83,6 +83,12 @@ pub const ROW: Row = Row {
 pub const GOES_ON: Row = Row { commits: true, ..ROW };
 
 impl Row {
+    /// Whether the pushed release is committed after this exit code: a deploy that may fail, and did not, has
+    /// committed it.
+    pub fn commits_with(&self, code: i32) -> bool {
+        self.commits || code == 0 && self.code.len() > 1 && self.run.contains("deploy")
+    }
+
     /// `wish`: full, short, or ids; an id without its letter means all variants.
     pub fn is_wanted(&self, wish: &str) -> bool {
         match wish {
