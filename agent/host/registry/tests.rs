@@ -233,7 +233,7 @@ async fn unsafe_and_endless_redirects_are_refused() {
     assert_eq!(away.asked(), 1);
     let round = rig(None, |_, _| json(307, "Location: /again\r\n", "")).await;
     let error = round.resolve(3).await.unwrap_err().to_string();
-    assert!(error.contains("redirects more than 5 times"), "{error}");
+    assert!(error.contains("answers with a redirect more than 5 times"), "{error}");
     let nowhere = rig(None, |_, _| json(307, "", "")).await;
     assert!(nowhere.resolve(3).await.unwrap_err().to_string().contains("and not where to"));
 }
