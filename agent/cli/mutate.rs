@@ -53,6 +53,11 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
 /// The run itself, inside the unit.
 async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
+    if !unit::is_sandboxed() {
+        watch(&Event::Warning(
+            "this run has no sandbox: `astra-agent reconcile` writes the drop-in of its unit",
+        ));
+    }
     let (config, last) = session::config_for(ask.verb)?;
     if let Some(text) = &last {
         watch(&Event::Warning(text));

@@ -12,9 +12,10 @@ use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
 use crate::host::transient::{Transient, run_transient};
 use crate::model::entry::Verb;
-use crate::model::name::{RECOVER_UNIT, SANDBOX_FILE};
+use crate::model::name::{RECOVER_UNIT, SANDBOX_FILE, SANDBOX_FILE_NOW};
 use crate::model::problem::Problem;
 use crate::plan::files::MODE;
+use crate::plan::policy::VerbPolicy;
 use crate::plan::units::SANDBOX;
 
 /// A shutdown sends SIGTERM, and undoing a whole deploy takes minutes.
@@ -34,7 +35,13 @@ pub fn actor(in_unit: bool) -> String {
 /// Runs this command line inside a transient unit, and returns its exit code.
 pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     let systemd = Systemd::connect().await?;
-    prepare_sandbox(&systemd).await?;
+    if let Err(error) = prepare_sandbox(&systemd).await {
+        // A rollback must work on a host that cannot be written.
+        if !VerbPolicy::of(verb).takes_last_config {
+            return Err(error.context("preparing the sandbox of the run").into());
+        }
+        out::warning(&format!("this run has no sandbox: {error:#}"));
+    }
     // From here on a signal is passed on instead of ending this process.
     let mut signals = Signals::catch()?;
     let name = format!("astra-agent-{}-{}.service", verb.as_str(), std::process::id());
@@ -81,17 +88,33 @@ pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
     }
 }
 
-/// Writes the sandbox of the run's unit, if it is missing (before the first installation) or was changed.
+/// Writes the sandbox of the run's unit, if it is missing (before the first installation) or was changed. Where
+/// the directory of units cannot be written, the one in /run has the same effect until the next boot.
 async fn prepare_sandbox(systemd: &Systemd) -> anyhow::Result<()> {
-    let (files, path) = (Files::new(Path::new("/")), Path::new(SANDBOX_FILE));
-    if files.read(path)?.is_some_and(|seen| seen.bytes == SANDBOX.as_bytes()) {
+    let files = Files::new(Path::new("/"));
+    let is_there = |path: &str| {
+        // One that cannot be read, e.g. a symlink that masks it, is replaced.
+        files.read(Path::new(path)).ok().flatten().is_some_and(|seen| seen.bytes == SANDBOX.as_bytes())
+    };
+    if is_there(SANDBOX_FILE) || is_there(SANDBOX_FILE_NOW) {
         return Ok(());
     }
-    if let Some(dir) = path.parent() {
-        files.make_dir(dir, 0o755)?;
+    let write = |path: &Path| {
+        path.parent().map_or(Ok(()), |dir| files.make_dir(dir, 0o755))?;
+        files.write_atomic(path, SANDBOX.as_bytes(), MODE)
+    };
+    if let Err(error) = write(Path::new(SANDBOX_FILE)) {
+        write(Path::new(SANDBOX_FILE_NOW)).map_err(|_| error)?;
     }
-    files.write_atomic(path, SANDBOX.as_bytes(), MODE)?;
-    systemd.reload().await
+    // systemd reads the drop-ins of a new unit from the disk; the reload is for units that it has loaded.
+    let _ = systemd.reload().await;
+    Ok(())
+}
+
+/// Whether this process runs in the sandbox: its unit may have been started without the drop-in.
+pub fn is_sandboxed() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("NoNewPrivs:").is_some_and(|value| value.trim() == "1"))
 }
 
 /// The message for a signal; `again`: the run was already asked to stop.

@@ -168,7 +168,7 @@ pub(super) fn cidr(text: &str) -> Result<String, ValueError> {
     if net.trunc() != net {
         return Err(bad().help(format!("the network of that address is `{}`", net.trunc())));
     }
-    Ok(text.to_owned())
+    Ok(net.to_string())
 }
 
 /// One argument. Units and env files allow no control character except the tab.

@@ -76,8 +76,7 @@ impl Reconciler<'_> {
             (self.watch)(&Event::Step { number, of, text: &text, undoing });
             failpoint::reach("before", number, &text);
             let begun = Instant::now();
-            let keeps_on = undoing || committed || !plan.may_stop_at(number - 1);
-            let performed = self.perform(ask.verb, step, keeps_on).await;
+            let performed = self.perform(ask.verb, plan, number - 1, step, undoing || committed).await;
             failpoint::reach("after", number, &text);
             committed |= matches!((step, &performed), (Step::Commit { .. }, Performed::Done(_)));
             let elapsed = begun.elapsed();
@@ -113,11 +112,21 @@ impl Reconciler<'_> {
         Ok(outcome)
     }
 
-    /// Performs one step. A signal stops it where the step can be abandoned: before the commit point, not during
-    /// undo, and not while a plan without a commit has taken an instance out of rotation.
-    async fn perform(&self, verb: Verb, step: &Step, forward_only: bool) -> Performed {
+    /// Performs the step of `plan` with this index. A signal stops it where step and plan allow it: before the
+    /// commit point, and not during undo.
+    async fn perform(
+        &self,
+        verb: Verb,
+        plan: &Plan,
+        index: usize,
+        step: &Step,
+        forward_only: bool,
+    ) -> Performed {
         let signals = &self.host.signals;
-        let done = if forward_only || !step.handling().abandonable {
+        if let Some(signal) = signals.asked().filter(|_| !forward_only && plan.may_stop_before(index)) {
+            return Performed::Interrupted(signal.to_owned());
+        }
+        let done = if forward_only || !step.handling().abandonable || !plan.may_stop_at(index) {
             self.host.perform(step).await
         } else {
             tokio::select! {
@@ -221,7 +230,7 @@ impl Reconciler<'_> {
                 (Ok(_), Step::WriteFile { path, .. } | Step::RemoveFile { path })
                     if report.nothing_to_do && path == Path::new(LAST_APP_IMAGE) =>
                 {
-                    (self.watch)(&Event::Note("corrected last_app_image, which named another image"));
+                    (self.watch)(&Event::Note("corrected last_app_image"));
                 }
                 (Ok(_), _) => {}
                 (Err(error), _) => warn(report, anyhow::anyhow!("{text}: {error}")),

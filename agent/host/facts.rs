@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -99,9 +99,10 @@ pub fn now() -> String {
 }
 
 /// `time` in UTC to the millisecond, `2026-11-21T04:23:42.007Z` (RFC 3339, 5.6): fixed width, so that texts
-/// sort like times. Times before 1970 become 1970.
+/// sort like times. Times before 1970 and after 9999 become the first and the last of these.
 pub fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time.max(UNIX_EPOCH)).to_string()
+    let last = UNIX_EPOCH + Duration::from_millis(253_402_300_799_999);
+    humantime::format_rfc3339_millis(time.clamp(UNIX_EPOCH, last)).to_string()
 }
 
 /// Milliseconds since 1970 of a time in RFC 3339; `None` for any other text.
@@ -128,6 +129,7 @@ mod tests {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
             assert_eq!(millis_of(text), Some(seconds * 1000));
         }
+        assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 40)), "9999-12-31T23:59:59.999Z");
         assert_eq!(millis_of("an unknown time"), None);
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_millis(1007)), "1970-01-01T00:00:01.007Z");
     }

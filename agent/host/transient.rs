@@ -54,7 +54,9 @@ pub struct Transient<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum TransientError {
     /// A unit of that name exists already: another run.
-    #[error("starting {0}: a unit of that name exists already")]
+    #[error(
+        "starting {0}: a unit of that name exists already (systemd before 252 also says so of a new unit with drop-ins)"
+    )]
     UnitExists(String),
     /// systemd could not execute it, e.g. because of its sandbox.
     #[error(transparent)]

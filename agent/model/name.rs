@@ -61,6 +61,8 @@ pub const HEALTH_PORT: u16 = 9080;
 pub const UNIT_DIR: &str = "/etc/systemd/system";
 /// The drop-in of every unit whose name begins with `astra-agent-` (systemd.unit(5)), transient ones included.
 pub const SANDBOX_FILE: &str = "/etc/systemd/system/astra-agent-.service.d/10-sandbox.conf";
+/// The same until the next boot, where [`UNIT_DIR`] cannot be written.
+pub const SANDBOX_FILE_NOW: &str = "/run/systemd/system/astra-agent-.service.d/10-sandbox.conf";
 /// The unit of the proxy.
 pub const CADDY_UNIT: &str = "astra-caddy.service";
 /// The unit of the database migration, started by a deploy alone.

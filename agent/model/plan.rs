@@ -15,6 +15,8 @@ pub struct Plan {
     pub candidate: Option<Candidate>,
     /// Warnings that stop nothing.
     pub warnings: Vec<String>,
+    /// It moves serving instances to other ports.
+    pub moves: bool,
 }
 
 impl Plan {
@@ -23,21 +25,25 @@ impl Plan {
         self.steps.is_empty()
     }
 
-    /// Whether a signal may abandon the step with this index. A plan with a commit is undone; any other first
-    /// brings an instance that it took out of rotation back, because nothing else would until the next run.
+    /// Whether a signal may abandon the step with this index. A move, which has no undo, first brings the
+    /// instance under way back: nothing else would until the next run.
     pub fn may_stop_at(&self, index: usize) -> bool {
-        let Some(back) = self.steps.iter().skip(index).find_map(|step| match step {
-            Step::Undrain { instance, .. } => Some(instance),
+        !self.moves || !self.is_one_out(index) && !self.is_one_out(index + 1)
+    }
+
+    /// Whether a signal may end the run before the step with this index.
+    pub fn may_stop_before(&self, index: usize) -> bool {
+        self.moves && !self.is_one_out(index)
+    }
+
+    /// Whether after so many steps one has taken an instance out of rotation, and a later one brings it back.
+    fn is_one_out(&self, steps: usize) -> bool {
+        let (done, ahead) = self.steps.split_at(steps.min(self.steps.len()));
+        let mut out = done.iter().filter_map(|step| match step {
+            Step::Drain { instance, .. } | Step::RestoreCommitted { instance, .. } => Some(instance.id),
             _ => None,
-        }) else {
-            return true;
-        };
-        let is_taken = self.steps.iter().take(index + 1).enumerate().any(|(at, step)| match step {
-            Step::Drain { instance, .. } => at < index && instance == back,
-            Step::RestoreCommitted { instance, .. } => instance == back,
-            _ => false,
         });
-        self.commit.is_some() || !is_taken
+        out.any(|id| ahead.iter().any(|s| matches!(s, Step::Undrain { instance, .. } if instance.id == id)))
     }
 
     /// A plan that changes no release.

@@ -98,7 +98,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
         moves.settle(spare);
     }
     moves.tell_caddy();
-    Plan::forward(moves.steps, warnings)
+    Plan { moves: true, ..Plan::forward(moves.steps, warnings) }
 }
 
 fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {

@@ -183,7 +183,7 @@ fn keep(
     if steps.is_empty() && *committed != candidate.lines {
         // The container is the same: only the list of keys from [env] has to be written.
         let steps = vec![roll::commit_step(inputs, current, &wanted.file, &candidate)];
-        return Plan { steps, commit: Some(0), candidate: Some(candidate), warnings: Vec::new() };
+        return Plan { steps, commit: Some(0), candidate: Some(candidate), ..Plan::default() };
     }
     Plan { candidate: Some(candidate), ..Plan::forward(steps, Vec::new()) }
 }

@@ -55,7 +55,7 @@ fn deploy() -> Plan {
     let env = std::collections::BTreeMap::new();
     steps.push(Step::Commit { file: "/e".into(), old: None, candidate: candidate.clone(), env });
     steps.push(Step::RemoveFile { path: "/run/astra/trial.env".into() });
-    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings: vec![] }
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), ..Plan::default() }
 }
 
 /// The deploy with one of its instances as the spare.

@@ -194,3 +194,16 @@ fn ctrl_c_in_a_move_to_another_port_first_brings_the_instance_back() {
     world.deploy("v1").calls(&["StartUnit astra-app@1.service", "load"]).exits(1).serves("v1");
     world.run(Verb::Reconcile, Selector::Keep).succeeds().serves("v1");
 }
+
+#[test]
+fn ctrl_c_in_a_move_ends_between_two_instances() {
+    let mut world = World::installed("v1");
+    let base = world.base_port();
+    world.change_config(&format!("base_port = {base}"), &format!("base_port = {}", base + 3));
+    // The ports rise, so the last instance moves first.
+    world.interrupt_at("StartUnit astra-app@2.service");
+    let ran = world.deploy("v1").calls(&["StartUnit astra-app@2.service", "load"]);
+    ran.never_calls("StopUnit astra-app@1.service").exits(4).serves("v1");
+    let ran = world.deploy("v1").calls(&["StartUnit astra-app@1.service", "load"]);
+    ran.never_calls("StopUnit astra-app@2.service").succeeds().serves("v1");
+}

@@ -143,7 +143,9 @@ impl Challenge {
     /// The best of the `WWW-Authenticate` headers: a token before a login.
     pub fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut basic = None;
-        for challenge in headers.flat_map(http_auth::ChallengeParser::new).map_while(Result::ok) {
+        for challenge in
+            headers.flat_map(|header| http_auth::ChallengeParser::new(header).map_while(Result::ok))
+        {
             let value = |name: &str| {
                 let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
                 found.map(|(_, value)| value.to_unescaped())

@@ -148,7 +148,7 @@ fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
         }
     }
     if let Some(Err(why)) = &checkup.resolved {
-        let fix = if why.contains("login") || why.contains("not found") {
+        let fix = if why.contains("login rejected") || why.contains("not found") {
             renew
         } else {
             format!(

@@ -47,7 +47,7 @@ pub(super) fn plan(
     let commit = steps.len();
     steps.push(commit_step(inputs, current, &wanted.file, &candidate));
     steps.extend(after(inputs, request, wanted));
-    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings }
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings, moves: false }
 }
 
 /// Whether the image has to be pulled first.
