@@ -26,7 +26,7 @@ impl Plan {
     }
 
     /// Whether a signal may abandon the step with this index. A move, which has no undo, first brings the
-    /// instance under way back: nothing else would until the next run.
+    /// instance that is out back: nothing else would until the next run.
     pub fn may_stop_at(&self, index: usize) -> bool {
         !self.moves || !self.is_one_out(index) && !self.is_one_out(index + 1)
     }
