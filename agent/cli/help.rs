@@ -188,7 +188,7 @@ fn habit(error: &clap::Error) -> Option<String> {
 
 #[cfg(test)]
 fn refusal(command: &str) -> Option<clap::Error> {
-    <Cli as clap::Parser>::try_parse_from(command.split(' ')).err()
+    self::command().try_get_matches_from(command.split(' ')).err()
 }
 
 /// Whether a command line exists, for tests of hints.
@@ -204,8 +204,7 @@ mod tests {
     use super::*;
 
     fn refused(words: &[&str]) -> clap::Error {
-        let all = std::iter::once("astra-agent").chain(words.iter().copied());
-        command().try_get_matches_from(all).unwrap_err()
+        refusal(&format!("astra-agent {}", words.join(" "))).unwrap()
     }
 
     /// Commands in backticks, with values for their placeholders.

@@ -126,19 +126,8 @@ impl Run<'_> {
     fn without_deploys(&mut self, load: Load, strategy: Strategy, changes: usize) -> Result<()> {
         let report = load.stop()?;
         let cut_elsewhere = (0..report.websockets.cuts.len()).collect();
-        self.record(Block {
-            origin: self.store.origin(),
-            strategy,
-            kind: Kind::Mixed,
-            number: 0,
-            deploys: 0,
-            changes,
-            failed_deploys: Vec::new(),
-            seconds: Vec::new(),
-            pulled_seconds: Vec::new(),
-            cut_elsewhere,
-            report,
-        })
+        let empty = Block::new(self.store.origin(), strategy, Kind::Mixed, 0);
+        self.record(Block { changes, cut_elsewhere, report, ..empty })
     }
 
     fn block(&mut self, (strategy, number, deploys): Planned) -> Result<()> {
@@ -147,19 +136,7 @@ impl Run<'_> {
         let started = clock();
         let load = self.traffic(kind == Kind::Quick)?;
         seconds(1);
-        let mut block = Block {
-            origin: self.store.origin(),
-            strategy,
-            kind,
-            number,
-            deploys,
-            changes: 0,
-            failed_deploys: Vec::new(),
-            seconds: Vec::new(),
-            pulled_seconds: Vec::new(),
-            cut_elsewhere: Vec::new(),
-            report: Report::default(),
-        };
+        let mut block = Block { deploys, ..Block::new(self.store.origin(), strategy, kind, number) };
         let serves = self.host()?.sh("curl -sf localhost/version")?.stdout;
         let mut version = if serves.trim() == "v1" { "v2" } else { "v1" };
         for i in 0..deploys {
@@ -263,19 +240,7 @@ mod tests {
 
     #[test]
     fn recorded_blocks_are_not_repeated() {
-        let block = |strategy, number| Block {
-            origin: Origin::default(),
-            strategy,
-            kind: Kind::Mixed,
-            number,
-            deploys: 0,
-            changes: 0,
-            failed_deploys: Vec::new(),
-            seconds: Vec::new(),
-            pulled_seconds: Vec::new(),
-            cut_elsewhere: Vec::new(),
-            report: Report::default(),
-        };
+        let block = |strategy, number| Block::new(Origin::default(), strategy, Kind::Mixed, number);
         let mut recorded = vec![block(Strategy::None, 0), block(Strategy::Rolling, 1)];
         let (rolling, change, surge) = (Strategy::Rolling, Strategy::Change, Strategy::Surge);
         assert_eq!(left(4, &recorded), [(rolling, 2, 1), (change, 0, 0), (surge, 1, 1), (surge, 2, 1)]);

@@ -70,6 +70,25 @@ pub struct Block {
     pub report: Report,
 }
 
+impl Block {
+    /// A block in which nothing has happened yet.
+    pub fn new(origin: Origin, strategy: Strategy, kind: Kind, number: usize) -> Self {
+        Self {
+            origin,
+            strategy,
+            kind,
+            number,
+            deploys: 0,
+            changes: 0,
+            failed_deploys: Vec::new(),
+            seconds: Vec::new(),
+            pulled_seconds: Vec::new(),
+            cut_elsewhere: Vec::new(),
+            report: Report::default(),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FailedDeploy {
     pub code: i32,
