@@ -2,14 +2,16 @@
 //! above can trust. Called by cli/, which hands the result on.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::image::{PinnedImage, TrackedImage};
-use crate::model::name::{AppName, CronName, EnvKey, InstanceId};
+use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::name::{AppName, CronName, EnvKey};
 use crate::model::observed::Engine;
 use crate::model::secret::Secret;
 
+mod across;
 mod app;
 mod container;
 mod env;
@@ -18,6 +20,8 @@ mod jobs;
 mod keys;
 mod load;
 mod read;
+mod service;
+mod site;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -26,6 +30,7 @@ mod words;
 
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use load::{load, load_one, parse, texts};
+pub use service::{Container, Kind, Network, Readiness, Route, Service, Strategy, Web};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 ///
@@ -40,8 +45,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// The whole desired state, validated as one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `[app]`.
-    pub app: App,
+    /// `[app] name`: part of unit, container and file names; `astra` unless set.
+    pub name: AppName,
+    /// `[app] image`: the tag that `deploy` resolves.
+    pub image: TrackedImage,
+    /// `[app] engine`; `None`: the engine that is installed, podman first.
+    pub engine: Option<Engine>,
+    /// `[app]`, a web service.
+    pub app: Service,
+    /// `[services.NAME]`, in the order of names.
+    pub others: BTreeMap<ServiceName, Service>,
     /// `[env]`, without the variables that only the env file has.
     pub env: BTreeMap<EnvKey, EnvSource>,
     /// The location of each of them: `file:line:column`.
@@ -58,109 +71,6 @@ pub struct Config {
     pub cron_jobs: Vec<CronJob>,
     /// Settings that are allowed but probably not intended.
     pub notices: Vec<ConfigError>,
-}
-
-/// One service. Today there is one, `[app]`; nothing in the type depends on that.
-#[derive(Clone, Debug, PartialEq)]
-pub struct App {
-    /// Part of unit, container and file names; `astra` unless set.
-    pub name: AppName,
-    /// The tag that `deploy` resolves.
-    pub image: TrackedImage,
-    /// `None`: the engine that is installed, podman first.
-    pub engine: Option<Engine>,
-    /// Running copies without the spare: 1 to 254.
-    pub instances: u16,
-    /// See [`App::port_of`].
-    pub base_port: u16,
-    /// Where the app listens in its container; with [`Network::Host`] it gets `PORT` instead.
-    pub port: u16,
-    /// The network of each container.
-    pub network: Network,
-    /// The container's argv; empty: the image's own.
-    pub command: Vec<String>,
-    /// `SOURCE:TARGET[:OPTIONS]`: a host path or a named volume.
-    pub volumes: Vec<String>,
-    /// Bytes.
-    pub memory: Option<u64>,
-    /// Limit in processors, above 0; `None`: no limit.
-    pub cpus: Option<f64>,
-    /// Time between SIGTERM and SIGKILL.
-    pub stop_timeout: Duration,
-    /// Variables that must have a value, or a deploy is refused.
-    pub required_env: Vec<EnvKey>,
-    /// `[app.readiness]`.
-    pub readiness: Readiness,
-    /// The other settings of `[app]` that become arguments of the engine.
-    pub container: Container,
-    /// Two copies must never run at once: the old one is stopped before the new one starts.
-    pub at_most_one: bool,
-}
-
-/// Container settings other than image, command and limits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Container {
-    /// Empty: the image's own.
-    pub entrypoint: Vec<String>,
-    /// A small process 1 that forwards signals and reaps children.
-    pub init: bool,
-    /// Name of a signal, e.g. `SIGQUIT`; `None`: the image's, else SIGTERM.
-    pub stop_signal: Option<String>,
-    /// `USER` or `USER:GROUP`, names or numbers; `None`: the image's.
-    pub user: Option<String>,
-    /// `SOFT:HARD` by name.
-    pub ulimits: BTreeMap<String, String>,
-    /// Addresses by host name, `host-gateway` among them.
-    pub add_hosts: BTreeMap<String, String>,
-    /// Whether the image's `HEALTHCHECK` runs.
-    pub healthcheck: bool,
-    /// Whether the container's root file system is read-only.
-    pub read_only: bool,
-    /// `PATH[:OPTIONS]` for each directory in memory.
-    pub tmpfs: Vec<String>,
-    /// Capabilities that the container does not get (capabilities(7)), or `ALL`.
-    pub cap_drop: Vec<String>,
-    /// Capabilities added to the engine's default set.
-    pub cap_add: Vec<String>,
-    /// Bytes.
-    pub shm_size: Option<u64>,
-}
-
-impl App {
-    /// The port of instance `id` on this host.
-    pub fn port_of(&self, id: InstanceId) -> u16 {
-        self.base_port.saturating_add(id.get())
-    }
-
-    /// Host files and directories mounted as volumes; named volumes belong to the engine.
-    pub fn volume_sources(&self) -> impl Iterator<Item = &Path> {
-        let sources = self.volumes.iter().filter_map(|volume| volume.split(':').next());
-        sources.filter(|source| source.starts_with('/')).map(Path::new)
-    }
-}
-
-/// The network of the app's containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// A network of its own; the engine publishes the port on the instance's loopback address.
-    Bridge,
-    /// The host's network: the app listens on its own loopback address or on any.
-    Host,
-}
-
-/// `[app.readiness]`: when an instance may take traffic.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Readiness {
-    /// Wait for READY=1 from the app (sd_notify(3)) besides the probe; only podman passes it on.
-    pub notify: bool,
-    /// Path of a URL, e.g. `/readyz`; a 2xx answer means ready.
-    pub path: String,
-    /// Limit from start to ready.
-    pub timeout: Duration,
-    /// Interval of Caddy's health checks for each instance.
-    pub interval: Duration,
-    /// Limit for one answer of the readiness path, in every check.
-    pub answer_timeout: Duration,
 }
 
 /// The source of an environment variable's value.
@@ -198,8 +108,6 @@ pub struct Migrate {
 /// `[deploy]`: how releases are deployed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deploy {
-    /// In which order instances change.
-    pub strategy: Strategy,
     /// How long a release must stay ready before traffic, and again with it; may be zero.
     pub soak: Duration,
     /// Limit for requests in flight.
@@ -212,16 +120,6 @@ pub struct Deploy {
     pub keep: usize,
     /// Bytes.
     pub min_free: u64,
-}
-
-/// The order in which instances change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// One instance after another.
-    Rolling,
-    /// A spare comes up first, so that `instances` always serve.
-    Surge,
 }
 
 /// `[caddy]`: the proxy in front of the instances.
@@ -321,15 +219,42 @@ pub struct OneOff {
 }
 
 impl Config {
-    /// The instances of a committed host.
-    pub fn instances(&self) -> impl DoubleEndedIterator<Item = InstanceId> + Clone {
-        InstanceId::first(self.app.instances)
+    /// All services in the order of a deploy: the app, other web services, workers.
+    pub fn services(&self) -> impl DoubleEndedIterator<Item = &Service> + Clone {
+        let others = |web: bool| self.others.values().filter(move |service| service.web().is_some() == web);
+        std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
-    /// The `Host` header of readiness requests: the first name of the site, else localhost. Applications that
-    /// check the header accept one of them.
-    pub fn ready_host(&self) -> &str {
-        self.caddy.hosts.first().map_or("localhost", String::as_str)
+    /// The service of this name.
+    pub fn service(&self, name: ServiceName) -> Option<&Service> {
+        if name == self.app.name { Some(&self.app) } else { self.others.get(&name) }
+    }
+
+    /// The port of an instance on this host; `None`: a worker, or no service of this config.
+    pub fn port_of(&self, id: InstanceName) -> Option<u16> {
+        Some(self.service(id.service)?.web()?.port_of(id.number))
+    }
+
+    /// The instances of a committed host, in the order of a deploy.
+    pub fn instances(&self) -> impl DoubleEndedIterator<Item = InstanceName> + Clone {
+        self.services().flat_map(Service::instances)
+    }
+
+    /// The spares that surge deploys use.
+    pub fn spares(&self) -> impl DoubleEndedIterator<Item = InstanceName> + Clone {
+        self.services().filter_map(Service::spare)
+    }
+
+    /// Whether this is the spare of a service.
+    pub fn is_spare(&self, id: InstanceName) -> bool {
+        self.service(id.service).and_then(Service::spare) == Some(id)
+    }
+
+    /// The `Host` header of readiness requests: the first name of the service's route or of the site, else
+    /// localhost. Applications that check the header accept one of them.
+    pub fn ready_host<'a>(&'a self, web: &'a Web) -> &'a str {
+        let own = web.route.as_ref().and_then(|route| route.hosts.first());
+        own.or(self.caddy.hosts.first()).map_or("localhost", String::as_str)
     }
 
     /// Whether visitors use TLS, ended by Caddy or by a proxy in front of it. Readiness requests then say so
@@ -337,13 +262,5 @@ impl Config {
     pub fn is_https(&self) -> bool {
         let own = self.caddy.tls != Tls::Off && !self.caddy.hosts.is_empty();
         own || !self.caddy.trusted_proxies.is_empty()
-    }
-
-    /// The spare that a surge deploy uses: instance N + 1.
-    pub fn spare(&self) -> Option<InstanceId> {
-        match self.deploy.strategy {
-            Strategy::Surge => InstanceId::new(self.app.instances + 1),
-            Strategy::Rolling => None,
-        }
     }
 }

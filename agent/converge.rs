@@ -245,7 +245,7 @@ impl Reconciler<'_> {
     /// release is pinned, by a command or in astra.env; a repeated install keeps the pin.
     fn wanted(&self, ask: &VerbRequest, committed: Option<&Committed>) -> Option<Selector> {
         let chosen = committed.filter(|c| c.chosen).map(|c| &c.image);
-        let ours = |image: &&PinnedImage| image.repository == self.config.app.image.repository;
+        let ours = |image: &&PinnedImage| image.repository == self.config.image.repository;
         if let (Verb::Install, Some(image)) = (ask.verb, chosen.filter(ours)) {
             (self.watch)(&Event::Note(
                 "the running release is pinned (`astra-agent deploy` follows the tag)",
@@ -360,6 +360,7 @@ impl Reconciler<'_> {
             (self.watch)(&Event::Note(choice));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
+        self.check_caddyfiles(&snapshot, &plan).await?;
         // If this fails, the run can still be asked to stop, and undoes the release.
         let _ = lock.hold();
         self.carry_out(ask, &snapshot, &plan, report).await?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::model::name::InstanceId;
+use crate::model::instance::InstanceName;
 use crate::model::observed::Engine;
 use crate::model::unit::UnitSeen;
 
@@ -76,7 +76,7 @@ pub struct Host {
     /// Shows what the current step waits for.
     pub detail: Detail,
     /// Each instance's unit when it became ready; soak compares with it.
-    ready: RefCell<BTreeMap<InstanceId, UnitSeen>>,
+    ready: RefCell<BTreeMap<InstanceName, UnitSeen>>,
     /// The current start or migration: earlier log lines belong to another one.
     start: RefCell<logs::Start>,
     /// The flush of the image store that a pull started.

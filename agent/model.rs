@@ -10,6 +10,7 @@ pub mod exit;
 pub mod fingerprint;
 pub mod history;
 pub mod image;
+pub mod instance;
 pub mod name;
 pub mod observed;
 pub mod outcome;

@@ -2,7 +2,7 @@
 //! production) and a recorder (journal.rs) as arguments.
 
 use crate::model::entry::Entry;
-use crate::model::name::InstanceId;
+use crate::model::instance::InstanceName;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::plan::Plan;
 use crate::model::step::{Fallback, Step, Target};
@@ -68,7 +68,7 @@ fn back(plan: &Plan, state: &State, blame: Blame) -> Next {
 }
 
 /// The steps that undo everything in `started`, last first; an `unready` instance before those that serve.
-fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceId>) -> Vec<Step> {
+fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceName>) -> Vec<Step> {
     let mut order = started.to_vec();
     order.sort_unstable();
     let begun: Vec<&Step> = order.iter().rev().filter_map(|i| plan.steps.get(*i)).collect();
@@ -82,23 +82,26 @@ fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceId>) -> Vec<
     let mut way: Vec<Step> = begun.iter().filter(lasts).flat_map(|step| step.undo()).collect();
     // A spare that served already is tried last, and it alone serves until the others are restored. The trial
     // environment is needed as long as any instance runs with it.
+    // Workers come after the services that visitors wait for: a worker that does not come back ends the undo.
+    let works = |step: &Step| touched(step).is_some_and(|instance| instance.upstream.is_none());
     way.sort_by_key(|step| match step {
-        step if unready.is_some() && instance_of(step) == unready => 0,
-        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 2,
-        Step::RemoveFile { .. } => 3,
+        step if works(step) => 2,
+        step if unready.is_some() && touched(step).map(|instance| instance.id) == unready => 0,
+        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 3,
+        Step::RemoveFile { .. } => 4,
         _ => 1,
     });
     way
 }
 
 /// The instance that a step of undo touches.
-fn instance_of(step: &Step) -> Option<InstanceId> {
+fn touched(step: &Step) -> Option<&Target> {
     match step {
         Step::Drain { instance, .. }
         | Step::RestoreCommitted { instance, .. }
         | Step::AwaitReady { instance, .. }
         | Step::Undrain { instance, .. }
-        | Step::StopInstance { instance, .. } => Some(instance.id),
+        | Step::StopInstance { instance, .. } => Some(instance),
         _ => None,
     }
 }
@@ -110,7 +113,7 @@ struct State {
     settled: Vec<usize>,
     failed_at: Option<usize>,
     stopped: Option<Blame>,
-    unready: Option<InstanceId>,
+    unready: Option<InstanceName>,
     committed: bool,
     undone: usize,
     undo_failed: bool,

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Check, out, session};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Service};
 use crate::converge::Refused;
 use crate::host::files::Files;
 use crate::host::sources;
@@ -74,7 +74,7 @@ fn this_host() -> Result<Found, Refused> {
     let config = session::config()?;
     let (file, staged) = session::env_files(&config)?;
     let mut found = Found { warnings: notices(&config), ..Found::default() };
-    let missing = Files::new(Path::new("/")).missing(config.app.volume_sources());
+    let missing = Files::new(Path::new("/")).missing(config.services().flat_map(Service::volume_sources));
     found.warnings.extend(missing.iter().map(|source| checks::volume(source).to_string()));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));
@@ -86,7 +86,7 @@ fn this_host() -> Result<Found, Refused> {
 
 /// Lines that a container and systemd read differently, except those that the next deploy rewrites.
 fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
-    let path = config.app.name.env_file();
+    let path = config.name.env_file();
     let replaced = |key: &str| {
         let named = |key| config.env.contains_key(&key) || staged.unset.contains(&key);
         staged.set.get(key).is_some() || key.parse().is_ok_and(named)
@@ -111,7 +111,7 @@ fn lines(config: &Config, file: &EnvFile, staged: &Staged) -> Vec<String> {
 /// The release named in the file must have been written by a deploy of this agent.
 fn release(config: &Config, file: &EnvFile) -> Option<String> {
     let error = file.managed().err()?;
-    let path = config.app.name.env_file();
+    let path = config.name.env_file();
     let fix = "before the first deploy of this agent, delete the line APP_IMAGE; after it, `astra-agent doctor` says \
                 what to write";
     Some(Problem::config("app_image", format!("{}: {error}", path.display()), fix).to_string())

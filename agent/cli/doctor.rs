@@ -24,7 +24,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     let config = &session.config;
     let mut names = units::enabled(config);
     names.extend([MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
-    names.extend(config.spare().map(|id| config.app.name.unit(id)));
+    names.extend(config.spares().map(|id| config.name.unit(id)));
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;
     let reconciler = session.reconciler(waiting.watch())?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::host::engine::{DOCKER_SOCKET, PODMAN_SOCKET};
 use crate::host::files::Files;
+use crate::model::instance::ServiceName;
 use crate::model::observed::Engine;
 
 /// An engine, and the reason it was chosen.
@@ -32,11 +33,11 @@ impl Choice {
     /// A host without units uses the engine whose socket exists.
     pub fn of(config: &Config, with_socket: Option<Engine>) -> Self {
         let chosen = |engine, reason| Self { engine, reason };
-        if let Some(engine) = config.app.engine {
+        if let Some(engine) = config.engine {
             return chosen(engine, Reason::Config);
         }
         if let Some(engine) = recorded(config) {
-            return chosen(engine, Reason::Unit(config.app.name.template()));
+            return chosen(engine, Reason::Unit(config.name.template(ServiceName::app())));
         }
         match with_socket {
             Some(engine) => chosen(engine, Reason::Socket),
@@ -67,11 +68,11 @@ impl fmt::Display for Choice {
 
 /// The engine from the config, or the one that the units were written for.
 pub fn preferred(config: &Config) -> Option<Engine> {
-    config.app.engine.or_else(|| recorded(config))
+    config.engine.or_else(|| recorded(config))
 }
 
 fn recorded(config: &Config) -> Option<Engine> {
-    let path = crate::model::name::unit_file(&config.app.name.template());
+    let path = crate::model::name::unit_file(&config.name.template(ServiceName::app()));
     let seen = Files::new(Path::new("/")).read(&path).ok().flatten()?;
     written_for(&String::from_utf8_lossy(&seen.bytes))
 }
@@ -98,8 +99,8 @@ mod tests {
     fn engine_is_read_from_the_unit() {
         let config = config("auto");
         for engine in [Engine::Podman, Engine::Docker] {
-            let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
-            let template = &files[&crate::model::name::unit_file(&config.app.name.template())];
+            let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
+            let template = &files[&crate::model::name::unit_file(&config.name.template(ServiceName::app()))];
             assert_eq!(written_for(template), Some(engine));
         }
         // The attached form, written by earlier agents.

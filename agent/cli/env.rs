@@ -13,7 +13,7 @@ use crate::config::{Config, EnvSource};
 use crate::converge::Refused;
 use crate::host::files::Files;
 use crate::host::lock::Lock;
-use crate::model::envfile::{EnvFile, MANAGED_KEYS};
+use crate::model::envfile::EnvFile;
 use crate::model::name::EnvKey;
 use crate::model::problem::{Cause, Problem};
 use crate::model::staged::Staged;
@@ -51,7 +51,7 @@ fn list(json: bool) -> Result<u8, Refused> {
     keys.extend(config.env.keys().map(ToString::to_string));
     keys.sort();
     keys.dedup();
-    keys.retain(|key| !MANAGED_KEYS.contains(&key.as_str()));
+    keys.retain(|key| !current.is_managed(key));
     let all: Vec<Variable> = keys.into_iter().map(|key| variable(&config, &current, &staged, key)).collect();
     if json {
         out::json(&json!({ "variables": all }));
@@ -74,8 +74,8 @@ fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) ->
         Some(EnvSource::Literal(_) | EnvSource::File(_)) => {
             name.as_ref().and_then(|key| config.env_places.get(key)).cloned().unwrap_or_default()
         }
-        _ if waits.is_some() => config.app.name.staged_env().display().to_string(),
-        Some(EnvSource::Generate { .. }) | None => config.app.name.env_file().display().to_string(),
+        _ if waits.is_some() => config.name.staged_env().display().to_string(),
+        Some(EnvSource::Generate { .. }) | None => config.name.env_file().display().to_string(),
     };
     let from = match source {
         Some(EnvSource::File(file)) => format!("{path}: {}", file.display()),
@@ -139,7 +139,7 @@ async fn set(key: &EnvKey, empty: bool, json: bool) -> Result<u8, Refused> {
 
 async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
     let config = session::config()?;
-    if MANAGED_KEYS.contains(&key.as_str()) {
+    if session::env_files(&config)?.0.is_managed(key.as_str()) {
         return Err(usage(anyhow!("removing {key}: it is the agent's own, and only a deploy changes it")));
     }
     refuse_fixed(&config, key, "removing")?;
@@ -147,9 +147,11 @@ async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
         let fix = "take the line out first, or the next deploy generates a new value";
         return Err(Problem::config("env_fixed", format!("removing {key}: {place} generates it"), fix).into());
     }
-    if config.app.required_env.contains(key) {
-        let (what, fix) =
-            (format!("removing {key}: it is in [app] required_env"), "take it out of required_env first");
+    if config.services().any(|service| service.required_env.contains(key)) {
+        let (what, fix) = (
+            format!("removing {key}: it is in required_env of agent.toml"),
+            "take it out of required_env first",
+        );
         return Err(Problem::config("env_missing", what, fix).into());
     }
     let lock = lock("astra-agent env unset").await?;
@@ -171,7 +173,7 @@ async fn unset(key: &EnvKey, json: bool) -> Result<u8, Refused> {
 
 fn write(config: &Config, staged: &Staged) -> Result<(), Refused> {
     let files = Files::new(Path::new("/"));
-    let path = config.app.name.staged_env();
+    let path = config.name.staged_env();
     if staged.is_empty() {
         files.remove(&path)?;
         return Ok(());

@@ -127,7 +127,10 @@ fn shown(
     let candidate = release.and_then(|plan| plan.candidate.as_ref());
     Shown {
         verb: verb.as_str(),
-        from: reconciler.inputs(snapshot).committed().map(|c| Named { release: c.release, image: c.image }),
+        from: reconciler
+            .inputs(snapshot)
+            .committed()
+            .map(|c| Named { release: c.release, image: c.app.image }),
         to: candidate.map(|c| Named { release: c.release.number, image: c.release.image.clone() }),
         host: lines(host),
         release: release.map(lines),

@@ -79,7 +79,7 @@ pub fn keep_config(files: &Files) {
 pub fn env_files(config: &Config) -> Result<(EnvFile, Staged), Refused> {
     let files = Files::new(Path::new("/"));
     let read = |path: PathBuf| anyhow::Ok(files.read(&path)?.map(|seen| seen.bytes).unwrap_or_default());
-    let (current, staged) = (read(config.app.name.env_file())?, read(config.app.name.staged_env())?);
+    let (current, staged) = (read(config.name.env_file())?, read(config.name.staged_env())?);
     Ok((EnvFile::parse(current), Staged::parse(&staged)))
 }
 

@@ -8,9 +8,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::EnvSource;
 use super::error::{Problems, Show, Span, ValueError};
+use super::read::Reader;
 use super::tree::{Node, Tree, describe};
 use super::value;
-use crate::model::envfile::{check_value, is_reserved};
+use crate::model::envfile::{MANAGED_KEYS, check_value, is_reserved};
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
@@ -123,4 +124,43 @@ fn table_source<'a>(
     };
     add(value.span(), fault);
     None
+}
+
+/// `env` of a job or a service, added to `[env]`. These variables are part of a command line, which every user of
+/// the host may read.
+pub(super) fn public_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
+    if r.node("env").is_none() {
+        return Some(BTreeMap::new());
+    }
+    let entries = r.entries("env")?;
+    let mut env = BTreeMap::new();
+    for node in &entries {
+        let show = Show::OnlyKey(node.name);
+        let key = match node.name.parse::<EnvKey>() {
+            Ok(key) if !MANAGED_KEYS.contains(&key.as_str()) => key,
+            Ok(key) => {
+                let message = format!("`{key}` is the agent's own and cannot be set");
+                r.problems.add(&node.key, Show::UpToMark, ValueError::new(message));
+                continue;
+            }
+            Err(error) => {
+                r.problems.add(&node.key, Show::UpToMark, error);
+                continue;
+            }
+        };
+        let DeValue::String(text) = node.value else {
+            let message = format!("`{key}` must be a string, found {}", describe(node.value));
+            let fault = ValueError::new(message).help("a secret belongs under [env], which it gets as well");
+            r.problems.add(&node.span, show, fault);
+            continue;
+        };
+        match check_value(text) {
+            Ok(()) => _ = env.insert(key, text.to_string()),
+            Err(error) => {
+                let message = format!("the value of `{key}` cannot be written: {error}");
+                r.problems.add(&node.span, show, ValueError::new(message));
+            }
+        }
+    }
+    (env.len() == entries.len()).then_some(env)
 }

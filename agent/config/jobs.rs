@@ -7,14 +7,14 @@ use toml::de::DeValue;
 
 use super::app::no_empty_program;
 use super::container::entrypoint;
+use super::env::public_env;
 use super::error::{Problems, Show, Span, ValueError};
 use super::keys::{self, JOBS};
 use super::read::Reader;
-use super::tree::{Node, Tree, describe};
+use super::tree::{Node, Tree};
 use super::{CronCommand, CronJob, OneOff, Schedule, value, words};
 use crate::model::cron::{CronExpr, Field};
-use crate::model::envfile::{MANAGED_KEYS, check_value};
-use crate::model::name::{CronName, EnvKey};
+use crate::model::name::CronName;
 
 /// More jobs than this are taken for a mistake of a generator.
 const MOST: usize = 256;
@@ -169,50 +169,10 @@ fn what(r: &mut Reader<'_, '_, '_>) -> Option<CronCommand> {
             }
             no_empty_program(r, "run", Some(&argv));
             let entrypoint = entrypoint(r);
-            let env = job_env(r);
+            let env = public_env(r);
             Some(CronCommand::Run(OneOff { argv, entrypoint: entrypoint?, env: env? }))
         }
     }
-}
-
-/// Variables of one job. They are written to its unit and to a command line, which every user of the host may
-/// read.
-fn job_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
-    if r.node("env").is_none() {
-        return Some(BTreeMap::new());
-    }
-    let entries = r.entries("env")?;
-    let mut env = BTreeMap::new();
-    for node in &entries {
-        let show = Show::OnlyKey(node.name);
-        let key = match node.name.parse::<EnvKey>() {
-            Ok(key) if !MANAGED_KEYS.contains(&key.as_str()) => key,
-            Ok(key) => {
-                let message = format!("`{key}` is the agent's own and cannot be set");
-                r.problems.add(&node.key, Show::UpToMark, ValueError::new(message));
-                continue;
-            }
-            Err(error) => {
-                r.problems.add(&node.key, Show::UpToMark, error);
-                continue;
-            }
-        };
-        let DeValue::String(text) = node.value else {
-            let message = format!("`{key}` must be a string, found {}", describe(node.value));
-            let fault =
-                ValueError::new(message).help("a secret belongs under [env], which the job gets as well");
-            r.problems.add(&node.span, show, fault);
-            continue;
-        };
-        match check_value(text) {
-            Ok(()) => _ = env.insert(key, text.to_string()),
-            Err(error) => {
-                let message = format!("the value of `{key}` cannot be written: {error}");
-                r.problems.add(&node.span, show, ValueError::new(message));
-            }
-        }
-    }
-    (env.len() == entries.len()).then_some(env)
 }
 
 /// The program that systemd starts: an absolute path, or a bare name that it looks up itself

@@ -38,6 +38,38 @@ pub(super) struct Section {
 /// The one table that is a list.
 pub(super) const JOBS: &str = "cron_jobs";
 
+/// The table of all services but the app, by name.
+pub(super) const SERVICES: &str = "services";
+/// Stands for the name of a service.
+pub(super) const ANY: &str = "NAME";
+/// The table of one service.
+pub(super) const SERVICE: &str = "services.NAME";
+pub(super) const SERVICE_READINESS: &str = "services.NAME.readiness";
+pub(super) const SERVICE_ROUTE: &str = "services.NAME.route";
+
+/// The keys of `[app]` that a service has as well, with the same meaning.
+const SHARED: [&str; 19] = [
+    "network",
+    "command",
+    "volumes",
+    "memory",
+    "cpus",
+    "stop_timeout",
+    "entrypoint",
+    "init",
+    "stop_signal",
+    "user",
+    "ulimits",
+    "add_hosts",
+    "healthcheck",
+    "read_only",
+    "tmpfs",
+    "shm_size",
+    "cap_drop",
+    "cap_add",
+    "required_env",
+];
+
 /// In the order of the reference.
 pub(super) const TABLES: &[Section] = &[
     Section { path: "app", doc: "The application and its instances. Only `image` is required." },
@@ -51,6 +83,24 @@ pub(super) const TABLES: &[Section] = &[
               generated value stays, because it may protect data (`astra-agent env unset NAME` removes it). \
               `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND`, `ASTRA_APP_PORT`, `ASTRA_CONFIG_KEYS`, \
               `ASTRA_ENV` and `ASTRA_PORT` are the agent's own and refused.",
+    },
+    Section {
+        path: SERVICE,
+        doc: "Another service of the same image, beside `[app]`: a web service with `port`, a worker without. Its name is \
+              part of its unit, `astra-NAME@1.service`. It has the environment of the application, and belongs to the same \
+              release: a deploy changes the application first, then the other web services, then the workers, and commits \
+              all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
+              `command`, `volumes`, `memory`, `cpus`, `stop_timeout`, `required_env`, `entrypoint`, `init`, `stop_signal`, \
+              `user`, `ulimits`, `add_hosts`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`.",
+    },
+    Section {
+        path: SERVICE_READINESS,
+        doc: "When an instance counts as ready. A web service has `path`, `interval` and `answer_timeout`, a worker `settle`.",
+    },
+    Section {
+        path: SERVICE_ROUTE,
+        doc: "Which requests go to a web service; all others go to the application. At least one of `hosts` and `path` is \
+              required.",
     },
     Section { path: "migrate", doc: "The database migration. Without this table there is none." },
     Section { path: "deploy", doc: "How releases are deployed." },
@@ -149,6 +199,37 @@ pub(super) const KEYS: &[Key] = &[
     key("app.readiness", "answer_timeout", "time, up to `60s`", Value(r#""2s""#), r#""2s""#,
         "Limit for one answer of the readiness path, for Caddy, deploys and `status`. Raise it for an application whose only worker may be busy for longer."),
 
+    key(SERVICE, "instances", "1 to 254", Value("1"), "2",
+        "How many run."),
+    key(SERVICE, "port", "port", Means("a worker"), "3000",
+        "Makes it a web service: where it listens in its container."),
+    key(SERVICE, "base_port", "1 to 65534", Means("required with `port`"), "8100",
+        "Instance i listens on `base_port` + i of this host, and with surge its spare as well. No two services share a port."),
+    key(SERVICE, "env", "table of strings", Means("none"), r#"{ ROLE = "mail" }"#,
+        "Variables of this service, added to the application's environment; they win over it. Not for secrets: every user can read the command line."),
+    key(SERVICE, "at_most", "0 or 1", Value("0"), "0",
+        "1, with `instances = 1`: for a scheduler that must never run twice (`celery beat`). Workers are always stopped before they start again; this refuses a second instance."),
+
+    key(SERVICE_READINESS, "path", "path of a URL", Value(r#""/readyz""#), r#""/readyz""#,
+        "As in `[app.readiness]`; the path as the service sees it, without a stripped prefix."),
+    key(SERVICE_READINESS, "interval", "time, from `1s`", Means("as in `[app.readiness]`"), r#""3s""#,
+        "How often Caddy asks each instance."),
+    key(SERVICE_READINESS, "answer_timeout", "time, up to `60s`", Value(r#""2s""#), r#""2s""#,
+        "Limit for one answer of the readiness path."),
+    key(SERVICE_READINESS, "settle", "time", Value(r#""5s""#), r#""5s""#,
+        "How long an instance must run without ending until it is ready."),
+    key(SERVICE_READINESS, "notify", "true or false", Value("false"), "false",
+        "Wait for READY=1 from the worker (podman's `--sdnotify=container`) first."),
+    key(SERVICE_READINESS, "timeout", "time", Value(r#""5m""#), r#""5m""#,
+        "Limit from start to ready; after it the release has failed."),
+
+    key(SERVICE_ROUTE, "hosts", "list of host names", Value("[]"), "[]",
+        "Names of the site for this service, each also in `[caddy] hosts`; empty: all names."),
+    key(SERVICE_ROUTE, "path", "path of a URL", Means("all paths"), r#""/api""#,
+        "This path and everything below it. If several routes fit, the one with the longest path gets the request."),
+    key(SERVICE_ROUTE, "strip_prefix", "true or false", Value("false"), "false",
+        "true: the service sees the request without `path`."),
+
     key("env", "NAME", "string, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
@@ -191,7 +272,7 @@ pub(super) const KEYS: &[Key] = &[
     key("caddy", "https_port", "port", Value("443"), "443",
         "Where Caddy serves HTTPS. A public CA connects to 80 and 443, so with other ports `acme` needs a proxy that forwards these."),
     key("caddy", "health", "path of a URL", Means("no such path"), r#""/health""#,
-        "Answered on any `Host` for a load balancer in front of this host: 200 while at least one instance is ready and in rotation, else 503. It may be the readiness path itself. Names that are not in `hosts` get 421 on every other path."),
+        "Answered on any `Host` for a load balancer in front of this host: 200 while at least one instance of every web service is ready and in rotation, else 503. It may be the readiness path itself. Names that are not in `hosts` get 421 on every other path."),
     key("caddy", "trusted_proxies", "list of CIDRs", Value("[]"), r#"["10.0.0.0/16"]"#,
         "Networks whose forwarded-for header is trusted."),
     key("caddy", "headers_up", "table of strings", Value("{}"), r#"{ "X-Forwarded-For" = "{CF-Connecting-IP}" }"#,
@@ -224,19 +305,25 @@ pub(super) const KEYS: &[Key] = &[
         "true: a deploy is refused while the policy accepts any image of the app's repository, or none. Every image except the committed one is pulled again, even if it is on the host, so that its signature is checked; only a `rollback` skips this check."),
 ];
 
+/// The keys of `table`: those of its rows, and for a service those that it shares with `[app]`.
+pub(super) fn of(table: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
+    let shared = move |k: &Key| table == SERVICE && k.table == "app" && SHARED.contains(&k.name);
+    KEYS.iter().filter(move |k| k.table == table || shared(k))
+}
+
 /// The key `name` of `table`.
 pub(super) fn find(table: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|k| k.table == table && k.name == name)
+    of(table).find(|k| k.name == name)
 }
 
 /// The valid names in `table`: its keys, and the tables directly below it.
 pub(super) fn names(table: &str) -> Vec<&'static str> {
-    let keys = KEYS.iter().filter(|k| k.table == table).map(|k| k.name);
+    let keys = of(table).map(|k| k.name);
     let below = TABLES.iter().filter_map(|t| match t.path.rsplit_once('.') {
         Some((above, name)) => (above == table).then_some(name),
         None => table.is_empty().then_some(t.path),
     });
-    keys.chain(below).collect()
+    keys.chain(below).chain(table.is_empty().then_some(SERVICES)).collect()
 }
 
 /// The default of a string key, without its quotes.
@@ -252,7 +339,7 @@ pub(super) fn defaults() -> String {
     let mut text = String::new();
     for table in TABLES.iter().filter(|t| t.path != JOBS && t.path != "env") {
         text.push_str(&format!("[{}]\n", table.path));
-        for key in KEYS.iter().filter(|k| k.table == table.path) {
+        for key in of(table.path) {
             if let Value(value) = key.absent {
                 text.push_str(&format!("{} = {value}\n", key.name));
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
-use super::{Config, app, env, jobs, keys};
+use super::{Config, across, app, env, jobs, keys, site};
 use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
 
 /// Larger files are taken for a mistake.
@@ -69,24 +69,48 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     for (file, document) in documents.iter().enumerate() {
         tree.add(file, document.get_ref(), &mut problems);
     }
-    let app = app::app(&tree, &mut problems);
+    let of_site = app::site(&tree, &mut problems);
+    let strategy = app::strategy(&tree, &mut problems);
+    let app = app::app(&tree, strategy, &mut problems);
+    let others = app::others(&tree, strategy, &mut problems);
     let (env, env_places) = env::env(&tree, &mut problems);
-    let migrate = app::migrate(&tree, &mut problems);
-    let caddy = app::caddy(&tree, &mut problems);
-    let deploy = app::deploy(&tree, app.as_ref(), caddy.as_ref(), &mut problems);
-    let verify = app::verify(&tree, &mut problems);
+    let migrate = site::migrate(&tree, &mut problems);
+    let caddy = site::caddy(&tree, &mut problems);
+    let deploy = site::deploy(&tree, &mut problems);
+    if let (Some(app), Some(others), Some(caddy)) = (&app, &others, &caddy) {
+        let services: Vec<_> = std::iter::once(app).chain(others.values()).collect();
+        across::ports(&tree, &services, caddy, &mut problems);
+        across::routes(&tree, &services, caddy, &mut problems);
+        across::variables(&tree, &services, &mut problems);
+    }
+    let verify = site::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     let notices = problems.finish()?;
-    match (app, migrate, deploy, caddy, verify) {
-        (Some(app), Some(migrate), Some(deploy), Some(caddy), Some(verify)) => {
-            Ok(Config { app, env, env_places, migrate, deploy, caddy, verify, cron_jobs, notices })
-        }
-        // A missing part has reported its error already; this is the fallback if it did not.
-        _ => {
-            let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
-            Err(ConfigErrors(vec![*error]))
-        }
-    }
+    let config = (|| {
+        let app::Site { name, image, engine } = of_site?;
+        let (app, others, migrate) = (app?, others?, migrate?);
+        let (deploy, caddy, verify) = (deploy?, caddy?, verify?);
+        Some(Config {
+            name,
+            image,
+            engine,
+            app,
+            others,
+            env,
+            env_places,
+            migrate,
+            deploy,
+            caddy,
+            verify,
+            cron_jobs,
+            notices,
+        })
+    })();
+    // A missing part has reported its error already; this is the fallback if it did not.
+    config.ok_or_else(|| {
+        let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
+        ConfigErrors(vec![*error])
+    })
 }
 
 fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {

@@ -83,6 +83,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if known || self.problems.is_broken() || self.problems.is_mistaken(table) {
             return;
         }
+        let table = &self.table.title;
         let fault = ValueError::new(format!("missing key `{key}` in [{table}]"));
         match &self.table.given {
             Some(span) => self.problems.add(span, Show::Line, fault),

@@ -9,6 +9,7 @@ use super::*;
 mod docs;
 mod refused;
 mod schema;
+mod services;
 
 pub(super) const MINIMAL: &str = "[app]\nimage = \"ghcr.io/almalinux/astra:latest\"\n";
 /// The contract as it was agreed on, word for word.
@@ -24,6 +25,10 @@ pub(super) fn good(texts: &[&str]) -> Config {
     parse(&files(texts)).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+fn web(config: &Config) -> &Web {
+    config.app.web().unwrap()
+}
+
 /// The errors of a minimal config with `text` below it.
 pub(super) fn errors(text: &str) -> Vec<ConfigError> {
     parse(&files(&[&format!("{MINIMAL}{text}")])).expect_err(text).0
@@ -33,12 +38,12 @@ pub(super) fn errors(text: &str) -> Vec<ConfigError> {
 fn an_image_is_enough() {
     let config = good(&[MINIMAL]);
     assert_eq!(config, good(&["app.image = \"ghcr.io/almalinux/astra\""]));
-    assert_eq!(config.app.name.as_str(), "astra");
-    assert_eq!((config.app.instances, config.app.base_port, config.app.port), (2, 8000, 8000));
-    assert_eq!((config.app.engine, config.app.network), (None, Network::Bridge));
+    assert_eq!(config.name.as_str(), "astra");
+    assert_eq!((config.app.instances, web(&config).base_port, web(&config).port), (2, 8000, 8000));
+    assert_eq!((config.engine, config.app.network), (None, Network::Bridge));
     assert_eq!((config.app.memory, config.app.cpus, config.migrate.is_none()), (None, None, true));
     assert!(!config.app.readiness.notify && !config.deploy.auto);
-    assert_eq!((config.deploy.strategy, config.deploy.keep), (Strategy::Rolling, 3));
+    assert_eq!((config.app.strategy, config.deploy.keep), (Strategy::Rolling, 3));
     assert_eq!((config.deploy.soak, config.deploy.min_free), (Duration::from_secs(5), 1 << 30));
     assert_eq!(config.caddy.tls, Tls::Acme);
 }
@@ -81,7 +86,7 @@ fn the_contract_works_except_for_sources_not_supported_yet() {
 
 #[test]
 fn one_instance_surges() {
-    let strategy = |text: &str| good(&[&format!("{MINIMAL}{text}")]).deploy.strategy;
+    let strategy = |text: &str| good(&[&format!("{MINIMAL}{text}")]).app.strategy;
     assert_eq!(strategy("instances = 1"), Strategy::Surge);
     assert_eq!(strategy("instances = 1\n[deploy]\nstrategy = \"rolling\""), Strategy::Rolling);
     assert_eq!(strategy("[deploy]\nstrategy = \"surge\""), Strategy::Surge);
@@ -130,7 +135,7 @@ fn times_may_have_several_units() {
 fn at_most_one_excludes_two_copies() {
     let config = good(&[&format!("{MINIMAL}instances = 1\nat_most = 1")]);
     assert_eq!(
-        (config.app.at_most_one, config.deploy.strategy, config.spare()),
+        (config.app.at_most_one, config.app.strategy, config.app.spare()),
         (true, Strategy::Rolling, None)
     );
     assert!(errors("at_most = 1")[0].to_string().contains("write `instances = 1`"));
@@ -149,7 +154,7 @@ fn fragments_override_keys_and_add_jobs() {
         &format!("app.readiness.timeout = \"1m\"\n[env]\nB = {{ file = \"/b\" }}\nC = \"3\"\n{}", job("two")),
         "[app]\ninstances = 4\ncommand = [\"a\"]\n",
     ]);
-    assert_eq!((config.app.instances, config.app.readiness.path.as_str()), (4, "/a"));
+    assert_eq!((config.app.instances, web(&config).path.as_str()), (4, "/a"));
     assert_eq!(config.app.readiness.timeout, Duration::from_secs(60));
     assert_eq!(config.env.len(), 3);
     assert_eq!(config.env[&"B".parse().unwrap()], EnvSource::File("/b".into()));
@@ -222,7 +227,7 @@ fn files_below_a_root() {
         write(ignored, b"broken");
     }
     let config = load(&root).unwrap();
-    assert_eq!((config.app.instances, config.app.port), (5, 9));
+    assert_eq!((config.app.instances, web(&config).port), (5, 9));
     assert_eq!(config.notices, []);
     write("agent.d/25.tml", b"app.instances = 9\n");
     let config = load(&root).unwrap();

@@ -30,21 +30,54 @@ impl<'a> Node<'a> {
 /// One merged table; `given` is where a user's file names it first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table<'a> {
+    /// As in the table of keys: `services.NAME` for every service.
     pub path: &'static str,
+    /// As the user writes it: `services.worker`.
+    pub title: String,
     pub given: Option<Span>,
     pub nodes: BTreeMap<&'a str, Node<'a>>,
 }
 
-/// All tables by path, and the jobs in order.
+/// The tables of one service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServiceTables<'a> {
+    pub own: Table<'a>,
+    pub readiness: Table<'a>,
+    pub route: Table<'a>,
+}
+
+/// All tables by path, the services by name, and the jobs in order.
 #[derive(Debug, Default)]
 pub(super) struct Tree<'a> {
     tables: BTreeMap<&'static str, Table<'a>>,
+    services: BTreeMap<&'a str, ServiceTables<'a>>,
     pub jobs: Vec<Table<'a>>,
 }
 
 impl<'a> Tree<'a> {
     pub fn table(&self, path: &'static str) -> Table<'a> {
-        self.tables.get(path).cloned().unwrap_or(Table { path, ..Table::default() })
+        self.tables.get(path).cloned().unwrap_or_else(|| Table::of(path, path))
+    }
+
+    /// The tables of each service in a user's file, above the defaults.
+    pub fn services(&self) -> impl Iterator<Item = (&'a str, ServiceTables<'a>)> {
+        let defaults = self.services.get(keys::ANY).cloned().unwrap_or_default();
+        let above = |table: &Table<'a>, defaults: &Table<'a>| {
+            let mut table = table.clone();
+            for (key, node) in &defaults.nodes {
+                table.nodes.entry(key).or_insert_with(|| node.clone());
+            }
+            table
+        };
+        let given = self.services.iter().filter(|(_, tables)| tables.own.given.is_some());
+        given.map(move |(name, tables)| {
+            let tables = ServiceTables {
+                own: above(&tables.own, &defaults.own),
+                readiness: above(&tables.readiness, &defaults.readiness),
+                route: above(&tables.route, &defaults.route),
+            };
+            (*name, tables)
+        })
     }
 
     /// Merges `document`, the content of source `file`.
@@ -61,31 +94,67 @@ impl<'a> Tree<'a> {
     ) {
         for (key, value) in table {
             let node = node(path, file, key, value);
+            if path.is_empty() && node.name == keys::SERVICES {
+                self.add_services(file, &node, problems);
+                continue;
+            }
             let below = if path.is_empty() { node.name.to_owned() } else { format!("{path}.{}", node.name) };
             match TABLES.iter().find(|t| t.path == below) {
                 Some(known) if known.path == keys::JOBS => self.add_jobs(file, &node, problems),
                 Some(known) => match node.value {
                     DeValue::Table(inner) => {
-                        let target = self.tables.entry(known.path).or_default();
-                        target.path = known.path;
+                        let target = self.tables.entry(known.path);
+                        let target = target.or_insert_with(|| Table::of(known.path, known.path));
                         // Source 0 holds the defaults, which no user wrote.
                         if file > 0 && target.given.is_none() {
                             target.given = Some(node.key.clone());
                         }
                         self.merge(known.path, file, inner, problems);
                     }
-                    other => {
-                        let message = format!("`{below}` must be a table, found {}", describe(other));
-                        let fault =
-                            ValueError::new(message).help(format!("write `[{below}]` and its keys below it"));
-                        problems.add(&node.key, Show::UpToMark, fault);
-                    }
+                    _ => no_table(&below, &node, problems),
                 },
                 None if path != "env" && keys::find(path, node.name).is_none() => {
-                    unknown(path, &node, problems)
+                    unknown(path, path, &node, problems)
                 }
                 None => {
                     self.tables.entry(path).or_default().nodes.insert(node.name, node);
+                }
+            }
+        }
+    }
+
+    fn add_services(&mut self, file: usize, node: &Node<'a>, problems: &mut Problems<'_>) {
+        let DeValue::Table(services) = node.value else { return no_table("services.NAME", node, problems) };
+        for (name, value) in services {
+            let service = self::node(keys::SERVICES, file, name, value);
+            let title = format!("{}.{}", keys::SERVICES, service.name);
+            let DeValue::Table(inner) = service.value else { return no_table(&title, &service, problems) };
+            let tables = self.services.entry(service.name).or_insert_with(|| ServiceTables {
+                own: Table::of(keys::SERVICE, &title),
+                readiness: Table::of(keys::SERVICE_READINESS, &format!("{title}.readiness")),
+                route: Table::of(keys::SERVICE_ROUTE, &format!("{title}.route")),
+            });
+            if file > 0 && tables.own.given.is_none() {
+                tables.own.given = Some(service.key.clone());
+            }
+            for (key, value) in inner {
+                let node = self::node(keys::SERVICE, file, key, value);
+                let below = match node.name {
+                    "readiness" => &mut tables.readiness,
+                    "route" => &mut tables.route,
+                    _ => {
+                        tables.own.add(node, problems);
+                        continue;
+                    }
+                };
+                let DeValue::Table(inner) = node.value else {
+                    return no_table(&below.title, &node, problems);
+                };
+                if file > 0 {
+                    below.given.get_or_insert(node.key.clone());
+                }
+                for (key, value) in inner {
+                    below.add(self::node(below.path, file, key, value), problems);
                 }
             }
         }
@@ -105,18 +174,33 @@ impl<'a> Tree<'a> {
                 continue;
             };
             let given = Some(Span { file, bytes: job.span() });
-            let mut found = Table { path: keys::JOBS, given, nodes: BTreeMap::new() };
+            let mut found = Table { given, ..Table::of(keys::JOBS, keys::JOBS) };
             for (key, value) in table {
-                let node = self::node(keys::JOBS, file, key, value);
-                if keys::find(keys::JOBS, node.name).is_none() {
-                    unknown(keys::JOBS, &node, problems);
-                } else {
-                    found.nodes.insert(node.name, node);
-                }
+                found.add(self::node(keys::JOBS, file, key, value), problems);
             }
             self.jobs.push(found);
         }
     }
+}
+
+impl<'a> Table<'a> {
+    fn of(path: &'static str, title: &str) -> Self {
+        Self { path, title: title.to_owned(), given: None, nodes: BTreeMap::new() }
+    }
+
+    /// Overrides a key of an earlier file; an unknown one is an error.
+    fn add(&mut self, node: Node<'a>, problems: &mut Problems<'_>) {
+        match keys::find(self.path, node.name) {
+            Some(_) => _ = self.nodes.insert(node.name, node),
+            None => unknown(self.path, &self.title, &node, problems),
+        }
+    }
+}
+
+fn no_table(title: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
+    let message = format!("`{title}` must be a table, found {}", describe(node.value));
+    let fault = ValueError::new(message).help(format!("write `[{title}]` and its keys below it"));
+    problems.add(&node.key, Show::UpToMark, fault);
 }
 
 fn node<'a>(
@@ -135,11 +219,11 @@ fn node<'a>(
     }
 }
 
-fn unknown(path: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
+fn unknown(path: &str, title: &str, node: &Node<'_>, problems: &mut Problems<'_>) {
     let table = match path {
         "" => "at the top".to_owned(),
-        keys::JOBS => format!("in [[{path}]]"),
-        _ => format!("in [{path}]"),
+        keys::JOBS => format!("in [[{title}]]"),
+        _ => format!("in [{title}]"),
     };
     let known = keys::names(path);
     let message = format!("unknown key `{}` {table}", node.name);

@@ -33,11 +33,9 @@ impl Reconciler<'_> {
         if plan.steps.iter().any(|step| matches!(step, Step::LoadCaddy { .. })) {
             let inputs = self.inputs(snapshot);
             let up = snapshot.observed.instances.iter().filter(|(_, seen)| seen.unit.is_active());
-            let targets: Vec<_> = up.map(|(id, _)| inputs.target(*id)).collect();
-            self.host
-                .keep_rotation(&targets, &inputs.probe())
-                .await
-                .map_err(|error| Refused::of(Cause::Config, error))?;
+            let targets: Vec<_> = up.map(|(id, _)| (inputs.target(*id), inputs.probe(id.service))).collect();
+            let kept = self.host.keep_rotation(&targets).await;
+            kept.map_err(|error| Refused::of(Cause::Config, error))?;
         }
         Ok(())
     }

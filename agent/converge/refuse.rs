@@ -39,7 +39,7 @@ impl Reconciler<'_> {
     /// # Errors
     /// It names none although one was committed: a run would stop what is serving.
     pub(super) fn committed(&self, history: History) -> Result<Option<Committed>, Refused> {
-        let path = self.config.app.name.env_file();
+        let path = self.config.name.env_file();
         let mut observed = Observed::default();
         match self.host.files.read(&path) {
             Ok(Some(seen)) => _ = observed.files.insert(path, seen),
@@ -50,14 +50,14 @@ impl Reconciler<'_> {
         let snapshot = Snapshot { observed, history, caddy_image: None };
         self.refuse_nameless_env(&snapshot)?;
         let inputs = self.inputs(&snapshot);
-        Ok(inputs.committed().map(|lines| Committed { image: lines.image, chosen: inputs.is_chosen() }))
+        Ok(inputs.committed().map(|lines| Committed { image: lines.app.image, chosen: inputs.is_chosen() }))
     }
 
     /// # Errors
     /// The committed release cannot be read from astra.env.
     pub fn refuse_env(&self, snapshot: &Snapshot) -> Result<(), Refused> {
         if let Err(error) = self.inputs(snapshot).env_file().managed() {
-            let file = self.config.app.name.env_file();
+            let file = self.config.name.env_file();
             let fix = match snapshot.history.commits.is_empty() {
                 true => {
                     "no deploy of this agent wrote it: delete the line APP_IMAGE, which the first deploy writes anew"
@@ -75,7 +75,7 @@ impl Reconciler<'_> {
         if !inputs.is_nameless() {
             return Ok(());
         }
-        let file = self.config.app.name.env_file();
+        let file = self.config.name.env_file();
         let what = format!(
             "{} names no release, although one was committed: what serves is left alone",
             file.display()

@@ -72,13 +72,13 @@ impl Reconciler<'_> {
         let image = match &ask.selector {
             Selector::Keep => return Err(anyhow!("asking for no release").into()),
             Selector::Committed => match self.inputs(snapshot).committed() {
-                Some(lines) => lines.image,
+                Some(lines) => lines.app.image,
                 None => {
                     let fix = "`astra-agent install` begins";
                     return Err(Problem::host("installed", "no image is committed yet", fix).into());
                 }
             },
-            Selector::Tracked => self.resolve(&self.config.app.image).await?,
+            Selector::Tracked => self.resolve(&self.config.image).await?,
             Selector::Tag(tag) => {
                 self.same_repository(&tag.repository.to_string())?;
                 self.resolve(tag).await?
@@ -87,14 +87,11 @@ impl Reconciler<'_> {
                 if let Some(repository) = &arg.repository {
                     self.same_repository(&repository.to_string())?;
                 }
-                PinnedImage {
-                    repository: self.config.app.image.repository.clone(),
-                    digest: arg.digest.clone(),
-                }
+                PinnedImage { repository: self.config.image.repository.clone(), digest: arg.digest.clone() }
             }
             Selector::Rollback(back) => back_to(back, snapshot, ask.force)?.image.clone(),
             Selector::Restart => match self.inputs(snapshot).committed() {
-                Some(committed) => committed.image,
+                Some(committed) => committed.app.image,
                 None => {
                     return Err(anyhow!("nothing is committed: there is nothing to restart").into());
                 }
@@ -122,7 +119,7 @@ impl Reconciler<'_> {
     }
 
     fn same_repository(&self, named: &str) -> Result<(), Refused> {
-        let tracked = self.config.app.image.repository.to_string();
+        let tracked = self.config.image.repository.to_string();
         if named == tracked {
             return Ok(());
         }

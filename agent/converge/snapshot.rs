@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use super::{Reconciler, Snapshot};
 use crate::host::observe::Scope;
 use crate::model::history::History;
-use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT};
+use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::name::{
+    CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CRON_PREFIX, MIGRATE_UNIT, RECONCILE_UNIT, unit_file,
+};
 use crate::model::observed::Observed;
 use crate::plan::{Inputs, files, units};
 
@@ -29,38 +32,47 @@ impl Reconciler<'_> {
     async fn scope(&self, images: bool) -> Result<Scope> {
         let mut nothing =
             Snapshot { observed: Observed::default(), history: History::default(), caddy_image: None };
-        let app = &self.config.app.name;
+        let name = &self.config.name;
         let mut ids: std::collections::BTreeSet<_> =
-            self.config.instances().chain(self.config.spare()).collect();
-        let jobs = format!("{}*", crate::model::name::CRON_PREFIX);
-        let loaded = self.host.systemd.list(&[&format!("{app}-app@*.service"), &jobs]).await?;
-        let number = |unit: &str| unit.rsplit_once('@')?.1.strip_suffix(".service")?.parse().ok();
-        ids.extend(loaded.iter().filter_map(|u| number(u)).filter_map(crate::model::name::InstanceId::new));
-        for path in ids.iter().map(|id| units::drop_in(self.config, *id)) {
+            self.config.instances().chain(self.config.spares()).collect();
+        let jobs = format!("{CRON_PREFIX}*");
+        let loaded = self.host.systemd.list(&[&format!("{name}-*@*.service"), &jobs]).await?;
+        // A unit of the operator may have such a name, too.
+        let known = |id: &InstanceName| self.config.service(id.service).is_some() || self.is_ours(id.service);
+        ids.extend(loaded.iter().filter_map(|unit| name.instance(unit)).filter(known));
+        let drop_ins = ids.iter().map(|id| units::drop_in(self.config, *id));
+        for path in drop_ins.chain([self.config.name.env_file()]) {
             if let Ok(Some(seen)) = self.host.files.read(&path) {
                 nothing.observed.files.insert(path, seen);
             }
         }
         let inputs = self.inputs(&nothing);
-        let wanted = ids.iter().map(|id| inputs.target_at(*id, self.config.app.port_of(*id)));
-        let ports = wanted.filter(|t| inputs.target(t.id) != *t).map(|t| t.upstream).collect();
+        let wanted = ids.iter().map(|id| inputs.target_at(*id, inputs.config.port_of(*id)));
+        let ports = wanted.filter(|t| inputs.target(t.id) != *t).filter_map(|t| t.upstream).collect();
         let mut names = units::enabled(self.config);
         names.extend([CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
         let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
-        names.extend(loaded.into_iter().filter(|unit| !wanted(unit)));
+        let jobs = loaded.into_iter().filter(|unit| unit.starts_with(CRON_PREFIX));
+        names.extend(jobs.filter(|unit| !wanted(unit)));
         names.sort();
         names.dedup();
-        names.retain(|n| !n.starts_with(&format!("{app}-app@")));
+        let instances: Vec<String> = ids.iter().map(|id| name.unit(*id)).collect();
+        names.retain(|unit| !instances.contains(unit));
         let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
         files.extend([CADDY_ENV, CADDY_TRIAL_ENV].map(PathBuf::from));
         Ok(Scope {
             files,
             units: names,
-            instances: ids.into_iter().map(|id| inputs.target(id)).collect(),
+            instances: ids.into_iter().map(|id| (inputs.target(id), inputs.probe(id.service))).collect(),
             ports,
-            probe: Some(inputs.probe()),
             images,
         })
+    }
+
+    /// Whether the agent wrote the template of a service that is not configured.
+    fn is_ours(&self, service: ServiceName) -> bool {
+        let seen = self.host.files.read(&unit_file(&self.config.name.template(service)));
+        seen.ok().flatten().is_some_and(|file| units::is_own(&file.bytes, service))
     }
 
     /// The inputs of a plan, from this host and `snapshot`.

@@ -108,7 +108,7 @@ impl Host {
     }
 
     async fn look_at_registry(&self, config: &Config, checkup: &mut Checkup) {
-        let image = &config.app.image;
+        let image = &config.image;
         match self.registry.credentials_for(&image.repository) {
             Ok(login) => checkup.login = login.and_then(|login| token::expiry(login.password.reveal())),
             Err(error) => checkup.bad_login = Some(format!("{error:#}")),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Host;
 use crate::config::Config;
 use crate::model::checkup::ForeignJob;
+use crate::model::instance::{InstanceId, ServiceName};
 use crate::model::name::UNIT_DIR;
 
 /// Crontabs of root: Debian's and Red Hat's file, the system's, and a directory.
@@ -14,7 +15,7 @@ const CRON_DIR: &str = "/etc/cron.d";
 impl Host {
     /// Files that cannot be read are left out.
     pub(super) async fn foreign_jobs(&self, config: &Config) -> Vec<ForeignJob> {
-        let app = config.app.name.as_str();
+        let app = config.name.as_str();
         let in_dir = self.files.list(Path::new(CRON_DIR)).unwrap_or_default();
         let crontabs = CRONTABS.iter().map(PathBuf::from);
         let crontabs = crontabs.chain(in_dir.into_iter().map(|name| Path::new(CRON_DIR).join(name)));
@@ -46,8 +47,14 @@ impl Host {
 
 /// An engine command that names an instance's container.
 fn enters(app: &str, command: &str) -> bool {
-    let container = format!("{app}-app-");
-    let named = command.split(&container).skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let prefix = format!("{app}-");
+    let of_instance = |word: &str| {
+        let name = word.strip_prefix(&prefix).and_then(|rest| rest.rsplit_once('-'));
+        name.is_some_and(|(service, number)| {
+            service.parse::<ServiceName>().is_ok() && number.parse::<InstanceId>().is_ok()
+        })
+    };
+    let named = command.split(|c: char| c.is_whitespace() || "'\"".contains(c)).any(of_instance);
     named && ["podman", "docker"].iter().any(|engine| command.contains(engine))
 }
 

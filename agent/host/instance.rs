@@ -1,6 +1,6 @@
 //! One instance through a release: drain, start trial, await ready, soak, undrain. Called by perform.rs.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,7 +14,7 @@ use super::{Host, failpoint};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::outcome::Blame;
-use crate::model::step::{Probe, Target};
+use crate::model::step::{Check, HttpCheck, Probe, Target};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 
@@ -52,7 +52,7 @@ impl Host {
         stop: Duration,
         timeout: Duration,
     ) -> Result<(), StepError> {
-        let file = EnvFile::default().with_managed(lines).context("rendering the trial file")?;
+        let file = EnvFile::default().with_managed(&lines.in_full()).context("rendering the trial file")?;
         let mut bytes = file.render();
         bytes.extend_from_slice(format!("ASTRA_ENV={TRIAL_ENV}\n").as_bytes());
         self.files.write_atomic(&instance.id.trial_file(), &bytes, 0o600)?;
@@ -114,12 +114,12 @@ impl Host {
             if unit.restarts > restarts || unit.has_ended() {
                 return Err(self.ended(instance, &unit, "before it was ready").await);
             }
-            last = match self.ask(instance, ask).await {
+            last = match self.is_up_to(instance, ask, begun).await {
                 Ok(()) if unit.is_active() => {
                     self.ready.borrow_mut().insert(instance.id, unit);
                     return Ok(StepNote::note(format!("ready after {:.1} s", begun.elapsed().as_secs_f64())));
                 }
-                Ok(()) => format!("the readiness path answers, but the unit is {}", unit.active),
+                Ok(()) => format!("the unit is {}", unit.active),
                 Err(error) => {
                     let since = error.is::<Redirected>().then(|| redirected.unwrap_or_else(Instant::now));
                     redirected = since;
@@ -139,12 +139,24 @@ impl Host {
         }
     }
 
-    /// Sends one request to the readiness path.
+    /// Checks readiness at a start that `begun` then.
+    async fn is_up_to(&self, instance: &Target, ask: &Probe, begun: Instant) -> Result<()> {
+        match &ask.check {
+            Check::Settle(time) if begun.elapsed() < *time => bail!("it has to run for {time:?}"),
+            _ => self.ask(instance, ask).await,
+        }
+    }
+
+    /// Sends one request to the readiness path. A worker has none, and is ready while its unit is active.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
-        let at = SocketAddr::V4(instance.upstream);
-        let answer = match probe(at, &ask.path, &ask.host, ask.https, ask.answer).await {
+        let (Some(at), Check::Http(ask)) = (instance.upstream, &ask.check) else { return Ok(()) };
+        self.request(at, ask).await
+    }
+
+    async fn request(&self, at: SocketAddrV4, ask: &HttpCheck) -> Result<()> {
+        let answer = match probe(SocketAddr::V4(at), &ask.path, &ask.host, ask.https, ask.answer).await {
             Err(ProbeError::Http(late @ HttpError::Late { .. })) => {
-                bail!("{late} (`answer_timeout` in [app.readiness])");
+                bail!("{late} (`answer_timeout` of its readiness)");
             }
             answer => answer?,
         };
@@ -156,15 +168,10 @@ impl Host {
     }
 
     /// Watches `instances` for `time`: none may restart, and all must be ready at the end.
-    pub(super) async fn soak(
-        &self,
-        instances: &[Target],
-        time: Duration,
-        ask: &Probe,
-    ) -> Result<(), StepError> {
+    pub(super) async fn soak(&self, instances: &[(Target, Probe)], time: Duration) -> Result<(), StepError> {
         let deadline = Instant::now() + time;
         loop {
-            for instance in instances {
+            for (instance, ask) in instances {
                 self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -174,7 +181,7 @@ impl Host {
             (self.detail)(&format!("{:.0} s to go", left.as_secs_f64().ceil()));
             sleep(left.min(SLOW_POLL * 2)).await;
         }
-        for instance in instances {
+        for (instance, ask) in instances {
             if let Err(error) = self.still_ready(instance, ask).await {
                 // Stopped, killed or restarted since the last look: that is not the release's failure.
                 self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;

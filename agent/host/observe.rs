@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::Host;
 use super::engine::ContainerSeen;
 use super::probe::probe;
-use crate::config::Config;
+use crate::config::{Config, Service};
+use crate::model::instance::InstanceName;
 use crate::model::name::{
-    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, InstanceId, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
-    STATE, TRIAL_ENV, UNIT_DIR, WORKING,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN, STATE,
+    TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray};
 use crate::model::policy::Policy;
 use crate::model::problem::Problem;
-use crate::model::step::{Probe, Target};
+use crate::model::step::{Check, Probe, Target};
 use crate::model::unit::UnitSeen;
 
 /// The engine's answer about an instance is valid for one invocation of its unit: a container lives within
@@ -33,12 +34,10 @@ pub struct Scope {
     pub files: Vec<PathBuf>,
     /// Units that the config wants, except instances.
     pub units: Vec<String>,
-    /// Instances that may exist, the spare included.
-    pub instances: Vec<Target>,
+    /// Instances that may exist, spares included, and the readiness check of each.
+    pub instances: Vec<(Target, Probe)>,
     /// Configured addresses of instances that listen elsewhere now.
     pub ports: Vec<SocketAddrV4>,
-    /// The readiness request; `None`: no instance is asked.
-    pub probe: Option<Probe>,
     /// Also the local images, which the engine lists slowly.
     pub images: bool,
 }
@@ -90,12 +89,9 @@ impl Host {
 
     /// Units, readiness and Caddy; returns whether the engine has to be asked what an instance runs.
     async fn see_running(&self, scope: &Scope, observed: &mut Observed) -> Result<bool> {
-        let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|t| t.unit.clone()));
+        let names = scope.units.iter().cloned().chain(scope.instances.iter().map(|(t, _)| t.unit.clone()));
         let names: Vec<_> = names.collect();
-        let probes = scope.instances.iter().map(async |target| match &scope.probe {
-            Some(ask) => self.is_ready(target, ask).await,
-            None => false,
-        });
+        let probes = scope.instances.iter().map(async |(target, ask)| self.is_ready(target, ask).await);
         let (units, answers, caddy) =
             tokio::join!(self.systemd.units(&names), join_all(probes), self.ask_caddy());
         observed.units = units?;
@@ -104,7 +100,7 @@ impl Host {
         }
         let known = self.seen();
         let mut unknown = false;
-        for (target, answers) in scope.instances.iter().zip(answers) {
+        for ((target, _), answers) in scope.instances.iter().zip(answers) {
             let unit = observed.units.get(&target.unit).cloned().unwrap_or_default();
             let runs = known.get(&target.id).filter(|s| s.invocation == unit.invocation);
             unknown |= runs.is_none() && unit.is_up();
@@ -121,20 +117,20 @@ impl Host {
 
     fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
-        paths.extend([config.app.name.env_file(), config.app.name.staged_env()]);
+        paths.extend([config.name.env_file(), config.name.staged_env()]);
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
-        let drop_ins = format!("{}-app@", config.app.name);
         for name in self.files.list(Path::new(UNIT_DIR))? {
             let job =
                 name.starts_with(CRON_PREFIX) && (name.ends_with(".timer") || name.ends_with(".service"));
-            if job || name == MIGRATE_UNIT {
+            let of = |unit: &str| config.name.instance(unit);
+            if job || name == MIGRATE_UNIT || config.name.service(&name).is_some() {
                 paths.insert(Path::new(UNIT_DIR).join(&name));
-            } else if name.starts_with(&drop_ins) && name.ends_with(".service.d") {
+            } else if name.strip_suffix(".d").and_then(of).is_some() {
                 let dir = Path::new(UNIT_DIR).join(&name);
                 paths.extend(self.files.list(&dir)?.into_iter().map(|file| dir.join(file)));
             }
         }
-        let truth = [config.app.name.env_file(), config.app.name.staged_env()];
+        let truth = [config.name.env_file(), config.name.staged_env()];
         for path in paths {
             match self.files.read(&path) {
                 Ok(Some(seen)) => _ = observed.files.insert(path, seen),
@@ -155,15 +151,15 @@ impl Host {
                 observed.dirs.insert(dir.into());
             }
         }
-        let number = |text: &str| text.parse().ok().and_then(InstanceId::new);
-        observed.markers = self.files.list(Path::new(DRAIN_DIR))?.iter().filter_map(|n| number(n)).collect();
+        let markers = self.files.list(Path::new(DRAIN_DIR))?;
+        observed.markers = markers.iter().filter_map(|name| name.parse().ok()).collect();
         observed.working = self.files.read(Path::new(WORKING))?.is_some();
         for name in self.files.list(Path::new(RUN))? {
             let trial = name.strip_prefix("trial-").and_then(|n| n.strip_suffix(".env"));
-            observed.trials.extend(trial.and_then(number));
+            observed.trials.extend(trial.and_then(|name| name.parse::<InstanceName>().ok()));
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
-        observed.missing_sources = self.files.missing(config.app.volume_sources());
+        observed.missing_sources = self.files.missing(config.services().flat_map(Service::volume_sources));
         observed.store_suspect = self.store_is_suspect()?;
         observed.unflushed = self.unflushed()?;
         observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
@@ -192,10 +188,10 @@ impl Host {
         }
     }
 
-    /// Whether the readiness path answers 2xx now.
+    /// Whether the readiness path answers 2xx now. A worker is ready as long as its unit is active.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
-        let at = SocketAddr::V4(target.upstream);
-        let answer = probe(at, &ask.path, &ask.host, ask.https, ask.answer).await;
+        let (Some(at), Check::Http(ask)) = (target.upstream, &ask.check) else { return true };
+        let answer = probe(SocketAddr::V4(at), &ask.path, &ask.host, ask.https, ask.answer).await;
         answer.is_ok_and(|a| (200..300).contains(&a.status))
     }
 
@@ -219,8 +215,8 @@ impl Host {
             (observed.images, observed.free_bytes) = (listed.unwrap_or_default(), free);
         }
         let unit_of = |name: &str| {
-            let instance = scope.instances.iter().find(|t| t.container == name);
-            instance.map_or_else(|| format!("{name}.service"), |t| t.unit.clone())
+            let instance = scope.instances.iter().find(|(t, _)| t.container == name);
+            instance.map_or_else(|| format!("{name}.service"), |(t, _)| t.unit.clone())
         };
         // The units are read after the container list: cron containers come and go with their service, and
         // one whose service runs by now is no leftover.
@@ -237,10 +233,12 @@ impl Host {
             .filter(idle)
             .map(|c| Stray { id: c.id.clone(), name: c.name.clone() })
             .collect();
-        for target in &scope.instances {
+        for (target, _) in &scope.instances {
             let found = containers.iter().find(|c| c.name == target.container && c.state == "running");
             let runs = found.and_then(|c| {
-                let release = c.labels.get("astra.release")?.parse().ok()?;
+                // Written where the container is older than the release that is committed.
+                let since = c.labels.get("astra.since").and_then(|since| since.parse().ok());
+                let release = since.or_else(|| c.labels.get("astra.release")?.parse().ok())?;
                 let image = c.labels.get("astra.image")?.parse().ok()?;
                 let port = c.labels.get("astra.port").and_then(|port| port.parse().ok());
                 Some(Running { release, image, port })
@@ -251,14 +249,14 @@ impl Host {
         }
     }
 
-    fn seen(&self) -> BTreeMap<InstanceId, Seen> {
+    fn seen(&self) -> BTreeMap<InstanceName, Seen> {
         let file = self.files.read(Path::new(SEEN)).ok().flatten();
         file.and_then(|f| serde_json::from_slice(&f.bytes).ok()).unwrap_or_default()
     }
 
     /// A cache: if the write fails, the engine is asked again.
     fn remember(&self, observed: &Observed) {
-        let seen: BTreeMap<InstanceId, Seen> = observed
+        let seen: BTreeMap<InstanceName, Seen> = observed
             .instances
             .iter()
             .filter(|(_, i)| i.unit.is_active())
@@ -286,8 +284,8 @@ fn is_busy(ip: Ipv4Addr, port: u16) -> bool {
 
 /// Whether another process listens on the instance's address.
 fn is_taken(target: &Target) -> bool {
-    let own = *target.upstream.ip();
-    is_busy(own, target.upstream.port()) || is_busy(Ipv4Addr::LOCALHOST, target.upstream.port())
+    let busy = |at: SocketAddrV4| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port());
+    target.upstream.is_some_and(busy)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::envfile::ManagedLines;
-use super::name::InstanceId;
+use super::instance::InstanceName;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
 use super::step_note::StepNote;
@@ -110,7 +110,7 @@ pub enum Entry {
         error: String,
         /// Which of several instances a soak found unready: undo begins with it, for the others serve.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        unready: Option<InstanceId>,
+        unready: Option<InstanceName>,
     },
     /// Ctrl-C or SIGTERM.
     Interrupted {

@@ -9,65 +9,23 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::image::{BadImage, PinnedImage};
+use super::image::BadImage;
 use super::name::{BadName, EnvKey};
 use super::secret::Secret;
 
 mod check;
+mod managed;
 mod systemd;
 
 pub use check::{BadValue, EnvProblem, check_value};
-use systemd::Comments;
+pub use managed::{MANAGED_KEYS, ManagedLines, ServiceLines, service_keys};
 
-/// The keys that only the agent writes. They describe the release, and have no meaning to the application.
-pub const MANAGED_KEYS: [&str; 6] = [IMAGE, RELEASE, ARGS, COMMAND, PORT, KEYS];
 /// Names that only unit and trial files may set: in an env file they would be misleading.
 pub const UNIT_KEYS: [&str; 2] = ["ASTRA_ENV", "ASTRA_PORT"];
-const IMAGE: &str = "APP_IMAGE";
-const RELEASE: &str = "ASTRA_RELEASE";
-const ARGS: &str = "APP_ARGS";
-const COMMAND: &str = "APP_COMMAND";
-const PORT: &str = "ASTRA_APP_PORT";
-const KEYS: &str = "ASTRA_CONFIG_KEYS";
 
 /// Whether the application must not have a variable of this name.
 pub fn is_reserved(key: &str) -> bool {
     MANAGED_KEYS.contains(&key) || UNIT_KEYS.contains(&key)
-}
-
-/// The lines of astra.env that name the committed release and define its container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManagedLines {
-    /// `APP_IMAGE`
-    pub image: PinnedImage,
-    /// `ASTRA_RELEASE`
-    pub release: u64,
-    /// `APP_ARGS`: arguments of `podman run` or `docker run`, without the image.
-    pub args: Vec<String>,
-    /// `APP_COMMAND`: the container's argv; empty means the image's own.
-    pub command: Vec<String>,
-    /// `ASTRA_APP_PORT`: the app's port in its container.
-    #[serde(default = "usual_port")]
-    pub port: u16,
-    /// `ASTRA_CONFIG_KEYS`: the variables that come from `[env]`. One removed from `[env]` is removed from
-    /// the file by the next deploy; any other line belongs to the user.
-    #[serde(default)]
-    pub keys: BTreeSet<EnvKey>,
-}
-
-impl ManagedLines {
-    /// Whether both start the same container.
-    pub fn runs_as(&self, other: &Self) -> bool {
-        let keys = other.keys.clone();
-        Self { keys, ..self.clone() } == *other
-    }
-}
-
-/// The units' default port.
-fn usual_port() -> u16 {
-    8000
 }
 
 /// Why an env file cannot be read or written. No message contains a value.
@@ -86,14 +44,17 @@ pub enum EnvError {
     #[error("`{0}` is reserved for the units: give the variable another name")]
     Unit(String),
     /// `APP_IMAGE` is not a pinned reference.
-    #[error("reading APP_IMAGE: {0}")]
-    Image(#[from] BadImage),
+    #[error("reading {0}: {1}")]
+    Image(String, BadImage),
     /// `ASTRA_RELEASE` is not a number from 1.
-    #[error("reading ASTRA_RELEASE: it must be the number of a release, from 1")]
-    Release,
+    #[error("reading {0}: it must be the number of a release, from 1")]
+    Release(String),
     /// `ASTRA_APP_PORT` is not a number from 1 to 65535.
-    #[error("reading ASTRA_APP_PORT: it must be a port, 1 to 65535")]
-    Port,
+    #[error("reading {0}: it must be a port, 1 to 65535")]
+    Port(String),
+    /// `ASTRA_SERVICES` has a text that names no service.
+    #[error("reading ASTRA_SERVICES: it must be names of services, with spaces between them")]
+    Services,
     /// `APP_IMAGE` stands without `ASTRA_RELEASE`.
     #[error(
         "APP_IMAGE is there, but ASTRA_RELEASE is not: the file was not written by a deploy of this agent"
@@ -104,7 +65,7 @@ pub enum EnvError {
     Hidden(usize),
     /// The key whose list has an argument that cannot be quoted.
     #[error("an argument of {0} has a control character, which an env file cannot contain")]
-    Argument(&'static str),
+    Argument(String),
     /// The key of a line above the limit of [`EnvFile::set`].
     #[error("the line of {0} would be longer than 32 KiB")]
     LongLine(String),
@@ -163,7 +124,7 @@ impl EnvFile {
     /// The name or the value is not allowed, or a line or the file would be too long.
     pub fn set(&mut self, key: &str, value: &Secret) -> Result<(), EnvError> {
         let key: EnvKey = key.parse()?;
-        if MANAGED_KEYS.contains(&key.as_str()) {
+        if self.is_managed(key.as_str()) {
             return Err(EnvError::Managed(key.to_string()));
         }
         if UNIT_KEYS.contains(&key.as_str()) {
@@ -181,80 +142,13 @@ impl EnvFile {
         self.lines.len() != before
     }
 
-    /// The release in the file, parsed like systemd does. `None`: no release was ever committed.
-    ///
-    /// # Errors
-    ///
-    /// The managed lines are not valid, or a line hides them from systemd.
-    pub fn managed(&self) -> Result<Option<ManagedLines>, EnvError> {
-        let text = self.render();
-        let seen = systemd::read(&text, Comments::End).0;
-        // Older versions of systemd continue a comment on the next line: both readings must give the same
-        // release.
-        let older = systemd::read(&text, Comments::Continue).0;
-        let get = |of: &[systemd::Assignment], key: &str| {
-            of.iter().rev().find(|a| a.key == key.as_bytes()).map(|a| a.value.clone())
-        };
-        for key in MANAGED_KEYS {
-            let (new, old) = (get(&seen, key), get(&older, key));
-            if new != old || new.is_some() != self.position(key).is_some() {
-                return Err(EnvError::Hidden(self.culprit()));
-            }
-        }
-        let text =
-            |key| get(&seen, key).map(|v| String::from_utf8_lossy(&v).into_owned()).unwrap_or_default();
-        let image = text(IMAGE);
-        if is_placeholder(&image) {
-            return Ok(None);
-        }
-        let image = image.parse()?;
-        let release = text(RELEASE);
-        if release.is_empty() {
-            return Err(EnvError::Unnumbered);
-        }
-        let digits = release.bytes().all(|b| b.is_ascii_digit());
-        let release = release.parse().ok().filter(|n| digits && *n > 0).ok_or(EnvError::Release)?;
-        let port = match text(PORT) {
-            port if port.is_empty() => usual_port(),
-            port => port.parse().ok().filter(|n| *n > 0).ok_or(EnvError::Port)?,
-        };
-        let words = |key| systemd::words(&text(key));
-        let keys = text(KEYS).split_whitespace().filter_map(|key| key.parse().ok()).collect();
-        Ok(Some(ManagedLines { image, release, args: words(ARGS), command: words(COMMAND), port, keys }))
-    }
-
-    /// The same file with another release; only the managed lines differ.
-    ///
-    /// # Errors
-    ///
-    /// A line would be too long, or another one would hide the managed lines from systemd.
-    pub fn with_managed(&self, lines: &ManagedLines) -> Result<Self, EnvError> {
-        let mut file = self.clone();
-        let args = systemd::quote(&lines.args).ok_or(EnvError::Argument(ARGS))?;
-        let command = systemd::quote(&lines.command).ok_or(EnvError::Argument(COMMAND))?;
-        file.put(IMAGE, &lines.image.to_string())?;
-        file.put(RELEASE, &lines.release.to_string())?;
-        file.put(ARGS, &args)?;
-        file.put(COMMAND, &command)?;
-        file.put(PORT, &lines.port.to_string())?;
-        if !lines.keys.is_empty() || file.position(KEYS).is_some() {
-            let names: Vec<_> = lines.keys.iter().map(EnvKey::as_str).collect();
-            file.put(KEYS, &names.join(" "))?;
-        }
-        file.check_size()?;
-        match file.managed()? {
-            Some(read) if read == *lines => Ok(file),
-            _ => Err(EnvError::Hidden(file.culprit())),
-        }
-    }
-
     /// Every line that a container and systemd read differently, or that one of them refuses. Managed lines
     /// are for systemd only, and pass.
     pub fn check(&self) -> Vec<EnvProblem> {
         let mut problems = Vec::new();
         for (nth, line) in self.lines.iter().enumerate() {
             let key = line.assignment().map(|(key, _)| key);
-            let managed = key.as_deref().is_some_and(|k| MANAGED_KEYS.contains(&k));
+            let managed = key.as_deref().is_some_and(|k| self.is_managed(k));
             if let Some(reason) = check::line(&line.content, nth == 0, managed) {
                 problems.push(EnvProblem { line: nth + 1, key, reason });
             }

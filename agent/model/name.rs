@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::instance::{InstanceName, ServiceName};
+
 /// The main config file, which the operator writes.
 pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
 /// Config fragments, `*.toml`, read after [`CONFIG_FILE`] in the order of their names.
@@ -143,7 +145,7 @@ macro_rules! text_type {
     };
 }
 
-fn is_label(text: &str, longest: usize) -> bool {
+pub(super) fn is_label(text: &str, longest: usize) -> bool {
     let mut bytes = text.bytes();
     text.len() <= longest
         && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
@@ -176,63 +178,33 @@ text_type!(
     "letters, digits and `_`, not beginning with a digit"
 );
 
-/// Number of an instance, from 1; its loopback address is 127.0.1.i, so the highest is 254.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct InstanceId(u8);
-
-impl InstanceId {
-    /// `None` outside of 1 to 254.
-    pub fn new(number: u16) -> Option<Self> {
-        u8::try_from(number).ok().filter(|n| (1..=254).contains(n)).map(Self)
-    }
-
-    /// The number, 1 to 254.
-    pub fn get(self) -> u16 {
-        u16::from(self.0)
-    }
-
-    /// The instances from 1 to `count`.
-    pub fn first(count: u16) -> impl DoubleEndedIterator<Item = Self> + Clone {
-        (1..=count).filter_map(Self::new)
-    }
-
-    /// 127.0.1.i: the address that Caddy proxies to.
-    pub fn address(self) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::new(127, 0, 1, self.0)
-    }
-
-    /// `/run/astra/drain/i`
-    pub fn marker(self) -> PathBuf {
-        PathBuf::from(format!("{DRAIN_DIR}/{self}"))
-    }
-
-    /// `/run/astra/trial-i.env`
-    pub fn trial_file(self) -> PathBuf {
-        PathBuf::from(format!("{RUN}/trial-{self}.env"))
-    }
-}
-
-impl fmt::Display for InstanceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl AppName {
     /// `astra-app@.service`
-    pub fn template(&self) -> String {
-        format!("{self}-app@.service")
+    pub fn template(&self, service: ServiceName) -> String {
+        format!("{self}-{service}@.service")
     }
 
     /// `astra-app@1.service`
-    pub fn unit(&self, instance: InstanceId) -> String {
-        format!("{self}-app@{instance}.service")
+    pub fn unit(&self, instance: InstanceName) -> String {
+        format!("{self}-{}@{}.service", instance.service, instance.number)
     }
 
     /// `astra-app-1`
-    pub fn container(&self, instance: InstanceId) -> String {
-        format!("{self}-app-{instance}")
+    pub fn container(&self, instance: InstanceName) -> String {
+        format!("{self}-{}-{}", instance.service, instance.number)
+    }
+
+    /// The service with this template, if it is one of this site: `astra-app@.service`.
+    pub fn service(&self, template: &str) -> Option<ServiceName> {
+        let rest = template.strip_prefix(self.as_str())?.strip_prefix('-')?;
+        rest.strip_suffix("@.service")?.parse().ok()
+    }
+
+    /// The instance whose unit this is, if it is one of this site.
+    pub fn instance(&self, unit: &str) -> Option<InstanceName> {
+        let rest = unit.strip_prefix(self.as_str())?.strip_prefix('-')?;
+        let (service, number) = rest.strip_suffix(".service")?.split_once('@')?;
+        Some(InstanceName { service: service.parse().ok()?, number: number.parse().ok()? })
     }
 
     /// `/etc/astra/astra.env`

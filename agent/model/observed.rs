@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::checkup::Owner;
 use super::image::PinnedImage;
-use super::name::InstanceId;
+use super::instance::InstanceName;
 use super::release::Release;
 use super::unit::UnitSeen;
 
@@ -17,15 +17,15 @@ pub struct Observed {
     /// Units of the agent, by name.
     pub units: BTreeMap<String, UnitSeen>,
     /// Instances that exist in any form, the spare included.
-    pub instances: BTreeMap<InstanceId, InstanceSeen>,
+    pub instances: BTreeMap<InstanceName, InstanceSeen>,
     /// Drain markers, by instance.
-    pub markers: BTreeSet<InstanceId>,
+    pub markers: BTreeSet<InstanceName>,
     /// Caddy checks for markers at each request.
     pub working: bool,
     /// Trial files `/run/astra/trial-i.env`.
-    pub trials: BTreeSet<InstanceId>,
+    pub trials: BTreeSet<InstanceName>,
     /// Instances that do not run, and whose port another process uses.
-    pub taken: BTreeSet<InstanceId>,
+    pub taken: BTreeSet<InstanceName>,
     /// Configured ports of instances still elsewhere on which another process listens.
     pub busy: BTreeSet<u16>,
     /// Files that could not be read, and why.

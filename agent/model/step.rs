@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::envfile::ManagedLines;
 use super::fingerprint::sha256;
 use super::image::PinnedImage;
-use super::name::{EnvKey, InstanceId};
+use super::instance::InstanceName;
+use super::name::EnvKey;
 use super::observed::Stray;
 use super::release::Candidate;
 use super::secret::Secret;
@@ -90,8 +91,8 @@ pub enum Step {
     RestoreCommitted { instance: Target, stop: Duration, timeout: Duration },
     /// Wait for READY and the readiness path.
     AwaitReady { instance: Target, probe: Probe },
-    /// Watch the instances for this long: no restart, ready at the end.
-    Soak { instances: Vec<Target>, time: Duration, probe: Probe },
+    /// Watch the instances, each with its readiness check, for this long: no restart, ready at the end.
+    Soak { instances: Vec<(Target, Probe)>, time: Duration },
     /// Let Caddy send requests again, once it gets a 2xx from the instance itself. Undone by a drain.
     Undrain { instance: Target, probe: Probe, limits: Drain },
     /// Stop the instance within its stop timeout, and remove its trial file and marker.
@@ -116,14 +117,14 @@ pub enum Step {
 /// An instance with all its names on this host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
-    /// The number, from 1.
-    pub id: InstanceId,
+    /// Service and number.
+    pub id: InstanceName,
     /// `astra-app@1.service`
     pub unit: String,
     /// `astra-app-1`
     pub container: String,
-    /// 127.0.1.i:(base_port + i): the upstream's address in Caddy, and for readiness requests.
-    pub upstream: SocketAddrV4,
+    /// 127.0.1.i:(base_port + i): the upstream's address in Caddy, and for readiness requests. `None`: a worker.
+    pub upstream: Option<SocketAddrV4>,
 }
 
 /// Time limits of a drain, after which the instance is stopped anyway.
@@ -149,9 +150,27 @@ pub enum Fallback {
     Stopped,
 }
 
-/// The readiness request for an instance.
+/// How to see that an instance is ready, once its unit is active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
+    /// The condition beside that.
+    pub check: Check,
+    /// Limit from the start until ready.
+    pub timeout: Duration,
+}
+
+/// The kinds of a readiness check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// A request to the service gets a 2xx.
+    Http(HttpCheck),
+    /// The instance runs for so long without a restart.
+    Settle(Duration),
+}
+
+/// The readiness request for an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
     /// The path, e.g. `/readyz`; a 2xx means ready.
     pub path: String,
     /// `Host` header.
@@ -160,8 +179,25 @@ pub struct Probe {
     pub https: bool,
     /// Limit for one answer.
     pub answer: Duration,
-    /// Limit from the start until ready.
-    pub timeout: Duration,
+}
+
+impl Probe {
+    /// The readiness request; `None`: the instance has no port.
+    pub fn http(&self) -> Option<&HttpCheck> {
+        match &self.check {
+            Check::Http(check) => Some(check),
+            Check::Settle(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(check) => f.write_str(&check.path),
+            Self::Settle(time) => write!(f, "runs for {time:?}"),
+        }
+    }
 }
 
 /// Content of a file, and whether it may be shown.
@@ -303,10 +339,10 @@ impl fmt::Display for Step {
                 write!(f, "return {instance} to the committed release")
             }
             Self::AwaitReady { instance, probe } => {
-                write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.path, probe.timeout)
+                write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
             }
-            Self::Soak { instances, time, .. } => {
-                let names: Vec<_> = instances.iter().map(ToString::to_string).collect();
+            Self::Soak { instances, time } => {
+                let names: Vec<_> = instances.iter().map(|(instance, _)| instance.to_string()).collect();
                 write!(f, "soak {} for {time:?}", names.join(", "))
             }
             Self::Undrain { instance, .. } => write!(f, "put {instance} into rotation"),
@@ -325,7 +361,7 @@ impl fmt::Display for Step {
 
 impl Target {
     /// [`Target::upstream`] as an IPv6 address, under which Caddy counts WebSockets and event streams.
-    pub fn stream_upstream(&self) -> String {
-        format!("[::ffff:{}]:{}", self.upstream.ip(), self.upstream.port())
+    pub fn stream_upstream(&self) -> Option<String> {
+        self.upstream.map(|at| format!("[::ffff:{}]:{}", at.ip(), at.port()))
     }
 }

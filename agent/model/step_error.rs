@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::name::InstanceId;
+use super::instance::InstanceName;
 use super::outcome::Blame;
 
 /// A failed step. Every other error that becomes one blames the host; only [`StepError::release`] blames the
@@ -16,7 +16,7 @@ pub struct StepError {
     /// The last log lines of the unit, oldest first. They may hold secrets of the app.
     pub log: Vec<String>,
     /// Which of several instances a soak found unready.
-    pub unready: Option<InstanceId>,
+    pub unready: Option<InstanceName>,
 }
 
 impl StepError {
@@ -52,7 +52,7 @@ impl StepError {
 
     /// The same failure, found at `instance`.
     #[must_use]
-    pub fn at(self, instance: InstanceId) -> Self {
+    pub fn at(self, instance: InstanceName) -> Self {
         Self { unready: Some(instance), ..self }
     }
 }

@@ -3,19 +3,25 @@
 //! The text depends only on the config, the instances' ports and Caddy's version, so an unchanged config is
 //! never loaded again: a load takes 4 s.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::config::{Config, Tls};
 use crate::model::caddyfile::{LEAVING, own_address};
 use crate::model::image::PinnedImage;
-use crate::model::name::{CADDY_SOCKET, DRAIN_DIR, HEALTH_PORT, InstanceId};
+use crate::model::instance::{InstanceId, ServiceName};
+use crate::model::name::{CADDY_SOCKET, DRAIN_DIR, HEALTH_PORT};
 use crate::model::observed::CaddySeen;
 
+use super::files::Listens;
 use super::units::text::filled;
 
+mod door;
 mod routes;
-use routes::Listens;
+
+use routes::Upstreams;
 
 /// Since this version `metrics` is a global option instead of one a server.
 const GLOBAL_METRICS: (u32, u32) = (2, 9);
@@ -32,18 +38,22 @@ const WRITTEN_FOR: &str = "for Caddy ";
 /// The Caddyfile for Caddy `version` (major, minor) and instances on these ports. Newer versions of Caddy can
 /// read it as well.
 pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens) -> String {
-    let text = |own_address| text(config, version, listens, own_address);
+    let text = |own_address| text(config, version.max(CaddySeen::OLDEST), listens, own_address);
     text(own_address(&text(Ipv4Addr::LOCALHOST)))
 }
 
 fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ipv4Addr) -> String {
-    let version = version.max(CaddySeen::OLDEST);
     let global = version >= GLOBAL_METRICS;
-    let each = |line: &dyn Fn(InstanceId) -> String| listens.keys().map(|id| line(*id)).collect::<Vec<_>>();
-    let readiness = &config.app.readiness;
-    let answer = readiness.answer_timeout;
+    let upstreams: Vec<Upstreams<'_>> =
+        config.services().filter_map(|service| Upstreams::of(service, listens)).collect();
+    let numbers: BTreeSet<InstanceId> = listens.keys().map(|id| id.number).collect();
     let (listener, site) = site(config);
-    let door = config.caddy.health.as_deref().map(|path| routes::door(path, listens)).unwrap_or_default();
+    let services = upstreams.iter().map(|of| service(config, version, of, own_address));
+    let door = config.caddy.health.as_deref().map(|path| door::door(path, &upstreams, own_address));
+    let mut health_servers: Vec<_> =
+        numbers.iter().map(|n| routes::health_server(&n.address(), &n.to_string(), !global)).collect();
+    health_servers.extend(door.as_ref().map(|_| routes::health_server(&own_address, "door", !global)));
+    let door = door.unwrap_or_default();
     filled(
         include_str!("../../caddy/Caddyfile"),
         &[
@@ -53,36 +63,64 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("metrics_global", if global { "metrics" } else { "" }),
             ("listener", &listener),
             ("app_server", &app_server(config, version)),
-            ("health_servers", &each(&|id| routes::health_server(id, !global)).join("\n")),
+            ("health_servers", &health_servers.join("\n")),
             ("drain_dir", DRAIN_DIR),
-            ("ready_path", &quote(&readiness.path)),
-            ("ready_host", &quote(config.ready_host())),
-            ("ready_scheme", if config.is_https() { "https" } else { "http" }),
-            ("answer_timeout", &time(answer)),
-            ("lb_policy", policy(config)),
-            // Longer than the time until a restarted instance is back in rotation.
-            ("try_duration", &time(readiness.interval + answer + RETRY_MARGIN)),
-            ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
-            ("headers_up", &headers_up(config)),
             ("health_port", &HEALTH_PORT.to_string()),
-            // The health route itself answers earlier.
-            ("check_timeout", &time(answer + CHECK_MARGIN)),
-            ("health_sites", &each(&|id| routes::health_site(listens, id)).join("\n")),
-            ("drained", &routes::drained(listens)),
+            ("services", services.collect::<Vec<_>>().join("\n").trim_end()),
+            ("health_sites", &routes::health_sites(&numbers, &upstreams)),
             ("site", &site),
             ("tls", if config.caddy.tls == Tls::Internal { "tls internal" } else { "" }),
             ("door", &door),
-            ("private", &private(&readiness.path)),
             ("blocked", &blocked(config)),
             ("plain", routes::plain_matcher()),
-            ("proxies", &routes::proxies(config, version, listens)),
+            ("routes", &site_routes(version, &upstreams)),
             ("page", include_str!("../../caddy/503.html").trim_end()),
             ("extra", &config.caddy.extra),
             ("strangers", &strangers(config, &door)),
+            ("own_address", &own_address.to_string()),
+            ("asked", &config.caddy.health.as_ref().map(|_| door::asked(&upstreams)).unwrap_or_default()),
+        ],
+    )
+}
+
+/// The snippets of one service.
+fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address: Ipv4Addr) -> String {
+    let (web, name) = (of.web, of.service.name);
+    let answer = web.answer_timeout;
+    filled(
+        include_str!("../../caddy/Service"),
+        &[
+            ("service", name.as_str()),
+            ("drain_dir", DRAIN_DIR),
+            ("ready_path", &quote(&web.path)),
+            ("ready_host", &quote(config.ready_host(web))),
+            ("ready_scheme", if config.is_https() { "https" } else { "http" }),
+            ("answer_timeout", &time(answer)),
+            ("lb_policy", &policy(config, name)),
+            // Longer than the time until a restarted instance is back in rotation.
+            ("try_duration", &time(web.interval + answer + RETRY_MARGIN)),
+            ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
+            ("headers_up", &headers_up(config)),
+            ("health_path", &name.health_path()),
+            ("health_port", &HEALTH_PORT.to_string()),
+            // The health route itself answers earlier.
+            ("check_timeout", &time(answer + CHECK_MARGIN)),
+            ("drained", &routes::drained(of)),
             ("leaving", LEAVING),
             ("own_address", &own_address.to_string()),
         ],
     )
+}
+
+/// The routes of the site: the longer path first, then names before any name; the app gets the rest.
+fn site_routes(version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
+    let mut order: Vec<&Upstreams<'_>> = upstreams.iter().collect();
+    let rank = |of: &Upstreams<'_>| {
+        let route = of.web.route.as_ref()?;
+        Some((Reverse(route.path.len()), route.hosts.is_empty()))
+    };
+    order.sort_by_key(|of| (rank(of).is_none(), rank(of)));
+    order.into_iter().map(|of| routes::route(version, of)).collect()
 }
 
 /// caddy.env: the image of Caddy.
@@ -149,10 +187,11 @@ fn app_server(config: &Config, version: (u32, u32)) -> String {
     lines.join("\n")
 }
 
-fn policy(config: &Config) -> &'static str {
+fn policy(config: &Config, service: ServiceName) -> String {
+    let cookie = if service.is_app() { String::new() } else { format!("_{service}") };
     match config.caddy.sticky {
-        true => "lb_policy cookie astra_instance {\n\tfallback least_conn\n}",
-        false => "lb_policy least_conn",
+        true => format!("lb_policy cookie astra_instance{cookie} {{\n\tfallback least_conn\n}}"),
+        false => "lb_policy least_conn".to_owned(),
     }
 }
 
@@ -179,21 +218,6 @@ fn time(time: Duration) -> String {
         0 => format!("{}s", time.as_secs()),
         _ => format!("{}ms", time.as_millis()),
     }
-}
-
-/// Blocks the readiness path for other hosts, because its answer may hold internal details. A readiness path
-/// that is the front page is public.
-fn private(ready: &str) -> String {
-    let path = ready.split('?').next().unwrap_or_default().trim_end_matches('/');
-    if path.is_empty() {
-        return String::new();
-    }
-    let paths = format!("{} {}", quote(path), quote(&format!("{path}/")));
-    // Both conditions: the connection comes from this host, and no proxy on it names another client.
-    let host = "127.0.0.0/8 ::1";
-    format!(
-        "@private {{\n\tpath {paths}\n\tnot {{\n\t\tremote_ip {host}\n\t\tclient_ip {host}\n\t}}\n}}\nrespond @private 404"
-    )
 }
 
 fn blocked(config: &Config) -> String {

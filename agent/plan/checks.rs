@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Inputs;
-use crate::model::name::InstanceId;
+use crate::model::instance::InstanceName;
 use crate::model::problem::Problem;
 
 /// Less free space for images than `[deploy] min_free`.
@@ -39,18 +39,18 @@ pub(super) fn volumes(inputs: &Inputs<'_>) -> impl Iterator<Item = Problem> {
 /// The source of a volume that does not exist.
 pub fn volume(source: &Path) -> Problem {
     let what = format!("a volume mounts {}, which is not there", source.display());
-    Problem::host("volume", what, "put it there, or change [app] volumes")
+    Problem::host("volume", what, "put it there, or change `volumes`")
 }
 
 /// Another process listens on the port of an instance that is down.
-pub(super) fn port(inputs: &Inputs<'_>, id: InstanceId) -> Option<Problem> {
+pub(super) fn port(inputs: &Inputs<'_>, id: InstanceName) -> Option<Problem> {
     let target = inputs.target(id);
-    let taken = inputs.observed.taken.contains(&id);
-    taken.then(|| taken_port(target.upstream.port(), &format!("of {target}")))
+    let port = target.upstream.filter(|_| inputs.observed.taken.contains(&id))?.port();
+    Some(taken_port(port, &format!("of {target}")))
 }
 
 /// Another process listens on `port`, the port `of` an instance.
 pub(super) fn taken_port(port: u16, of: &str) -> Problem {
-    let fix = format!("find it with `ss -tlnp sport = :{port}` and end it, or change [app] base_port");
+    let fix = format!("find it with `ss -tlnp sport = :{port}` and end it, or change `base_port`");
     Problem::host("port", format!("another process listens on port {port} {of}"), fix)
 }

@@ -37,7 +37,7 @@ fn timer(job: &CronJob) -> String {
 
 fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
     let timeout = span(job.timeout);
-    let (name, app) = (job.name.as_str(), &config.app.name);
+    let (name, app) = (job.name.as_str(), &config.name);
     match &job.what {
         CronCommand::Command(argv) => filled(
             include_str!("../../units/cron-command.service"),

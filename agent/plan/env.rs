@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Config, EnvSource};
-use crate::model::envfile::{EnvError, EnvFile, MANAGED_KEYS, is_placeholder};
+use crate::model::envfile::{EnvError, EnvFile, is_placeholder};
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 use crate::model::staged::Staged;
@@ -163,7 +163,16 @@ pub fn with(current: &EnvFile, staged: &Staged) -> Result<EnvFile, BadEnv> {
 /// Names under `required_env` that are missing in `env`, empty, or `...`.
 pub fn missing(config: &Config, env: &EnvFile) -> Vec<EnvKey> {
     let lacks = |key: &&EnvKey| env.get(key.as_str()).is_none_or(|value| is_placeholder(value.reveal()));
-    config.app.required_env.iter().filter(lacks).cloned().collect()
+    let mut missing: Vec<EnvKey> = Vec::new();
+    for service in config.services() {
+        let own = |key: &&EnvKey| service.env.get(*key).is_some_and(|value| !is_placeholder(value));
+        for key in service.required_env.iter().filter(|key| !own(key)).filter(lacks) {
+            if !missing.contains(key) {
+                missing.push(key.clone());
+            }
+        }
+    }
+    missing
 }
 
 /// Names whose value changes for a container. Excludes the managed lines, which a container ignores, and
@@ -171,7 +180,7 @@ pub fn missing(config: &Config, env: &EnvFile) -> Vec<EnvKey> {
 pub fn changed(old: &EnvFile, new: &EnvFile) -> Vec<EnvKey> {
     let keys: BTreeSet<_> = old.keys().into_iter().chain(new.keys()).collect();
     keys.into_iter()
-        .filter(|key| !MANAGED_KEYS.contains(&key.as_str()) && old.get(key) != new.get(key))
+        .filter(|key| !old.is_managed(key) && !new.is_managed(key) && old.get(key) != new.get(key))
         .filter_map(|key| key.parse().ok())
         .collect()
 }

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::model::envfile::ManagedLines;
 use crate::model::fingerprint::sha256;
+use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, InstanceId, MIGRATE_UNIT,
-    RECOVER_UNIT, UNIT_DIR, unit_file,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, MIGRATE_UNIT, RECOVER_UNIT,
+    UNIT_DIR, unit_file,
 };
-use crate::model::observed::{CaddySeen, service_section};
+use crate::model::observed::{CaddySeen, InstanceSeen, service_section};
 use crate::model::step::{Content, Step};
 use crate::model::unit::{ActiveState, UnitSeen};
 
 use super::{Inputs, caddy, caddy_trial, units};
-use crate::config::CaddyImage;
+use crate::config::{CaddyImage, Service};
 
 /// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
 pub const HEADER: &str = "astra-agent";
@@ -22,6 +24,9 @@ pub const MODE: u32 = 0o644;
 
 /// Desired files: path and content. All are world-readable; secrets are only in env files.
 pub type Desired = BTreeMap<PathBuf, Vec<u8>>;
+
+/// The port of each instance of a web service.
+pub type Listens = BTreeMap<InstanceName, u16>;
 
 /// Every file that the config determines. The instances' ports stay as they are: moves.rs changes them.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
@@ -83,8 +88,10 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     if inputs.committed().is_none() {
         return steps;
     }
-    for id in inputs.config.instances() {
-        let (path, text) = (units::drop_in(inputs.config, id), units::instance(id, inputs.port(id)));
+    let routed = inputs.config.services().filter(|service| inputs.is_routed(service));
+    let instances: Vec<_> = routed.flat_map(Service::instances).collect();
+    for (id, port) in instances.iter().filter_map(|id| Some((*id, inputs.port(*id)?))) {
+        let (path, text) = (units::drop_in(inputs.config, id), units::instance(id, port));
         if !is_as(inputs, &path, text.as_bytes()) {
             steps.push(Step::WriteFile { path, mode: MODE, content: Content::Plain(text.into_bytes()) });
         }
@@ -96,21 +103,21 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     let known = |id| routes_to(inputs, &written, id);
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
-    if cut_off || !inputs.config.instances().all(known) {
+    if cut_off || !instances.into_iter().all(known) {
         steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     }
     steps
 }
 
 /// Whether `caddyfile` sends requests to the port on which the instance listens.
-fn routes_to(inputs: &Inputs<'_>, caddyfile: &str, id: InstanceId) -> bool {
-    let upstream = inputs.target(id).upstream.to_string();
+fn routes_to(inputs: &Inputs<'_>, caddyfile: &str, id: InstanceName) -> bool {
+    let Some(upstream) = inputs.target(id).upstream.map(|at| at.to_string()) else { return true };
     caddyfile.split_whitespace().any(|word| word == upstream)
 }
 
 /// Whether Caddy sends no requests to the port on which the instance listens: a move was cut off after the
 /// instance's restart. `false` if it is unknown which Caddyfile Caddy runs.
-pub fn is_unrouted(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+pub fn is_unrouted(inputs: &Inputs<'_>, id: InstanceName) -> bool {
     let Some(written) = seen_text(inputs, CADDYFILE) else { return false };
     let loaded =
         inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()).and_then(|r| r.caddyfile.clone());
@@ -159,23 +166,39 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     pending
 }
 
-/// The ports of all instances that Caddy must know: the wanted ones, the spare, and surplus ones that still
+/// The ports of all instances that Caddy must know: the wanted ones, the spares, and surplus ones that still
 /// run.
-fn listens(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
+fn listens(inputs: &Inputs<'_>) -> Listens {
     let surplus = inputs.observed.instances.iter().filter(|(_, seen)| seen.unit.is_up()).map(|(id, _)| *id);
+    let routed = |id: &InstanceName| inputs.config.service(id.service).is_none_or(|of| inputs.is_routed(of));
     let mut listens = lasting(inputs);
-    listens.extend(surplus.map(|id| (id, inputs.port(id))));
+    listens.extend(surplus.filter(routed).filter_map(|id| Some((id, inputs.port(id)?))));
     listens
 }
 
 /// The same without the surplus ones.
-pub fn lasting(inputs: &Inputs<'_>) -> BTreeMap<InstanceId, u16> {
-    let wanted = inputs.config.instances().chain(inputs.config.spare());
-    wanted.map(|id| (id, inputs.port(id))).collect()
+pub fn lasting(inputs: &Inputs<'_>) -> Listens {
+    lasting_of(inputs, |service| inputs.is_routed(service))
+}
+
+/// The ports of the wanted instances and spares of the services that are `routed`.
+fn lasting_of(inputs: &Inputs<'_>, routed: impl Fn(&Service) -> bool) -> Listens {
+    let services = inputs.config.services().filter(|service| routed(service));
+    let wanted = services.flat_map(|service| service.instances().chain(service.spare()));
+    wanted.filter_map(|id| Some((id, inputs.port(id)?))).collect()
+}
+
+/// After the commit of `lines`: routes to web services that were not committed before.
+pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
+    let routed = |service: &Service| {
+        service.name.is_app() || lines.of(service.name).is_some_and(|of| of.port.is_some())
+    };
+    let listens = lasting_of(inputs, routed);
+    (listens != lasting(inputs)).then(|| caddyfile_step(inputs, &listens))
 }
 
 /// The step to the Caddyfile for these ports: loaded by Caddy if it answers, else only written.
-pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Step {
+pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &Listens) -> Step {
     let content = Content::Plain(caddyfile(inputs, listens));
     match inputs.observed.caddy {
         Some(_) => {
@@ -187,7 +210,7 @@ pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) 
 }
 
 /// Empty if the Caddyfile is on disk and Caddy is not known to run another one.
-fn caddyfile_steps(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<Step> {
+fn caddyfile_steps(inputs: &Inputs<'_>, listens: &Listens) -> Vec<Step> {
     let bytes = caddyfile(inputs, listens);
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let runs = loaded.is_none_or(|runs| runs.caddyfile.as_deref() == Some(&sha256(&bytes)));
@@ -197,7 +220,7 @@ fn caddyfile_steps(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> 
     backup_file(inputs, Path::new(CADDYFILE)).into_iter().chain([caddyfile_step(inputs, listens)]).collect()
 }
 
-fn caddyfile(inputs: &Inputs<'_>, listens: &BTreeMap<InstanceId, u16>) -> Vec<u8> {
+fn caddyfile(inputs: &Inputs<'_>, listens: &Listens) -> Vec<u8> {
     caddy::caddyfile(inputs.config, caddy_version(inputs), listens).into_bytes()
 }
 
@@ -224,16 +247,17 @@ pub fn activation(inputs: &Inputs<'_>) -> Vec<Step> {
 /// The units to enable: recover's always, everything else once a release is committed.
 pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
     let seen = |unit: &str| inputs.observed.units.get(unit).or_else(|| instance_unit(inputs, unit));
-    let committed = inputs.committed().is_some();
-    let wanted = units::enabled(inputs.config).into_iter().filter(|u| committed || u == RECOVER_UNIT);
-    let units: Vec<String> = wanted.filter(|u| seen(u).is_none_or(|s| !s.is_enabled())).collect();
+    // A service that was added to the config begins with its first deploy.
+    let wanted = match inputs.committed() {
+        Some(lines) => units::enabled_in(inputs.config, &lines),
+        None => vec![RECOVER_UNIT.to_owned()],
+    };
+    let units: Vec<String> = wanted.into_iter().filter(|u| seen(u).is_none_or(|s| !s.is_enabled())).collect();
     if units.is_empty() { Vec::new() } else { vec![Step::EnableUnits { units }] }
 }
 
 fn instance_unit<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a UnitSeen> {
-    let (_, seen) =
-        inputs.observed.instances.iter().find(|(id, _)| inputs.config.app.name.unit(**id) == name)?;
-    Some(&seen.unit)
+    Some(&inputs.observed.instances.get(&inputs.config.name.instance(name)?)?.unit)
 }
 
 fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
@@ -256,14 +280,24 @@ fn is_hand_made(bytes: &[u8]) -> bool {
 /// Files of the agent that are no longer wanted: units of a removed cron job, the migration's unit, a surplus
 /// instance's drop-in.
 fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
+    // The template of a removed service goes once its instances are stopped and disabled.
+    let runs = |service: ServiceName| {
+        let there = |seen: &InstanceSeen| seen.unit.is_up() || seen.unit.is_enabled();
+        inputs.observed.instances.iter().any(|(id, seen)| id.service == service && there(seen))
+    };
     let ours = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let dir = path.parent().and_then(|d| d.file_name()).and_then(|n| n.to_str()).unwrap_or_default();
-        let app = format!("{}-app@", inputs.config.app.name);
+        let of = |unit: &str| inputs.config.name.instance(unit);
         path.starts_with(UNIT_DIR)
             && (name.starts_with(CRON_PREFIX)
                 || name == MIGRATE_UNIT
-                || (dir.starts_with(&app) && dir.ends_with(".service.d")))
+                || inputs
+                    .config
+                    .name
+                    .service(name)
+                    .is_some_and(|service| !runs(service) && is_template(inputs, path, service))
+                || dir.strip_suffix(".d").and_then(of).is_some())
     };
     // A running instance keeps its drop-in until it is stopped (`remove_surplus`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
@@ -272,6 +306,11 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
     seen.filter(|(path, file)| ours(path) && !desired.contains_key(*path) && !is_hand_made(&file.bytes))
         .map(|(path, _)| path.clone())
         .collect()
+}
+
+/// The agent's own template: a copy of another service's has other paths.
+fn is_template(inputs: &Inputs<'_>, path: &Path, service: ServiceName) -> bool {
+    inputs.observed.files.get(path).is_some_and(|file| units::is_own(&file.bytes, service))
 }
 
 /// A removed job's timer is stopped before its file is removed: systemd would keep it running and fail when

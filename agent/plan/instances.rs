@@ -1,9 +1,12 @@
 //! Keeps the committed release running in every instance: for recover after a cut-off run, and for reconcile
 //! every few minutes. astra.env is the truth, the containers' labels tell which instance differs.
 
+use std::collections::BTreeSet;
+
 use crate::config::EnvSource;
 use crate::model::envfile::ManagedLines;
-use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV, WORKING};
+use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::name::{EnvKey, TRIAL_ENV, WORKING};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 use crate::model::unit::ActiveState;
@@ -30,25 +33,27 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
         return steps;
     }
     let observed = inputs.observed;
-    let mut wanted: Vec<InstanceId> = inputs.config.instances().collect();
+    let committed = inputs.committed();
+    let mut wanted: Vec<InstanceName> = inputs.config.instances().collect();
     // Serving instances come last: a failed repair stops the plan before them.
-    wanted.sort_by_key(|id| (serves(inputs, *id), *id));
+    wanted.sort_by_key(|id| serves(inputs, *id));
     for id in &wanted {
         let seen = observed.instances.get(id);
-        match inputs.committed() {
+        match committed.as_ref().filter(|c| c.of(id.service).is_some()) {
             Some(committed) => {
-                let kept = keep(inputs, *id, seen, &committed, scope);
+                let kept = keep(inputs, *id, seen, committed, scope);
                 after_another(inputs, &mut steps, *id, kept);
             }
-            // Nothing is committed: an instance can only run leftovers of a cut-off first deploy.
+            // Its service is not committed: an instance can only run leftovers of a cut-off deploy.
             None => steps.extend(drop_instance(inputs, *id, seen)),
         }
     }
-    let served = wanted.iter().any(|id| serves(inputs, *id));
     for (id, seen) in &observed.instances {
-        // Keep the last serving instance, even if it is surplus: here no other instance is started before the
-        // release does so.
-        let last = scope == RepairScope::Leftovers && !served && serves(inputs, *id);
+        // Keep the last serving instance of a web service, even if it is surplus: here no other instance is started
+        // before the release does so.
+        let served = || wanted.iter().any(|other| other.service == id.service && serves(inputs, *other));
+        let web = inputs.config.service(id.service).is_some_and(|service| service.web().is_some());
+        let last = scope == RepairScope::Leftovers && web && serves(inputs, *id) && !served();
         if !wanted.contains(id) && !last {
             let dropped = drop_instance(inputs, *id, Some(seen));
             after_another(inputs, &mut steps, *id, dropped);
@@ -60,26 +65,43 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
     steps
 }
 
+/// After the commit of `lines`: restores instances of the services that it did not touch.
+pub(super) fn unchanged(
+    inputs: &Inputs<'_>,
+    lines: &ManagedLines,
+    touched: &BTreeSet<ServiceName>,
+) -> Vec<Step> {
+    let same = |id: &InstanceName| lines.of(id.service).is_some() && !touched.contains(&id.service);
+    let mut steps = Vec::new();
+    for id in inputs.config.instances().filter(same) {
+        let kept = keep(inputs, id, inputs.observed.instances.get(&id), lines, RepairScope::Exactly);
+        after_another(inputs, &mut steps, id, kept);
+    }
+    steps
+}
+
 /// Moves the steps that stop the last serving instance behind the wait for another one: if that wait fails,
 /// the plan stops there.
-pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceId, new: Vec<Step>) {
+pub(super) fn after_another(inputs: &Inputs<'_>, steps: &mut Vec<Step>, id: InstanceName, new: Vec<Step>) {
     let leaves = |s: &Step| {
         matches!(s, Step::Drain { .. } | Step::RestoreCommitted { .. } | Step::StopInstance { .. })
     };
-    let waited = steps.iter().any(|s| matches!(s, Step::AwaitReady { .. }));
-    let mut others = inputs.config.instances().filter(|other| *other != id);
+    let waited = steps
+        .iter()
+        .any(|s| matches!(s, Step::AwaitReady { instance, .. } if instance.id.service == id.service));
+    let mut others = inputs.config.instances().filter(|other| *other != id && other.service == id.service);
     // With nothing committed no other instance ever becomes ready.
     let alone = inputs.committed().is_some()
         && serves(inputs, id)
         && !others.clone().any(|other| serves(inputs, other));
     if let Some(other) = others.next().filter(|_| alone && !waited && new.iter().any(leaves)) {
-        steps.push(Step::AwaitReady { instance: inputs.target(other), probe: inputs.probe() });
+        steps.push(inputs.await_ready(inputs.target(other)));
     }
     steps.extend(new);
 }
 
 /// In rotation and ready, whatever release it runs.
-pub(super) fn serves(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+pub(super) fn serves(inputs: &Inputs<'_>, id: InstanceName) -> bool {
     let ready = inputs.observed.instances.get(&id).is_some_and(|seen| seen.ready);
     ready && !inputs.observed.markers.contains(&id)
 }
@@ -95,7 +117,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     if observed.working && observed.markers.is_empty() {
         steps.push(Step::RemoveFile { path: WORKING.into() });
     }
-    let (staged, path) = (inputs.staged(), inputs.config.app.name.staged_env());
+    let (staged, path) = (inputs.staged(), inputs.config.name.staged_env());
     let kept = inputs.env_file();
     let fixed = |key: &str| {
         let source = key.parse().ok().and_then(|key: EnvKey| inputs.config.env.get(&key));
@@ -117,7 +139,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
 
 fn keep(
     inputs: &Inputs<'_>,
-    id: InstanceId,
+    id: InstanceName,
     seen: Option<&InstanceSeen>,
     committed: &ManagedLines,
     scope: RepairScope,
@@ -126,7 +148,9 @@ fn keep(
     let drained = inputs.observed.markers.contains(&id);
     let on_trial = inputs.observed.trials.contains(&id);
     let runs = seen.and_then(|s| s.runs.as_ref()).map(|r| {
-        r.release == committed.release && (scope != RepairScope::Exactly || r.image == committed.image)
+        Some(r.release) == committed.since(id.service)
+            && (scope != RepairScope::Exactly
+                || committed.of(id.service).is_some_and(|of| of.image == r.image))
     });
     let active = seen.is_some_and(|s| s.unit.is_active());
     // systemd is retrying the start: the agent only intervenes if it runs the wrong release.
@@ -134,10 +158,12 @@ fn keep(
     // If the engine does not answer, it is unknown what an instance runs, and serving instances are not
     // touched; but a trial file is proof.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
-    let ready = Step::AwaitReady { instance: instance.clone(), probe: inputs.probe() };
+    let ready = inputs.await_ready(instance.clone());
     if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
-            true if scope != RepairScope::Leftovers => vec![ready, inputs.undrain(instance)],
+            true if scope != RepairScope::Leftovers => {
+                [ready].into_iter().chain(inputs.undrain(instance)).collect()
+            }
             _ => Vec::new(),
         };
     }
@@ -146,22 +172,18 @@ fn keep(
     }
     let mut steps = Vec::new();
     if active {
-        steps.push(inputs.drain(instance.clone()));
+        steps.extend(inputs.drain(instance.clone()));
     }
-    steps.push(Step::RestoreCommitted {
-        instance: instance.clone(),
-        stop: inputs.config.app.stop_timeout,
-        timeout: inputs.config.app.readiness.timeout,
-    });
+    steps.push(inputs.restore(instance.clone()));
     steps.push(ready);
     if active || drained {
-        steps.push(inputs.undrain(instance));
+        steps.extend(inputs.undrain(instance));
     }
     steps
 }
 
 /// Stops an instance that should not run: a spare, or one beyond the configured count.
-fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen>) -> Vec<Step> {
+fn drop_instance(inputs: &Inputs<'_>, id: InstanceName, seen: Option<&InstanceSeen>) -> Vec<Step> {
     let instance = inputs.target(id);
     let drained = inputs.observed.markers.contains(&id);
     let up = seen.is_some_and(|s| s.unit.is_up() || s.runs.is_some());
@@ -170,9 +192,9 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceId, seen: Option<&InstanceSeen
     if up {
         // An instance that is not ready may still be answering requests.
         if !drained {
-            steps.push(inputs.drain(instance.clone()));
+            steps.extend(inputs.drain(instance.clone()));
         }
-        steps.push(Step::StopInstance { instance: instance.clone(), stop: inputs.config.app.stop_timeout });
+        steps.push(inputs.stop(instance.clone()));
     }
     if enabled && !inputs.config.instances().any(|i| i == id) {
         steps.push(Step::DisableUnits { units: vec![instance.unit.clone()] });

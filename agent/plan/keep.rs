@@ -37,7 +37,7 @@ pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
 
 /// An instance beyond the configured count goes on running, because it alone serves: Caddy must not forget it.
 fn keeps_surplus(inputs: &Inputs<'_>, steps: &[Step]) -> bool {
-    let wanted = |id| inputs.config.instances().chain(inputs.config.spare()).any(|wanted| wanted == id);
+    let wanted = |id| inputs.config.instances().chain(inputs.config.spares()).any(|wanted| wanted == id);
     let stops =
         |id| steps.iter().any(|s| matches!(s, Step::StopInstance { instance, .. } if instance.id == id));
     let mut up = inputs.observed.instances.iter().filter(|(_, seen)| seen.unit.is_up());

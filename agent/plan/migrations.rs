@@ -24,7 +24,7 @@ pub enum MigratePolicy {
 pub fn step(inputs: &Inputs<'_>, release: &Release, wish: MigratePolicy) -> Option<Step> {
     let migrate = inputs.config.migrate.as_ref()?;
     let digest = &release.image.digest;
-    let running = inputs.committed().is_some_and(|c| c.image.digest == *digest);
+    let running = inputs.committed().is_some_and(|c| c.app.image.digest == *digest);
     let known = running || inputs.history.ever_committed.contains(digest);
     let due = match wish {
         MigratePolicy::Always => true,

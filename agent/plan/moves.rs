@@ -1,136 +1,162 @@
-//! Moves the instances to other ports after a change of `[app] base_port`: a run of its own before a deploy.
+//! Moves the instances to other ports after a change of `base_port`: a run of its own before a deploy.
 //!
 //! One instance after another is drained, restarted on its new port, and added to Caddy there before it gets
 //! requests again: Caddy's config then always has each instance's actual port. Only `install` and `deploy`
 //! move instances (docs/decisions/0012).
 
-use std::collections::BTreeMap;
-
 use super::checks;
+use super::files::Listens;
 use super::{Inputs, files, instances, units};
-use crate::config::Strategy;
-use crate::model::name::InstanceId;
+use crate::config::{Service, Strategy};
+use crate::model::instance::InstanceName;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::step::{Content, Step, Target};
 
-/// The wanted instances, and the spare, that are not on their configured port.
-fn moved(inputs: &Inputs<'_>) -> Vec<InstanceId> {
-    let app = &inputs.config.app;
-    let ids = inputs.config.instances().chain(inputs.config.spare());
-    ids.filter(|id| inputs.port(*id) != app.port_of(*id)).collect()
+/// The wanted instances of `service`, and its spare, that are not on their configured port.
+fn moved(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
+    let ids = service.instances().chain(service.spare());
+    ids.filter(|id| inputs.port(*id) != inputs.config.port_of(*id)).collect()
+}
+
+/// Those of all services.
+fn all_moved(inputs: &Inputs<'_>) -> Vec<InstanceName> {
+    inputs.config.services().flat_map(|service| moved(inputs, service)).collect()
 }
 
 /// The moves of the next `deploy`, in words.
 pub fn pending(inputs: &Inputs<'_>) -> Option<String> {
-    let wanted = |id: &InstanceId| inputs.config.spare() != Some(*id);
-    let moved: Vec<_> = moved(inputs).into_iter().filter(wanted).collect();
-    let each: Vec<_> = moved
-        .iter()
-        .map(|id| format!("{} to port {}", inputs.target(*id), inputs.config.app.port_of(*id)))
-        .collect();
+    let moved = all_moved(inputs).into_iter().filter(|id| !inputs.config.is_spare(*id));
+    let to = |id| Some(format!("{} to port {}", inputs.target(id), inputs.config.port_of(id)?));
+    let each: Vec<_> = moved.filter_map(to).collect();
     (!each.is_empty()).then(|| format!("deploy would move {}", each.join(", ")))
 }
 
 /// Reasons not to move.
 pub fn problems(inputs: &Inputs<'_>) -> Vec<Problem> {
-    let own =
-        |port: u16| inputs.observed.instances.keys().any(|id| up(inputs, *id) && inputs.port(*id) == port);
-    let ports = moved(inputs).into_iter().map(|id| inputs.config.app.port_of(id));
-    let busy = ports.filter(|port| inputs.observed.busy.contains(port) && !own(*port));
-    busy.map(|port| checks::taken_port(port, "where agent.toml wants an instance")).collect()
+    let holder = |port: u16| {
+        let mut up = inputs.observed.instances.keys().filter(|id| up(inputs, **id));
+        up.find(|id| inputs.port(**id) == Some(port)).copied()
+    };
+    let problem = |(id, port): (InstanceName, u16)| match holder(port) {
+        // The order of the moves within a service takes care of it.
+        Some(other) if other.service == id.service => None,
+        Some(other) => {
+            let what =
+                format!("{} is to move to port {port}, where {} is", inputs.target(id), inputs.target(other));
+            let fix = format!("first move {} alone: one deploy for each of the two changes", other.service);
+            Some(Problem::host("port", what, fix))
+        }
+        None => {
+            let taken = inputs.observed.busy.contains(&port);
+            taken.then(|| checks::taken_port(port, "where agent.toml wants an instance"))
+        }
+    };
+    let moves = all_moved(inputs).into_iter().filter_map(|id| Some((id, inputs.config.port_of(id)?)));
+    moves.filter_map(problem).collect()
 }
 
 /// The plan for all moves; empty if there are none.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
-    let moved = moved(inputs);
-    if moved.is_empty() {
+    let listens = files::lasting(inputs);
+    let mut moves =
+        Moves { inputs, known: listens.clone(), listens, steps: Vec::new(), warnings: Vec::new() };
+    for service in inputs.config.services() {
+        moves.of(service);
+    }
+    if moves.steps.is_empty() {
         return Plan::default();
     }
-    let config = inputs.config;
-    let runs = |id: &&InstanceId| config.spare() != Some(**id) && up(inputs, **id);
-    let restarts = moved.iter().any(|id| runs(&id));
-    let borrowed = config.spare().filter(|_| restarts && inputs.committed().is_some());
-    let drains = config.app.instances > 1 || borrowed.is_some();
-    let mut warnings = Vec::new();
-    if restarts && !drains && config.deploy.strategy == Strategy::Rolling {
-        warnings.push("rolling with one instance: the site is down while it moves".to_owned());
-    }
-    // An instance must not move to a port that another one still uses.
-    let rises = moved.iter().any(|id| config.app.port_of(*id) > inputs.port(*id));
-    let mut order = moved;
-    order.retain(|id| config.spare() != Some(*id));
-    if rises {
-        order.reverse();
-    }
-    let listens = files::lasting(inputs);
-    let mut moves = Moves { inputs, known: listens.clone(), listens, steps: Vec::new() };
-    if let Some(spare) = config.spare() {
-        if rises || borrowed.is_none() {
-            moves.settle(spare);
-        }
-        if borrowed.is_some() {
-            moves.mark(spare);
-            moves.start(spare);
-        }
-    }
-    for id in order {
-        let from = inputs.target(id);
-        let runs = up(inputs, id);
-        if runs && drains {
-            let drain = vec![inputs.drain(from)];
-            // A stopped instance is not started here: waiting for it would block the deploy that may fix it.
-            if config.instances().any(|other| other != id && up(inputs, other)) {
-                instances::after_another(inputs, &mut moves.steps, id, drain);
-            } else {
-                moves.steps.extend(drain);
-            }
-        }
-        moves.settle(id);
-        if runs {
-            moves.start(id);
-        }
-    }
-    if let Some(spare) = borrowed {
-        let instance = moves.target(spare);
-        moves.drain(instance.clone());
-        moves.steps.push(Step::StopInstance { instance, stop: inputs.config.app.stop_timeout });
-        moves.settle(spare);
-    }
     moves.tell_caddy();
-    Plan { moves: true, ..Plan::forward(moves.steps, warnings) }
+    Plan { moves: true, ..Plan::forward(moves.steps, moves.warnings) }
 }
 
-fn up(inputs: &Inputs<'_>, id: InstanceId) -> bool {
+fn up(inputs: &Inputs<'_>, id: InstanceName) -> bool {
     inputs.observed.instances.get(&id).is_some_and(|seen| seen.unit.is_up())
 }
 
 struct Moves<'a> {
     inputs: &'a Inputs<'a>,
     /// The port of each instance after the steps so far, and what Caddy was told.
-    listens: BTreeMap<InstanceId, u16>,
-    known: BTreeMap<InstanceId, u16>,
+    listens: Listens,
+    known: Listens,
     steps: Vec<Step>,
+    warnings: Vec<String>,
 }
 
 impl Moves<'_> {
-    fn target(&self, id: InstanceId) -> Target {
-        let port = self.listens.get(&id).copied();
-        self.inputs.target_at(id, port.unwrap_or_else(|| self.inputs.config.app.port_of(id)))
+    /// Moves the instances of one service.
+    fn of(&mut self, service: &Service) {
+        let inputs = self.inputs;
+        let mut order = moved(inputs, service);
+        let spare = service.spare();
+        let runs = |id: &InstanceName| spare != Some(*id) && up(inputs, *id);
+        let restarts = order.iter().any(runs);
+        let borrowed = spare.filter(|_| restarts && inputs.committed().is_some());
+        let drains = service.instances > 1 || borrowed.is_some();
+        if restarts && !drains && service.strategy == Strategy::Rolling {
+            let down = if service.name.is_app() { "the site".to_owned() } else { service.name.to_string() };
+            self.warnings.push(format!("rolling with one instance: {down} is down while it moves"));
+        }
+        // An instance must not move to a port that another one still uses.
+        let rises = order.iter().any(|id| inputs.config.port_of(*id) > inputs.port(*id));
+        let moves = !order.is_empty();
+        order.retain(|id| spare != Some(*id));
+        if rises {
+            order.reverse();
+        }
+        if let Some(spare) = spare.filter(|_| moves) {
+            if rises || borrowed.is_none() {
+                self.settle(spare);
+            }
+            if borrowed.is_some() {
+                self.mark(spare);
+                self.start(spare);
+            }
+        }
+        for id in order {
+            self.step(service, id, drains);
+        }
+        if let Some(spare) = borrowed {
+            let instance = self.target(spare);
+            self.steps.extend(inputs.drain(instance.clone()));
+            self.steps.push(inputs.stop(instance));
+            self.settle(spare);
+        }
     }
 
-    fn drain(&mut self, instance: Target) {
-        self.steps.push(self.inputs.drain(instance));
+    /// Moves one instance.
+    fn step(&mut self, service: &Service, id: InstanceName, drains: bool) {
+        let inputs = self.inputs;
+        let runs = up(inputs, id);
+        if runs && drains {
+            let drain: Vec<_> = inputs.drain(inputs.target(id)).into_iter().collect();
+            // A stopped instance is not started here: waiting for it would block the deploy that may fix it.
+            if service.instances().any(|other| other != id && up(inputs, other)) {
+                instances::after_another(inputs, &mut self.steps, id, drain);
+            } else {
+                self.steps.extend(drain);
+            }
+        }
+        self.settle(id);
+        if runs {
+            self.start(id);
+        }
+    }
+
+    fn target(&self, id: InstanceName) -> Target {
+        let port = self.listens.get(&id).copied();
+        self.inputs.target_at(id, port.or_else(|| self.inputs.config.port_of(id)))
     }
 
     /// A stopped instance: only the marker is set, to keep requests away until it is ready.
-    fn mark(&mut self, id: InstanceId) {
+    fn mark(&mut self, id: InstanceName) {
         self.steps.extend(self.inputs.set_aside(id));
     }
 
     /// Sets the configured port for the instance's next start.
-    fn settle(&mut self, id: InstanceId) {
-        let port = self.inputs.config.app.port_of(id);
+    fn settle(&mut self, id: InstanceName) {
+        let Some(port) = self.inputs.config.port_of(id) else { return };
         if self.listens.insert(id, port) == Some(port) {
             return;
         }
@@ -141,13 +167,12 @@ impl Moves<'_> {
     }
 
     /// Starts the committed release there; Caddy is told once it is ready.
-    fn start(&mut self, id: InstanceId) {
-        let (config, instance, probe) = (self.inputs.config, self.target(id), self.inputs.probe());
-        let (stop, timeout) = (config.app.stop_timeout, probe.timeout);
-        self.steps.push(Step::RestoreCommitted { instance: instance.clone(), stop, timeout });
-        self.steps.push(Step::AwaitReady { instance: instance.clone(), probe });
+    fn start(&mut self, id: InstanceName) {
+        let instance = self.target(id);
+        self.steps.push(self.inputs.restore(instance.clone()));
+        self.steps.push(self.inputs.await_ready(instance.clone()));
         self.tell_caddy();
-        self.steps.push(self.inputs.undrain(instance));
+        self.steps.extend(self.inputs.undrain(instance));
     }
 
     fn tell_caddy(&mut self) {

@@ -1,7 +1,7 @@
 //! Preconditions of a deploy. For a rollback they are only warnings: it must work on a broken host.
 
 use super::{Inputs, checks, env, signatures};
-use crate::config::Network;
+use crate::config::{Network, Service};
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
 use crate::model::problem::Problem;
@@ -16,7 +16,7 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
     problems.extend(checks::engine(inputs));
     problems.extend(checks::caddy(inputs));
     problems.extend(signatures::problem(inputs, image));
-    let instances = inputs.config.instances().chain(inputs.config.spare());
+    let instances = inputs.config.instances().chain(inputs.config.spares());
     problems.extend(instances.filter_map(|id| checks::port(inputs, id)));
     problems
 }
@@ -24,7 +24,8 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
 /// On the host's network each instance is told its own address, so the environment cannot name one.
 fn own_ports(inputs: &Inputs<'_>, wanted: &EnvFile) -> Option<Problem> {
     let taken: Vec<_> = ["PORT", "HOST"].into_iter().filter(|key| wanted.get(key).is_some()).collect();
-    if inputs.config.app.network != Network::Host || taken.is_empty() {
+    let on_host = |service: &Service| service.web().is_some() && service.network == Network::Host;
+    if !inputs.config.services().any(on_host) || taken.is_empty() {
         return None;
     }
     let what = format!("with network = \"host\" each instance gets its own {}", taken.join(" and "));

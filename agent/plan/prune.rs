@@ -68,7 +68,7 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
     });
     surplus
         .filter_map(|image| {
-            image.repo_digests.iter().find(|r| r.repository == inputs.config.app.image.repository)
+            image.repo_digests.iter().find(|r| r.repository == inputs.config.image.repository)
         })
         .map(|image| Step::RemoveImage { image: image.clone() })
         .collect()
@@ -77,7 +77,7 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
 fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
     let keep = inputs.config.deploy.keep.max(3);
     let mut digests: BTreeSet<Digest> = inputs.history.newest_digests(keep).into_iter().collect();
-    digests.extend(inputs.committed().map(|c| c.image.digest));
+    digests.extend(inputs.committed().map(|c| c.app.image.digest));
     digests.extend(inputs.history.rollback_target().map(|r| r.image.digest.clone()));
     let running = inputs.observed.instances.values().filter_map(|i| i.runs.as_ref());
     digests.extend(running.map(|r| r.image.digest.clone()));

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Strategy;
-use crate::model::envfile::{EnvFile, MANAGED_KEYS, ManagedLines};
-use crate::model::fingerprint::Fingerprint;
+use crate::config::{Service, Strategy};
+use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::history::Held;
 use crate::model::image::PinnedImage;
 use crate::model::plan::Plan;
@@ -16,10 +15,13 @@ use super::env::{Mute, Wanted};
 use super::instances::RepairScope;
 use super::migrations::MigratePolicy;
 use super::preflight;
-use super::{Inputs, env, instances, units};
+use super::{Inputs, env, instances};
 
+mod candidate;
 mod pending;
 mod roll;
+
+use candidate::{Trial, fingerprint, trial};
 
 pub use pending::pending;
 
@@ -102,7 +104,7 @@ fn list(problems: &[Problem]) -> String {
 /// The release is held, preflight found a problem, or there is no desired env file.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let committed = inputs.committed();
-    if request.automatic && committed.as_ref().is_some_and(|c| c.image.digest == request.image.digest) {
+    if request.automatic && committed.as_ref().is_some_and(|c| c.app.image.digest == request.image.digest) {
         // A changed environment waits for an operator, and a restart does not help an instance that is not
         // ready.
         return Ok(Plan::default());
@@ -115,7 +117,8 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
-    let candidate = candidate(inputs, request, &wanted.file)?;
+    let trial = trial(inputs, request, &current, &wanted.file)?;
+    let lines = &trial.candidate.lines;
     let problems = preflight::problems(inputs, &wanted.file, &request.image);
     // A config that requires something missing is an error, even if its release is serving.
     let unmet = !request.lenient && problems.iter().any(|p| p.cause == Cause::Config);
@@ -123,11 +126,11 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let migrates = request.migrate == MigratePolicy::Always && inputs.config.migrate.is_some();
     // A manual line is in any instance that was restarted since.
     let edited = !env::changed(&current, &wanted.file).is_empty();
-    let same = committed.filter(|c| c.runs_as(&candidate.lines) && !edited);
+    let same = committed.filter(|c| c.runs_as(lines) && !edited);
     if let Some(committed) = same.filter(|_| !unmet && !migrates && is_known(inputs)) {
-        return Ok(keep(inputs, &current, &wanted, &committed, candidate));
+        return Ok(keep(inputs, &current, &wanted, &committed, trial.candidate));
     }
-    refuse_held(inputs, request, &candidate.release)?;
+    refuse_held(inputs, request, &trial.candidate.release)?;
     let mut warnings: Vec<String> = inputs.config.notices.iter().map(ToString::to_string).collect();
     if !problems.is_empty() {
         if !request.lenient {
@@ -139,10 +142,12 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         let why = inputs.observed.env_unread.get(key).map_or("no value", String::as_str);
         format!("{key} keeps its committed value, its source gave none: {why}")
     }));
-    if inputs.config.deploy.strategy == Strategy::Rolling && inputs.config.app.instances == 1 {
-        warnings.push("rolling with one instance: the site is down while it restarts".into());
+    let alone = |of: &Service| of.web().is_some() && of.strategy == Strategy::Rolling && of.instances == 1;
+    for of in inputs.config.services().filter(|of| alone(of) && trial.touched.contains(&of.name)) {
+        let down = if of.name.is_app() { "the site".to_owned() } else { of.name.to_string() };
+        warnings.push(format!("rolling with one instance: {down} is down while it restarts"));
     }
-    Ok(roll::plan(inputs, request, &current, &wanted, candidate, warnings))
+    Ok(roll::plan(inputs, request, &current, &wanted, trial, warnings))
 }
 
 /// The staged changes. A rollback ignores them, since they may be its reason; but a value generated for a
@@ -192,57 +197,21 @@ fn keep(
 /// undo.
 fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<Plan, Refusal> {
     let Some(lines) = inputs.committed() else { return Ok(Plan::default()) };
-    let problems = preflight::problems(inputs, current, &lines.image);
+    let image = lines.app.image.clone();
+    let problems = preflight::problems(inputs, current, &image);
     if !problems.is_empty() {
         return Err(Refusal::Preflight(problems));
     }
-    let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.image == lines.image);
+    let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.image == image);
     let release = recorded.cloned().unwrap_or_else(|| Release {
         number: lines.release,
-        image: lines.image.clone(),
-        fingerprint: fingerprint(inputs, current, &lines.args, &lines.command, lines.port),
+        fingerprint: fingerprint(inputs, current, &lines),
+        image,
     });
     let wanted = Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new() };
-    Ok(roll::plan(inputs, request, current, &wanted, Candidate { release, lines }, Vec::new()))
-}
-
-fn candidate(inputs: &Inputs<'_>, request: &Request, wanted: &EnvFile) -> Result<Candidate, Refusal> {
-    let config = inputs.config;
-    let args = units::app_args(config, inputs.engine);
-    let (command, port) = (units::app_command(config), config.app.port);
-    let fingerprint = fingerprint(inputs, wanted, &args, &command, port);
-    let at_least = inputs.committed().map_or(0, |c| c.release);
-    let number = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
-    let release = Release { number, image: request.image.clone(), fingerprint };
-    let keys = env::recorded(config);
-    let lines = ManagedLines { image: request.image.clone(), release: number, args, command, port, keys };
-    wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
-    Ok(Candidate { release, lines })
-}
-
-/// The fingerprint of what changes the container: its variables, arguments, command and port.
-fn fingerprint(
-    inputs: &Inputs<'_>,
-    wanted: &EnvFile,
-    args: &[String],
-    command: &[String],
-    port: u16,
-) -> Fingerprint {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
-    for key in wanted.keys() {
-        if MANAGED_KEYS.contains(&key.as_str()) {
-            continue;
-        }
-        let value = wanted.get(&key).unwrap_or_default();
-        parts.push(format!("{key}={}", value.reveal()).into_bytes());
-    }
-    parts.sort();
-    parts.push(b"args".to_vec());
-    parts.extend(args.iter().map(|a| a.clone().into_bytes()));
-    parts.push(b"command".to_vec());
-    parts.extend(command.iter().map(|a| a.clone().into_bytes()));
-    parts.push(format!("port {port}").into_bytes());
-    inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
+    let touched = lines.all().map(|(name, _)| name).collect();
+    let trial = Trial { candidate: Candidate { release, lines }, touched };
+    Ok(roll::plan(inputs, request, current, &wanted, trial, Vec::new()))
 }
 
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {

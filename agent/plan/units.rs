@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, Migrate, Network};
-use crate::model::envfile::MANAGED_KEYS;
+use crate::config::{Config, Migrate, Network, Service};
+use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
+use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, InstanceId, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT,
-    SANDBOX_FILE, TRIAL_ENV, unit_file,
+    CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
+    unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -36,11 +37,13 @@ pub fn render(
     config: &Config,
     engine: Engine,
     agent_path: &str,
-    port: impl Fn(InstanceId) -> u16,
+    port: impl Fn(InstanceName) -> Option<u16>,
 ) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut unit = |name: &str, text: String| drop(files.insert(unit_file(name), text));
-    unit(&config.app.name.template(), render_app_unit(config, engine));
+    for of in config.services() {
+        unit(&config.name.template(of.name), service(config, engine, of));
+    }
     unit(CADDY_UNIT, caddy(config, engine));
     if let Some(job) = &config.migrate {
         unit(MIGRATE_UNIT, migrate(config, engine, job));
@@ -54,31 +57,39 @@ pub fn render(
         let common = [("agent", agent_path), ("after_socket", socket), ("timeout", &timeout)];
         filled(template, &[&common, extra].concat())
     };
-    let app_name = config.app.name.as_str();
+    let app_name = config.name.as_str();
     let reconcile = include_str!("../../units/agent-reconcile.service");
     unit(RECONCILE_UNIT, own(&[("app", app_name)], reconcile));
     unit(RECONCILE_TIMER, filled(include_str!("../../units/agent-reconcile.timer"), &[("app", app_name)]));
     unit(RECOVER_UNIT, own(&[], include_str!("../../units/agent-recover.service")));
-    files.extend(
-        config.instances().chain(config.spare()).map(|id| (drop_in(config, id), instance(id, port(id)))),
-    );
+    let ids = config.instances().chain(config.spares());
+    files.extend(ids.filter_map(|id| Some((drop_in(config, id), instance(id, port(id)?)))));
     files.extend(cron::render(config, engine));
     files.insert(SANDBOX_FILE.into(), SANDBOX.to_owned());
     files.insert(TMPFILES.into(), include_str!("../../units/tmpfiles.conf").to_owned());
     files
 }
 
-/// The units that start at boot. The spare is never enabled; only a deploy starts the migration.
+/// The units that start at boot once every service is committed. The spare is never enabled; only a deploy starts
+/// the migration.
 pub fn enabled(config: &Config) -> Vec<String> {
-    let instances = config.instances().map(|id| config.app.name.unit(id));
+    enabled_of(config, |_| true)
+}
+
+/// Those of the services in `lines`.
+pub fn enabled_in(config: &Config, lines: &ManagedLines) -> Vec<String> {
+    enabled_of(config, |service| lines.of(service).is_some())
+}
+
+fn enabled_of(config: &Config, part: impl Fn(ServiceName) -> bool) -> Vec<String> {
+    let instances = config.instances().filter(|id| part(id.service)).map(|id| config.name.unit(id));
     let own = [CADDY_UNIT, RECONCILE_TIMER, RECOVER_UNIT].map(str::to_owned);
     instances.chain(own).chain(config.cron_jobs.iter().map(|job| job.name.timer())).collect()
 }
 
-/// `APP_ARGS` of a release: the arguments of `podman run` or `docker run` for every container of the app:
-/// instances, migration and cron jobs. The release's fingerprint covers them.
-pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
-    let app = &config.app;
+/// `APP_ARGS` of a release: the arguments of `podman run` or `docker run` for every container of the service: its
+/// instances, and for the app migration and cron jobs. The release's fingerprint covers them.
+pub fn app_args(app: &Service, engine: Engine) -> Vec<String> {
     let mut args = Vec::new();
     if engine == Engine::Podman {
         let who = if app.readiness.notify { "container" } else { "conmon" };
@@ -87,55 +98,96 @@ pub fn app_args(config: &Config, engine: Engine) -> Vec<String> {
     args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
     // A migration and a cron job must reach the same hosts as the instances.
     if app.network == Network::Host {
+        args.push("--network=host".to_owned());
         // Each instance gets its own values from its unit.
-        args.extend(["--network=host", "--env=PORT", "--env=HOST"].map(str::to_owned));
+        let own = ["--env=PORT", "--env=HOST"].into_iter().filter(|_| app.web().is_some());
+        args.extend(own.map(str::to_owned));
     }
     args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
     args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
     args.extend(app.volumes.iter().map(|volume| format!("--volume={volume}")));
     args.extend(container::args(&app.container));
+    args.extend(app.env.iter().map(|(key, value)| format!("--env={key}={value}")));
     args
 }
 
 /// `APP_COMMAND` of a release: the words after the image. Empty: the image's own.
-pub fn app_command(config: &Config) -> Vec<String> {
-    container::argv(&config.app.container.entrypoint, &config.app.command)
+pub fn app_command(of: &Service) -> Vec<String> {
+    container::argv(&of.container.entrypoint, &of.command)
 }
 
-fn render_app_unit(config: &Config, engine: Engine) -> String {
-    let app = &config.app;
-    let env_file = app.name.env_file().to_string_lossy().into_owned();
-    let (start_timeout, stop_timeout) = (span(app.readiness.timeout + MARGIN), stop_timeout(config));
+/// Publishes the port of an instance, which stands in its `variable`.
+fn publish(variable: &str) -> String {
+    let at = |address: &str| format!("--publish={address}:${{ASTRA_PORT}}:${{{variable}}} \\\n");
+    at("127.0.0.1") + &at("127.0.1.%i")
+}
+
+fn service(config: &Config, engine: Engine, of: &Service) -> String {
+    let env_file = config.name.env_file().to_string_lossy().into_owned();
+    let (start_timeout, stop_timeout) = (span(of.readiness.timeout + MARGIN), span(of.stop_timeout + MARGIN));
+    let [image, args, command, port, since] = service_keys(of.name);
+    let is_web = of.web().is_some();
+    let unset = format!("{image}= {args}= {command}= {since}=")
+        + &if is_web { format!(" {port}=8000") } else { String::new() };
+    let container = format!("{}-{}-%i", config.name, of.name);
+    let file = of.name.specifier();
     let common = [
-        ("app", app.name.as_str()),
+        ("service", &*format!("{}-{}", config.name, of.name)),
+        ("container", &container),
+        ("file", &file),
+        ("unset", &unset),
+        ("image", &format!("${{{image}}}")),
+        ("args", &format!("${args}")),
+        ("command", &format!("${command}")),
+        ("since", &format!("${{{since}}}")),
         ("env_file", env_file.as_str()),
-        ("own_lines", &own_lines(&env_file, "/run/astra/committed-%i.env")),
+        ("publish", &if is_web { publish(&port) } else { String::new() }),
+        ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), of.name)),
         ("remove", remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
     ];
     match engine {
-        Engine::Podman => filled(include_str!("../../units/app-podman.service"), &common),
+        Engine::Podman => filled(include_str!("../../units/service-podman.service"), &common),
         Engine::Docker => {
-            let wait = docker_wait(&format!("{}-app-%i", app.name));
+            let wait = docker_wait(&container);
             let values = [&common[..], &[("wait", wait.as_str())]].concat();
-            filled(include_str!("../../units/app-docker.service"), &values)
+            filled(include_str!("../../units/service-docker.service"), &values)
         }
     }
 }
 
+/// Whether a template is the agent's for this service. A copy of another service's, which an operator made, has its
+/// paths.
+pub fn is_own(template: &[u8], service: ServiceName) -> bool {
+    let text = String::from_utf8_lossy(template);
+    text.contains(super::files::HEADER) && text.contains(&committed_copy(service))
+}
+
+/// The file to which a unit copies the agent's lines of astra.env.
+fn committed_copy(service: ServiceName) -> String {
+    format!("/run/astra/committed-{}.env", service.specifier())
+}
+
 /// Path of the drop-in with an instance's port.
-pub fn drop_in(config: &Config, id: InstanceId) -> PathBuf {
-    unit_file(&format!("{}.d/10-astra.conf", config.app.name.unit(id)))
+pub fn drop_in(config: &Config, id: InstanceName) -> PathBuf {
+    unit_file(&format!("{}.d/10-astra.conf", config.name.unit(id)))
 }
 
 /// Text of the drop-in.
-pub fn instance(id: InstanceId, port: u16) -> String {
+pub fn instance(id: InstanceName, port: u16) -> String {
     let (number, port, address) = (id.to_string(), port.to_string(), id.address().to_string());
     filled(
         include_str!("../../units/instance.conf"),
         &[("instance", &number), ("port", &port), ("address", &address)],
     )
+}
+
+/// The stop timeout in a template of the agent.
+pub fn stop_timeout_in(template: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(template).ok()?;
+    let time = text.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="))?;
+    crate::config::duration(time).ok()
 }
 
 /// The port in a drop-in.
@@ -155,13 +207,13 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
     filled(
         include_str!("../../units/migrate.service"),
         &[
-            ("app", app.name.as_str()),
-            ("env_file", &app.name.env_file().to_string_lossy()),
+            ("app", config.name.as_str()),
+            ("env_file", &config.name.env_file().to_string_lossy()),
             ("after_engine", after_engine),
             ("client", one_off_client(engine)),
             ("remove", remove(engine)),
             ("own_lines", &own_lines(TRIAL_ENV, "/run/astra/migrate.env")),
-            ("clear", &clear(engine, &format!("{}-migrate", app.name))),
+            ("clear", &clear(engine, &format!("{}-migrate", config.name))),
             ("one_off", &quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()))),
             ("command", &quote_exec(&container::argv(entrypoint, &job.command))),
             ("timeout", &span(job.timeout)),
@@ -171,9 +223,10 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
 }
 
 fn caddy(config: &Config, engine: Engine) -> String {
-    let instances: Vec<_> = config.instances().map(|id| config.app.name.unit(id)).collect();
+    let web = config.services().filter(|service| service.web().is_some());
+    let instances: Vec<_> = web.flat_map(Service::instances).map(|id| config.name.unit(id)).collect();
     let instances = instances.join(" ");
-    let common = [("app", config.app.name.as_str()), ("instances", &instances)];
+    let common = [("app", config.name.as_str()), ("instances", &instances)];
     match engine {
         Engine::Podman => filled(include_str!("../../units/caddy-podman.service"), &common),
         Engine::Docker => {
@@ -192,7 +245,13 @@ fn docker_wait(container: &str) -> String {
 /// systemd reads `EnvironmentFile=` again for each command, so the unit's next command has them. Without the
 /// env file the copy is empty; 255 is a failure, also for a condition (systemd.service(5)).
 pub(super) fn own_lines(from: &str, to: &str) -> String {
-    let keys = MANAGED_KEYS.join("|");
+    own_lines_of(from, to, ServiceName::app())
+}
+
+fn own_lines_of(from: &str, to: &str, service: ServiceName) -> String {
+    let mut keys = MANAGED_KEYS.map(str::to_owned).to_vec();
+    keys.extend(service_keys(service).into_iter().filter(|_| !service.is_app()));
+    let keys = keys.join("|");
     format!(
         "/bin/sh -c 'umask 077; (test ! -e {from} || sed -nE \"/^[[:blank:]]*({keys})=/p\" {from}) >{to} || exit 255'"
     )
@@ -245,11 +304,6 @@ pub(super) fn one_off_stop(config: &Config) -> String {
     span(config.app.stop_timeout + Duration::from_secs(2))
 }
 
-/// The unit's stop timeout for its container.
-fn stop_timeout(config: &Config) -> String {
-    span(config.app.stop_timeout + MARGIN)
-}
-
 /// Time for a run besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
 /// store (15 min), the registry, and a margin.
 const RUN_MARGIN: Duration = Duration::from_secs(3600);
@@ -257,10 +311,13 @@ const RUN_MARGIN: Duration = Duration::from_secs(3600);
 /// Upper bound for a run of the agent: every instance drained, stopped and started twice, both soaks, and the
 /// margin.
 fn run_timeout(config: &Config) -> Duration {
-    let app = &config.app;
-    let each = app.readiness.timeout + app.stop_timeout + config.deploy.drain_timeout + 2 * MARGIN;
+    let each = |of: &Service| {
+        let drain = of.web().map_or(Duration::ZERO, |_| config.deploy.drain_timeout);
+        let once = of.readiness.timeout + of.stop_timeout + drain + 2 * MARGIN;
+        once * 2 * (u32::from(of.instances) + 1)
+    };
     let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
-    each * 2 * (u32::from(app.instances) + 1) + migration + config.deploy.soak * 2 + RUN_MARGIN
+    config.services().map(each).sum::<Duration>() + migration + config.deploy.soak * 2 + RUN_MARGIN
 }
 
 fn whole_seconds(time: Duration) -> u64 {

@@ -2,17 +2,18 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::*;
-use crate::model::envfile::ManagedLines;
+use crate::model::envfile::{ManagedLines, ServiceLines};
 use crate::model::fingerprint::HostKey;
-use crate::model::name::{AppName, InstanceId};
+use crate::model::instance::InstanceName;
+use crate::model::name::AppName;
 use crate::model::release::{Candidate, Release};
-use crate::model::step::{Content, Fallback, Probe, Target};
+use crate::model::step::{Check, Content, Fallback, Probe, Target};
 
 fn target(id: u16) -> Target {
     let app: AppName = "astra".parse().unwrap();
-    let id = InstanceId::new(id).unwrap();
-    let address = format!("127.0.0.1:{}", 8000 + id.get()).parse().unwrap();
-    Target { id, unit: app.unit(id), container: app.container(id), upstream: address }
+    let address = format!("127.0.0.1:{}", 8000 + id).parse().unwrap();
+    let id: InstanceName = id.to_string().parse().unwrap();
+    Target { id, unit: app.unit(id), container: app.container(id), upstream: Some(address) }
 }
 
 /// Pull, trial environment, migration, two instances one after the other, commit, one cleaning step.
@@ -21,17 +22,12 @@ fn deploy() -> Plan {
         format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap();
     let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
     let release = Release { number: 2, image: image.clone(), fingerprint };
-    let lines = ManagedLines {
-        image: image.clone(),
-        release: 2,
-        args: vec![],
-        command: vec![],
-        port: 8000,
-        keys: Default::default(),
-    };
+    let app =
+        ServiceLines { image: image.clone(), args: vec![], command: vec![], port: Some(8000), since: None };
+    let lines = ManagedLines { release: 2, app, services: Default::default(), keys: Default::default() };
     let candidate = Candidate { release, lines };
     let stop = Duration::from_secs(1);
-    let probe = Probe { path: "/".into(), host: "h".into(), https: false, answer: stop, timeout: stop };
+    let probe = Probe { check: Check::Settle(stop), timeout: stop };
     let limits = crate::model::step::Drain { requests: stop, streams: stop };
     let mut steps = vec![
         Step::Pull { image },
@@ -63,7 +59,7 @@ fn with_spare(spare: u16) -> Plan {
     let mut plan = deploy();
     for step in &mut plan.steps {
         if let Step::StartTrial { instance, fallback, .. } = step
-            && instance.id.get() == spare
+            && instance.id.number.get() == spare
         {
             *fallback = Fallback::Stopped;
         }
@@ -87,7 +83,7 @@ fn undo_begins_with_the_instance_that_a_soak_found_unready() {
     let plan = deploy();
     let started: Vec<usize> = (1..plan.steps.len() - 2).collect();
     let first = |unready: Option<u16>| {
-        let unready = unready.map(|id| InstanceId::new(id).unwrap());
+        let unready = unready.map(|id| id.to_string().parse().unwrap());
         way_back(&plan, &started, unready).first().unwrap().to_string()
     };
     assert!(first(None).starts_with("drain astra-app@2"), "the last one that was tried");
@@ -133,7 +129,7 @@ impl World {
 
     fn act(&self, step: &Step) {
         let mut instances = self.instances.borrow_mut();
-        let at = |t: &Target| usize::from(t.id.get()) - 1;
+        let at = |t: &Target| usize::from(t.id.number.get()) - 1;
         match step {
             Step::Drain { instance, .. } => instances[at(instance)].1 = false,
             Step::StartTrial { instance, .. } => instances[at(instance)].0 = true,

@@ -11,6 +11,8 @@ use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
 use crate::model::history::{History, RunRecord};
+use crate::model::instance::InstanceName;
+use crate::model::observed::InstanceSeen;
 use crate::model::outcome::Outcome;
 use crate::model::unit::{ActiveState, ServiceResult};
 use crate::plan::files;
@@ -49,16 +51,18 @@ pub struct Status {
     pub last_run: Option<Run>,
     /// The last run that deployed or rolled back.
     pub last_deploy: Option<Run>,
-    /// How many instances agent.toml asks for.
-    #[serde(skip)]
-    pub wanted: u16,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Instance {
+    /// `app`, or the name of another service.
+    pub service: String,
+    /// Its number within the service.
     pub instance: u16,
     pub unit: String,
-    pub port: u16,
+    /// `None`: a worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub state: String,
     pub release: Option<u64>,
     pub ready: bool,
@@ -66,6 +70,12 @@ pub struct Instance {
     /// Caddy sends it no requests: a move to this port was cut off.
     pub unrouted: bool,
     pub restarts: u32,
+    /// agent.toml asks for it.
+    #[serde(skip)]
+    pub wanted: bool,
+    /// It runs what the committed release says.
+    #[serde(skip)]
+    pub current: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -117,10 +127,10 @@ impl Status {
     /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else
     /// 4. During a run, which drains one instance at a time, one serving instance is enough.
     pub fn exit_code(&self) -> u8 {
-        let mut wanted = self.instances.iter().filter(|i| i.instance <= self.wanted).peekable();
+        let mut wanted = self.instances.iter().filter(|i| i.wanted).peekable();
         let ready = match self.under_way {
-            Some(_) => self.instances.iter().any(Instance::serves),
-            None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.release == self.release),
+            Some(_) => self.instances.iter().any(|i| i.port.is_some() && i.serves()),
+            None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.current),
         };
         let well = ready && self.caddy.is_some() && self.journal_damaged.is_none();
         if well { 0 } else { Outcome::Incomplete.exit_code() }
@@ -171,7 +181,7 @@ pub fn status(
     Status {
         engine: session.engine.to_string(),
         release: committed.as_ref().map(|c| c.release),
-        image: committed.as_ref().map(|c| c.image.to_string()),
+        image: committed.as_ref().map(|c| c.app.image.to_string()),
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
         rollback_to: target.map(|r| r.image.to_string()),
         rollback_release: target.map(|r| r.number),
@@ -194,7 +204,6 @@ pub fn status(
         journal_damaged: history.damaged.clone(),
         last_run: ended().next().and_then(run),
         last_deploy: ended().find(deploys).and_then(run),
-        wanted: reconciler.config.app.instances,
     }
 }
 
@@ -217,22 +226,35 @@ fn urls(config: &Config) -> Vec<String> {
 fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> {
     let inputs = reconciler.inputs(snapshot);
     let observed = &snapshot.observed;
-    let there = observed.instances.iter().filter(|(id, seen)| {
-        reconciler.config.instances().any(|i| i == **id) || seen.unit.active != ActiveState::Inactive
-    });
-    there
-        .map(|(id, seen)| Instance {
-            instance: id.get(),
-            unit: reconciler.config.app.name.unit(*id),
+    let committed = inputs.committed();
+    // A service that waits for its first deploy has no instances yet.
+    let waits = |id: &InstanceName| inputs.waits(id.service);
+    let wanted = |id: &InstanceName| reconciler.config.instances().any(|wanted| wanted == *id) && !waits(id);
+    let there = observed
+        .instances
+        .iter()
+        .filter(|(id, seen)| wanted(id) || seen.unit.active != ActiveState::Inactive);
+    let instance = |(id, seen): (&InstanceName, &InstanceSeen)| {
+        let runs = seen.runs.as_ref().map(|r| r.release);
+        let since = committed.as_ref().and_then(|lines| lines.since(id.service));
+        let current = runs.is_some() && runs == since;
+        Instance {
+            service: id.service.to_string(),
+            instance: id.number.get(),
+            unit: reconciler.config.name.unit(*id),
             port: inputs.port(*id),
             state: format!("{} ({})", seen.unit.active, seen.unit.sub),
-            release: seen.runs.as_ref().map(|r| r.release),
+            // A container that several releases have in common runs the newest.
+            release: if current { committed.as_ref().map(|lines| lines.release) } else { runs },
             ready: seen.ready,
             drained: observed.markers.contains(id),
             unrouted: files::is_unrouted(&inputs, *id),
             restarts: seen.unit.restarts,
-        })
-        .collect()
+            wanted: wanted(id),
+            current,
+        }
+    };
+    there.map(instance).collect()
 }
 
 fn held(held: &crate::model::history::Held) -> Held {

@@ -10,7 +10,7 @@ use crate::cli::{history, terminal};
 use crate::host::facts::millis_of;
 use crate::model::unit::ServiceResult;
 
-/// Width of the name column.
+/// Least width of the name column.
 const NAMES: usize = 12;
 /// Only the newest held releases are listed.
 const HELD_SHOWN: usize = 3;
@@ -18,9 +18,11 @@ const HELD_SHOWN: usize = 3;
 /// `columns`: the width of the terminal; `now`: milliseconds since 1970.
 pub fn text(status: &Status, now: u64, columns: Option<usize>, styled: bool) -> String {
     let mut text = String::new();
-    for (name, what) in rows(status, now, styled) {
-        let what = terminal::wrap(&what, NAMES, columns);
-        let _ = writeln!(text, "{}{what}", paint(BOLD, &format!("{name:<NAMES$}"), styled));
+    let rows = rows(status, now, styled);
+    let names = rows.iter().map(|(name, _)| name.len() + 1).max().unwrap_or_default().max(NAMES);
+    for (name, what) in rows {
+        let what = terminal::wrap(&what, names, columns);
+        let _ = writeln!(text, "{}{what}", paint(BOLD, &format!("{name:<names$}"), styled));
     }
     text.trim_end().to_owned()
 }
@@ -29,7 +31,7 @@ type Row = (String, String);
 
 fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
     let mut rows = release(status, now);
-    rows.extend(status.instances.iter().map(|i| (format!("instance {}", i.instance), instance(i, styled))));
+    rows.extend(status.instances.iter().map(|i| (named(i), instance(i, styled))));
     let silent = || paint(RED, "does not answer", styled);
     row(&mut rows, "caddy", status.caddy.as_ref().map_or_else(silent, |v| format!("answers ({v})")));
     row(&mut rows, "engine", status.engine.clone());
@@ -100,7 +102,14 @@ fn instance(i: &Instance, styled: bool) -> String {
         1 => ", restarted once".to_owned(),
         many => format!(", restarted {many} times"),
     };
-    format!("{ready}{drained}{unrouted}, release {release}, port {}, {}{restarts}", i.port, i.state)
+    let port = i.port.map(|port| format!(", port {port}")).unwrap_or_default();
+    format!("{ready}{drained}{unrouted}, release {release}{port}, {}{restarts}", i.state)
+}
+
+/// `instance 1`, or `worker 1`
+fn named(i: &Instance) -> String {
+    let service = if i.service == "app" { "instance" } else { &i.service };
+    format!("{service} {}", i.instance)
 }
 
 /// `deploy (run 13) under way for 7 s by root: step 2 of 15, drain astra-app@1`

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::keys::{JOBS, KEYS, Key, KeyDefault, TABLES};
+use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE_READINESS, TABLES};
 use super::*;
 
 /// The text above the tables.
@@ -12,7 +12,7 @@ const INTRO: &str = include_str!("intro.md");
 fn reference() -> String {
     let mut text = INTRO.to_owned();
     for table in TABLES {
-        let heading = if table.path == JOBS { format!("[[{JOBS}]]") } else { format!("[{}]", table.path) };
+        let heading = heading(table.path);
         let _ = write!(
             text,
             "\n## `{heading}`\n\n{}\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
@@ -28,15 +28,22 @@ fn reference() -> String {
             let cells = [format!("`{}`", key.name), key.kind.to_owned(), default, key.doc.to_owned()];
             let _ = writeln!(text, "| {} |", cells.map(|c| c.replace('|', "\\|")).join(" | "));
         }
-        let _ = write!(text, "\n```toml\n{heading}\n{}```\n", examples(table.path));
+        let _ = write!(text, "\n```toml\n{}\n{}```\n", heading.replace("NAME", "api"), examples(table.path));
     }
     text
+}
+
+fn heading(table: &str) -> String {
+    if table == JOBS { format!("[[{JOBS}]]") } else { format!("[{table}]") }
 }
 
 /// The examples of one table, as they stand below its heading.
 fn examples(table: &str) -> String {
     let keys = KEYS.iter().filter(|k| k.table == table);
-    let exclusive = |key: &&Key| table != JOBS || !matches!(key.name, "every" | "command");
+    // Keys that exclude others of the same table: only a worker has `settle`.
+    let exclusive = |key: &&Key| {
+        !matches!((table, key.name), (JOBS, "every" | "command") | (SERVICE_READINESS, "settle"))
+    };
     keys.filter(exclusive)
         .map(|key| match table {
             "env" => format!(
@@ -85,9 +92,10 @@ fn the_minimal_and_the_typical_example_are_valid() {
 fn every_example_is_valid_alone_and_together() {
     let mut all = String::new();
     for table in TABLES {
-        let heading = if table.path == JOBS { format!("[[{JOBS}]]") } else { format!("[{}]", table.path) };
+        let heading = heading(table.path).replace("NAME", "api");
         all.push_str(&format!("{heading}\n{}", examples(table.path)));
     }
+    all.push_str("[services.worker]\nreadiness.settle = \"5s\"\n");
     let config = good(&[&all]);
     assert_eq!((config.env.len(), config.cron_jobs.len()), (3, 1));
     for name in ["every", "command"] {
@@ -109,6 +117,8 @@ fn written_out_defaults_change_nothing() {
     let defaults = super::super::keys::defaults();
     // [migrate] has a default, but only where the table is present.
     let defaults = defaults.replace("[migrate]\ntimeout = \"10m\"\n", "");
+    let (before, after) = defaults.split_once("[services.NAME]").unwrap();
+    let defaults = format!("{before}[deploy]{}", after.split_once("[deploy]").unwrap().1);
     assert_eq!(good(&[&defaults, MINIMAL, &jobs]), plain);
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::super::keys::{JOBS, KEYS, Key, KeyDefault, TABLES};
+use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICES, TABLES};
 
 const STRING: &str = "string";
 
@@ -53,8 +53,8 @@ fn property(key: &Key) -> Json {
 }
 
 fn table(path: &str, doc: &str) -> Json {
-    let keys = || KEYS.iter().filter(|key| key.table == path);
-    let mut properties: Map<_, _> = keys().map(|key| (key.name.to_owned(), property(key))).collect();
+    let keys = super::super::keys::of(path);
+    let mut properties: Map<_, _> = keys.map(|key| (key.name.to_owned(), property(key))).collect();
     for below in TABLES {
         if let Some((above, name)) = below.path.rsplit_once('.')
             && above == path
@@ -84,7 +84,10 @@ fn schema() -> Json {
         path => table(path, section.doc),
     };
     let tables = TABLES.iter().filter(|section| !section.path.contains('.'));
-    let properties: Map<_, _> = tables.map(|section| (section.path.to_owned(), of(section))).collect();
+    let mut properties: Map<_, _> = tables.map(|section| (section.path.to_owned(), of(section))).collect();
+    let service = TABLES.iter().find(|section| section.path == SERVICE).unwrap();
+    let services = json!({ "type": "object", "additionalProperties": table(SERVICE, service.doc) });
+    properties.insert(SERVICES.to_owned(), services);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "agent.toml of astra-agent",
@@ -144,4 +147,15 @@ fn the_schema_knows_every_key_of_the_contract() {
             assert!(open || known["properties"][key].is_object(), "[{name}] {key}");
         }
     }
+}
+
+#[test]
+fn the_schema_of_a_service_has_its_own_keys_and_those_of_the_app() {
+    let schema = schema();
+    let service = &schema["properties"][SERVICES]["additionalProperties"]["properties"];
+    for key in ["port", "command", "memory", "stop_timeout", "env"] {
+        assert!(service[key].is_object(), "{key}");
+    }
+    assert!(service["readiness"]["properties"]["settle"].is_object());
+    assert!(service["route"]["properties"]["path"].is_object() && service["image"].is_null());
 }

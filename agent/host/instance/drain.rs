@@ -1,6 +1,7 @@
 //! Takes an instance out of rotation and lets it back in. Caddy checks the marker for every request, so it
 //! applies to the very next one (caddy/Caddyfile, docs/decisions/0017). Called by perform.rs.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::host::http::HttpError;
 use crate::host::perform::CaddyHangs;
 use crate::host::probe::{ProbeAnswer, ProbeError, probe};
 use crate::model::caddyfile::LEAVING;
+use crate::model::instance::InstanceName;
 use crate::model::name::{DRAIN_DIR, WORKING};
 use crate::model::problem::Problem;
 use crate::model::step::{Drain, Probe, Target};
@@ -31,7 +33,7 @@ const DRAINED: &str = "drained";
 /// No serving instance would be ready with the new config.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no instance that serves is ready by [app.readiness] and [caddy]: {0}\n  hint: put the former path back; to change \
+    "no instance that serves is ready by its readiness path and [caddy]: {0}\n  hint: put the former path back; to change \
      it, first deploy an image that answers both"
 )]
 pub struct NoneReady(String);
@@ -108,7 +110,7 @@ impl Host {
     /// Without markers, Caddy need not check for them.
     pub(in crate::host) fn leave_markers(&self) -> Result<()> {
         let markers = self.files.list(Path::new(DRAIN_DIR))?;
-        if markers.iter().any(|name| name.parse::<u16>().is_ok()) {
+        if markers.iter().any(|name| name.parse::<InstanceName>().is_ok()) {
             return Ok(());
         }
         let left = markers.iter().filter(|name| name.starts_with(LEAVING));
@@ -121,10 +123,20 @@ impl Host {
     /// mistyped path, or one that only the next image has.
     ///
     /// # Errors
-    /// [`NoneReady`]: some of `instances` serve now, and none of them is ready by `ask`.
-    pub async fn keep_rotation(&self, instances: &[Target], ask: &Probe) -> Result<()> {
+    /// [`NoneReady`]: some of `instances` serve for a service now, and none of these is ready by its check.
+    pub async fn keep_rotation(&self, instances: &[(Target, Probe)]) -> Result<()> {
+        let web = || instances.iter().filter(|(instance, _)| instance.upstream.is_some());
+        let services: BTreeSet<_> = web().map(|(instance, _)| instance.id.service).collect();
+        for service in services {
+            let own: Vec<_> = web().filter(|(instance, _)| instance.id.service == service).collect();
+            self.keep_service_rotation(&own).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_service_rotation(&self, instances: &[&(Target, Probe)]) -> Result<()> {
         let mut last = None;
-        for instance in instances {
+        for (instance, ask) in instances {
             let serves = self.ask_caddy_for(instance, "/serves", CADDY_ANSWERS).await;
             if !matches!(serves, Ok(Some(answer)) if (200..300).contains(&answer.status)) {
                 continue;
@@ -138,6 +150,7 @@ impl Host {
     }
 
     async fn wait_for_caddy(&self, instance: &Target, ask: &Probe) -> Result<Option<String>> {
+        let (Some(at), Some(ask)) = (instance.upstream, ask.http()) else { return Ok(None) };
         (self.detail)("waiting until Caddy reaches it");
         let deadline = Instant::now() + CADDY_SEES.max(ask.answer * 2);
         loop {
@@ -152,7 +165,7 @@ impl Host {
                 }
                 status if Instant::now() >= deadline => bail!(
                     "waiting until Caddy reaches {instance} at {}: {} answered {status}: {}",
-                    instance.upstream,
+                    at,
                     ask.path,
                     answer.shown()
                 ),
@@ -170,6 +183,7 @@ impl Host {
         within: Duration,
     ) -> Result<Option<ProbeAnswer>> {
         let route = self.health_route(instance);
+        let path = &format!("{}{path}", instance.id.service.health_path());
         match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
             Ok(answer) => Ok(Some(answer)),
             Err(ProbeError::Http(HttpError::Late { .. })) => {
@@ -198,8 +212,8 @@ impl Host {
 
     async fn is_upstream(&self, instance: &Target) -> Result<bool> {
         let upstreams = self.caddy.upstreams().await?;
-        let known = [instance.upstream.to_string(), instance.stream_upstream()];
-        Ok(upstreams.iter().any(|upstream| known.contains(&upstream.address)))
+        let known = [instance.upstream.map(|at| at.to_string()), instance.stream_upstream()];
+        Ok(upstreams.iter().any(|upstream| known.iter().flatten().any(|known| *known == upstream.address)))
     }
 
     async fn in_flight(&self, instance: &Target) -> Result<Option<InFlight>> {
@@ -211,11 +225,12 @@ impl Host {
             Err(_) if !self.caddy_runs_at_all().await? => return Ok(None),
             Err(error) => return Err(error.context("asking Caddy for requests in flight")),
         };
-        let count = |address: &str| {
-            upstreams.iter().filter(|u| u.address == address).map(|u| u.num_requests).sum::<u64>()
+        let count = |address: Option<String>| {
+            let of = upstreams.iter().filter(|upstream| Some(&upstream.address) == address.as_ref());
+            of.map(|upstream| upstream.num_requests).sum::<u64>()
         };
-        let requests = count(&instance.upstream.to_string());
-        Ok(Some(InFlight { requests, streams: count(&instance.stream_upstream()) }))
+        let requests = count(instance.upstream.map(|at| at.to_string()));
+        Ok(Some(InFlight { requests, streams: count(instance.stream_upstream()) }))
     }
 }
 

@@ -1,21 +1,19 @@
 //! Properties of the grammars, and a table of measured lines.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proptest::prelude::*;
 
+use super::systemd::Comments;
 use super::*;
 
 const DIGEST: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 fn lines(args: &[&str], command: &[&str]) -> ManagedLines {
     let own = |a: &[&str]| a.iter().map(|s| (*s).to_owned()).collect();
-    ManagedLines {
-        image: format!("ghcr.io/a/b@{DIGEST}").parse().unwrap(),
-        release: 7,
-        args: own(args),
-        command: own(command),
-        port: 8000,
-        keys: BTreeSet::new(),
-    }
+    let image = format!("ghcr.io/a/b@{DIGEST}").parse().unwrap();
+    let app = ServiceLines { image, args: own(args), command: own(command), port: Some(8000), since: None };
+    ManagedLines { release: 7, app, services: BTreeMap::new(), keys: BTreeSet::new() }
 }
 
 fn reads(text: &str) -> Vec<(String, String)> {
@@ -168,13 +166,20 @@ fn managed_lines_as_measured() {
     assert_eq!(EnvFile::parse("APP_IMAGE=...\n").managed(), Ok(None));
     let unnumbered = EnvFile::parse(format!("APP_IMAGE=ghcr.io/a/b@{DIGEST}"));
     assert_eq!(unnumbered.managed(), Err(EnvError::Unnumbered));
-    assert!(matches!(EnvFile::parse("APP_IMAGE=ghcr.io/a/b:latest").managed(), Err(EnvError::Image(_))));
+    assert!(matches!(EnvFile::parse("APP_IMAGE=ghcr.io/a/b:latest").managed(), Err(EnvError::Image(..))));
     let unsaid = String::from_utf8(file.render()).unwrap().replace("ASTRA_APP_PORT=8000\n", "");
-    assert_eq!(EnvFile::parse(&unsaid).managed().unwrap().unwrap().port, 8000);
-    assert_eq!(EnvFile::parse(unsaid + "ASTRA_APP_PORT=0\n").managed(), Err(EnvError::Port));
+    assert_eq!(EnvFile::parse(&unsaid).managed().unwrap().unwrap().app.port, Some(8000));
+    assert_eq!(
+        EnvFile::parse(unsaid + "ASTRA_APP_PORT=0\n").managed(),
+        Err(EnvError::Port("ASTRA_APP_PORT".to_owned()))
+    );
     for release in ["0", "-1", "+1", "x", "1 2"] {
         let text = format!("APP_IMAGE=ghcr.io/a/b@{DIGEST}\nASTRA_RELEASE={release}");
-        assert_eq!(EnvFile::parse(text).managed(), Err(EnvError::Release), "{release}");
+        assert_eq!(
+            EnvFile::parse(text).managed(),
+            Err(EnvError::Release("ASTRA_RELEASE".to_owned())),
+            "{release}"
+        );
     }
 }
 
@@ -184,7 +189,10 @@ fn a_hidden_managed_line_is_seen() {
         let file = EnvFile::parse(text);
         assert_eq!(file.with_managed(&lines(&[], &[])), Err(EnvError::Hidden(2)), "{text:?}");
     }
-    assert_eq!(EnvFile::default().with_managed(&lines(&["a\nb"], &[])), Err(EnvError::Argument(ARGS)));
+    assert_eq!(
+        EnvFile::default().with_managed(&lines(&["a\nb"], &[])),
+        Err(EnvError::Argument("APP_ARGS".to_owned()))
+    );
     let long = "x".repeat(40_000);
     assert!(matches!(EnvFile::default().with_managed(&lines(&[&long], &[])), Err(EnvError::LongLine(_))));
 }
@@ -230,7 +238,7 @@ proptest! {
                 prop_assert_eq!(EnvFile::parse(rendered).managed(), file.managed());
             }
             Err(error) => {
-                prop_assert_eq!(error, EnvError::Argument(COMMAND));
+                prop_assert_eq!(error, EnvError::Argument("APP_COMMAND".to_owned()));
                 let control = |c: char| c.is_control() || c == '\u{feff}';
                 prop_assert!(command.iter().any(|c| c.contains(control)));
             }
@@ -288,4 +296,47 @@ fn the_recorded_config_keys_are_read_back() {
     let older = EnvFile::default().with_managed(&lines(&["--memory=1"], &[])).unwrap();
     assert!(older.get("ASTRA_CONFIG_KEYS").is_none());
     assert!(named.runs_as(&older.managed().unwrap().unwrap()), "which restarts nothing");
+}
+
+#[test]
+fn the_lines_of_other_services_stand_below_the_apps() {
+    let mut site = lines(&[], &[]);
+    let command = vec!["celery".to_owned(), "worker".to_owned()];
+    let worker = ServiceLines { command, port: None, since: Some(5), ..site.app.clone() };
+    site.services.insert("gp-worker".parse().unwrap(), worker.clone());
+    let file = EnvFile::parse("A=1\n").with_managed(&site).unwrap();
+    let text = String::from_utf8(file.render()).unwrap();
+    let own = format!(
+        "ASTRA_SERVICES=gp-worker\nGP_WORKER_IMAGE=ghcr.io/a/b@{DIGEST}\nGP_WORKER_ARGS=\nGP_WORKER_COMMAND='celery worker'\n\
+         ASTRA_GP_WORKER_RELEASE=5\n"
+    );
+    assert!(text.ends_with(&own), "{text}");
+    assert_eq!(file.managed().unwrap(), Some(site.clone()));
+    assert_eq!((site.since("gp-worker".parse().unwrap()), site.since("x".parse().unwrap())), (Some(5), None));
+    assert!(file.is_managed("GP_WORKER_ARGS") && !EnvFile::default().is_managed("GP_WORKER_ARGS"));
+    assert!(matches!(file.clone().set("GP_WORKER_IMAGE", &Secret::new("x")), Err(EnvError::Managed(_))));
+    // A release without it removes its lines, and no other.
+    let without = file.with_managed(&lines(&[], &[])).unwrap();
+    assert_eq!(without.managed().unwrap(), Some(lines(&[], &[])));
+    assert_eq!(
+        without.keys(),
+        ["A", "APP_ARGS", "APP_COMMAND", "APP_IMAGE", "ASTRA_APP_PORT", "ASTRA_RELEASE", "ASTRA_SERVICES"]
+    );
+    // Since the committed release: no line says so.
+    site.services.insert("gp-worker".parse().unwrap(), ServiceLines { since: None, ..worker });
+    assert!(file.with_managed(&site).unwrap().get("ASTRA_GP_WORKER_RELEASE").is_none());
+}
+
+#[test]
+fn a_journal_of_an_agent_with_one_service_is_read() {
+    let old = format!(
+        r#"{{"image":"ghcr.io/a/b@{DIGEST}","release":7,"args":["-x"],"command":[],"port":8000,"keys":[]}}"#
+    );
+    let read: ManagedLines = serde_json::from_str(&old).unwrap();
+    assert_eq!(read, lines(&["-x"], &[]));
+    let mut site = read;
+    let worker = ServiceLines { port: None, since: Some(3), ..site.app.clone() };
+    site.services.insert("worker".parse().unwrap(), worker);
+    let text = serde_json::to_string(&site).unwrap();
+    assert_eq!(serde_json::from_str::<ManagedLines>(&text).unwrap(), site);
 }

@@ -1,11 +1,14 @@
-//! The parts of the Caddyfile that repeat for each instance: upstreams, drain routes, health sites, the door
-//! (the load balancer's health path).
+//! The parts of the Caddyfile that repeat for each service and instance: routes, upstreams, drain routes, health
+//! sites.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
-use crate::config::Config;
-use crate::model::name::{HEALTH_PORT, InstanceId};
+use crate::config::{Service, Web};
+use crate::model::instance::{InstanceId, InstanceName, ServiceName};
+use crate::model::name::HEALTH_PORT;
+use crate::plan::files::Listens;
 
 use super::quote;
 
@@ -16,20 +19,46 @@ const SINGLE_ROUTES: usize = 32;
 /// Since this version Caddy counts failed health checks.
 const HEALTH_FAILS: (u32, u32) = (2, 8);
 
-/// The port of each instance.
-pub(super) type Listens = BTreeMap<InstanceId, u16>;
-
-/// Address of an instance for requests, like [`crate::model::step::Target::upstream`].
-fn plain(listens: &Listens, id: InstanceId) -> String {
-    format!("{}:{}", id.address(), listens.get(&id).copied().unwrap_or_default())
+/// A web service, and the port of each of its instances.
+pub(super) struct Upstreams<'a> {
+    pub service: &'a Service,
+    pub web: &'a Web,
+    pub ports: BTreeMap<InstanceId, u16>,
 }
 
-/// The same address for streams, like [`crate::model::step::Target::stream_upstream`].
-fn stream(listens: &Listens, id: InstanceId) -> String {
-    format!("[::ffff:{}]:{}", id.address(), listens.get(&id).copied().unwrap_or_default())
+impl<'a> Upstreams<'a> {
+    /// `None`: the service is a worker, or not committed yet.
+    pub fn of(service: &'a Service, listens: &Listens) -> Option<Self> {
+        let own = listens.iter().filter(|(id, _)| id.service == service.name);
+        let ports: BTreeMap<_, _> = own.map(|(id, port)| (id.number, *port)).collect();
+        let web = service.web().filter(|_| !ports.is_empty())?;
+        Some(Self { service, web, ports })
+    }
+
+    fn name(&self) -> ServiceName {
+        self.service.name
+    }
+
+    fn port(&self, id: InstanceId) -> u16 {
+        self.ports.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Address of an instance for requests, like [`crate::model::step::Target::upstream`].
+    fn plain(&self, id: InstanceId) -> String {
+        format!("{}:{}", id.address(), self.port(id))
+    }
+
+    /// The same address for streams, like [`crate::model::step::Target::stream_upstream`].
+    fn stream(&self, id: InstanceId) -> String {
+        format!("[::ffff:{}]:{}", id.address(), self.port(id))
+    }
+
+    fn instance(&self, number: InstanceId) -> InstanceName {
+        InstanceName { service: self.name(), number }
+    }
 }
 
-fn health_site_address(id: InstanceId) -> String {
+pub(super) fn health_site_address(id: InstanceId) -> String {
     format!("{}:{HEALTH_PORT}", id.address())
 }
 
@@ -39,21 +68,61 @@ pub(super) fn plain_matcher() -> &'static str {
     "@plain {\n\tnot header Upgrade websocket\n\tnot method CONNECT\n\tnot header Accept text/event-stream*\n}"
 }
 
-/// The site's proxies over all instances, with health checks.
-pub(super) fn proxies(config: &Config, version: (u32, u32), listens: &Listens) -> String {
-    let all: Vec<_> = listens.keys().copied().collect();
-    let interval = config.app.readiness.interval;
+/// The part of the site for one service: its requests go to all its instances, or around the drained ones.
+pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>) -> String {
+    let name = of.name();
+    let private = private(name, &of.web.path);
+    let inner = format!("{private}route @working {{\n\timport drained_{name}\n}}\n{}", proxies(version, of));
+    let Some(route) = &of.web.route else { return inner };
+    let mut matcher = String::new();
+    if !route.hosts.is_empty() {
+        let _ = writeln!(
+            matcher,
+            "\thost {}",
+            route.hosts.iter().map(|h| quote(h)).collect::<Vec<_>>().join(" ")
+        );
+    }
+    if !route.path.is_empty() {
+        let _ = writeln!(matcher, "\tpath {} {}", quote(&route.path), quote(&format!("{}/*", route.path)));
+    }
+    let strip = match route.strip_prefix && !route.path.is_empty() {
+        true => format!("uri strip_prefix {}\n", quote(&route.path)),
+        false => String::new(),
+    };
+    format!("@route_{name} {{\n{matcher}}}\nroute @route_{name} {{\n{}}}\n", indent(&(strip + &inner)))
+}
+
+/// Blocks the readiness path for other hosts, because its answer may hold internal details. A readiness path
+/// that is the front page is public.
+fn private(name: ServiceName, ready: &str) -> String {
+    let path = ready.split('?').next().unwrap_or_default().trim_end_matches('/');
+    if path.is_empty() {
+        return String::new();
+    }
+    let paths = format!("{} {}", quote(path), quote(&format!("{path}/")));
+    // Both conditions: the connection comes from this host, and no proxy on it names another client.
+    let host = "127.0.0.0/8 ::1";
+    format!(
+        "@private_{name} {{\n\tpath {paths}\n\tnot {{\n\t\tremote_ip {host}\n\t\tclient_ip {host}\n\t}}\n}}\n\
+         route @private_{name} {{\n\trespond 404\n}}\n"
+    )
+}
+
+/// The proxies of a service over all instances, with health checks.
+fn proxies(version: (u32, u32), of: &Upstreams<'_>) -> String {
+    let (name, interval) = (of.name(), of.web.interval);
+    let all: Vec<_> = of.ports.keys().copied().collect();
     // Streams are few, and clients reopen a stream that hits a hung instance, so they are checked less often.
     // A starting Caddy checks before its own listeners are up, so one failure does not count.
     let fails = if version >= HEALTH_FAILS { "\thealth_fails 2\n" } else { "" };
-    let checks = [("@plain ", "proxy", interval, ""), ("", "streams", interval * 3, fails)];
-    let address: [fn(&Listens, InstanceId) -> String; 2] = [plain, stream];
+    let plain = join(&all, |id| of.plain(id));
+    let streams = join(&all, |id| of.stream(id));
+    let checks = [("@plain ", plain, "proxy", interval, ""), ("", streams, "streams", interval * 3, fails)];
     let mut text = String::new();
-    for ((matcher, import, interval, fails), address) in checks.into_iter().zip(address) {
-        let to = join(&all, |id| address(listens, id));
+    for (matcher, to, import, interval, fails) in checks {
         let _ = writeln!(
             text,
-            "reverse_proxy {matcher}{to} {{\n\timport {import}\n\timport checks {}\n{fails}}}",
+            "reverse_proxy {matcher}{to} {{\n\timport {import}_{name}\n\timport checks_{name} {}\n{fails}}}",
             super::time(interval)
         );
     }
@@ -62,13 +131,13 @@ pub(super) fn proxies(config: &Config, version: (u32, u32), listens: &Listens) -
 
 /// The routes around drained instances: for exactly one drained group, and for any other combination. They
 /// have no health checks: they are only used while the agent works, which has seen the others ready.
-pub(super) fn drained(listens: &Listens) -> String {
-    let all: Vec<InstanceId> = listens.keys().copied().collect();
+pub(super) fn drained(of: &Upstreams<'_>) -> String {
+    let all: Vec<InstanceId> = of.ports.keys().copied().collect();
     let size = if all.len() <= SINGLE_ROUTES { 1 } else { all.len().div_ceil(2) };
     let groups: Vec<&[InstanceId]> = all.chunks(size).collect();
     let mut text = String::new();
     for (nth, group) in groups.iter().enumerate() {
-        let _ = writeln!(text, "{}", marker(&format!("drained_{}", nth + 1), group));
+        let _ = writeln!(text, "{}", marker(of, &format!("drained_{}", nth + 1), group));
     }
     for (nth, group) in groups.iter().enumerate() {
         let others: Vec<_> = all.iter().copied().filter(|id| !group.contains(id)).collect();
@@ -76,13 +145,13 @@ pub(super) fn drained(listens: &Listens) -> String {
         let mut inner = String::new();
         if !behind.is_empty() {
             let more = format!("more_{}", nth + 1);
-            let _ = writeln!(inner, "{}", marker(&more, &behind));
-            let _ = writeln!(inner, "handle @{more} {{\n{}}}", indent(&first_undrained(listens, &all)));
+            let _ = writeln!(inner, "{}", marker(of, &more, &behind));
+            let _ = writeln!(inner, "handle @{more} {{\n{}}}", indent(&first_undrained(of, &all)));
         } else if groups.len() == 1 {
             inner = "error 503\n".to_owned();
         }
         if !others.is_empty() {
-            inner.push_str(&to(listens, &others));
+            inner.push_str(&to(of, &others));
         }
         let _ = writeln!(text, "handle @drained_{} {{\n{}}}", nth + 1, indent(&inner));
     }
@@ -91,62 +160,66 @@ pub(super) fn drained(listens: &Listens) -> String {
 
 /// If more than one group is drained: the first undrained instance serves alone. If there is none, the
 /// request fails at once.
-fn first_undrained(listens: &Listens, all: &[InstanceId]) -> String {
+fn first_undrained(of: &Upstreams<'_>, all: &[InstanceId]) -> String {
     let mut text = String::new();
     for id in all {
-        let _ = writeln!(text, "@up_{id} not file {{\n\troot {}\n\ttry_files /{id}\n}}", super::DRAIN_DIR);
+        let file = of.instance(*id);
+        let _ = writeln!(text, "@up_{id} not file {{\n\troot {}\n\ttry_files /{file}\n}}", super::DRAIN_DIR);
     }
     for id in all {
-        let _ = writeln!(text, "handle @up_{id} {{\n{}}}", indent(&to(listens, &[*id])));
+        let _ = writeln!(text, "handle @up_{id} {{\n{}}}", indent(&to(of, &[*id])));
     }
     text.push_str("error 503\n");
     text
 }
 
-fn to(listens: &Listens, ids: &[InstanceId]) -> String {
-    let streams = join(ids, |id| stream(listens, id));
-    let plain = join(ids, |id| plain(listens, id));
+fn to(of: &Upstreams<'_>, ids: &[InstanceId]) -> String {
+    let (streams, plain) = (join(ids, |id| of.stream(id)), join(ids, |id| of.plain(id)));
+    let name = of.name();
     format!(
-        "reverse_proxy @plain {plain} {{\n\timport proxy\n}}\nreverse_proxy {streams} {{\n\timport streams\n}}\n"
+        "reverse_proxy @plain {plain} {{\n\timport proxy_{name}\n}}\nreverse_proxy {streams} {{\n\timport streams_{name}\n}}\n"
     )
 }
 
-fn marker(name: &str, ids: &[InstanceId]) -> String {
-    let files = join(ids, |id| format!("/{id}"));
+fn marker(of: &Upstreams<'_>, name: &str, ids: &[InstanceId]) -> String {
+    let files = join(ids, |id| format!("/{}", of.instance(id)));
     format!("@{name} file {{\n\troot {}\n\ttry_files {files}\n}}", super::DRAIN_DIR)
 }
 
-/// The name of an instance's health server, and its site.
-pub(super) fn health_server(id: InstanceId, own_metrics: bool) -> String {
+/// The name of a server whose metrics are not those of the site.
+pub(super) fn health_server(address: &Ipv4Addr, name: &str, own_metrics: bool) -> String {
     let metrics = if own_metrics { "\tmetrics\n" } else { "" };
-    format!("servers {} {{\n\tname health-{id}\n{metrics}}}", health_site_address(id))
+    format!("servers {address}:{HEALTH_PORT} {{\n\tname health-{name}\n{metrics}}}")
 }
 
-pub(super) fn health_site(listens: &Listens, id: InstanceId) -> String {
-    let import = format!("import health {} /{id} {}", id.address(), plain(listens, id));
-    // A health check of a stream's upstream has the IPv6 form in its Host header.
-    let mapped = format!("http://[::ffff:{}]:{HEALTH_PORT}", id.address());
-    format!("http://{}, {mapped} {{\n\t{import}\n}}", health_site_address(id))
+/// A site for each loopback address: the health routes of the instances with this number.
+pub(super) fn health_sites(numbers: &BTreeSet<InstanceId>, services: &[Upstreams<'_>]) -> String {
+    let site = |id: &InstanceId| {
+        let mut inner = format!("import health_site {}\n", id.address());
+        let there = services.iter().filter(|of| of.ports.contains_key(id));
+        for of in there.rev() {
+            inner.push_str(&health_route(of, *id));
+        }
+        // A health check of a stream's upstream has the IPv6 form in its Host header.
+        let mapped = format!("http://[::ffff:{}]:{HEALTH_PORT}", id.address());
+        format!("http://{}, {mapped} {{\n{}}}", health_site_address(*id), indent(&inner))
+    };
+    numbers.iter().map(site).collect::<Vec<_>>().join("\n")
 }
 
-/// The load balancer's health path: asks one instance after another until one is ready.
-pub(super) fn door(path: &str, listens: &Listens) -> String {
-    let mut chain = "respond \"no instance is ready\" 503\n".to_owned();
-    for id in listens.keys().rev() {
-        chain = format!(
-            "reverse_proxy {} {{\n\theader_up Host {{upstream_hostport}}\n\t@unready status 3xx 4xx 5xx\n\thandle_response @unready {{\n{}\t}}\n\t\
-             handle_response {{\n\t\trespond \"ok\" 200\n\t}}\n}}\n",
-            health_site_address(*id),
-            indent(&indent(&chain)),
-        );
+fn health_route(of: &Upstreams<'_>, id: InstanceId) -> String {
+    let import = format!("import health_{} /{} {}\n", of.name(), of.instance(id), of.plain(id));
+    let path = of.name().health_path();
+    match path.is_empty() {
+        true => format!("handle {{\n{}}}\n", indent(&import)),
+        false => format!("handle {path}/* {{\n\turi strip_prefix {path}\n{}}}\n", indent(&import)),
     }
-    format!("handle {} {{\n\trewrite * /serves\n{}}}\n", quote(path), indent(&chain))
 }
 
 fn join(ids: &[InstanceId], text: impl Fn(InstanceId) -> String) -> String {
     ids.iter().map(|id| text(*id)).collect::<Vec<_>>().join(" ")
 }
 
-fn indent(text: &str) -> String {
+pub(super) fn indent(text: &str) -> String {
     text.lines().map(|line| format!("\t{line}\n")).collect()
 }

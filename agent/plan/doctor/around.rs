@@ -25,11 +25,11 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
 }
 
 fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Problem> {
-    let repository = &inputs.config.app.image.repository;
+    let repository = &inputs.config.image.repository;
     let resolved = checkup.resolved.as_ref().and_then(|r| r.as_ref().ok()).cloned();
     let image = match resolved {
         Some(digest) => PinnedImage { repository: repository.clone(), digest },
-        None => inputs.committed()?.image,
+        None => inputs.committed()?.app.image,
     };
     signatures::problem(inputs, &image)
 }
@@ -125,7 +125,7 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
 
 fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = Vec::new();
-    let registry = inputs.config.app.image.repository.registry();
+    let registry = inputs.config.image.repository.registry();
     let renew = format!("renew the login: `podman login --authfile {AUTH_FILE} {registry}`");
     if let Some(why) = &checkup.bad_login {
         found.push(Problem::host("login", why.clone(), renew.clone()));

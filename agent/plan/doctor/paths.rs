@@ -35,8 +35,8 @@ fn rules(config: &Config) -> Vec<Rule> {
         dir("run_dir", DRAIN_DIR, 0o022, "0755"),
         dir("run_dir", CADDY_SOCKET_DIR, 0o077, "0700"),
         file("config", CONFIG_FILE.into(), 0o022, "0600"),
-        file("env_mode", config.app.name.env_file(), 0o077, "0600"),
-        file("env_mode", config.app.name.staged_env(), 0o077, "0600"),
+        file("env_mode", config.name.env_file(), 0o077, "0600"),
+        file("env_mode", config.name.staged_env(), 0o077, "0600"),
         file("auth_mode", AUTH_FILE.into(), 0o077, "0600"),
         file("host_key", HOST_KEY.into(), 0o077, "0600"),
     ]);

@@ -20,7 +20,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
 
 fn env_file(inputs: &Inputs<'_>) -> Vec<Problem> {
     let file = inputs.env_file();
-    let path = inputs.config.app.name.env_file();
+    let path = inputs.config.name.env_file();
     let path = path.display();
     let mut found = Vec::new();
     let mut blamed = None;
@@ -39,11 +39,11 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Problem> {
                 None => format!("write `APP_IMAGE=REPOSITORY@sha256:…` into {path}"),
             };
             let fix = match &error {
-                EnvError::Image(_) | EnvError::Unnumbered if inputs.history.commits.is_empty() => format!(
+                EnvError::Image(..) | EnvError::Unnumbered if inputs.history.commits.is_empty() => format!(
                     "delete the line APP_IMAGE from {path}, which only a deploy of the agent writes, then `astra-agent \
                      install`"
                 ),
-                EnvError::Image(_) => format!("{pin}, then `astra-agent reconcile`"),
+                EnvError::Image(..) => format!("{pin}, then `astra-agent reconcile`"),
                 EnvError::Hidden(line) => format!("fix line {line}, then `astra-agent reconcile`"),
                 _ => format!("fix the line in {path}, then `astra-agent reconcile`"),
             };
@@ -155,7 +155,7 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Problem> {
 fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = Vec::new();
     if inputs.is_chosen() {
-        let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.app.image);
+        let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.image);
         found.push(Problem::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }
     if let Some(Ok(digest)) = &checkup.resolved
@@ -163,7 +163,7 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     {
         let what = format!(
             "{} is release {}, which is held: {}",
-            inputs.config.app.image,
+            inputs.config.image,
             held.release.number,
             held.reason.lines().next().unwrap_or_default()
         );

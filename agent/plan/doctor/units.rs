@@ -114,7 +114,8 @@ fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
             found.push(Problem::host("own_units", what, fix));
         }
     }
-    for name in units::enabled(inputs.config) {
+    let waits = |name: &String| inputs.config.name.instance(name).is_some_and(|id| inputs.waits(id.service));
+    for name in units::enabled(inputs.config).into_iter().filter(|name| !waits(name)) {
         let Some(unit) = inputs.observed.units.get(&name).filter(|u| !u.is_masked()) else { continue };
         let check = match name.as_str() {
             RECOVER_UNIT | RECONCILE_TIMER => "own_units",
@@ -143,16 +144,17 @@ fn state_label(state: &str) -> &str {
 
 fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
     let observed = inputs.observed;
-    let wanted: Vec<_> = inputs.config.instances().collect();
-    let release = inputs.committed().map(|c| c.release);
+    let committed = inputs.committed();
+    let wanted: Vec<_> = inputs.config.instances().filter(|id| !inputs.waits(id.service)).collect();
     let mut found = Vec::new();
     for (id, seen) in &observed.instances {
-        let name = inputs.config.app.name.unit(*id);
+        let name = inputs.config.name.unit(*id);
         let unit = &seen.unit;
         let up = unit.is_up();
         if !wanted.contains(id) {
             if up {
-                let what = format!("{name} runs, and agent.toml wants {} instances", wanted.len());
+                let count = wanted.iter().filter(|other| other.service == id.service).count();
+                let what = format!("{name} runs, and agent.toml wants {count} instances");
                 found.push(Problem::host("spare", what, "`astra-agent reconcile` drains and stops it"));
             }
             continue;
@@ -175,19 +177,22 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
             found.push(Problem::host("not_ready", what, fix));
         } else if files::is_unrouted(inputs, *id) {
-            let what =
-                format!("{name} is ready on port {}, and Caddy sends it no requests", inputs.port(*id));
+            let what = format!(
+                "{name} is ready on port {}, and Caddy sends it no requests",
+                inputs.port(*id).unwrap_or_default()
+            );
             found.push(Problem::host("unrouted", what, "`astra-agent reconcile` loads its port into Caddy"));
-        } else if let (Some(runs), Some(release)) = (&seen.runs, release)
-            && runs.release != release
+        } else if let (Some(runs), Some(since)) =
+            (&seen.runs, committed.as_ref().and_then(|lines| lines.since(id.service)))
+            && runs.release != since
         {
-            let what = format!("{name} runs release {}, committed is {release}", runs.release);
+            let what = format!("{name} runs release {}, committed is {since}", runs.release);
             found.push(Problem::host("other_release", what, "`astra-agent reconcile`"));
         }
     }
     let foreign = wanted.iter().filter(|id| !observed.instances.contains_key(id));
     found.extend(foreign.map(|id| {
-        let name = inputs.config.app.name.unit(*id);
+        let name = inputs.config.name.unit(*id);
         Problem::host("not_ready", format!("{name} does not exist in {UNIT_DIR}"), "`astra-agent reconcile`")
     }));
     found

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Mute, desired, missing, with};
 use crate::config::{Config, EnvSource};
-use crate::model::envfile::{EnvFile, UNIT_KEYS};
+use crate::model::envfile::{EnvFile, UNIT_KEYS, service_keys};
 use crate::model::name::EnvKey;
 use crate::model::problem::Problem;
 use crate::model::secret::Secret;
@@ -46,19 +46,36 @@ pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<(EnvKey,
         let problem = Problem::config("env_missing", lacking(config, wanted, staged, &key), fix);
         (key, problem)
     });
-    let file = config.app.name.env_file();
+    let file = config.name.env_file();
     let reserved = UNIT_KEYS.into_iter().filter(|key| wanted.get(key).is_some());
     let reserved = reserved.filter_map(|key| key.parse().ok()).map(|key: EnvKey| {
         let what = format!("{}: {key} is reserved for the units", file.display());
         let fix = format!("give the variable another name; `astra-agent env unset {key}` removes this one");
         (key, Problem::config("env_reserved", what, fix))
     });
-    required.chain(reserved).collect()
+    required.chain(reserved).chain(of_services(config, wanted)).collect()
+}
+
+/// A new service needs lines whose names a variable of the application has until now.
+fn of_services(config: &Config, wanted: &EnvFile) -> Vec<(EnvKey, Problem)> {
+    let keys = config.others.keys().flat_map(|name| service_keys(*name).map(|key| (*name, key)));
+    let taken = keys.filter(|(_, key)| wanted.get(key).is_some() && !wanted.is_managed(key));
+    let problem = |(service, key): (_, String)| {
+        let what = format!(
+            "{}: {key} is the agent's own line for [services.{service}]",
+            config.name.env_file().display()
+        );
+        let fix = format!(
+            "give the service another name, or the variable; `astra-agent env unset {key}` removes this one"
+        );
+        Some((key.parse().ok()?, Problem::config("env_reserved", what, fix)))
+    };
+    taken.filter_map(problem).collect()
 }
 
 /// Where a required variable should be set, and its current state.
 fn lacking(config: &Config, wanted: &EnvFile, staged: &Staged, key: &EnvKey) -> String {
-    let name = &config.app.name;
+    let name = &config.name;
     match config.env.get(key) {
         Some(EnvSource::Literal(_)) => {
             format!(

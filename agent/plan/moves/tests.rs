@@ -7,7 +7,8 @@ use crate::config::Config;
 use crate::model::fingerprint::{HostKey, sha256};
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
-use crate::model::name::{CADDYFILE, InstanceId};
+use crate::model::instance::InstanceName;
+use crate::model::name::CADDYFILE;
 use crate::model::observed::{CaddyRuns, CaddySeen, Engine, FileSeen, InstanceSeen, Observed, Running};
 use crate::model::step::{Content, Step};
 use crate::model::unit::{ActiveState, UnitFileState, UnitSeen};
@@ -23,8 +24,8 @@ fn image() -> PinnedImage {
     format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap()
 }
 
-fn id(number: u16) -> InstanceId {
-    InstanceId::new(number).unwrap()
+fn id(number: u16) -> InstanceName {
+    number.to_string().parse().unwrap()
 }
 
 /// A host installed with `config`, and the current ports.
@@ -48,7 +49,7 @@ impl Site {
             ..UnitSeen::default()
         };
         for instance in config.instances() {
-            let port = Some(config.app.port_of(instance));
+            let port = config.port_of(instance);
             let runs = Some(Running { release: 1, image: image(), port });
             site.observed.instances.insert(instance, InstanceSeen { unit: on(), runs, ready: true });
         }
@@ -109,9 +110,15 @@ fn shown(steps: &[Step]) -> Vec<String> {
             format!("{unit} at {}", units::port_in(content.bytes()).unwrap())
         }
         Step::RestoreCommitted { instance, .. } => format!("return {instance}"),
-        Step::AwaitReady { instance, .. } => format!("await {} at {}", instance, instance.upstream.port()),
-        Step::Drain { instance, .. } => format!("drain {} at {}", instance, instance.upstream.port()),
-        Step::Undrain { instance, .. } => format!("rejoin {} at {}", instance, instance.upstream.port()),
+        Step::AwaitReady { instance, .. } => {
+            format!("await {} at {}", instance, instance.upstream.unwrap().port())
+        }
+        Step::Drain { instance, .. } => {
+            format!("drain {} at {}", instance, instance.upstream.unwrap().port())
+        }
+        Step::Undrain { instance, .. } => {
+            format!("rejoin {} at {}", instance, instance.upstream.unwrap().port())
+        }
         Step::WriteFile { path, .. } => format!("write {}", path.display()),
         step => step.to_string(),
     };
@@ -342,7 +349,7 @@ fn the_caddyfile_follows_the_map_of_ports() {
     let text = caddy::caddyfile(&config, (2, 11), &listens);
     for line in [
         "reverse_proxy @plain 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {",
-        "import health 127.0.1.1 /1 127.0.1.1:9001",
+        "import health_app /1 127.0.1.1:9001",
     ] {
         assert!(text.contains(line), "{line}");
     }

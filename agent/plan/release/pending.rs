@@ -1,7 +1,8 @@
 //! Changes of a deploy besides the image: for `status`, which resolves no tag.
 
 use super::fingerprint;
-use crate::model::envfile::EnvFile;
+use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::observed::Running;
 use crate::plan::env::Mute;
 use crate::plan::{Inputs, env, files, moves, units};
 
@@ -15,26 +16,20 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
         Ok(wanted) => environment(&current, &wanted.file),
         Err(error) => vec![format!("deploy would be refused: {}", error.told(&inputs.observed.env_unread))],
     };
-    let args = units::app_args(inputs.config, inputs.engine);
-    let app = &inputs.config.app;
-    if args != committed.args
-        || units::app_command(inputs.config) != committed.command
-        || app.port != committed.port
-    {
-        pending.push("deploy would change the container's arguments, command or port".to_owned());
-    }
+    pending.extend(services(inputs, &committed));
     let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
-    let now = fingerprint(inputs, &current, &committed.args, &committed.command, committed.port);
+    let now = fingerprint(inputs, &current, &committed);
     if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
-        let file = inputs.config.app.name.env_file();
+        let file = inputs.config.name.env_file();
         pending.push(format!("{} was edited by hand: deploy applies it", file.display()));
     }
     if !pending.is_empty() {
         pending.extend(image(inputs));
     }
     for (id, seen) in &inputs.observed.instances {
-        let other =
-            seen.runs.as_ref().filter(|r| r.release == committed.release && r.image != committed.image);
+        let of = committed.of(id.service);
+        let right = |r: &&Running| Some(r.release) == committed.since(id.service);
+        let other = seen.runs.as_ref().filter(right).filter(|r| of.is_some_and(|of| of.image != r.image));
         if let Some(runs) = other {
             pending.push(format!(
                 "instance {id} runs {}, astra.env names another image: deploy fixes that",
@@ -44,6 +39,29 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     }
     pending.extend(moves::pending(inputs));
     pending.extend(files::pending(inputs));
+    pending
+}
+
+/// Services that a deploy would add, remove or change.
+fn services(inputs: &Inputs<'_>, committed: &ManagedLines) -> Vec<String> {
+    let gone = committed.services.keys().filter(|name| inputs.config.service(**name).is_none());
+    let mut pending: Vec<_> =
+        gone.map(|name| format!("deploy would take the service {name} out of the release")).collect();
+    for service in inputs.config.services() {
+        let name = service.name;
+        let Some(of) = committed.of(name) else {
+            pending.push(format!("deploy would start the service {name}"));
+            continue;
+        };
+        let same = units::app_args(service, inputs.engine) == of.args
+            && units::app_command(service) == of.command
+            && service.web().map(|web| web.port) == of.port;
+        let whose =
+            if name.is_app() { "the container".to_owned() } else { format!("the container of {name}") };
+        if !same {
+            pending.push(format!("deploy would change the arguments, command or port of {whose}"));
+        }
+    }
     pending
 }
 

@@ -1,13 +1,14 @@
 //! The steps of a release other than the committed one: pull, migration, one instance after another, commit,
 //! cleanup. Called by release.rs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::Strategy;
+use crate::config::{Service, Strategy};
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
-use crate::model::name::{EnvKey, InstanceId, TRIAL_ENV};
+use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::name::{EnvKey, TRIAL_ENV};
 use crate::model::plan::Plan;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
@@ -15,8 +16,9 @@ use crate::model::step::{Content, Fallback, Step};
 use crate::model::unit::UnitSeen;
 
 use super::Request;
+use super::candidate::Trial;
 use crate::plan::env::Wanted;
-use crate::plan::{Inputs, env, instances, migrations, units};
+use crate::plan::{Inputs, env, files, instances, migrations, units};
 
 /// All steps from the pull to the cleanup after the commit.
 pub(super) fn plan(
@@ -24,7 +26,7 @@ pub(super) fn plan(
     request: &Request,
     current: &EnvFile,
     wanted: &Wanted,
-    candidate: Candidate,
+    Trial { candidate, touched }: Trial,
     warnings: Vec<String>,
 ) -> Plan {
     let mut steps = Vec::new();
@@ -39,15 +41,29 @@ pub(super) fn plan(
         steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
     }
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
-    steps.extend(roll(inputs, &candidate, soak));
+    steps.extend(roll(inputs, &candidate, &touched, soak));
     if pulls || !is_blind(inputs, request) {
         // Also for an image that was committed earlier: it may have been pruned, and pulled again by hand.
         steps.push(Step::FlushImages);
     }
     let commit = steps.len();
+    let tried = tried(&steps);
     steps.push(commit_step(inputs, current, &wanted.file, &candidate));
-    steps.extend(after(inputs, request, wanted));
+    steps.extend(files::new_routes(inputs, &candidate.lines));
+    steps.extend(instances::unchanged(inputs, &candidate.lines, &touched));
+    steps.extend(after(inputs, request, wanted, &candidate, &tried));
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings, moves: false }
+}
+
+/// The instances with a trial file.
+fn tried(steps: &[Step]) -> Vec<InstanceName> {
+    let tried = |step: &Step| match step {
+        Step::StartTrial { instance, .. } => Some(instance.id),
+        _ => None,
+    };
+    let mut tried: Vec<_> = steps.iter().filter_map(tried).collect();
+    tried.sort();
+    tried
 }
 
 /// Whether the image has to be pulled first.
@@ -78,7 +94,7 @@ fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
         staged.unset.remove(key);
     }
     let content = Content::Secret { bytes: staged.render(), changed: wanted.made.keys().cloned().collect() };
-    let path = inputs.config.app.name.staged_env();
+    let path = inputs.config.name.staged_env();
     (!wanted.made.is_empty()).then_some(Step::WriteFile { path, mode: 0o600, content })
 }
 
@@ -86,7 +102,7 @@ fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
 /// serving release needs no check; any other does, or a tag that was moved back would deploy an unsigned
 /// image.
 fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
-    let serves = inputs.committed().is_some_and(|c| c.image.digest == request.image.digest);
+    let serves = inputs.committed().is_some_and(|c| c.app.image.digest == request.image.digest);
     inputs.config.verify.require_signature && !request.lenient && !serves
 }
 
@@ -96,27 +112,62 @@ fn trial_env(current: &EnvFile, wanted: &EnvFile, candidate: &Candidate) -> Cont
     Content::Secret { bytes: file.render(), changed: env::changed(current, &file) }
 }
 
-/// One instance after another, instances that do not serve first; with surge the spare first, which is
-/// stopped last.
-fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step> {
-    let drains = inputs.config.app.instances > 1 || inputs.config.deploy.strategy == Strategy::Surge;
-    let probe = inputs.probe();
-    let mut order: Vec<InstanceId> =
-        inputs.config.spare().into_iter().chain(inputs.config.instances()).collect();
+/// One service after another, and in each one instance after another: those that do not serve first, with
+/// surge the spare before all others. A service whose containers stay the same is left alone.
+fn roll(
+    inputs: &Inputs<'_>,
+    candidate: &Candidate,
+    touched: &BTreeSet<ServiceName>,
+    soak: Duration,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut changed = Vec::new();
+    for service in inputs.config.services().filter(|service| touched.contains(&service.name)) {
+        let order = order(inputs, service);
+        // The first instance of the site is the gatekeeper.
+        let gate = if changed.is_empty() { soak } else { Duration::ZERO };
+        steps.extend(roll_service(inputs, service, &order, candidate, gate));
+        changed.extend(order.into_iter().map(|id| (inputs.target(id), inputs.trial_probe(service))));
+    }
+    if !soak.is_zero() && !changed.is_empty() {
+        steps.push(Step::Soak { instances: changed, time: soak });
+    }
+    steps
+}
+
+/// The instances of a service in the order in which they change.
+fn order(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
+    // Before the first commit of a service no request needs its spare.
+    let spare = service.spare().filter(|_| inputs.is_routed(service));
+    let mut order: Vec<InstanceName> = spare.into_iter().chain(service.instances()).collect();
     // A slow instance may still be the only one that serves.
-    let observed = inputs.observed;
-    let up = |id: &InstanceId| observed.instances.get(id).is_some_and(|seen| seen.unit.is_active());
-    let in_rotation = |id: &InstanceId| up(id) && !observed.markers.contains(id);
-    order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(id)));
+    order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(inputs, *id)));
+    order
+}
+
+fn in_rotation(inputs: &Inputs<'_>, id: InstanceName) -> bool {
+    let up = inputs.observed.instances.get(&id).is_some_and(|seen| seen.unit.is_active());
+    up && !inputs.observed.markers.contains(&id)
+}
+
+fn roll_service(
+    inputs: &Inputs<'_>,
+    service: &Service,
+    order: &[InstanceName],
+    candidate: &Candidate,
+    gate: Duration,
+) -> Vec<Step> {
+    let drains = service.instances > 1 || service.strategy == Strategy::Surge;
+    let probe = inputs.trial_probe(service);
     let mut steps = Vec::new();
     for (nth, id) in order.iter().enumerate() {
         let instance = inputs.target(*id);
         let fallback = fallback(inputs, *id);
         // A marker left by a cut-off run would keep the only instance out of rotation.
-        let drains = drains || observed.markers.contains(id);
-        let runs = matches!(fallback, Fallback::Committed { .. }) || in_rotation(id);
+        let drains = inputs.is_routed(service) && (drains || inputs.observed.markers.contains(id));
+        let runs = matches!(fallback, Fallback::Committed { .. }) || in_rotation(inputs, *id);
         if drains && runs {
-            steps.push(inputs.drain(instance.clone()));
+            steps.extend(inputs.drain(instance.clone()));
         } else if drains {
             // A stopped instance: only the marker is set, to keep requests away until it has soaked.
             steps.extend(inputs.set_aside(*id));
@@ -125,29 +176,27 @@ fn roll(inputs: &Inputs<'_>, candidate: &Candidate, soak: Duration) -> Vec<Step>
             instance: instance.clone(),
             candidate: candidate.clone(),
             fallback,
-            stop: inputs.config.app.stop_timeout,
+            stop: service.stop_timeout,
             timeout: probe.timeout,
         });
         steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
-        if nth == 0 && drains && !soak.is_zero() {
-            steps.push(Step::Soak { instances: vec![instance.clone()], time: soak, probe: probe.clone() });
+        if nth == 0 && drains && !gate.is_zero() {
+            steps.push(Step::Soak { instances: vec![(instance.clone(), probe.clone())], time: gate });
         }
         if drains {
-            steps.push(inputs.undrain(instance));
+            steps.extend(inputs.undrain(instance));
         }
-    }
-    if !soak.is_zero() {
-        let instances = order.iter().map(|id| inputs.target(*id)).collect();
-        steps.push(Step::Soak { instances, time: soak, probe });
     }
     steps
 }
 
-fn fallback(inputs: &Inputs<'_>, id: InstanceId) -> Fallback {
-    if inputs.committed().is_none() || inputs.config.spare() == Some(id) {
+fn fallback(inputs: &Inputs<'_>, id: InstanceName) -> Fallback {
+    let committed = inputs.committed().is_some_and(|committed| committed.of(id.service).is_some());
+    if !committed || inputs.config.is_spare(id) {
         return Fallback::Stopped;
     }
-    Fallback::Committed { probe: inputs.probe(), stop: inputs.config.app.stop_timeout }
+    let stop = inputs.config.service(id.service).map_or(Duration::ZERO, |service| service.stop_timeout);
+    Fallback::Committed { probe: inputs.probe(id.service), stop }
 }
 
 /// The commit: the changed variables and the managed lines.
@@ -165,7 +214,7 @@ pub(super) fn commit_step(
         })
         .collect();
     Step::Commit {
-        file: inputs.config.app.name.env_file(),
+        file: inputs.config.name.env_file(),
         old: current.managed().ok().flatten(),
         candidate: candidate.clone(),
         env,
@@ -173,24 +222,29 @@ pub(super) fn commit_step(
 }
 
 /// After the commit point: removes the trial's files and the spare, and enables units.
-fn after(inputs: &Inputs<'_>, request: &Request, wanted: &Wanted) -> Vec<Step> {
+fn after(
+    inputs: &Inputs<'_>,
+    request: &Request,
+    wanted: &Wanted,
+    candidate: &Candidate,
+    tried: &[InstanceName],
+) -> Vec<Step> {
     let mut steps = Vec::new();
-    let path = inputs.config.app.name.staged_env();
+    let path = inputs.config.name.staged_env();
     let there = inputs.observed.files.contains_key(&path) || !wanted.made.is_empty();
     // A rollback keeps the staged changes, unless it has applied all of them.
     if there && !request.restart && (!request.lenient || inputs.staged().is_in(&wanted.file)) {
         steps.push(Step::RemoveFile { path });
     }
-    let ids = || inputs.config.instances().chain(inputs.config.spare());
-    steps.extend(ids().map(|id| Step::RemoveFile { path: id.trial_file() }));
+    steps.extend(tried.iter().map(|id| Step::RemoveFile { path: id.trial_file() }));
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
-    if let Some(spare) = inputs.config.spare() {
-        let instance = inputs.target(spare);
-        steps.push(inputs.drain(instance.clone()));
-        steps.push(Step::StopInstance { instance, stop: inputs.config.app.stop_timeout });
+    for spare in tried.iter().filter(|id| inputs.config.is_spare(**id)) {
+        let instance = inputs.target(*spare);
+        steps.extend(inputs.drain(instance.clone()));
+        steps.push(inputs.stop(instance));
     }
     let seen = |unit: &String| inputs.observed.units.get(unit).is_some_and(|u| u.is_enabled());
-    let wanted = units::enabled(inputs.config);
+    let wanted = units::enabled_in(inputs.config, &candidate.lines);
     let units: Vec<String> = wanted.iter().filter(|u| !seen(u)).cloned().collect();
     if !units.is_empty() {
         steps.push(Step::EnableUnits { units });

@@ -1,6 +1,6 @@
 //! Arguments that `podman run` and `docker run` have in common. Called by units.rs, cron.rs and release.rs.
 
-use crate::config::{App, Container};
+use crate::config::{Container, Service};
 
 /// The part of `APP_ARGS` other than image, command and limits.
 pub(super) fn args(container: &Container) -> Vec<String> {
@@ -32,6 +32,6 @@ pub fn argv(entrypoint: &[String], command: &[String]) -> Vec<String> {
 }
 
 /// The entry point of a one-off container: its own, else the app's.
-pub fn entrypoint<'a>(own: &'a [String], app: &'a App) -> &'a [String] {
+pub fn entrypoint<'a>(own: &'a [String], app: &'a Service) -> &'a [String] {
     if own.is_empty() { &app.container.entrypoint } else { own }
 }

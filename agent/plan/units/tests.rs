@@ -19,19 +19,20 @@ fn config(name: &str) -> Config {
     crate::config::parse(&[(path, text)]).unwrap()
 }
 
-fn listens(config: &Config) -> BTreeMap<InstanceId, u16> {
-    config.instances().chain(config.spare()).map(|id| (id, config.app.port_of(id))).collect()
+fn listens(config: &Config) -> BTreeMap<InstanceName, u16> {
+    let ids = config.instances().chain(config.spares());
+    ids.filter_map(|id| Some((id, config.port_of(id)?))).collect()
 }
 
 /// All rendered files as one text.
 fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
     let mut files: BTreeMap<PathBuf, String> =
-        render(config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+        render(config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
     files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy, &listens(config)));
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
         format!("==> enabled <==\n{}\n\n", enabled(config).join("\n")),
-        format!("==> APP_ARGS <==\n{}\n", app_args(config, engine).join("\n")),
+        format!("==> APP_ARGS <==\n{}\n", app_args(&config.app, engine).join("\n")),
     ];
     texts.chain(lists).collect()
 }
@@ -66,14 +67,20 @@ fn one_instance_with_a_spare_on_the_host_network() {
 }
 
 #[test]
+fn a_site_of_several_services() {
+    check("units_services.txt", &rendered(&config("units_services.toml"), Engine::Docker, (2, 11)));
+}
+
+#[test]
 fn rules_for_every_file() {
     for (name, engine) in [
+        ("units_services.toml", Engine::Podman),
         ("units_example.toml", Engine::Podman),
         ("units_example.toml", Engine::Docker),
         ("units_surge.toml", Engine::Podman),
     ] {
         let config = config(name);
-        let mut files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+        let mut files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
         files.insert("Caddyfile".into(), caddyfile(&config, (2, 11), &listens(&config)));
         for (path, text) in &files {
             let path = path.display();
@@ -90,8 +97,8 @@ fn rules_for_every_file() {
             assert_eq!(runs, text.contains(" --pull=never"), "{path}");
         }
         for unit in enabled(&config) {
-            let (template, instance) = (config.app.name.template(), format!("{}-app@", config.app.name));
-            let file = if unit.starts_with(&instance) { template } else { unit.clone() };
+            let instance = config.name.instance(&unit);
+            let file = instance.map_or(unit.clone(), |id| config.name.template(id.service));
             assert!(files.get(&unit_file(&file)).is_some_and(|t| t.contains("\n[Install]\n")), "{unit}");
         }
     }
@@ -101,8 +108,8 @@ fn rules_for_every_file() {
 fn a_release_changes_no_unit() {
     let config = config("units_example.toml");
     let text = rendered(&config, Engine::Podman, (2, 11));
-    assert!(!text.contains("sha256:") && !text.contains(&config.app.image.to_string()));
-    let template = render_app_unit(&config, Engine::Podman);
+    assert!(!text.contains("sha256:") && !text.contains(&config.image.to_string()));
+    let template = service(&config, Engine::Podman, &config.app);
     for of_the_release in ["--memory", "--cpus", "--volume", "--sdnotify="] {
         assert!(
             !template.lines().any(|l| !l.starts_with('#') && l.contains(of_the_release)),
@@ -154,19 +161,19 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
         "--cap-add=NET_BIND_SERVICE",
     ];
     for engine in [Engine::Podman, Engine::Docker] {
-        let (args, without) = (app_args(&config, engine), app_args(&config_of(""), engine));
+        let (args, without) = (app_args(&config.app, engine), app_args(&config_of("").app, engine));
         // An absent key adds no argument: an upgrade of the agent must not change the arguments.
         assert_eq!(args, [&without[..], &wanted.map(str::to_owned)[..]].concat());
     }
-    assert_eq!(app_command(&config), ["-c", "exec serve --all"]);
-    assert!(app_command(&config_of("")).is_empty());
+    assert_eq!(app_command(&config.app), ["-c", "exec serve --all"]);
+    assert!(app_command(&config_of("").app).is_empty());
 }
 
 #[test]
 fn a_one_off_has_its_own_entry_point_or_the_apps() {
     let units = |text: &str, engine| {
         let config = config_of(text);
-        let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.app.port_of(id));
+        let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
         let text = |unit: &str| {
             let text = files.get(&unit_file(unit)).unwrap();
             let (_, start) = text.split_once("$APP_ARGS ").unwrap();

@@ -18,9 +18,12 @@ fn ran(run: u64, verb: Verb, hours: u64, outcome: Outcome) -> Run {
 
 fn well() -> Status {
     let instance = |instance: u16| Instance {
+        service: "app".to_owned(),
+        wanted: true,
+        current: true,
         instance,
         unit: format!("astra-app@{instance}.service"),
-        port: 8000 + instance,
+        port: Some(8000 + instance),
         state: "active (running)".to_owned(),
         release: Some(6),
         ready: true,
@@ -39,7 +42,6 @@ fn well() -> Status {
         engine: "docker (agent.toml names it)".to_owned(),
         last_run: Some(ran(12, Verb::Deploy, 3, Outcome::Converged)),
         last_deploy: Some(ran(12, Verb::Deploy, 3, Outcome::Converged)),
-        wanted: 2,
         ..Status::default()
     }
 }

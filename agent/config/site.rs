@@ -1,0 +1,104 @@
+//! `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across keys. Called by
+//! load.rs.
+
+use super::app::no_empty_program;
+use super::container::entrypoint;
+use super::error::{Problems, ValueError};
+use super::read::Reader;
+use super::tree::Tree;
+use super::value;
+use super::{Caddy, CaddyImage, Deploy, Migrate, Tls, Verify};
+use crate::model::name::HEALTH_PORT;
+
+/// The outer `None`: an error; the inner one: the table is absent.
+pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Option<Migrate>> {
+    let mut r = Reader { table: &tree.table("migrate"), problems };
+    if r.table.given.is_none() {
+        return Some(None);
+    }
+    r.require("command");
+    let command = r.list("command", value::argument);
+    if command.as_ref().is_some_and(Vec::is_empty) {
+        r.fault(
+            "command",
+            ValueError::new("`command` is empty").help("without migrations, leave out [migrate]"),
+        );
+    }
+    no_empty_program(&mut r, "command", command.as_deref());
+    let entrypoint = entrypoint(&mut r);
+    let timeout = r.time("timeout");
+    Some(Some(Migrate { entrypoint: entrypoint?, command: command?, timeout: timeout? }))
+}
+
+pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Deploy> {
+    let mut r = Reader { table: &tree.table("deploy"), problems };
+    let soak = r.time("soak");
+    let drain_timeout = r.time("drain_timeout");
+    let websocket_timeout = r.time("websocket_timeout");
+    let auto = r.boolean("auto");
+    let keep = r.integer("keep", 2..=100);
+    let min_free = r.size("min_free");
+    Some(Deploy {
+        soak: soak?,
+        drain_timeout: drain_timeout?,
+        websocket_timeout: websocket_timeout?,
+        auto: auto?,
+        keep: keep?,
+        min_free: min_free?,
+    })
+}
+
+pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Caddy> {
+    let mut r = Reader { table: &tree.table("caddy"), problems };
+    let image = r.text("image", |text| match text.contains('@') {
+        true => text.parse().map(CaddyImage::Pinned),
+        false => text.parse().map(CaddyImage::Tracked),
+    });
+    let hosts = r.distinct("hosts", value::host);
+    let tls = r.choice("tls", &[("acme", Tls::Acme), ("internal", Tls::Internal), ("off", Tls::Off)]);
+    let block = r.distinct("block", |text| value::url_path(text, true));
+    let trusted_proxies = r.distinct("trusted_proxies", value::cidr);
+    let extra = r.text("extra", value::caddyfile);
+    let http_port = r.integer("http_port", 1..=65535);
+    let https_port = r.integer("https_port", 1..=65535);
+    if let (Some(http), Some(https)) = (http_port, https_port)
+        && (http == https || [http, https].contains(&HEALTH_PORT))
+    {
+        let key =
+            if https == HEALTH_PORT || r.node("http_port").is_none() { "https_port" } else { "http_port" };
+        let message =
+            "`http_port`, `https_port` and 9080, where Caddy checks the instances, must be three ports";
+        r.fault(key, ValueError::new(message));
+    }
+    let health = r.optional("health", |r, key| r.text(key, |text| value::url_path(text, false)));
+    let headers_up = r.pairs("headers_up", value::header);
+    let sticky = r.boolean("sticky");
+    if let (Some(hosts), Some(Tls::Acme)) = (&hosts, tls) {
+        let public = |h: &String| {
+            !h.contains('.') || h.ends_with(".localhost") || h.parse::<std::net::Ipv4Addr>().is_ok()
+        };
+        if let Some(host) = hosts.iter().find(|h| public(h)) {
+            let fault = ValueError::new(format!("no public CA gives `{host}` a certificate"));
+            r.fault("hosts", fault.help("write `tls = \"internal\"` or `tls = \"off\"`"));
+        }
+    }
+    Some(Caddy {
+        image: image?,
+        hosts: hosts?,
+        tls: tls?,
+        block: block?,
+        http_port: http_port?,
+        https_port: https_port?,
+        health: health?,
+        trusted_proxies: trusted_proxies?,
+        headers_up: headers_up?,
+        sticky: sticky?,
+        extra: extra?,
+    })
+}
+
+pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Verify> {
+    let mut r = Reader { table: &tree.table("verify"), problems };
+    let require_signature = r.boolean("require_signature");
+    Some(Verify { require_signature: require_signature? })
+}

@@ -1,0 +1,84 @@
+//! `[services.NAME]`: defaults, kinds, and what excludes each other.
+
+use super::*;
+
+const WORKER: &str = "[services.worker]\ncommand = [\"work\"]\n";
+const API: &str = "[services.api]\nport = 3000\nbase_port = 8100\nroute.path = \"/api\"\n";
+
+#[test]
+fn services_come_after_the_app_in_the_order_of_a_deploy() {
+    let config = good(&[&format!("{MINIMAL}{WORKER}{API}[services.beat]\nat_most = 1\n")]);
+    let names: Vec<_> = config.services().map(|service| service.name.to_string()).collect();
+    assert_eq!(names, ["app", "api", "beat", "worker"]);
+    let ids: Vec<_> = config.instances().map(|id| id.to_string()).collect();
+    assert_eq!(ids, ["1", "2", "api-1", "beat-1", "worker-1"]);
+    assert_eq!(config.spares().map(|id| id.to_string()).collect::<Vec<_>>(), ["api-2"]);
+    assert_eq!(config.port_of("api-1".parse().unwrap()), Some(8101));
+    assert_eq!(config.port_of("worker-1".parse().unwrap()), None);
+    let worker = config.service("worker".parse().unwrap()).unwrap();
+    assert_eq!(worker.kind, Kind::Worker { settle: Duration::from_secs(5) });
+    assert_eq!(worker.stop_timeout, Duration::from_secs(10));
+    assert_eq!(good(&[MINIMAL]).others.len(), 0);
+}
+
+#[test]
+fn a_fragment_changes_one_key_of_a_service() {
+    let base = format!("{MINIMAL}{WORKER}");
+    let config =
+        good(&[&base, "services.worker.instances = 3\n[services.worker.readiness]\nsettle = \"1s\"\n"]);
+    let worker = config.service("worker".parse().unwrap()).unwrap();
+    assert_eq!((worker.instances, worker.command.as_slice()), (3, &["work".to_owned()][..]));
+    assert_eq!(worker.kind, Kind::Worker { settle: Duration::from_secs(1) });
+}
+
+#[test]
+fn the_mistakes_of_a_service_are_errors_at_their_place() {
+    for (text, place, message) in [
+        ("[services]\nworker = 1", "4:1", "`services.worker` must be a table"),
+        ("[services.app]", "3:11", "the service `app` is [app]"),
+        ("[services.cron-x]", "3:11", "`cron-x` is not a valid service name"),
+        ("[services.NAME]", "3:11", "`NAME` is not a valid service name"),
+        ("[services.a]\nimage = \"x\"", "4:1", "unknown key `image` in [services.a]"),
+        ("[services.a.readyness]", "3:13", "unknown key `readyness` in [services.a]"),
+        ("[services.a]\nreadiness.path = \"/x\"", "4:11", "a service without `port` has no `path`"),
+        ("[services.a]\nbase_port = 8100", "4:1", "a service without `port` has no `base_port`"),
+        ("[services.a]\nroute.path = \"/x\"", "4:7", "a service without `port` has no `path`"),
+        ("[services.a]\ninstances = 2\nat_most = 1", "5:11", "`at_most = 1` excludes 2 instances"),
+        ("[services.a.readiness]\nsettle = \"5m\"", "4:10", "`settle` must be shorter than `timeout`"),
+        ("[services.a]\nport = 1\nroute.path = \"/a\"", "3:11", "missing key `base_port` in [services.a]"),
+        ("[services.a]\nport = 1\nbase_port = 8100", "3:11", "no request goes to [services.a]"),
+        (
+            "[services.a]\nport = 1\nbase_port = 8001\nroute.path = \"/a\"",
+            "5:13",
+            "port 8002 belongs to the service app",
+        ),
+        (
+            "[services.a]\nport = 1\nbase_port = 79\nroute.path = \"/a\"",
+            "5:13",
+            "port 80 of instance 1 is taken",
+        ),
+        (
+            "[env]\nA_COMMAND = \"x\"\n[services.a]",
+            "4:1",
+            "`A_COMMAND` is the agent's own line for [services.a]",
+        ),
+    ] {
+        let found = errors(text);
+        let [error] = &found[..] else { panic!("{text}: {found:?}") };
+        let at = error.place.as_ref().map(|place| format!("{}:{}", place.line, place.column));
+        assert_eq!(at.as_deref(), Some(place), "{text}: {error}");
+        assert!(error.message.starts_with(message), "{text}: {error}");
+    }
+}
+
+#[test]
+fn two_services_cannot_have_one_route_or_a_name_of_another_site() {
+    let other = API.replace("api]", "b]").replace("8100", "8200");
+    let found = errors(&format!("{API}{other}"));
+    assert!(found[0].message.starts_with("the route of b is that of api as well"), "{found:?}");
+    let hosts = "[caddy]\nhosts = [\"a.example.org\"]\n";
+    let route = API.replace("route.path = \"/api\"", "route.hosts = [\"b.example.org\"]");
+    let found = errors(&format!("{hosts}{route}"));
+    assert!(found[0].message.starts_with("`b.example.org` is no name of the site"), "{found:?}");
+    good(&[&format!("{MINIMAL}{hosts}{}", route.replace("b.example", "a.example"))]);
+}

@@ -1,0 +1,107 @@
+//! The release that a deploy tries: its number, and the lines of each service.
+
+use std::collections::BTreeSet;
+
+use super::{Refusal, Request};
+use crate::config::Service;
+use crate::model::envfile::{EnvFile, ManagedLines, ServiceLines};
+use crate::model::fingerprint::Fingerprint;
+use crate::model::instance::ServiceName;
+use crate::model::release::{Candidate, Release};
+use crate::plan::{Inputs, env, units};
+
+/// A release to try, and the services whose containers it replaces.
+pub(super) struct Trial {
+    pub candidate: Candidate,
+    pub touched: BTreeSet<ServiceName>,
+}
+
+pub(super) fn trial(
+    inputs: &Inputs<'_>,
+    request: &Request,
+    current: &EnvFile,
+    wanted: &EnvFile,
+) -> Result<Trial, Refusal> {
+    let config = inputs.config;
+    let service = |of: &Service| ServiceLines {
+        image: request.image.clone(),
+        args: units::app_args(of, inputs.engine),
+        command: units::app_command(of),
+        port: of.web().map(|web| web.port),
+        since: None,
+    };
+    // A rollback starts no service that never served here.
+    let others = config.others.values().filter(|of| !request.lenient || !inputs.waits(of.name));
+    let services = others.map(|of| (of.name, service(of))).collect();
+    let mut lines =
+        ManagedLines { release: 0, app: service(&config.app), services, keys: env::recorded(config) };
+    let fingerprint = fingerprint(inputs, wanted, &lines);
+    let committed = inputs.committed();
+    let newest = |c: &ManagedLines| c.all().filter_map(|(name, _)| c.since(name)).chain([c.release]).max();
+    let at_least = committed.as_ref().and_then(newest).unwrap_or_default();
+    lines.release = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
+    let kept = match &committed {
+        Some(committed) if !env_differs(inputs, committed, current, wanted) => keep(&mut lines, committed),
+        _ => BTreeSet::new(),
+    };
+    wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
+    let mut touched: BTreeSet<_> =
+        lines.all().map(|(name, _)| name).filter(|name| !kept.contains(name)).collect();
+    if touched.is_empty() && committed.is_some_and(|c| c.release == lines.release) {
+        // The same release again, for a migration that was asked for.
+        touched = kept;
+    }
+    let release = Release { number: lines.release, image: request.image.clone(), fingerprint };
+    Ok(Trial { candidate: Candidate { release, lines }, touched })
+}
+
+/// Services whose containers would be the same keep them, and the number in their labels.
+fn keep(lines: &mut ManagedLines, committed: &ManagedLines) -> BTreeSet<ServiceName> {
+    let release = lines.release;
+    let keep = |name: ServiceName, of: &mut ServiceLines| {
+        let same = committed.of(name).is_some_and(|old| old.starts_as(of));
+        if same {
+            of.since = committed.since(name).filter(|since| *since != release);
+        }
+        same.then_some(name)
+    };
+    let app = keep(ServiceName::app(), &mut lines.app);
+    app.into_iter().chain(lines.services.iter_mut().filter_map(|(name, of)| keep(*name, of))).collect()
+}
+
+/// Whether image or environment may differ from those of the running containers: by this deploy, or because the file
+/// was edited by hand since the commit.
+fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile, wanted: &EnvFile) -> bool {
+    let recorded = inputs.history.releases.iter().find(|r| r.number == committed.release);
+    let as_recorded = recorded.is_some_and(|r| {
+        r.image == committed.app.image && r.fingerprint == fingerprint(inputs, current, committed)
+    });
+    !as_recorded || !env::changed(current, wanted).is_empty()
+}
+
+/// The fingerprint of what changes the containers: variables, arguments, commands and ports.
+pub(super) fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Fingerprint {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for key in wanted.keys().into_iter().filter(|key| !wanted.is_managed(key)) {
+        let value = wanted.get(&key).unwrap_or_default();
+        parts.push(format!("{key}={}", value.reveal()).into_bytes());
+    }
+    parts.sort();
+    parts.extend(of_service(&lines.app));
+    for (name, of) in &lines.services {
+        parts.push(format!("service {name}").into_bytes());
+        parts.extend(of_service(of));
+    }
+    inputs.key.fingerprint(parts.iter().map(Vec::as_slice))
+}
+
+fn of_service(lines: &ServiceLines) -> Vec<Vec<u8>> {
+    let words = |title: &str, words: &[String]| {
+        std::iter::once(title.to_owned())
+            .chain(words.iter().cloned())
+            .map(String::into_bytes)
+            .collect::<Vec<_>>()
+    };
+    let port = lines.port.map(|port| format!("port {port}").into_bytes());
+    [words("args", &lines.args), words("command", &lines.command)].concat().into_iter().chain(port).collect()
+}
