@@ -14,7 +14,8 @@ use astra_agent::model::envfile::ManagedLines;
 use astra_agent::model::fingerprint::HostKey;
 use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
-use astra_agent::model::name::{InstanceId, POLICY};
+use astra_agent::model::instance::InstanceName;
+use astra_agent::model::name::POLICY;
 use astra_agent::model::observed::{
     CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray,
 };
@@ -121,7 +122,7 @@ impl World {
             _ => None,
         });
         let bytes = whole.unwrap();
-        let env = self.config.app.name.env_file();
+        let env = self.config.name.env_file();
         self.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
         let repo_digests = [image(number)].into();
         self.observed.images.push(ImageSeen { id: format!("id{number}"), repo_digests, created: 0 });
@@ -133,9 +134,9 @@ impl World {
         }
     }
 
-    fn runs_release(&mut self, id: InstanceId, lines: &ManagedLines) {
-        let port = Some(8000 + id.get());
-        let runs = Some(Running { release: lines.release, image: lines.image.clone(), port });
+    fn runs_release(&mut self, id: InstanceName, lines: &ManagedLines) {
+        let (of, release) = (lines.of(id.service).unwrap(), lines.since(id.service).unwrap());
+        let runs = Some(Running { release, image: of.image.clone(), port: self.config.port_of(id) });
         let seen = InstanceSeen { unit: up(), runs, ready: true };
         self.observed.instances.insert(id, seen);
     }
@@ -280,7 +281,7 @@ fn recover_restores_what_differs_with_serving_instances_last() {
 fn a_spare_that_a_first_deploy_left_is_stopped_without_waiting_for_others() {
     let mut world = World::bare("[deploy]\nstrategy = \"surge\"\n");
     let trial = world.plan(1).unwrap().candidate.unwrap();
-    let spare = world.config.spare().unwrap();
+    let spare = world.config.app.spare().unwrap();
     world.runs_release(spare, &trial.lines);
     world.observed.trials.insert(spare);
     let history = world.history();
@@ -311,7 +312,7 @@ fn caddy_does_not_forget_the_surplus_instance_that_alone_serves() {
     for id in world.config.instances().collect::<Vec<_>>() {
         world.observed.instances.get_mut(&id).unwrap().ready = false;
     }
-    world.runs_release(InstanceId::new(3).unwrap(), &lines);
+    world.runs_release("3".parse().unwrap(), &lines);
     let known = |world: &World| {
         let plan = keep::plan(&world.inputs(&world.history()), Verb::Deploy);
         let mut loads = plan.steps.iter().filter_map(|s| match s {
@@ -337,7 +338,7 @@ fn a_silent_engine_restarts_no_serving_instance() {
 #[test]
 fn an_unreadable_env_file_changes_nothing() {
     let mut world = World::serving("");
-    let env = world.config.app.name.env_file();
+    let env = world.config.name.env_file();
     let bytes = format!("APP_IMAGE={}\n", image(1)).into_bytes();
     world.observed.files.insert(env, FileSeen { bytes, mode: 0o600 });
     let history = world.history();
@@ -347,7 +348,7 @@ fn an_unreadable_env_file_changes_nothing() {
 #[test]
 fn an_env_file_that_lost_its_release_stops_nothing() {
     let mut world = World::serving("");
-    world.observed.files.remove(&world.config.app.name.env_file());
+    world.observed.files.remove(&world.config.name.env_file());
     let history = world.history();
     for reach in [RepairScope::All, RepairScope::Leftovers] {
         assert!(instances::steps(&world.inputs(&history), reach).is_empty());

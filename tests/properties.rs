@@ -7,16 +7,16 @@
     reason = "a test may fail by panicking"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use astra_agent::config::{self, Config};
 use astra_agent::journal;
 use astra_agent::model::entry::{Entry, Stamped, Verb};
-use astra_agent::model::envfile::{EnvFile, ManagedLines};
+use astra_agent::model::envfile::{EnvFile, ManagedLines, ServiceLines};
 use astra_agent::model::fingerprint::HostKey;
 use astra_agent::model::history::{History, RunRecord};
 use astra_agent::model::image::PinnedImage;
-use astra_agent::model::name::InstanceId;
+use astra_agent::model::instance::InstanceName;
 use astra_agent::model::observed::{
     CaddySeen, Engine, EngineSeen, FileSeen, InstanceSeen, Observed, Running,
 };
@@ -141,20 +141,21 @@ impl World {
             ..Observed::default()
         };
         if let Some(of) = self.committed {
-            let lines = ManagedLines {
+            let app = ServiceLines {
                 image: image(of),
-                release: u64::from(of),
-                args: units::app_args(config, Engine::Podman),
+                args: units::app_args(&config.app, Engine::Podman),
                 command: Vec::new(),
-                port: config.app.port,
-                keys: BTreeSet::new(),
+                port: config.app.web().map(|web| web.port),
+                since: None,
             };
+            let (services, keys) = (BTreeMap::new(), BTreeSet::new());
+            let lines = ManagedLines { release: u64::from(of), app, services, keys };
             let file = EnvFile::default().with_managed(&lines).unwrap();
             let seen = FileSeen { bytes: file.render(), mode: 0o600 };
-            observed.files.insert(config.app.name.env_file(), seen);
+            observed.files.insert(config.name.env_file(), seen);
         }
         for (nth, (runs, ready, drained, trial)) in self.seen.iter().enumerate() {
-            let Some(id) = InstanceId::new(nth as u16 + 1) else { continue };
+            let id: InstanceName = (nth + 1).to_string().parse().unwrap();
             let up = *runs > 0;
             let unit = UnitSeen {
                 load: LoadState::Loaded,
@@ -189,11 +190,11 @@ fn inputs<'a>(
 
 /// Walks the plan as if every step succeeded: it must never stop the only serving instance.
 fn never_dark(world: &World, observed: &Observed, steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut marked: BTreeSet<InstanceId> = observed.markers.clone();
-    let mut ready: BTreeSet<InstanceId> =
+    let mut marked: BTreeSet<InstanceName> = observed.markers.clone();
+    let mut ready: BTreeSet<InstanceName> =
         observed.instances.iter().filter(|(_, seen)| seen.ready).map(|(id, _)| *id).collect();
     let serving =
-        |ready: &BTreeSet<InstanceId>, marked: &BTreeSet<InstanceId>| ready.difference(marked).count();
+        |ready: &BTreeSet<InstanceName>, marked: &BTreeSet<InstanceName>| ready.difference(marked).count();
     for step in steps {
         let before = serving(&ready, &marked);
         match step {

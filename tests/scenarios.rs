@@ -50,5 +50,7 @@ mod reconcile;
 mod recover;
 #[path = "scenarios/rollback.rs"]
 mod rollback;
+#[path = "scenarios/services.rs"]
+mod services;
 #[path = "scenarios/undo.rs"]
 mod undo;

@@ -138,7 +138,7 @@ async fn lines_are_those_of_the_loop() {
                     _ => None,
                 };
                 let failed = StepError { blame, ..StepError::host(anyhow::anyhow!("planted")) };
-                Performed::Failed(StepError { unready: unready.map(|i| i.id), ..failed })
+                Performed::Failed(StepError { unready: unready.map(|(i, _)| i.id), ..failed })
             }
         };
         let (outcome, lines) = run::run(&ours.plan, perform, |_, _| Ok(())).await;

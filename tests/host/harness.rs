@@ -190,7 +190,7 @@ impl Host {
 
     /// Traffic for this host: `host.load(500).start()`, and later `.stop()`.
     pub fn load(&self, rate: u32) -> LoadBuilder<'_> {
-        LoadBuilder { host: self, rate, websockets: 10, quick: false }
+        LoadBuilder { host: self, rate, websockets: 10, quick: false, below: "" }
     }
 }
 
@@ -224,9 +224,15 @@ pub struct LoadBuilder<'a> {
     rate: u32,
     websockets: usize,
     quick: bool,
+    below: &'a str,
 }
 
-impl LoadBuilder<'_> {
+impl<'a> LoadBuilder<'a> {
+    /// Every path begins with this prefix.
+    pub fn below(self, below: &'a str) -> Self {
+        Self { below, ..self }
+    }
+
     pub fn websockets(self, websockets: usize) -> Self {
         Self { websockets, ..self }
     }
@@ -246,6 +252,7 @@ impl LoadBuilder<'_> {
             .arg(load)
             .args(["--rate", &self.rate.to_string()])
             .args(["--websockets", &self.websockets.to_string()])
+            .args(["--below", self.below])
             .args(self.quick.then_some("--quick"))
             .stdout(Stdio::piped())
             .spawn()

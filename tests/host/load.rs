@@ -33,6 +33,9 @@ struct Args {
     /// The Host header.
     #[arg(long, default_value = "localhost")]
     host: String,
+    /// Prefix of every path.
+    #[arg(long, default_value = "")]
+    below: String,
     /// Requests a second.
     #[arg(long, default_value_t = 500)]
     rate: u32,
@@ -199,7 +202,7 @@ impl Generator {
             if method == Method::POST { format!("{number} {}", "x".repeat(200)) } else { String::new() };
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://127.0.0.1:{}{path}", self.args.port))
+            .uri(format!("http://127.0.0.1:{}{}{path}", self.args.port, self.args.below))
             .header("host", &self.args.host)
             .body(Full::from(sent.clone()))?;
         let client = if number % 10 == 5 { &self.fresh } else { &self.pooled };
@@ -243,7 +246,8 @@ impl Generator {
     /// An open socket, and its greeting: version and container.
     async fn open(&self) -> Fallible<(WebSocketStream<TcpStream>, String)> {
         let stream = TcpStream::connect(("127.0.0.1", self.args.port)).await?;
-        let (mut socket, _) = client_async(format!("ws://{}/ws", self.args.host), stream).await?;
+        let (mut socket, _) =
+            client_async(format!("ws://{}{}/ws", self.args.host, self.args.below), stream).await?;
         let hello = socket.next().await.ok_or("closed before its greeting")??;
         Ok((socket, hello.to_text()?.to_owned()))
     }

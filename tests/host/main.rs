@@ -34,6 +34,7 @@ mod rotation;
 mod rows;
 mod runs;
 mod security;
+mod services;
 mod site;
 mod smoke;
 mod soak;

@@ -54,7 +54,7 @@ fn a_generated_value_is_on_disk_before_its_first_use_and_found_by_the_next_attem
     world.config = config("[env]\nFIELD_KEY = { generate = 32 }\n");
     let key: EnvKey = "FIELD_KEY".parse().unwrap();
     world.observed.env_values.insert(key.clone(), Secret::new("the-first"));
-    let staged = world.config.app.name.staged_env();
+    let staged = world.config.name.staged_env();
     let plan = world.plan(2).unwrap();
     let (at, bytes) = written(&plan, &staged).map(|(at, bytes)| (at, bytes.to_vec())).unwrap();
     assert_eq!(bytes, b"FIELD_KEY=the-first\n");
@@ -137,7 +137,7 @@ fn a_variable_removed_from_the_config_is_removed_from_the_host() {
 #[test]
 fn a_line_that_the_config_takes_over_restarts_nothing() {
     let mut world = World::serving("");
-    let env = world.config.app.name.env_file();
+    let env = world.config.name.env_file();
     world.observed.files.get_mut(&env).unwrap().bytes.extend_from_slice(b"OWN=1\n");
     let plan = world.plan(1).unwrap();
     let lines = plan.candidate.unwrap();

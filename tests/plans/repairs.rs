@@ -113,7 +113,7 @@ fn a_container_left_by_a_power_cut_is_removed() {
 fn a_restart_replaces_the_containers_and_nothing_else() {
     let mut world = World::serving("");
     world.commit(Verb::Deploy, 2);
-    let staged = world.config.app.name.staged_env();
+    let staged = world.config.name.staged_env();
     world.observed.files.insert(staged.clone(), FileSeen { bytes: b"NEW=1\n".to_vec(), mode: 0o600 });
     let request = |soak| Request {
         image: image(2),

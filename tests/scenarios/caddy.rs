@@ -1,7 +1,10 @@
 //! Caddy: its admin socket (caddyserver.com/docs/api), and the health routes of the instances.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+
+use astra_agent::model::instance::{InstanceId, InstanceName, ServiceName};
 
 use crate::http::{self, Request, json};
 use crate::state::{How, Shared, State};
@@ -38,10 +41,11 @@ pub async fn down(shared: &Shared) {
 async fn listen(shared: &Shared, caddyfile: String) {
     close_routes(shared).await;
     let port = shared.lock().health_port;
-    for instance in instances(&caddyfile) {
-        let address = SocketAddr::from((Ipv4Addr::new(127, 0, 1, u8::try_from(instance).unwrap()), port));
+    let numbers: BTreeSet<_> = instances(&caddyfile).into_iter().map(|(id, _)| id.number).collect();
+    for number in numbers {
+        let address = SocketAddr::from((number.address(), port));
         let owner = shared.clone();
-        let route = http::serve_at(address, move |request| health(&owner.lock(), instance, &request)).await;
+        let route = http::serve_at(address, move |request| health(&owner.lock(), number, &request)).await;
         shared.lock().caddy.routes.push(route);
     }
     shared.lock().caddy.runs = Some(caddyfile);
@@ -54,15 +58,24 @@ async fn close_routes(shared: &Shared) {
     }
 }
 
-/// The instances with a health route in this Caddyfile.
-fn instances(caddyfile: &str) -> Vec<u16> {
-    let sites = caddyfile.lines().filter_map(|line| line.trim().strip_prefix("import health 127.0.1."));
-    sites.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
+/// The instances with a health route in this Caddyfile, and the address of each.
+fn instances(caddyfile: &str) -> Vec<(InstanceName, String)> {
+    let route = |line: &str| {
+        let (_, rest) = line.trim().strip_prefix("import health_")?.split_once(" /")?;
+        let (instance, address) = rest.split_once(' ')?;
+        Some((instance.parse().ok()?, address.to_owned()))
+    };
+    caddyfile.lines().filter_map(route).collect()
 }
 
-/// The route of one instance, as caddy/Caddyfile has it.
-fn health(state: &State, instance: u16, request: &Request) -> String {
+/// The routes of the instances with one number, as caddy/Caddyfile has them.
+fn health(state: &State, number: InstanceId, request: &Request) -> String {
     let path = request.head.split(' ').nth(1).unwrap_or_default();
+    let (service, path) = match path.strip_prefix("/services/").and_then(|rest| rest.split_once('/')) {
+        Some((service, _)) => (service.parse().unwrap(), &path["/services/".len() + service.len()..]),
+        None => (ServiceName::app(), path),
+    };
+    let instance = InstanceName { service, number };
     if state.caddy.hangs {
         return "\0HOLD".to_owned();
     }
@@ -127,8 +140,7 @@ fn config(caddyfile: &str) -> String {
 
 /// Each instance has two addresses: for requests and for streams.
 fn upstreams(caddyfile: &str) -> String {
-    let sites = caddyfile.lines().filter_map(|line| line.trim().strip_prefix("import health "));
-    let all = sites.filter_map(|rest| rest.split(' ').nth(2)).flat_map(|address| {
+    let all = instances(caddyfile).into_iter().flat_map(|(_, address)| {
         let (ip, port) = address.rsplit_once(':').unwrap();
         [address.to_owned(), format!("[::ffff:{ip}]:{port}")]
     });

@@ -1,6 +1,7 @@
 //! The state of a host after a run.
 
 use astra_agent::journal::Journal;
+use astra_agent::model::envfile::service_keys;
 use astra_agent::model::history::History;
 
 use super::World;
@@ -21,7 +22,7 @@ impl World {
         units::lines(&self.text("/etc/astra/astra.env"))["ASTRA_RELEASE"].parse().unwrap()
     }
 
-    fn pinned(&self, name: &str) -> String {
+    pub fn pinned(&self, name: &str) -> String {
         format!("{}@{}", self.repository, digest(name))
     }
 
@@ -32,15 +33,22 @@ impl World {
         let (state, image) = (self.shared.lock(), self.pinned(name));
         let env = units::lines(&state.text("/etc/astra/astra.env"));
         assert_eq!(env["APP_IMAGE"], image, "astra.env");
-        for instance in 1..=self.instances {
-            let unit = &state.units[&format!("astra-app@{instance}.service")];
-            assert_eq!((unit.active, unit.sub), ("active", "running"), "instance {instance}");
-            let labels = &state.containers[&format!("astra-app-{instance}")].labels;
-            assert_eq!(labels["astra.image"], image, "instance {instance}");
-            assert_eq!(labels["astra.release"], env["ASTRA_RELEASE"], "instance {instance}");
-            assert_eq!(units::status(&state, instance), Some(200), "instance {instance}");
+        let config = self.parsed();
+        for id in config.instances() {
+            let unit = &state.units[&config.name.unit(id)];
+            assert_eq!((unit.active, unit.sub), ("active", "running"), "instance {id}");
+            let labels = &state.containers[&config.name.container(id)].labels;
+            assert_eq!(labels["astra.image"], image, "instance {id}");
+            let [_, _, _, _, since] = service_keys(id.service);
+            let since = env.get(&since).unwrap_or(&env["ASTRA_RELEASE"]);
+            let runs = Some(&labels["astra.since"]).filter(|since| !since.is_empty());
+            assert_eq!(runs.unwrap_or(&labels["astra.release"]), since, "instance {id}");
+            if config.port_of(id).is_some() {
+                assert_eq!(units::status(&state, id), Some(200), "instance {id}");
+            }
         }
-        assert_eq!(state.apps.len(), usize::from(self.instances), "instances");
+        let web = config.instances().filter(|id| config.port_of(*id).is_some());
+        assert_eq!(state.apps.len(), web.count(), "instances");
         assert!(state.caddy.runs.is_some(), "Caddy does not run");
         drop(state);
         self.is_tidy();

@@ -151,7 +151,7 @@ fn an_instance_that_does_not_come_back_leaves_the_other_one_serving() {
     world.systemctl("StopUnit", "astra-app@1.service");
     world.fault("StartUnit astra-app@1.service", How::Ends("failed"));
     world.reconcile().never_calls("StopUnit astra-app@2").exits(1);
-    assert_eq!(crate::units::status(&world.shared.lock(), 2), Some(200));
+    assert_eq!(crate::units::status(&world.shared.lock(), "2".parse().unwrap()), Some(200));
     world.heal();
     world.reconcile().succeeds().serves("v1");
 }

@@ -243,12 +243,12 @@ fn read_files(state: &State) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     files(state).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// glob(7) with one `*`.
+/// glob(7) with `*` alone.
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
-        Some((start, end)) => {
-            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-        }
+        Some((start, rest)) => name
+            .strip_prefix(start)
+            .is_some_and(|name| name.char_indices().any(|(at, _)| fits(rest, &name[at..])) || fits(rest, "")),
         None => pattern == name,
     }
 }

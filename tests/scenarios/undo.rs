@@ -24,7 +24,7 @@ fn an_undo_that_fails_is_reported_and_recovered_from() {
     let ran = world.deploy("v2").logs("ASTRA_OUTCOME", "incomplete");
     ran.says("then, taking it back").exits(4);
     assert!(world.is_held("v2"));
-    assert_eq!(crate::units::status(&world.shared.lock(), 2), Some(200));
+    assert_eq!(crate::units::status(&world.shared.lock(), "2".parse().unwrap()), Some(200));
     world.reconcile().succeeds().serves("v1");
 }
 

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use astra_agent::model::envfile::service_keys;
+use astra_agent::model::instance::InstanceName;
+use astra_agent::model::name::AppName;
 use tokio::time::sleep;
 
 use crate::state::{App, Container, Image, Migration, Shared, State};
@@ -15,6 +18,8 @@ pub const CADDY: &str = "astra-caddy.service";
 pub const MIGRATION: &str = "astra-migrate.service";
 /// `RestartSec=` of the units.
 const RESTART: Duration = Duration::from_secs(1);
+/// A command of a service that ends at once.
+pub const FAILS: &str = "fail";
 /// The exit code of podman-run(1) when the engine itself fails.
 const ENGINE: i32 = 125;
 
@@ -28,11 +33,15 @@ pub async fn start(shared: &Shared, name: &str, life: u32) -> &'static str {
         if unit.active == "active" {
             return "done";
         }
+        // The journal keeps the lines of a start that systemd repeats by itself.
+        let again = unit.sub == "auto-restart";
         (unit.active, unit.sub, unit.result) = ("activating", "start", "success");
         (unit.invocation, unit.main) = (invocation, (0, 0));
-        state.said.remove(name);
+        if !again {
+            state.said.remove(name);
+        }
     }
-    match number(name) {
+    match instance(name) {
         Some(instance) => start_app(shared, name, life, instance).await,
         None if name == CADDY => start_caddy(shared, name, life).await,
         None if name == MIGRATION => migrate(shared, name, life).await,
@@ -60,23 +69,23 @@ pub async fn stop(shared: &Shared, name: &str, life: u32) {
 }
 
 /// astra.env, then the trial file: later lines override.
-pub fn environment(state: &State, instance: u16) -> BTreeMap<String, String> {
+pub fn environment(state: &State, instance: InstanceName) -> BTreeMap<String, String> {
     let mut env = lines(&state.text("/etc/astra/astra.env"));
-    env.extend(lines(&state.text(&format!("/run/astra/trial-{instance}.env"))));
+    env.extend(lines(&state.text(&instance.trial_file().to_string_lossy())));
     env
 }
 
 pub fn lines(text: &str) -> BTreeMap<String, String> {
     let pair = |line: &str| {
         let (key, value) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
-        Some((key.to_owned(), value.trim_matches('"').to_owned()))
+        Some((key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
     };
     text.lines().filter_map(pair).collect()
 }
 
-/// Number of an instance from its unit.
-pub fn number(unit: &str) -> Option<u16> {
-    unit.strip_prefix("astra-app@")?.strip_suffix(".service")?.parse().ok()
+/// The instance with this unit.
+pub fn instance(unit: &str) -> Option<InstanceName> {
+    "astra".parse::<AppName>().unwrap().instance(unit)
 }
 
 fn container(unit: &str) -> String {
@@ -99,14 +108,19 @@ fn set(shared: &Shared, name: &str, life: u32, to: (&'static str, &'static str))
     }
 }
 
-async fn start_app(shared: &Shared, name: &str, life: u32, instance: u16) -> &'static str {
+async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceName) -> &'static str {
     let (env, port) = {
         let state = shared.lock();
         let drop_in = state.text(&format!("/etc/systemd/system/{name}.d/10-astra.conf"));
         let port = drop_in.split("ASTRA_PORT=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
         (environment(&state, instance), port.unwrap_or(0_u16))
     };
-    let image = env.get("APP_IMAGE").cloned().unwrap_or_default();
+    let [image, _, command, _, since] = service_keys(instance.service);
+    if env.get(&command).is_some_and(|command| command == FAILS) {
+        shared.lock().say(name, &container(name), "no such queue");
+        return end(shared, name, life, (1, 4));
+    }
+    let image = env.get(&image).cloned().unwrap_or_default();
     if image.is_empty() {
         // ExecCondition= of the unit.
         set(shared, name, life, ("inactive", "dead"));
@@ -126,13 +140,14 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: u16) -> &'s
         App::Starts => return pending().await,
         _ => {}
     }
-    let pairs = [("release", "ASTRA_RELEASE"), ("image", "APP_IMAGE")];
-    let mut labels: BTreeMap<String, String> = pairs
-        .map(|(label, key)| (format!("astra.{label}"), env.get(key).cloned().unwrap_or_default()))
-        .into();
-    labels.insert("astra.port".to_owned(), port.to_string());
-    let at = SocketAddr::from((Ipv4Addr::new(127, 0, 1, u8::try_from(instance).unwrap()), port));
-    let answer = answer_of(&app);
+    let of = |key: &str| env.get(key).cloned().unwrap_or_default();
+    let own_port = if port > 0 { port.to_string() } else { String::new() };
+    let labels =
+        [("release", of("ASTRA_RELEASE")), ("since", of(&since)), ("image", image), ("port", own_port)];
+    let labels = labels.map(|(label, value)| (format!("astra.{label}"), value)).into();
+    let at = SocketAddr::from((instance.address(), port));
+    // A worker has no drop-in with a port.
+    let answer = answer_of(&app).filter(|_| port > 0);
     let server = match answer {
         Some(answer) => Some(http::serve_at(at, move |_| answer.clone()).await),
         None => None,
@@ -183,8 +198,8 @@ fn answer_of(app: &App) -> Option<String> {
 }
 
 /// The status that Caddy gets from an instance.
-pub fn status(state: &State, instance: u16) -> Option<u16> {
-    let name = format!("astra-app@{instance}.service");
+pub fn status(state: &State, instance: InstanceName) -> Option<u16> {
+    let name = "astra".parse::<AppName>().unwrap().unit(instance);
     state.apps.get(&name)?;
     let image = &state.containers.get(&container(&name))?.labels["astra.image"];
     let answer = answer_of(&local(state, image)?.app)?;

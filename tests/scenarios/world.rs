@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use astra_agent::config;
+use astra_agent::config::{self, Config};
 use astra_agent::converge::{SYSTEM_ACTOR, Selector, VerbRequest};
 use astra_agent::model::entry::Verb;
 use astra_agent::model::image::DigestArg;
@@ -53,7 +53,6 @@ pub struct World {
     force: bool,
     actor: &'static str,
     repository: String,
-    instances: u16,
     journald: UnixDatagram,
     _servers: (http::UnixServer, http::Server),
     _claimed: Vec<TcpListener>,
@@ -110,7 +109,6 @@ impl World {
             force: false,
             actor: "ada",
             repository: format!("{registry}/shop"),
-            instances: 2,
             journald,
             _servers: servers,
             _claimed: claimed,
@@ -140,9 +138,6 @@ impl World {
     pub fn change_config(&mut self, old: &str, new: &str) {
         assert!(self.config.contains(old), "{}", self.config);
         self.config = self.config.replace(old, new);
-        if let Some(count) = new.strip_prefix("[app]\ninstances = ") {
-            self.instances = count.lines().next().unwrap().parse().unwrap();
-        }
     }
 
     pub fn image(&self, name: &str, app: App, migration: Migration) {
@@ -237,7 +232,7 @@ impl World {
         let etc = self.root.join("etc/astra/agent.toml");
         std::fs::write(&etc, &self.config).unwrap();
         std::fs::set_permissions(&etc, PermissionsExt::from_mode(0o600)).unwrap();
-        let config = config::load(&self.root).unwrap_or_else(|error| panic!("{error}"));
+        let config = self.parsed();
         let stop = self.stop.take();
         self.shared.lock().calls.clear();
         let (ended, told) = self.runtime.block_on(verb::run(&self.shared, &config, &ask, stop));
@@ -292,6 +287,11 @@ impl World {
         let mut shared = self.shared.lock();
         let unit = shared.unit(unit);
         (unit.active, unit.sub) = state;
+    }
+
+    /// agent.toml as the last verb read it.
+    pub fn parsed(&self) -> Config {
+        config::load(&self.root).unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub fn text(&self, path: &str) -> String {

@@ -218,11 +218,11 @@ pub fn record(state: &mut State, ended: Ended) {
     let Some(pending) = process.pending.take() else { return };
     let unready = match &pending.step {
         Step::Soak { instances, .. } => {
-            instances.iter().find(|i| !state.host.instance(crate::host::number(i)).ready)
+            instances.iter().find(|(i, _)| !state.host.instance(crate::host::number(i)).ready)
         }
         _ => None,
     };
-    let unready = unready.map(|instance| instance.id);
+    let unready = unready.map(|(instance, _)| instance.id);
     let Some(run) = &mut process.run else {
         process.tidied += 1;
         return;

@@ -6,8 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use astra_agent::model::instance::InstanceName;
 use astra_agent::model::name::{
-    CADDY_UNIT, CADDYFILE, InstanceId, RECONCILE_TIMER, RECOVER_UNIT, TRIAL_ENV, UNIT_DIR, WORKING,
+    CADDY_UNIT, CADDYFILE, RECONCILE_TIMER, RECOVER_UNIT, TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use astra_agent::model::step::{Step, Target};
 
@@ -18,20 +19,28 @@ mod apply;
 
 pub use apply::apply;
 
-/// Instances that can exist in a walk: three, one more by a changed config, and the spare.
-pub const MOST: u8 = 5;
+/// Instances of the app that can exist in a walk: three, one more by a changed config, and the spare.
+pub const APPS: u8 = 5;
+/// With two workers, whose numbers here follow those of the app.
+pub const MOST: u8 = APPS + 2;
 pub const DIGESTS: usize = 24;
 pub const ENV_FILE: &str = "/etc/astra/astra.env";
 
 static MARKERS: LazyLock<Vec<String>> = LazyLock::new(|| paths(|id| id.marker()));
 static TRIALS: LazyLock<Vec<String>> = LazyLock::new(|| paths(|id| id.trial_file()));
 
-fn paths(of: impl Fn(InstanceId) -> std::path::PathBuf) -> Vec<String> {
+fn paths(of: impl Fn(InstanceName) -> std::path::PathBuf) -> Vec<String> {
     (1..=MOST).map(|n| of(id(n)).to_string_lossy().into_owned()).collect()
 }
 
-pub fn id(number: u8) -> InstanceId {
-    InstanceId::new(number.into()).unwrap()
+pub fn id(number: u8) -> InstanceName {
+    let name = if number > APPS { format!("worker-{}", number - APPS) } else { number.to_string() };
+    name.parse().unwrap()
+}
+
+fn number_of(id: InstanceName) -> u8 {
+    let number = u8::try_from(id.number.get()).unwrap();
+    if id.service.is_app() { number } else { APPS + number }
 }
 
 /// Files by path, shared by the states that have the same ones.
@@ -183,6 +192,11 @@ impl Host {
         self.disk.get(ENV_FILE)?.names()
     }
 
+    /// The release of this instance in astra.env.
+    pub fn committed_for(&self, number: u8) -> Option<Named> {
+        self.disk.get(ENV_FILE)?.names_for(number)
+    }
+
     pub fn is_migrated(&self, digest: Digest) -> bool {
         self.migrated & (1 << digest) != 0
     }
@@ -230,15 +244,15 @@ impl Host {
 
     /// As the unit does: the trial file overrides astra.env.
     pub fn start(&mut self, number: u8, facts: &mut Vec<Fact>) {
-        let trial = self.trial(number).and_then(Text::names);
+        let trial = self.trial(number).and_then(|text| text.names_for(number));
         // A trial file points to trial.env, and without it the container does not start.
         let env = |named: Named| {
-            let whole = self.run.get(TRIAL_ENV)?.names()?;
-            (whole.number == named.number).then_some(Named { env: whole.env, ..named })
+            let whole = self.run.get(TRIAL_ENV)?.names_for(number)?;
+            (whole.number == named.number).then_some(Named { variant: whole.variant, ..named })
         };
         let named = match trial {
             Some(named) => env(named),
-            None => self.committed(),
+            None => self.committed_for(number),
         };
         let there =
             |n: &Named| matches!(self.store[usize::from(n.digest)], Stored::Unflushed | Stored::Whole);
@@ -290,7 +304,9 @@ impl Host {
         let at = |target: &Target| self.instance(number(target));
         match step {
             Step::AwaitReady { instance, .. } => at(instance).unit == Unit::Up,
-            Step::Soak { instances, .. } => instances.iter().all(|i| at(i).unit == Unit::Up && at(i).ready),
+            Step::Soak { instances, .. } => {
+                instances.iter().all(|(i, _)| at(i).unit == Unit::Up && at(i).ready)
+            }
             Step::Undrain { instance, .. } => {
                 let seen = at(instance);
                 // An instance that Caddy does not know is in no rotation.
@@ -303,5 +319,5 @@ impl Host {
 }
 
 pub fn number(target: &Target) -> u8 {
-    u8::try_from(target.id.get()).unwrap()
+    number_of(target.id)
 }

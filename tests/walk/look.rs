@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use astra_agent::model::history::History;
-use astra_agent::model::name::{CADDY_SOCKET_DIR, DRAIN_DIR, TRIAL_ENV, WORKING};
+use astra_agent::model::name::{AppName, CADDY_SOCKET_DIR, DRAIN_DIR, TRIAL_ENV, WORKING};
 use astra_agent::model::observed::{
     CaddyRuns, CaddySeen, Engine, EngineSeen, FileSeen, ImageSeen, InstanceSeen, Observed, Running, Stray,
 };
 use astra_agent::model::unit::{ActiveState, LoadState, SubState, UnitFileState, UnitSeen};
 use astra_agent::plan::Inputs;
 
-use super::host::{ENV_FILE, Host, Instance, MOST, Stored, UNITS, Unit, id};
+use super::host::{APPS, ENV_FILE, Host, Instance, MOST, Stored, UNITS, Unit, id};
 use super::site::{CADDY, Digest, KEY, Site, image};
 
 pub fn inputs<'a>(site: Site, observed: &'a Observed, history: &'a History) -> Inputs<'a> {
@@ -71,7 +71,7 @@ fn instance(n: u8, seen: &Instance, reload_due: bool) -> InstanceSeen {
     let runs = seen.runs.map(|named| Running {
         release: named.number,
         image: image(named.digest).clone(),
-        port: Some(8000 + u16::from(n)),
+        port: (n <= APPS).then_some(8000 + u16::from(n)),
     });
     InstanceSeen { unit: unit(seen.unit, seen.enabled, reload_due), runs, ready: seen.ready }
 }
@@ -97,5 +97,6 @@ fn local(digest: Digest) -> ImageSeen {
 }
 
 fn stray(n: u8) -> Stray {
-    Stray { id: n.to_string(), name: format!("astra-app-{n}") }
+    let name = "astra".parse::<AppName>().unwrap().container(id(n));
+    Stray { id: n.to_string(), name }
 }

@@ -43,6 +43,10 @@ pub enum Operation {
     Grow(i8, Ask),
     /// Another value in `[env]`, then a verb runs.
     Environment(u8, Ask),
+    /// Another command of the worker, then a verb runs.
+    Role(u8, Ask),
+    /// So many workers in agent.toml, then a verb runs; 0: the service is gone.
+    Workers(u8, Ask),
     /// Time passes: what is up becomes ready.
     Time,
     Reboot,
@@ -171,6 +175,14 @@ pub fn operate(state: &mut State, operation: Operation, bug: Bug) -> Result<(), 
         }
         Operation::Environment(env, ask) => {
             state.site.env = env;
+            Some(ask)
+        }
+        Operation::Role(role, ask) => {
+            state.site.role = role;
+            Some(ask)
+        }
+        Operation::Workers(workers, ask) => {
+            state.site.workers = workers;
             Some(ask)
         }
         Operation::Time => {

@@ -7,7 +7,7 @@ use astra_agent::model::plan::Plan;
 use astra_agent::model::step::Step;
 
 use crate::agent::{Ask, Pending, Process, Run};
-use crate::host::{Fact, Host, MOST, Stored, Unit};
+use crate::host::{APPS, Fact, Host, MOST, Stored, Unit};
 use crate::site::digest_of;
 use crate::state::{Held, State};
 
@@ -52,6 +52,7 @@ pub fn at_step(before: &State, after: &State, taken: &Taken<'_>) -> Kept {
     something_serves_at_all_times(before, after, taken)?;
     astra_env_names_a_release_that_is_there(after)?;
     a_commit_finds_every_instance_on_it(before, after, taken)?;
+    a_service_that_stays_the_same_is_left_alone(before, taken)?;
     the_way_back_is_kept(before, taken)
 }
 
@@ -130,7 +131,7 @@ fn astra_env_names_a_release_that_is_there(after: &State) -> Kept {
         format!("the image of release {} is {stored:?}", named.number)
     })?;
     let known = after.truth.numbers.get(&named.number);
-    hold("astra_env_names_a_release_that_is_there", known == Some(&(named.digest, named.env)), || {
+    hold("astra_env_names_a_release_that_is_there", known == Some(&(named.digest, named.variant)), || {
         format!("{named:?} was made as {known:?}")
     })
 }
@@ -142,18 +143,43 @@ fn a_commit_finds_every_instance_on_it(before: &State, after: &State, taken: &Ta
     if taken.cut {
         return Ok(());
     }
-    for n in 1..=after.site.instances {
-        let seen = after.host.instance(n);
-        let whole = seen.runs == Some(named) && seen.ready && !after.host.is_drained(n);
+    for n in (1..=MOST).filter(|n| after.site.wants(*n)) {
+        let (seen, wanted) = (after.host.instance(n), after.host.committed_for(n));
+        if wanted.is_none() && n > APPS {
+            // A rollback leaves out a service that never served.
+            continue;
+        }
+        if wanted == before.host.committed_for(n) {
+            // Its service stays the same: whether it is ready says nothing about this release.
+            continue;
+        }
+        let whole = wanted.is_some() && seen.runs == wanted && seen.ready && !after.host.is_drained(n);
         hold("a_commit_finds_every_instance_on_it", whole, || format!("instance {n}: {seen:?}, {named:?}"))?;
     }
     Ok(())
 }
 
+/// A change of one service restarts no container of another.
+fn a_service_that_stays_the_same_is_left_alone(before: &State, taken: &Taken<'_>) -> Kept {
+    let Step::StartTrial { instance, candidate, .. } = &taken.pending.step else { return Ok(()) };
+    let n = crate::host::number(instance);
+    let (runs, env) = (before.host.instance(n).runs, candidate.lines.since(instance.id.service));
+    let same = runs.is_some() && runs == before.host.committed_for(n) && runs.map(|r| r.number) == env;
+    hold("a_service_that_stays_the_same_is_left_alone", !same, || format!("{instance}: {runs:?}"))
+}
+
 fn after_the_commit_it_only_goes_forward(before: &State, taken: &Taken<'_>) -> Kept {
     let committed = before.process.as_ref().and_then(|p| p.run.as_ref()).is_some_and(|run| run.committed);
     let back = taken.pending.undoing
-        || matches!(taken.pending.step, Step::RestoreCommitted { .. } | Step::StartTrial { .. });
+        || match &taken.pending.step {
+            Step::StartTrial { .. } => true,
+            // Instances of a service that the release did not touch are repaired.
+            Step::RestoreCommitted { instance, .. } => {
+                let of = before.host.committed_for(crate::host::number(instance));
+                of.map(|named| named.number) == before.host.committed().map(|named| named.number)
+            }
+            _ => false,
+        };
     hold("after_the_commit_it_only_goes_forward", !committed || !back, || taken.pending.step.to_string())
 }
 
@@ -177,7 +203,7 @@ fn the_way_back_is_kept(before: &State, taken: &Taken<'_>) -> Kept {
 /// P8: no automatic run, and no operator without `--force`, deploys it.
 pub fn at_open(state: &State, ask: Ask, plan: &Plan) -> Kept {
     let Some(candidate) = plan.candidate.as_ref().filter(|_| plan.commit.is_some()) else { return Ok(()) };
-    let pair = (digest_of(&candidate.release.image), state.site.env);
+    let pair = (digest_of(&candidate.release.image), state.site.variant());
     let truth = &state.truth;
     let forbidden = match ask {
         Ask::Rollback { .. } => {
@@ -223,10 +249,9 @@ fn the_outcome_tells_the_state(state: &State, run: &Run, outcome: Outcome) -> Ke
 
 /// Instances that are up and run what astra.env does not name, or have a trial file.
 pub fn strangers(host: &Host) -> impl Iterator<Item = u8> + '_ {
-    let committed = host.committed();
     (1..=MOST).filter(move |n| {
         let seen = host.instance(*n);
-        seen.unit == Unit::Up && seen.runs != committed || host.trial(*n).is_some()
+        seen.unit == Unit::Up && seen.runs != host.committed_for(*n) || host.trial(*n).is_some()
     })
 }
 

@@ -47,13 +47,16 @@ fn operation(draw: &mut Draw, site: Site) -> Operation {
     let env = 1 + u8::try_from(draw.below(3)).unwrap();
     let tag = 1 + u8::try_from(draw.below(IMAGES)).unwrap();
     let instance = 1 + u8::try_from(draw.below(site.instances.into())).unwrap();
-    match draw.below(12) {
+    let (role, workers) = (1 + u8::try_from(draw.below(3)).unwrap(), u8::try_from(draw.below(3)).unwrap());
+    match draw.below(14) {
         0..=2 => Operation::Tag(tag, ask),
         3..=6 => Operation::Ask(ask),
         7 => Operation::Grow(by, ask),
         8 => Operation::Environment(env, ask),
         9 => Operation::Reboot,
         10 => Operation::Crash(instance),
+        11 => Operation::Role(role, ask),
+        12 => Operation::Workers(workers, ask),
         _ => Operation::Time,
     }
 }

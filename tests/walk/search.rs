@@ -22,6 +22,8 @@ pub enum Kind {
     FirstInstall,
     NewDigest,
     NewConfig,
+    /// For the worker alone.
+    NewRole,
     Rollback,
     HeldAgain,
 }
@@ -29,10 +31,15 @@ pub enum Kind {
 pub const KINDS: [Kind; 5] =
     [Kind::FirstInstall, Kind::NewDigest, Kind::NewConfig, Kind::Rollback, Kind::HeldAgain];
 
-/// Each of one to three instances, with both strategies.
+/// Each of one to three instances, with both strategies; and two sites with a worker beside the app.
 pub fn scenarios() -> Vec<Scenario> {
     let sites = [1, 2, 3].into_iter().flat_map(|n| [false, true].map(|surge| Site::new(n, surge)));
-    sites.flat_map(|site| KINDS.map(|kind| Scenario { site, kind })).collect()
+    let of = |site| KINDS.map(|kind| Scenario { site, kind });
+    let workers = [1, 2].map(|workers| Site { workers, ..Site::new(2, workers == 2) });
+    let both = workers
+        .into_iter()
+        .flat_map(|site| of(site).into_iter().chain([Scenario { site, kind: Kind::NewRole }]));
+    sites.flat_map(of).chain(both).collect()
 }
 
 impl Scenario {
@@ -51,6 +58,7 @@ impl Scenario {
             Kind::FirstInstall => Operation::Ask(Ask::Install),
             Kind::NewDigest => Operation::Tag(2, deploy),
             Kind::NewConfig => Operation::Environment(2, deploy),
+            Kind::NewRole => Operation::Role(2, deploy),
             Kind::Rollback => {
                 run(Operation::Tag(2, deploy));
                 Operation::Ask(Ask::Rollback { force: false })
@@ -78,6 +86,13 @@ fn between(state: &State) -> Vec<Operation> {
         Operation::Grow(1, deploy),
         Operation::Grow(1, Ask::Reconcile),
     ];
+    if state.site.workers > 0 {
+        operations.extend([
+            Operation::Role(3, deploy),
+            Operation::Workers(0, deploy),
+            Operation::Workers(0, Ask::Reconcile),
+        ]);
+    }
     if state.site.instances > 1 {
         operations.extend([Operation::Grow(-1, deploy), Operation::Grow(-1, Ask::Reconcile)]);
     }

@@ -6,9 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use astra_agent::config::{self, Config};
-use astra_agent::model::envfile::EnvFile;
+use astra_agent::model::envfile::{EnvFile, ManagedLines};
 use astra_agent::model::fingerprint::{HostKey, sha256};
 use astra_agent::model::image::PinnedImage;
+use astra_agent::model::instance::ServiceName;
+
+use crate::host::APPS;
 
 /// An image, by number; its digest repeats that number.
 pub type Digest = u8;
@@ -38,13 +41,17 @@ pub struct Site {
     pub surge: bool,
     /// A value in `[env]`: another one is another release of the same image.
     pub env: u8,
+    /// Instances of a second service; 0: there is none.
+    pub workers: u8,
+    /// An argument of its command, from 1: another one is another release, in which the app stays the same.
+    pub role: u8,
     pub auto: bool,
     pub tag: Digest,
 }
 
 impl Site {
     pub fn new(instances: u8, surge: bool) -> Self {
-        Self { instances, surge, env: 1, auto: false, tag: 1 }
+        Self { instances, surge, env: 1, workers: 0, role: 1, auto: false, tag: 1 }
     }
 
     /// Read once for each text; the configs of a walk are few.
@@ -56,7 +63,7 @@ impl Site {
     }
 
     fn read(self) -> Config {
-        let Self { instances, surge, env, auto, .. } = self;
+        let Self { instances, surge, env, workers, role, auto, .. } = self;
         let strategy = if surge { "surge" } else { "rolling" };
         let text = format!(
             "[app]\nimage = \"ghcr.io/you/shop:latest\"\ninstances = {instances}\n\
@@ -64,12 +71,29 @@ impl Site {
              [deploy]\nstrategy = \"{strategy}\"\nauto = {auto}\nkeep = 2\n\
              [env]\nWORKERS = \"{env}\"\n"
         );
+        let worker = format!("[services.worker]\ninstances = {workers}\ncommand = [\"work\", \"{role}\"]\n");
+        let text = if workers > 0 { text + &worker } else { text };
         config::parse(&[("agent.toml".into(), text)]).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A deploy keeps an instance in rotation at all times.
     pub fn promises_service(self) -> bool {
         self.instances > 1 || self.surge
+    }
+
+    /// The environment and what else makes a release beside its image.
+    pub fn variant(self) -> u8 {
+        self.env + if self.workers > 0 { ROLE * self.role } else { 0 }
+    }
+
+    /// The variant of a release with these lines: a rollback leaves out a service that never served.
+    pub fn variant_of(self, lines: &ManagedLines) -> u8 {
+        self.env + roles(lines)
+    }
+
+    /// Whether agent.toml asks for this instance.
+    pub fn wants(self, number: u8) -> bool {
+        number <= self.instances || (APPS + 1..=APPS + self.workers).contains(&number)
     }
 
     pub fn spare(self) -> Option<u8> {
@@ -85,6 +109,8 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// The release that an env file or a trial file names.
     pub names: Option<Named>,
+    /// The releases since which the app and the worker are unchanged.
+    since: [Option<u64>; 2],
     /// In a Caddyfile: a bit for each instance that it sends requests to.
     knows: u8,
     sum: OnceLock<String>,
@@ -95,9 +121,12 @@ pub struct Body {
 pub struct Named {
     pub number: u64,
     pub digest: Digest,
-    /// The value in `[env]` that stands beside the managed lines; 0 where there is none.
-    pub env: u8,
+    /// [`Site::variant`]; the value in `[env]` stands beside the managed lines, and is 0 where there is none.
+    pub variant: u8,
 }
+
+/// Weight of [`Site::role`] in a variant.
+const ROLE: u8 = 16;
 
 impl Text {
     pub fn of(bytes: &[u8]) -> Self {
@@ -110,6 +139,7 @@ impl Text {
         let body = Box::leak(Box::new(Body {
             bytes: bytes.to_vec(),
             names: named(bytes),
+            since: since(bytes),
             knows: known_by(bytes),
             sum: OnceLock::new(),
         }));
@@ -132,19 +162,43 @@ impl Text {
     pub fn names(self) -> Option<Named> {
         self.0.names
     }
+
+    /// The release of an instance by this file: the number of its service, and the part of the variant that it sees.
+    pub fn names_for(self, instance: u8) -> Option<Named> {
+        let (named, [app, worker]) = (self.0.names?, self.0.since);
+        match instance > APPS {
+            true => Some(Named { number: worker?, ..named }),
+            false => Some(Named { number: app?, variant: named.variant % ROLE, ..named }),
+        }
+    }
 }
 
 fn known_by(bytes: &[u8]) -> u8 {
     let text = String::from_utf8_lossy(bytes);
     let named = |n: &u16| text.contains(&format!("127.0.1.{n}:{}", 8000 + n));
-    (1..8).filter(named).map(|n| 1 << n).sum()
+    (1..=u16::from(APPS)).filter(named).map(|n| 1 << n).sum()
 }
 
 fn named(bytes: &[u8]) -> Option<Named> {
     let file = EnvFile::parse(bytes);
     let lines = file.managed().ok().flatten()?;
     let env = file.get("WORKERS").and_then(|value| value.reveal().parse().ok()).unwrap_or(0);
-    Some(Named { number: lines.release, digest: digest_of(&lines.image), env })
+    Some(Named { number: lines.release, digest: digest_of(&lines.app.image), variant: env + roles(&lines) })
+}
+
+/// The part of a variant that the services other than the app make.
+fn roles(lines: &ManagedLines) -> u8 {
+    let role = lines.services.get(&worker()).map(|of| of.command.last().unwrap().parse::<u8>().unwrap());
+    ROLE * role.unwrap_or(0)
+}
+
+fn since(bytes: &[u8]) -> [Option<u64>; 2] {
+    let lines = EnvFile::parse(bytes).managed().ok().flatten();
+    [ServiceName::app(), worker()].map(|service| lines.as_ref()?.since(service))
+}
+
+fn worker() -> ServiceName {
+    "worker".parse().unwrap()
 }
 
 impl PartialEq for Text {

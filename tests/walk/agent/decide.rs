@@ -152,7 +152,10 @@ fn decide(state: &mut State, bug: Bug) -> Result<(), Broken> {
             Asked::Plan(plan, pins) => {
                 if let Some(candidate) = &plan.candidate {
                     let digest = digest_of(&candidate.release.image);
-                    state.truth.numbers.insert(candidate.release.number, (digest, state.site.env));
+                    state
+                        .truth
+                        .numbers
+                        .insert(candidate.release.number, (digest, state.site.variant_of(&candidate.lines)));
                 }
                 process.open(*plan, state, pins);
             }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use astra_agent::model::envfile::EnvFile;
-use astra_agent::model::name::{CADDY_UNIT, CADDYFILE, TRIAL_ENV, WORKING};
+use astra_agent::model::name::{AppName, CADDY_UNIT, CADDYFILE, TRIAL_ENV, WORKING};
 use astra_agent::model::release::Candidate;
 use astra_agent::model::step::Step;
 
-use super::{Caddy, ENV_FILE, Extent, Fact, Host, MOST, Stored, UNITS, Unit, number};
+use super::{Caddy, ENV_FILE, Extent, Fact, Host, MOST, Stored, UNITS, Unit, number, number_of};
 use crate::site::{Digest, Text, digest_of};
 
 fn text(path: &Path) -> &str {
@@ -48,7 +48,7 @@ pub fn apply(host: &mut Host, step: &Step, extent: Extent) -> Vec<Fact> {
                 Extent::Broken { last: false } => instances.first(),
                 Extent::Half | Extent::Full => None,
             };
-            if let Some(instance) = failed {
+            if let Some((instance, _)) = failed {
                 host.instance_mut(number(instance)).ready = false;
             }
         }
@@ -194,10 +194,8 @@ fn enable(host: &mut Host, units: &[String], on: bool) {
     for unit in units {
         if let Some(at) = UNITS.iter().position(|known| known == unit) {
             host.enabled[at] = on;
-        } else if let Some(seen) =
-            unit.rsplit_once('@').and_then(|(_, n)| n.strip_suffix(".service")?.parse().ok())
-        {
-            host.instance_mut(seen).enabled = on;
+        } else if let Some(id) = "astra".parse::<AppName>().unwrap().instance(unit) {
+            host.instance_mut(number_of(id)).enabled = on;
         }
     }
 }

@@ -10,7 +10,7 @@ use astra_agent::plan::release::{self, Request};
 
 use super::{Kept, hold, strangers};
 use crate::agent::keeping;
-use crate::host::{MOST, Stored, Unit};
+use crate::host::{APPS, MOST, Stored, Unit};
 use crate::look::{inputs, look};
 use crate::site::{digest_of, image};
 use crate::state::{Held, State};
@@ -45,7 +45,7 @@ fn nothing_of_a_trial_is_left(state: &State) -> Kept {
     for n in 1..=MOST {
         hold(name, host.trial(n).is_none(), || format!("the trial file of instance {n}"))?;
         hold(name, !host.is_drained(n), || format!("the marker of instance {n}"))?;
-        let wanted = n <= state.site.instances;
+        let wanted = state.site.wants(n);
         hold(name, wanted || host.instance(n).unit == Unit::Down, || format!("instance {n} runs"))?;
     }
     for path in [TRIAL_ENV, WORKING] {
@@ -60,10 +60,11 @@ fn no_uncommitted_release_serves(state: &State) -> Kept {
 }
 
 fn every_instance_serves_what_is_committed(state: &State) -> Kept {
-    let Some(named) = state.host.committed() else { return Ok(()) };
-    for n in 1..=state.site.instances {
+    for n in (1..=MOST).filter(|n| state.site.wants(*n)) {
+        let Some(named) = state.host.committed_for(n) else { continue };
         let seen = state.host.instance(n);
-        let whole = state.host.serves(n) && seen.runs == Some(named) && seen.enabled;
+        let serves = if n > APPS { seen.unit == Unit::Up && seen.ready } else { state.host.serves(n) };
+        let whole = serves && seen.runs == Some(named) && seen.enabled;
         hold("every_instance_serves_what_is_committed", whole, || format!("instance {n}: {seen:?}"))?;
     }
     Ok(())
@@ -85,7 +86,7 @@ fn caddy_knows_whom_it_may_ask(state: &State) -> Kept {
     if state.host.committed().is_none() {
         return Ok(());
     }
-    for n in 1..=MOST {
+    for n in 1..=APPS {
         let wanted = n <= state.site.instances || state.site.spare() == Some(n);
         hold("caddy_knows_whom_it_may_ask", state.host.is_known(n) == wanted, || format!("instance {n}"))?;
     }
@@ -110,7 +111,7 @@ pub fn history_tells_the_truth(state: &State) -> Kept {
 
 /// P8: a deploy of what serves changes nothing.
 fn the_same_again_is_nothing_to_do(state: &State) -> Kept {
-    let Some(named) = state.host.committed().filter(|named| named.env == state.site.env) else {
+    let Some(named) = state.host.committed().filter(|named| named.variant == state.site.variant()) else {
         return Ok(());
     };
     let observed = look(&state.host);

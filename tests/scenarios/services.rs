@@ -1,0 +1,266 @@
+//! A site of several services: the app, another web service, and workers.
+
+use astra_agent::converge::{RollbackTarget, Selector};
+use astra_agent::model::entry::Verb;
+
+use crate::state::{App, How, Migration};
+use crate::units::FAILS;
+use crate::world::World;
+
+const API: [&str; 2] = ["StartUnit astra-api@1", "StopUnit astra-api@1"];
+const WORKER: &str = "[services.worker]\ninstances = 2\ncommand = [\"work\"]\n";
+
+/// The site without its first deploy.
+fn site() -> World {
+    let world = World::new();
+    // The ports behind those of the app and its spare.
+    let base = world.base_port() + 3;
+    let api = format!(
+        "[services.api]\nport = 3000\nbase_port = {base}\nroute.path = \"/api\"\nreadiness.timeout = \"20s\"\n"
+    );
+    world.config("[deploy]\n", &format!("{api}{WORKER}[deploy]\n"))
+}
+
+fn change_worker(world: &mut World, command: &str) {
+    world.change_config("[\"work\"]", &format!("[\"{command}\"]"));
+}
+
+/// The containers by unit: another invocation is another container.
+fn invocations(world: &World, service: &str) -> Vec<u128> {
+    let state = world.shared.lock();
+    let own = state.units.iter().filter(|(name, _)| name.starts_with(&format!("astra-{service}@")));
+    own.map(|(_, unit)| unit.invocation).collect()
+}
+
+#[test]
+fn a_deploy_changes_the_app_then_other_web_services_then_the_workers() {
+    let mut world = site().install("v1");
+    let order = ["app@1", "app@2", "api@2", "api@1", "worker@1", "worker@2"]
+        .map(|unit| format!("StartUnit astra-{unit}"));
+    let ran = world.deploy("v2").calls(&order.each_ref().map(String::as_str));
+    ran.calls(&["StopUnit astra-api@2"]).succeeds().serves("v2");
+    world.deploy("v2").changes_nothing().succeeds();
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn a_change_of_one_service_restarts_that_service_alone() {
+    let mut world = site().install("v1");
+    let before = ["app", "api"].map(|service| invocations(&world, service));
+    change_worker(&mut world, "work-harder");
+    world
+        .deploy("v1")
+        .calls(&["StartUnit astra-worker@1", "StartUnit astra-worker@2"])
+        .succeeds()
+        .serves("v1");
+    assert_eq!(["app", "api"].map(|service| invocations(&world, service)), before);
+    // An unchanged service counts as current, for the timer and for the next deploy.
+    world.reconcile().changes_nothing().succeeds();
+    world.deploy("v1").changes_nothing().succeeds();
+    world.deploy("v2").succeeds().serves("v2");
+}
+
+#[test]
+fn a_worker_that_ends_takes_the_release_back_and_leaves_the_others_alone() {
+    let mut world = site().install("v1");
+    let before = ["app", "api"].map(|service| invocations(&world, service));
+    change_worker(&mut world, FAILS);
+    world.deploy("v1").says("astra-worker@1").says("no such queue").exits(3).serves("v1");
+    assert_eq!(["app", "api"].map(|service| invocations(&world, service)), before);
+    world.deploy("v1").says("is held").exits(1);
+}
+
+#[test]
+fn a_release_that_fails_in_the_last_service_is_taken_back_in_all() {
+    let mut world = site().install("v1");
+    change_worker(&mut world, FAILS);
+    world.deploy("v2").calls(&["StartUnit astra-app@1", "StartUnit astra-worker@1"]).exits(3).serves("v1");
+    world.change_config(&format!("[\"{FAILS}\"]"), "[\"work\"]");
+    world.image("v3", App::Silent, Migration::Passes);
+    world.deploy("v3").never_calls(API[0]).never_calls("StartUnit astra-worker").exits(3).serves("v1");
+}
+
+#[test]
+fn a_rollback_takes_every_service_back() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v1");
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn a_killed_deploy_never_leaves_two_releases() {
+    for step in 0.. {
+        let mut world = site().install("v1");
+        let ended = world.kill_before(step).deploy("v2").is_ended();
+        let (old, new) = (world.pinned("v1"), world.pinned("v2"));
+        world.recover();
+        let named = crate::units::lines(&world.text("/etc/astra/astra.env"))["APP_IMAGE"].clone();
+        assert!(named == old || named == new, "{named}");
+        world.serves(if named == old { "v1" } else { "v2" });
+        if ended {
+            assert!(step > 20, "only {step} steps");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_taken_out_stops_with_the_next_repair() {
+    let mut world = site().install("v1");
+    world.change_config(WORKER, "");
+    let ran = world.reconcile().calls(&["StopUnit astra-worker@1", "StopUnit astra-worker@2"]);
+    ran.succeeds().serves("v1");
+    assert_eq!(world.text("/etc/systemd/system/astra-worker@.service"), "");
+    assert!(world.text("/etc/astra/astra.env").contains("WORKER_IMAGE"), "only a deploy changes the release");
+    let before = invocations(&world, "app");
+    world.deploy("v1").succeeds().serves("v1");
+    assert!(!world.text("/etc/astra/astra.env").contains("WORKER_"));
+    assert_eq!(invocations(&world, "app"), before);
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn a_service_that_is_added_waits_for_a_deploy() {
+    let mut world = World::installed("v1");
+    world.change_config("[deploy]\n", &format!("{WORKER}[deploy]\n"));
+    world.reconcile().never_calls("StartUnit astra-worker").succeeds();
+    world.reconcile().changes_nothing().succeeds();
+    let before = invocations(&world, "app");
+    world.deploy("v1").calls(&["StartUnit astra-worker@1"]).succeeds().serves("v1");
+    assert_eq!(invocations(&world, "app"), before);
+}
+
+#[test]
+fn a_path_goes_to_a_new_service_once_that_is_committed() {
+    let mut world = World::installed("v1");
+    let base = world.base_port() + 3;
+    let api = format!("[services.api]\nport = 3000\nbase_port = {base}\nroute.path = \"/api\"\n");
+    world.change_config("[deploy]\n", &format!("{api}[deploy]\n"));
+    world.reconcile().never_calls("load").succeeds();
+    assert!(!world.text("/etc/astra/Caddyfile").contains("route_api"));
+    world.image("v2", App::Silent, Migration::Passes);
+    world.deploy("v2").never_calls("load").exits(3);
+    world.deploy("v3").calls(&["StartUnit astra-app@1", API[0], "load"]).succeeds().serves("v3");
+    assert!(world.text("/etc/astra/Caddyfile").contains("route_api"));
+    world.reconcile().changes_nothing().succeeds();
+    // It leaves before the service does.
+    world.change_config(&api, "");
+    world.reconcile().calls(&["load", API[1]]).succeeds().serves("v3");
+    world.deploy("v3").succeeds();
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn an_image_that_was_put_into_astra_env_by_hand_is_not_taken_for_the_release() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    // As the documentation says: the other image, and a restart of the instances.
+    let (old, new) = (world.pinned("v1"), world.pinned("v2"));
+    world.write("/etc/astra/astra.env", &world.text("/etc/astra/astra.env").replace(&new, &old));
+    for unit in ["app@1", "app@2", "api@1", "worker@1", "worker@2"] {
+        for verb in ["StopUnit", "StartUnit"] {
+            world.systemctl(verb, &format!("astra-{unit}.service"));
+        }
+    }
+    world.deploy("v2").calls(&["StartUnit astra-app@1", "StartUnit astra-worker@2"]).succeeds().serves("v2");
+}
+
+#[test]
+fn a_worker_becomes_a_web_service_and_one_again() {
+    let mut world = World::installed("v1");
+    world.change_config("[deploy]\n", &format!("{WORKER}[deploy]\n"));
+    world.deploy("v1").succeeds();
+    let base = world.base_port() + 3;
+    let web = format!(
+        "[services.worker]\ninstances = 2\nport = 3000\nbase_port = {base}\nroute.path = \"/w\"\nreadiness.timeout = \"9s\"\n"
+    );
+    world.change_config(WORKER, &web);
+    world.reconcile().never_calls("StopUnit").succeeds();
+    world.image("v2", App::Silent, Migration::Passes);
+    world.deploy("v2").exits(3);
+    world.change_config(&web, WORKER);
+    world.deploy("v1").succeeds().serves("v1");
+    world.change_config(WORKER, &web);
+    world.deploy("v3").succeeds().serves("v3");
+    world.change_config(&web, WORKER);
+    world.deploy("v3").succeeds().serves("v3");
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn a_restart_leaves_a_service_that_waits_for_its_first_deploy() {
+    let mut world = World::installed("v1");
+    world.change_config("[deploy]\n", &format!("{WORKER}[deploy]\n"));
+    world.run(Verb::Deploy, Selector::Restart).never_calls("StartUnit astra-worker").succeeds();
+    world.deploy("v2").succeeds();
+    world.change_config(WORKER, &WORKER.replace("worker]", "clerk]"));
+    // It takes the former service out of the release as well, and does not begin the new one.
+    let back = Selector::Rollback(RollbackTarget::Nearest);
+    world.run(Verb::Rollback, back).never_calls("StartUnit astra-clerk").succeeds();
+    assert!(!world.text("/etc/astra/astra.env").contains("CLERK_"));
+    world.deploy("v3").calls(&["StartUnit astra-clerk@1"]).succeeds().serves("v3");
+}
+
+#[test]
+fn a_copy_of_a_template_is_the_operators() {
+    let mut world = World::installed("v1");
+    let template = world.text("/etc/systemd/system/astra-app@.service");
+    world.write(
+        "/etc/systemd/system/astra-clerk@.service",
+        &template.replace("astra-app-%i", "astra-clerk-%i"),
+    );
+    world.set_unit("astra-clerk@1.service", ("active", "running"));
+    world.reconcile().changes_nothing().succeeds();
+    assert!(!world.text("/etc/systemd/system/astra-clerk@.service").is_empty());
+}
+
+#[test]
+fn a_worker_that_does_not_come_back_keeps_no_web_service_on_trial() {
+    let mut world = site().install("v1");
+    world.image("v2", App::Ready, Migration::Passes);
+    change_worker(&mut world, FAILS);
+    // The committed worker cannot start any more either: its queue is gone.
+    world.faults("StartUnit astra-worker@1.service", How::Late(std::time::Duration::from_secs(900)), 1, 1);
+    world.deploy("v2").exits(4);
+    let (state, image) = (world.shared.lock(), world.pinned("v1"));
+    for container in ["astra-app-1", "astra-app-2", "astra-api-1"] {
+        assert_eq!(state.containers[container].labels["astra.image"], image, "{container}");
+    }
+}
+
+#[test]
+fn a_lost_list_of_services_stops_nothing() {
+    let mut world = site().install("v1");
+    let env = world.text("/etc/astra/astra.env");
+    world.write(
+        "/etc/astra/astra.env",
+        &env.replace("ASTRA_SERVICES=api worker", "ASTRA_SERVICES=api,worker"),
+    );
+    world.reconcile().says("ASTRA_SERVICES").never_calls("StopUnit").exits(2);
+    let lost: String = env
+        .lines()
+        .filter(|line| !line.contains("_IMAGE=") && !line.starts_with("ASTRA_"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    world.write("/etc/astra/astra.env", &lost);
+    world.reconcile().says("`ASTRA_SERVICES=api worker`").never_calls("StopUnit").exits(2);
+}
+
+#[test]
+fn a_worker_that_was_stopped_by_hand_comes_back() {
+    let mut world = site().install("v1");
+    world.systemctl("StopUnit", "astra-worker@2.service");
+    let ran = world.reconcile().calls(&["StartUnit astra-worker@2"]);
+    ran.never_calls("StopUnit astra-app").succeeds().serves("v1");
+}
+
+#[test]
+fn a_variable_with_the_name_of_a_services_line_is_refused() {
+    let mut world = World::installed("v1");
+    let env = world.text("/etc/astra/astra.env");
+    world.write("/etc/astra/astra.env", &format!("{env}WORKER_COMMAND=mine\n"));
+    world.change_config("[deploy]\n", &format!("{WORKER}[deploy]\n"));
+    world.deploy("v1").says("WORKER_COMMAND is the agent's own line for [services.worker]").exits(2);
+    assert!(world.text("/etc/astra/astra.env").contains("WORKER_COMMAND=mine"));
+}
