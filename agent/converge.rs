@@ -30,6 +30,7 @@ mod execute;
 mod proxy;
 mod recover;
 mod refuse;
+mod repairs;
 mod report;
 mod resolve;
 mod snapshot;
@@ -223,6 +224,7 @@ impl Reconciler<'_> {
         }
         if let Some(selector) = self.wanted(ask, committed.as_ref()) {
             self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
+            self.restore_others(ask, &mut report).await?;
         }
         if !in_order {
             self.repair_again(ask, &mut report).await;
@@ -286,24 +288,6 @@ impl Reconciler<'_> {
         report.error = Some("files keep changing: another process overwrites them".to_owned());
         report.outcome = Outcome::Incomplete;
         Ok(false)
-    }
-
-    /// A rollback goes on although repairs failed before it, since the old release may have been the cause.
-    /// If they fail again, the run is incomplete: a release that Caddy does not reach is not serving.
-    async fn repair_again(&self, ask: &VerbRequest, report: &mut Report) {
-        if report.outcome != Outcome::Converged {
-            return;
-        }
-        let mut repairs = Report::new(ask.verb);
-        let why = match self.keep(ask, &mut repairs).await {
-            Ok(true) => return,
-            Ok(false) => repairs.error.unwrap_or_else(|| "repairs failed".to_owned()),
-            Err(refused) => refused.to_string(),
-        };
-        report.warnings.append(&mut repairs.warnings);
-        report.outcome = Outcome::Incomplete;
-        report.nothing_to_do = false;
-        report.error = Some(why);
     }
 
     /// The plan that keeps the committed state: all of it, or after a cut-off run only what such a run

@@ -223,7 +223,8 @@ impl Inputs<'_> {
                 _ => None,
             })
         };
-        let lines = self.history.runs.iter().rev().find_map(intended)?;
+        let current = self.history.current()?.number;
+        let lines = self.history.runs.iter().rev().find_map(intended).filter(|l| l.release == current)?;
         let file = EnvFile::default().with_managed(&lines).ok().filter(|_| !lines.services.is_empty())?;
         let text = String::from_utf8(file.render()).ok()?;
         Some(text.lines().map(|line| format!("`{line}`")).collect::<Vec<_>>().join(", "))

@@ -85,9 +85,9 @@ fn way_back(plan: &Plan, started: &[usize], unready: Option<InstanceName>) -> Ve
     // Workers come after the services that visitors wait for: a worker that does not come back ends the undo.
     let works = |step: &Step| touched(step).is_some_and(|instance| instance.upstream.is_none());
     way.sort_by_key(|step| match step {
-        step if works(step) => 2,
+        step if works(step) => 3,
         step if unready.is_some() && touched(step).map(|instance| instance.id) == unready => 0,
-        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 3,
+        Step::Drain { instance, .. } | Step::StopInstance { instance, .. } if stops(instance) => 2,
         Step::RemoveFile { .. } => 4,
         _ => 1,
     });

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Reconciler, Refused, Report, Snapshot, VerbRequest};
 use crate::host::caddy::is_refusal;
+use crate::model::instance::InstanceName;
 use crate::model::name::CADDY_ENV;
 use crate::model::observed::CaddySeen;
 use crate::model::outcome::Outcome;
@@ -32,7 +33,10 @@ impl Reconciler<'_> {
         }
         if plan.steps.iter().any(|step| matches!(step, Step::LoadCaddy { .. })) {
             let inputs = self.inputs(snapshot);
-            let up = snapshot.observed.instances.iter().filter(|(_, seen)| seen.unit.is_active());
+            let routed =
+                |id: &InstanceName| self.config.service(id.service).is_some_and(|of| inputs.is_routed(of));
+            let up = snapshot.observed.instances.iter();
+            let up = up.filter(|(id, seen)| seen.unit.is_active() && routed(id));
             let targets: Vec<_> = up.map(|(id, _)| (inputs.target(*id), inputs.probe(id.service))).collect();
             let kept = self.host.keep_rotation(&targets).await;
             kept.map_err(|error| Refused::of(Cause::Config, error))?;

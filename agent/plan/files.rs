@@ -118,7 +118,8 @@ fn routes_to(inputs: &Inputs<'_>, caddyfile: &str, id: InstanceName) -> bool {
 /// Whether Caddy sends no requests to the port on which the instance listens: a move was cut off after the
 /// instance's restart. `false` if it is unknown which Caddyfile Caddy runs.
 pub fn is_unrouted(inputs: &Inputs<'_>, id: InstanceName) -> bool {
-    let Some(written) = seen_text(inputs, CADDYFILE) else { return false };
+    let routed = inputs.config.service(id.service).is_some_and(|of| inputs.is_routed(of));
+    let Some(written) = seen_text(inputs, CADDYFILE).filter(|_| routed) else { return false };
     let loaded =
         inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref()).and_then(|r| r.caddyfile.clone());
     loaded == Some(sha256(written.as_bytes())) && !routes_to(inputs, &written, id)
@@ -193,8 +194,12 @@ pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
     let routed = |service: &Service| {
         service.name.is_app() || lines.of(service.name).is_some_and(|of| of.port.is_some())
     };
-    let listens = lasting_of(inputs, routed);
-    (listens != lasting(inputs)).then(|| caddyfile_step(inputs, &listens))
+    let mut listens = lasting_of(inputs, routed);
+    (listens != lasting(inputs)).then(|| {
+        // One that is surplus, and alone serves, is known to Caddy as well.
+        listens.extend(self::listens(inputs));
+        caddyfile_step(inputs, &listens)
+    })
 }
 
 /// The step to the Caddyfile for these ports: loaded by Caddy if it answers, else only written.
@@ -285,6 +290,13 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
         let there = |seen: &InstanceSeen| seen.unit.is_up() || seen.unit.is_enabled();
         inputs.observed.instances.iter().any(|(id, seen)| id.service == service && there(seen))
     };
+    // Beside a template that an operator made, the drop-ins are the operator's as well.
+    let is_known = |service: ServiceName| {
+        let template = unit_file(&inputs.config.name.template(service));
+        let foreign =
+            inputs.observed.files.get(&template).is_some_and(|file| !units::is_own(&file.bytes, service));
+        inputs.config.service(service).is_some() || !foreign
+    };
     let ours = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let dir = path.parent().and_then(|d| d.file_name()).and_then(|n| n.to_str()).unwrap_or_default();
@@ -297,7 +309,7 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
                     .name
                     .service(name)
                     .is_some_and(|service| !runs(service) && is_template(inputs, path, service))
-                || dir.strip_suffix(".d").and_then(of).is_some())
+                || dir.strip_suffix(".d").and_then(of).is_some_and(|id| is_known(id.service)))
     };
     // A running instance keeps its drop-in until it is stopped (`remove_surplus`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();

@@ -1,11 +1,9 @@
 //! Keeps the committed release running in every instance: for recover after a cut-off run, and for reconcile
 //! every few minutes. astra.env is the truth, the containers' labels tell which instance differs.
 
-use std::collections::BTreeSet;
-
 use crate::config::EnvSource;
 use crate::model::envfile::ManagedLines;
-use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::instance::InstanceName;
 use crate::model::name::{EnvKey, TRIAL_ENV, WORKING};
 use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
@@ -35,8 +33,10 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
     let observed = inputs.observed;
     let committed = inputs.committed();
     let mut wanted: Vec<InstanceName> = inputs.config.instances().collect();
-    // Serving instances come last: a failed repair stops the plan before them.
-    wanted.sort_by_key(|id| serves(inputs, *id));
+    // A failed repair stops the plan: web services come before workers, and serving instances after those that do
+    // not serve.
+    let works = |id: &InstanceName| inputs.config.service(id.service).is_none_or(|of| of.web().is_none());
+    wanted.sort_by_key(|id| (works(id), serves(inputs, *id)));
     for id in &wanted {
         let seen = observed.instances.get(id);
         match committed.as_ref().filter(|c| c.of(id.service).is_some()) {
@@ -62,21 +62,6 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
     let stray =
         observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
     steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
-    steps
-}
-
-/// After the commit of `lines`: restores instances of the services that it did not touch.
-pub(super) fn unchanged(
-    inputs: &Inputs<'_>,
-    lines: &ManagedLines,
-    touched: &BTreeSet<ServiceName>,
-) -> Vec<Step> {
-    let same = |id: &InstanceName| lines.of(id.service).is_some() && !touched.contains(&id.service);
-    let mut steps = Vec::new();
-    for id in inputs.config.instances().filter(same) {
-        let kept = keep(inputs, id, inputs.observed.instances.get(&id), lines, RepairScope::Exactly);
-        after_another(inputs, &mut steps, id, kept);
-    }
     steps
 }
 

@@ -89,6 +89,10 @@ impl Moves<'_> {
     fn of(&mut self, service: &Service) {
         let inputs = self.inputs;
         let mut order = moved(inputs, service);
+        if !inputs.is_routed(service) {
+            // It gets no requests yet, and its first deploy starts it on its port.
+            return order.into_iter().for_each(|id| self.write(id));
+        }
         let spare = service.spare();
         let runs = |id: &InstanceName| spare != Some(*id) && up(inputs, *id);
         let restarts = order.iter().any(runs);
@@ -157,9 +161,13 @@ impl Moves<'_> {
     /// Sets the configured port for the instance's next start.
     fn settle(&mut self, id: InstanceName) {
         let Some(port) = self.inputs.config.port_of(id) else { return };
-        if self.listens.insert(id, port) == Some(port) {
-            return;
+        if self.listens.insert(id, port) != Some(port) {
+            self.write(id);
         }
+    }
+
+    fn write(&mut self, id: InstanceName) {
+        let Some(port) = self.inputs.config.port_of(id) else { return };
         let path = units::drop_in(self.inputs.config, id);
         let content = Content::Plain(units::instance(id, port).into_bytes());
         self.steps.push(Step::WriteFile { path, mode: files::MODE, content });

@@ -172,7 +172,8 @@ fn staged(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Staged {
 fn is_known(inputs: &Inputs<'_>) -> bool {
     let observed = inputs.observed;
     let runs = |id| observed.instances.get(&id).is_some_and(|seen| seen.runs.is_some());
-    observed.engine.is_some() || inputs.config.instances().all(runs)
+    let mut known = inputs.config.instances().filter(|id| !inputs.waits(id.service));
+    observed.engine.is_some() || known.all(runs)
 }
 
 /// The release is committed: starts it in instances that do not run it, and touches no other. Readiness is

@@ -227,6 +227,7 @@ fn a_worker_that_does_not_come_back_keeps_no_web_service_on_trial() {
     for container in ["astra-app-1", "astra-app-2", "astra-api-1"] {
         assert_eq!(state.containers[container].labels["astra.image"], image, "{container}");
     }
+    assert!(!state.containers.contains_key("astra-api-2"), "the spare");
 }
 
 #[test]
@@ -245,6 +246,16 @@ fn a_lost_list_of_services_stops_nothing() {
         .collect();
     world.write("/etc/astra/astra.env", &lost);
     world.reconcile().says("`ASTRA_SERVICES=api worker`").never_calls("StopUnit").exits(2);
+}
+
+#[test]
+fn more_instances_and_another_worker_come_with_one_deploy() {
+    let mut world = site().install("v1");
+    world.change_config("[app]\n", "[app]\ninstances = 3\n");
+    change_worker(&mut world, "work-harder");
+    let order = ["StartUnit astra-worker@2", "StartUnit astra-app@3"];
+    world.deploy("v1").never_calls("StopUnit astra-app@1").calls(&order).succeeds().serves("v1");
+    world.reconcile().changes_nothing().succeeds();
 }
 
 #[test]

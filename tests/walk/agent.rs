@@ -61,6 +61,8 @@ pub enum Stage {
     Close,
     Keep,
     Release,
+    /// Instances of services that the release did not touch.
+    Others,
     Again,
     Tidy,
     /// It ends, tidied up or not.

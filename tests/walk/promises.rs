@@ -171,15 +171,7 @@ fn a_service_that_stays_the_same_is_left_alone(before: &State, taken: &Taken<'_>
 fn after_the_commit_it_only_goes_forward(before: &State, taken: &Taken<'_>) -> Kept {
     let committed = before.process.as_ref().and_then(|p| p.run.as_ref()).is_some_and(|run| run.committed);
     let back = taken.pending.undoing
-        || match &taken.pending.step {
-            Step::StartTrial { .. } => true,
-            // Instances of a service that the release did not touch are repaired.
-            Step::RestoreCommitted { instance, .. } => {
-                let of = before.host.committed_for(crate::host::number(instance));
-                of.map(|named| named.number) == before.host.committed().map(|named| named.number)
-            }
-            _ => false,
-        };
+        || matches!(taken.pending.step, Step::RestoreCommitted { .. } | Step::StartTrial { .. });
     hold("after_the_commit_it_only_goes_forward", !committed || !back, || taken.pending.step.to_string())
 }
 

@@ -12,7 +12,7 @@ use crate::model::name::{EnvKey, TRIAL_ENV};
 use crate::model::plan::Plan;
 use crate::model::release::Candidate;
 use crate::model::secret::Secret;
-use crate::model::step::{Content, Fallback, Step};
+use crate::model::step::{Content, Fallback, Probe, Step};
 use crate::model::unit::UnitSeen;
 
 use super::Request;
@@ -41,7 +41,8 @@ pub(super) fn plan(
         steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
     }
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
-    steps.extend(roll(inputs, &candidate, &touched, soak));
+    let probe = |of: &Service| if request.restart { inputs.probe(of.name) } else { inputs.trial_probe(of) };
+    steps.extend(roll(inputs, &candidate, &touched, (soak, &probe)));
     if pulls || !is_blind(inputs, request) {
         // Also for an image that was committed earlier: it may have been pruned, and pulled again by hand.
         steps.push(Step::FlushImages);
@@ -50,7 +51,6 @@ pub(super) fn plan(
     let tried = tried(&steps);
     steps.push(commit_step(inputs, current, &wanted.file, &candidate));
     steps.extend(files::new_routes(inputs, &candidate.lines));
-    steps.extend(instances::unchanged(inputs, &candidate.lines, &touched));
     steps.extend(after(inputs, request, wanted, &candidate, &tried));
     Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings, moves: false }
 }
@@ -118,7 +118,7 @@ fn roll(
     inputs: &Inputs<'_>,
     candidate: &Candidate,
     touched: &BTreeSet<ServiceName>,
-    soak: Duration,
+    (soak, probe): (Duration, &dyn Fn(&Service) -> Probe),
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut changed = Vec::new();
@@ -126,8 +126,8 @@ fn roll(
         let order = order(inputs, service);
         // The first instance of the site is the gatekeeper.
         let gate = if changed.is_empty() { soak } else { Duration::ZERO };
-        steps.extend(roll_service(inputs, service, &order, candidate, gate));
-        changed.extend(order.into_iter().map(|id| (inputs.target(id), inputs.trial_probe(service))));
+        steps.extend(roll_service(inputs, service, &order, candidate, (gate, probe(service))));
+        changed.extend(order.into_iter().map(|id| (inputs.target(id), probe(service))));
     }
     if !soak.is_zero() && !changed.is_empty() {
         steps.push(Step::Soak { instances: changed, time: soak });
@@ -155,10 +155,9 @@ fn roll_service(
     service: &Service,
     order: &[InstanceName],
     candidate: &Candidate,
-    gate: Duration,
+    (gate, probe): (Duration, Probe),
 ) -> Vec<Step> {
     let drains = service.instances > 1 || service.strategy == Strategy::Surge;
-    let probe = inputs.trial_probe(service);
     let mut steps = Vec::new();
     for (nth, id) in order.iter().enumerate() {
         let instance = inputs.target(*id);

@@ -10,6 +10,7 @@ use astra_agent::model::image::PinnedImage;
 use astra_agent::model::outcome::Outcome;
 use astra_agent::model::plan::Plan;
 use astra_agent::model::step::Step;
+use astra_agent::plan::instances::{self, RepairScope};
 use astra_agent::plan::migrations::MigratePolicy;
 use astra_agent::plan::release::{self, Refusal, Request};
 use astra_agent::plan::{keep, moves, prune};
@@ -74,8 +75,12 @@ fn end_run(state: &mut State, outcome: Outcome, bug: Bug) -> Result<(), Broken> 
         }
         Stage::Release => {
             process.outcome = outcome;
-            process.stage = if process.in_order { Stage::Tidy } else { Stage::Again };
+            process.stage = Stage::Others;
             process.rounds = 0;
+        }
+        Stage::Others => {
+            process.outcome = outcome;
+            process.stage = if process.in_order { Stage::Tidy } else { Stage::Again };
         }
         Stage::Tidy | Stage::Over => {}
     }
@@ -144,6 +149,16 @@ fn decide(state: &mut State, bug: Bug) -> Result<(), Broken> {
                     (true, _) => kept(&mut process, true, Outcome::Converged),
                     (false, _) => process.open(plan, state, state.past.pinned),
                 }
+            }
+        }
+        Stage::Others => {
+            let observed = look(&state.host);
+            let steps = instances::steps(&inputs(state.site, &observed, &state.past), RepairScope::All);
+            let due = state.site.workers > 0 && process.outcome == Outcome::Converged;
+            if steps.is_empty() || !due {
+                process.stage = if process.in_order { Stage::Tidy } else { Stage::Again };
+            } else {
+                process.open(Plan::forward(steps, Vec::new()), state, state.past.pinned);
             }
         }
         Stage::Release => match release(state, &process, bug)? {
