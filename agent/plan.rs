@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Kind, Service};
 use crate::model::entry::Entry;
-use crate::model::envfile::{EnvFile, ManagedLines, ServiceLines};
+use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::fingerprint::HostKey;
 use crate::model::history::{History, RunRecord};
 use crate::model::image::PinnedImage;
@@ -92,9 +92,7 @@ impl Inputs<'_> {
     /// Whether requests of visitors may go to the service: its instances run a committed release. Until then they
     /// go where they went before.
     pub fn is_routed(&self, service: &Service) -> bool {
-        let listens = |of: &ServiceLines| of.port.is_some();
-        service.name.is_app()
-            || self.committed().is_some_and(|lines| lines.of(service.name).is_some_and(listens))
+        service.name.is_app() || self.committed().is_some_and(|lines| lines.is_routed(service.name))
     }
 
     /// The readiness check of the committed release, the same for all instances of a service.

@@ -191,10 +191,7 @@ fn lasting_of(inputs: &Inputs<'_>, routed: impl Fn(&Service) -> bool) -> Listens
 
 /// After the commit of `lines`: routes to web services that were not committed before.
 pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
-    let routed = |service: &Service| {
-        service.name.is_app() || lines.of(service.name).is_some_and(|of| of.port.is_some())
-    };
-    let mut listens = lasting_of(inputs, routed);
+    let mut listens = lasting_of(inputs, |service| lines.is_routed(service.name));
     (listens != lasting(inputs)).then(|| {
         // One that is surplus, and alone serves, is known to Caddy as well.
         listens.extend(self::listens(inputs));
@@ -292,25 +289,21 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
     };
     // Beside a template that an operator made, the drop-ins are the operator's as well.
     let is_known = |service: ServiceName| {
-        let template = unit_file(&inputs.config.name.template(service));
-        let foreign =
-            inputs.observed.files.get(&template).is_some_and(|file| !units::is_own(&file.bytes, service));
-        inputs.config.service(service).is_some() || !foreign
+        inputs.config.service(service).is_some() || is_own_template(inputs, service) != Some(false)
     };
-    let ours = |path: &Path| {
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let dir = path.parent().and_then(|d| d.file_name()).and_then(|n| n.to_str()).unwrap_or_default();
-        let of = |unit: &str| inputs.config.name.instance(unit);
-        path.starts_with(UNIT_DIR)
-            && (name.starts_with(CRON_PREFIX)
-                || name == MIGRATE_UNIT
-                || inputs
-                    .config
-                    .name
-                    .service(name)
-                    .is_some_and(|service| !runs(service) && is_template(inputs, path, service))
-                || dir.strip_suffix(".d").and_then(of).is_some_and(|id| is_known(id.service)))
-    };
+    let ours =
+        |path: &Path| {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let dir = path.parent().and_then(|d| d.file_name()).and_then(|n| n.to_str()).unwrap_or_default();
+            let of = |unit: &str| inputs.config.name.instance(unit);
+            path.starts_with(UNIT_DIR)
+                && (name.starts_with(CRON_PREFIX)
+                    || name == MIGRATE_UNIT
+                    || inputs.config.name.service(name).is_some_and(|service| {
+                        !runs(service) && is_own_template(inputs, service) == Some(true)
+                    })
+                    || dir.strip_suffix(".d").and_then(of).is_some_and(|id| is_known(id.service)))
+        };
     // A running instance keeps its drop-in until it is stopped (`remove_surplus`).
     let kept: BTreeSet<_> = listens(inputs).into_keys().map(|id| units::drop_in(inputs.config, id)).collect();
     let ours = |path: &Path| ours(path) && !kept.contains(path);
@@ -320,9 +313,10 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The agent's own template: a copy of another service's has other paths.
-fn is_template(inputs: &Inputs<'_>, path: &Path, service: ServiceName) -> bool {
-    inputs.observed.files.get(path).is_some_and(|file| units::is_own(&file.bytes, service))
+/// Whether the template of a service is the agent's; `None`: there is none.
+fn is_own_template(inputs: &Inputs<'_>, service: ServiceName) -> Option<bool> {
+    let seen = inputs.observed.files.get(&unit_file(&inputs.config.name.template(service)))?;
+    Some(units::is_own(&seen.bytes, service))
 }
 
 /// A removed job's timer is stopped before its file is removed: systemd would keep it running and fail when

@@ -112,6 +112,11 @@ impl ManagedLines {
         if service.is_app() { Some(&self.app) } else { self.services.get(&service) }
     }
 
+    /// Whether requests of visitors may go to `service`: always to the app, else if it has a port.
+    pub fn is_routed(&self, service: ServiceName) -> bool {
+        service.is_app() || self.of(service).is_some_and(|of| of.port.is_some())
+    }
+
     /// All services and their lines, the app first.
     pub fn all(&self) -> impl Iterator<Item = (ServiceName, &ServiceLines)> {
         std::iter::once((ServiceName::app(), &self.app))

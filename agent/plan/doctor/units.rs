@@ -114,8 +114,11 @@ fn states(inputs: &Inputs<'_>) -> Vec<Problem> {
             found.push(Problem::host("own_units", what, fix));
         }
     }
-    let waits = |name: &String| inputs.config.name.instance(name).is_some_and(|id| inputs.waits(id.service));
-    for name in units::enabled(inputs.config).into_iter().filter(|name| !waits(name)) {
+    let enabled = match inputs.committed() {
+        Some(lines) => units::enabled_in(inputs.config, &lines),
+        None => units::enabled(inputs.config),
+    };
+    for name in enabled {
         let Some(unit) = inputs.observed.units.get(&name).filter(|u| !u.is_masked()) else { continue };
         let check = match name.as_str() {
             RECOVER_UNIT | RECONCILE_TIMER => "own_units",
