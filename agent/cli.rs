@@ -86,6 +86,9 @@ enum Verb {
     /// Cron jobs
     #[command(subcommand)]
     Cron(Cron),
+    /// Services beside the releases: a database, a cache
+    #[command(subcommand)]
+    Accessory(Accessory),
 }
 
 /// Options of every mutating verb.
@@ -251,6 +254,26 @@ enum Env {
         /// Name of the variable
         key: crate::model::name::EnvKey,
     },
+}
+
+#[derive(Subcommand)]
+enum Accessory {
+    /// Run it from the current image of its tag; goes back if that does not become ready
+    #[command(after_help = help::ACCESSORY)]
+    Upgrade(OneAccessory),
+    /// Restart it from its image, with the settings of agent.toml; goes back if it does not become ready
+    #[command(after_help = help::ACCESSORY)]
+    Restart(OneAccessory),
+}
+
+#[derive(Args)]
+struct OneAccessory {
+    /// Its name in agent.toml: NAME of [services.NAME]
+    #[allow(rustdoc::broken_intra_doc_links, reason = "clap shows the text as it is")]
+    #[arg(value_name = "ACCESSORY")]
+    name: crate::model::instance::ServiceName,
+    #[command(flatten)]
+    mutate: Mutate,
 }
 
 #[derive(Subcommand)]

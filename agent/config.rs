@@ -11,6 +11,7 @@ use crate::model::name::{AppName, CronName, EnvKey};
 use crate::model::observed::Engine;
 use crate::model::secret::Secret;
 
+mod accessory;
 mod across;
 mod app;
 mod container;
@@ -30,7 +31,7 @@ mod words;
 
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use load::{load, load_one, parse, texts};
-pub use service::{Container, Kind, Network, Readiness, Route, Service, Strategy, Web};
+pub use service::{Accessory, Container, Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 ///
@@ -55,6 +56,8 @@ pub struct Config {
     pub app: Service,
     /// `[services.NAME]`, in the order of names.
     pub others: BTreeMap<ServiceName, Service>,
+    /// `[services.NAME]` with `kind = "accessory"`, which belong to no release.
+    pub accessories: BTreeMap<ServiceName, Accessory>,
     /// `[env]`, without the variables that only the env file has.
     pub env: BTreeMap<EnvKey, EnvSource>,
     /// The location of each of them: `file:line:column`.
@@ -126,7 +129,7 @@ pub struct Deploy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caddy {
     /// Tracked or pinned; either way, Caddy runs from a digest.
-    pub image: CaddyImage,
+    pub image: OwnImage,
     /// Host names of the site; empty: any name, on plain HTTP.
     pub hosts: Vec<String>,
     /// Source of certificates; without `hosts` there are none.
@@ -149,10 +152,10 @@ pub struct Caddy {
     pub extra: String,
 }
 
-/// The image of Caddy.
+/// The image of Caddy or of an accessory.
 #[derive(Clone, Debug, PartialEq)]
-pub enum CaddyImage {
-    /// A tag, resolved once at installation and at `caddy-upgrade`.
+pub enum OwnImage {
+    /// A tag, resolved once at installation and at an upgrade.
     Tracked(TrackedImage),
     /// A digest, used as it is.
     Pinned(PinnedImage),
@@ -219,15 +222,25 @@ pub struct OneOff {
 }
 
 impl Config {
-    /// All services in the order of a deploy: the app, other web services, workers.
+    /// All services of a release, in the order of a deploy: the app, other web services, workers.
     pub fn services(&self) -> impl DoubleEndedIterator<Item = &Service> + Clone {
         let others = |web: bool| self.others.values().filter(move |service| service.web().is_some() == web);
         std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
-    /// The service of this name.
+    /// The service of this name, an accessory included.
     pub fn service(&self, name: ServiceName) -> Option<&Service> {
-        if name == self.app.name { Some(&self.app) } else { self.others.get(&name) }
+        if name == self.app.name {
+            return Some(&self.app);
+        }
+        let accessory = || self.accessories.get(&name).map(|accessory| &accessory.service);
+        self.others.get(&name).or_else(accessory)
+    }
+
+    /// Whether a container is on the network of this site.
+    pub fn uses_site_network(&self) -> bool {
+        let accessories = self.accessories.values().map(|accessory| &accessory.service);
+        self.services().chain(accessories).any(|service| service.network == Network::Site)
     }
 
     /// The port of an instance on this host; `None`: a worker, or no service of this config.

@@ -25,6 +25,7 @@ use crate::plan::policy::VerbPolicy;
 use crate::plan::release::{Refusal, Request};
 use crate::plan::{keep, moves, release};
 
+mod accessories;
 mod entry;
 mod execute;
 mod proxy;
@@ -201,7 +202,13 @@ impl Reconciler<'_> {
         if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
         }
+        if let Selector::Accessory(name) = ask.selector
+            && !self.change_accessory(ask, name, &mut report).await?
+        {
+            return Ok(self.close_report(report, begun).await);
+        }
         let mut before = self.host.caddy.metrics().await.ok();
+        self.keep_accessories(ask, &mut report).await?;
         let kept = self.keep(ask, &mut report).await;
         let in_order = match kept {
             Ok(true) => true,
@@ -223,6 +230,9 @@ impl Reconciler<'_> {
             before = self.host.caddy.metrics().await.ok();
         }
         if let Some(selector) = self.wanted(ask, committed.as_ref()) {
+            if ask.verb.is_new() && !self.start_new_accessories(ask, &mut report).await? {
+                return Ok(self.close_report(report, begun).await);
+            }
             self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
             self.restore_others(ask, &mut report).await?;
         }
@@ -254,7 +264,7 @@ impl Reconciler<'_> {
             ));
             return Some(Selector::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
         }
-        if ask.selector != Selector::Keep {
+        if !matches!(ask.selector, Selector::Keep | Selector::Accessory(_)) {
             return Some(ask.selector.clone());
         }
         let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();

@@ -1,7 +1,7 @@
 //! Floor 3: the decision. Pure functions from config, observed host and history to a plan; called by
 //! converge.rs, and read-only by `astra-agent plan`.
 
-use crate::config::{Config, Kind, Service};
+use crate::config::{Config, Kind, Liveness, Service};
 use crate::model::entry::Entry;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::fingerprint::HostKey;
@@ -11,10 +11,11 @@ use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::WORKING;
 use crate::model::observed::{Engine, Observed};
 use crate::model::staged::Staged;
-use crate::model::step::{Check, Content, Drain, HttpCheck, Probe, Step, Target};
+use crate::model::step::{Check, CommandCheck, Content, Drain, HttpCheck, Probe, Step, Target};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+pub mod accessories;
 pub mod caddy;
 pub mod caddy_trial;
 pub mod checks;
@@ -105,7 +106,7 @@ impl Inputs<'_> {
             Kind::Web(_) if was_worker => {
                 Probe { check: Check::Settle(SETTLE), timeout: service.readiness.timeout }
             }
-            Kind::Web(_) | Kind::Worker { .. } => self.trial_probe(service),
+            Kind::Web(_) | Kind::Worker(_) => self.trial_probe(service),
         }
     }
 
@@ -118,7 +119,11 @@ impl Inputs<'_> {
                 https: self.config.is_https(),
                 answer: web.answer_timeout,
             }),
-            Kind::Worker { settle } => Check::Settle(*settle),
+            Kind::Worker(Liveness::Settle(time)) => Check::Settle(*time),
+            Kind::Worker(Liveness::Command { argv, answer_timeout }) => {
+                Check::Command(CommandCheck { argv: argv.clone(), answer: *answer_timeout })
+            }
+            Kind::Worker(Liveness::Tcp(port)) => Check::Tcp(*port),
         };
         Probe { check, timeout: service.readiness.timeout }
     }
@@ -173,6 +178,14 @@ impl Inputs<'_> {
         instance.upstream?;
         let probe = self.probe(instance.id.service);
         Some(Step::Undrain { instance, probe, limits: self.drain_limits() })
+    }
+
+    /// Creates the site's network for containers with these arguments, if the engine says that it has none.
+    pub fn make_network(&self, args: &[String]) -> Option<Step> {
+        let name = self.config.name.network();
+        let missing = self.observed.networks.as_ref().is_some_and(|networks| !networks.contains(&name));
+        let needed = missing && args.contains(&units::network_arg(&self.config.name));
+        needed.then_some(Step::MakeNetwork { name })
     }
 
     /// The current astra.env; empty if there is none.

@@ -143,7 +143,7 @@ impl World {
         if let Some(of) = self.committed {
             let app = ServiceLines {
                 image: image(of),
-                args: units::app_args(&config.app, Engine::Podman),
+                args: units::app_args(&config.app, Engine::Podman, &config.name),
                 command: Vec::new(),
                 port: config.app.web().map(|web| web.port),
                 since: None,

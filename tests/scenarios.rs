@@ -36,6 +36,8 @@ mod verb;
 #[path = "scenarios/world.rs"]
 mod world;
 
+#[path = "scenarios/accessories.rs"]
+mod accessories;
 #[path = "scenarios/caddy_upgrade.rs"]
 mod caddy_upgrade;
 #[path = "scenarios/deploy.rs"]

@@ -20,7 +20,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
     ("Look", &["status", "plan", "history", "doctor", "check"]),
     ("Repair", &["reconcile", "recover", "caddy-upgrade"]),
-    ("More", &["env", "cron"]),
+    ("More", &["env", "cron", "accessory"]),
 ];
 
 const FOOT: &str = "\
@@ -47,6 +47,13 @@ pub const MUTATES: &str = "\
 Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
 3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
 Ctrl-C undoes the run. `astra-agent status --watch` follows it from elsewhere.";
+
+pub const ACCESSORY: &str = "\
+Services that use it wait or fail while it restarts. No deploy touches it.
+
+Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
+3 it did not become ready and went back, 4 needs a look, 75 another run holds the
+lock.";
 
 pub const DEPLOY: &str = "\
 Examples:
@@ -79,7 +86,7 @@ const HABITS: [(&[&str], &str); 19] = [
     (&["exec", "shell", "console"], "`podman exec -it astra-app-1 sh` (with docker: `docker exec`)"),
     (
         &["restart"],
-        "`systemctl restart astra-app@1`, then the next one once `astra-agent status` says that it is ready",
+        "`astra-agent deploy --restart` restarts the release without losing a request, `astra-agent accessory restart NAME` an accessory",
     ),
     (
         &["run"],
@@ -103,7 +110,10 @@ const HABITS: [(&[&str], &str); 19] = [
     ),
     (&["undo", "revert", "back"], "`astra-agent rollback` goes to the release before"),
     (&["diff", "dry-run"], "`astra-agent plan` shows what a deploy would change"),
-    (&["update", "upgrade"], "`astra-agent deploy` for the app, `astra-agent caddy-upgrade` for Caddy"),
+    (
+        &["update", "upgrade"],
+        "`astra-agent deploy` for the app, `astra-agent caddy-upgrade` for Caddy, `astra-agent accessory upgrade NAME` for an accessory",
+    ),
     (&["audit", "releases", "runs"], "`astra-agent history` lists the runs with their releases"),
     (&["validate", "lint", "config"], "`astra-agent check` reads agent.toml and the env file"),
     (&["watch", "attach", "follow"], "`astra-agent status --watch` follows the run that is under way"),

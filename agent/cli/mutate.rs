@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::session::{self, Session};
 use super::turn::Turn;
-use super::{How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
+use super::{Accessory, How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
 use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
@@ -151,6 +151,7 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
         && snapshot.caddy_image.is_some()
         && reconciler.refuse_env(&snapshot).is_ok()
         && reconciler.keep_plan(&snapshot, Name::Reconcile).is_empty()
+        && reconciler.accessory_repairs(&snapshot).is_empty()
         && !reconciler.pointer_is_wrong(&snapshot.history);
     if calm {
         session::keep_config(&session.host.files);
@@ -174,6 +175,13 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused
         }
         Verb::Recover(mutate) => keep(Name::Recover, mutate),
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
+        Verb::Accessory(what) => {
+            let (name, one) = match what {
+                Accessory::Upgrade(one) => (Name::AccessoryUpgrade, one),
+                Accessory::Restart(one) => (Name::AccessoryRestart, one),
+            };
+            (name, Selector::Accessory(one.name), How { mutate: one.mutate, ..How::default() })
+        }
         _ => return Err(anyhow!("not a mutating verb").into()),
     };
     let migrate = how.attempt.policy();

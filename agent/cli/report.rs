@@ -63,6 +63,9 @@ fn next(report: &Report) -> Option<String> {
         Outcome::Undone { .. } | Outcome::Failed { .. } if report.first => {
             "fix the cause and run it again: the first release of a host is never held".to_owned()
         }
+        Outcome::Undone { .. } | Outcome::Failed { .. } if report.verb.is_of_accessory() => {
+            "it runs as before; fix the cause and run it again".to_owned()
+        }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
             let retry = retry(report.verb, report.release, report.image.as_ref());
             format!("fix the image or the environment and deploy again; to retry this one: `{retry}`")

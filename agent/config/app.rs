@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::accessory::is_accessory;
 use super::container::container;
 use super::env::public_env;
 use super::error::{Problems, Show, ValueError};
 use super::read::Reader;
 use super::tree::{ServiceTables, Table, Tree};
 use super::value;
-use super::{Kind, Network, Readiness, Route, Service, Strategy, Web};
+use super::{Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
 use crate::model::image::TrackedImage;
 use crate::model::instance::ServiceName;
 use crate::model::name::{AppName, EnvKey};
@@ -36,19 +37,31 @@ pub(super) fn site(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Site>
     Some(Site { name: name?, image: image?, engine: engine? })
 }
 
-/// `[app]`, always a web service.
-pub(super) fn app(
-    tree: &Tree<'_>,
+/// What the services of a site have in common, unless one says otherwise.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults {
+    /// `[deploy] strategy`, for all web services; `None`: each has its own default.
     strategy: Option<Strategy>,
-    problems: &mut Problems<'_>,
-) -> Option<Service> {
+    network: Network,
+}
+
+pub(super) fn defaults(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Defaults {
+    let mut r = Reader { table: &tree.table("deploy"), problems };
+    let strategies = [("rolling", Strategy::Rolling), ("surge", Strategy::Surge)];
+    let strategy = r.optional("strategy", |r, key| r.choice(key, &strategies)).flatten();
+    let accessories = tree.services().any(|(_, tables)| is_accessory(&tables));
+    Defaults { strategy, network: if accessories { Network::Site } else { Network::Bridge } }
+}
+
+/// `[app]`, always a web service.
+pub(super) fn app(tree: &Tree<'_>, defaults: Defaults, problems: &mut Problems<'_>) -> Option<Service> {
     let tables = ServiceTables {
         own: tree.table("app"),
         readiness: tree.table("app.readiness"),
         route: Table::default(),
     };
-    let app = service(ServiceName::app(), &tables, strategy, problems)?;
-    if app.at_most_one && strategy == Some(Strategy::Surge) {
+    let app = service(ServiceName::app(), &tables, defaults, problems)?;
+    if app.at_most_one && defaults.strategy == Some(Strategy::Surge) {
         let mut r = Reader { table: &tree.table("deploy"), problems };
         let fault = ValueError::new("`surge` starts a second copy, which `[app] at_most = 1` excludes");
         r.fault(
@@ -60,52 +73,55 @@ pub(super) fn app(
     Some(app)
 }
 
-/// `[services.NAME]`; `None` if one has an error.
+/// `[services.NAME]` without the accessories; `None` if one has an error.
 pub(super) fn others(
     tree: &Tree<'_>,
-    strategy: Option<Strategy>,
+    defaults: Defaults,
     problems: &mut Problems<'_>,
 ) -> Option<BTreeMap<ServiceName, Service>> {
     let mut services = BTreeMap::new();
     let mut sound = true;
-    for (text, tables) in tree.services() {
-        let name =
-            text.parse::<ServiceName>().map_err(ValueError::from).and_then(|name| match name.is_app() {
-                true => Err(ValueError::new("the service `app` is [app]").help("give this one another name")),
-                false => Ok(name),
-            });
-        let service = match (name, &tables.own.given) {
-            (Ok(name), _) => service(name, &tables, strategy, problems),
-            (Err(fault), given) => {
-                given.iter().for_each(|span| problems.add(span, Show::UpToMark, fault.clone()));
-                None
-            }
-        };
+    for (text, tables) in tree.services().filter(|(_, tables)| !is_accessory(tables)) {
+        let name = name_of(text, &tables, problems);
+        let service = name.and_then(|name| service(name, &tables, defaults, problems));
         sound &= service.is_some();
         services.extend(service.map(|service| (service.name, service)));
     }
     sound.then_some(services)
 }
 
-/// `[deploy] strategy`, for all web services; `None`: each has its default.
-pub(super) fn strategy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Strategy> {
-    let mut r = Reader { table: &tree.table("deploy"), problems };
-    let strategies = [("rolling", Strategy::Rolling), ("surge", Strategy::Surge)];
-    r.optional("strategy", |r, key| r.choice(key, &strategies)).flatten()
+/// The name in `[services.NAME]`.
+pub(super) fn name_of(
+    text: &str,
+    tables: &ServiceTables<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<ServiceName> {
+    let name = text.parse::<ServiceName>().map_err(ValueError::from).and_then(|name| match name.is_app() {
+        true => Err(ValueError::new("the service `app` is [app]").help("give this one another name")),
+        false => Ok(name),
+    });
+    let fault = match name {
+        Ok(name) => return Some(name),
+        Err(fault) => fault,
+    };
+    tables.own.given.iter().for_each(|span| problems.add(span, Show::UpToMark, fault.clone()));
+    None
 }
 
 /// One service of its tables.
-fn service(
+pub(super) fn service(
     name: ServiceName,
     tables: &ServiceTables<'_>,
-    strategy: Option<Strategy>,
+    defaults: Defaults,
     problems: &mut Problems<'_>,
 ) -> Option<Service> {
     let instances = Reader { table: &tables.own, problems }.integer("instances", 1..=254);
     let readiness = readiness(&tables.readiness, problems);
     let kind = kind(name, tables, instances.unwrap_or(1), problems);
     let mut r = Reader { table: &tables.own, problems };
-    let network = r.choice("network", &[("bridge", Network::Bridge), ("host", Network::Host)]);
+    let networks = [("bridge", Network::Bridge), ("site", Network::Site), ("host", Network::Host)];
+    let network = r.optional("network", |r, key| r.choice(key, &networks));
+    let network = network.map(|given| given.unwrap_or(defaults.network));
     let command = r.list("command", value::argument);
     let volumes = r.distinct("volumes", value::volume);
     let memory = r.optional("memory", memory);
@@ -131,8 +147,8 @@ fn service(
         _ => Strategy::Rolling,
     };
     let strategy = match kind {
-        Kind::Web(_) if !at_most_one => strategy.unwrap_or(default),
-        Kind::Web(_) | Kind::Worker { .. } => Strategy::Rolling,
+        Kind::Web(_) if !at_most_one => defaults.strategy.unwrap_or(default),
+        Kind::Web(_) | Kind::Worker(_) => Strategy::Rolling,
     };
     Some(Service {
         name,
@@ -153,24 +169,24 @@ fn service(
     })
 }
 
-/// A service with a port is a web service; the app always has one.
+/// The kind, as `kind` says or by the keys that are there: a service with a port is a web service; the app always
+/// has one.
 fn kind(
     name: ServiceName,
     tables: &ServiceTables<'_>,
     instances: u16,
     problems: &mut Problems<'_>,
 ) -> Option<Kind> {
-    let is_web = tables.own.nodes.contains_key("port");
-    unfit(is_web, tables, problems);
+    let word = word(name, tables, problems)?;
+    if !name.is_app() {
+        unfit(word, tables, problems);
+    }
     let mut r = Reader { table: &tables.readiness, problems };
-    if !is_web {
-        return Some(Kind::Worker { settle: settle(&mut r)? });
+    if word != Word::Web {
+        return Some(Kind::Worker(liveness(&mut r)?));
     }
     let path = r.text("path", |text| value::url_path(text, false));
-    let answer_timeout = r.time("answer_timeout");
-    if answer_timeout.is_some_and(|answer| answer > LONGEST_ANSWER) {
-        r.fault("answer_timeout", ValueError::new("`answer_timeout` may be 60s at most"));
-    }
+    let answer_timeout = answer_timeout(&mut r);
     let given = r.node("interval").is_some();
     let interval = if given { r.time("interval") } else { Some(usual_interval(instances)) };
     if given && interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
@@ -193,29 +209,103 @@ fn kind(
     }))
 }
 
-/// Keys in a user's file that belong to the other kind of service.
-fn unfit(is_web: bool, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
-    let of_a_worker = [(&tables.readiness, "settle")];
+/// The words for `kind`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Web,
+    Worker,
+    Accessory,
+}
+
+fn word(name: ServiceName, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Word> {
+    if name.is_app() {
+        return Some(Word::Web);
+    }
+    let mut r = Reader { table: &tables.own, problems };
+    let words = [("web", Word::Web), ("worker", Word::Worker), ("accessory", Word::Accessory)];
+    let given = r.optional("kind", |r, key| r.choice(key, &words))?;
+    let found = if r.node("port").is_some() { Word::Web } else { Word::Worker };
+    if given == Some(Word::Web) {
+        r.require("port");
+    }
+    Some(given.unwrap_or(found))
+}
+
+/// Keys in a user's file that belong to another kind of service.
+fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
+    let ServiceTables { own, readiness, route } = tables;
     let of_web = [
-        (&tables.own, "base_port"),
-        (&tables.readiness, "path"),
-        (&tables.readiness, "interval"),
-        (&tables.readiness, "answer_timeout"),
-        (&tables.route, "hosts"),
-        (&tables.route, "path"),
-        (&tables.route, "strip_prefix"),
+        (own, "port"),
+        (own, "base_port"),
+        (readiness, "path"),
+        (readiness, "interval"),
+        (route, "hosts"),
+        (route, "path"),
+        (route, "strip_prefix"),
     ];
-    let (keys, message, help) = match is_web {
-        true => {
-            (&of_a_worker[..], "a service with `port` has no", "leave it out: its readiness `path` is asked")
+    let of_accessories = [(own, "image"), (own, "secrets"), (own, "publish")];
+    let of_releases = [(own, "instances"), (own, "at_most"), (own, "required_env")];
+    let of_workers = [(readiness, "settle"), (readiness, "command"), (readiness, "tcp")];
+    let mut refuse = |keys: &[(&Table<'_>, &str)], message: &str, help: &str| {
+        for (table, key) in keys {
+            if let Some(node) = table.nodes.get(key).filter(|node| node.span.file > 0) {
+                let fault = ValueError::new(format!("{message} `{key}`")).help(help);
+                problems.add(&node.key, node.show(), fault);
+            }
         }
-        false => (&of_web[..], "a service without `port` has no", "write `port`, or leave it out"),
     };
-    for (table, key) in keys {
-        if let Some(node) = table.nodes.get(key).filter(|node| node.span.file > 0) {
-            problems.add(&node.key, node.show(), ValueError::new(format!("{message} `{key}`")).help(help));
+    match word {
+        Word::Web => {
+            refuse(&of_workers, "a web service has no", "leave it out: its readiness `path` is asked");
+            refuse(&of_accessories, "only an accessory has", "write `kind = \"accessory\"`, or leave it out");
+        }
+        Word::Worker => {
+            refuse(&of_web, "a service without `port` has no", "write `port`, or leave it out");
+            refuse(&of_accessories, "only an accessory has", "write `kind = \"accessory\"`, or leave it out");
+        }
+        Word::Accessory => {
+            let help = "leave it out: an accessory is one container, which Caddy does not reach";
+            refuse(&of_web, "an accessory has no", help);
+            refuse(&of_releases, "an accessory has no", help);
         }
     }
+    if word != Word::Web && !readiness.nodes.contains_key("command") {
+        let message = "without `command` in its readiness, a service without `port` has no";
+        refuse(&[(readiness, "answer_timeout")], message, "leave it out");
+    }
+}
+
+/// When an instance without a port behind Caddy is ready: by time, by a command or by a port.
+fn liveness(r: &mut Reader<'_, '_, '_>) -> Option<Liveness> {
+    let command = r.optional("command", |r, key| r.list(key, value::argument))?;
+    let tcp: Option<u16> = r.optional("tcp", |r, key| r.integer(key, 1..=65535))?;
+    let settles = r.node("settle").is_some_and(|node| node.span.file > 0);
+    if usize::from(command.is_some()) + usize::from(tcp.is_some()) + usize::from(settles) > 1 {
+        let key = if tcp.is_some() { "tcp" } else { "command" };
+        r.fault(key, ValueError::new("`settle`, `command` and `tcp` exclude each other").help("write one of them"));
+        return None;
+    }
+    if let Some(argv) = command {
+        let answer_timeout = answer_timeout(r)?;
+        if argv.first().is_none_or(String::is_empty) {
+            r.fault("command", ValueError::new("`command` has no program"));
+            return None;
+        }
+        return Some(Liveness::Command { argv, answer_timeout });
+    }
+    Some(match tcp {
+        Some(port) => Liveness::Tcp(port),
+        None => Liveness::Settle(settle(r)?),
+    })
+}
+
+fn answer_timeout(r: &mut Reader<'_, '_, '_>) -> Option<Duration> {
+    let answer = r.time("answer_timeout")?;
+    if answer > LONGEST_ANSWER {
+        r.fault("answer_timeout", ValueError::new("`answer_timeout` may be 60s at most"));
+        return None;
+    }
+    Some(answer)
 }
 
 fn settle(r: &mut Reader<'_, '_, '_>) -> Option<Duration> {

@@ -86,7 +86,7 @@ pub(super) const TABLES: &[Section] = &[
     },
     Section {
         path: SERVICE,
-        doc: "Another service of the same image, beside `[app]`: a web service with `port`, a worker without. Its name is \
+        doc: "Another service beside `[app]`: of the same image a web service with `port` or a worker without, or an accessory with an image of its own (`kind`). Its name is \
               part of its unit, `astra-NAME@1.service`. It has the environment of the application, and belongs to the same \
               release: a deploy changes the application first, then the other web services, then the workers, and commits \
               all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
@@ -95,7 +95,7 @@ pub(super) const TABLES: &[Section] = &[
     },
     Section {
         path: SERVICE_READINESS,
-        doc: "When an instance counts as ready. A web service has `path`, `interval` and `answer_timeout`, a worker `settle`.",
+        doc: "When an instance counts as ready. A web service has `path`, `interval` and `answer_timeout`; a worker and an accessory have one of `settle`, `command` and `tcp`.",
     },
     Section {
         path: SERVICE_ROUTE,
@@ -147,8 +147,8 @@ pub(super) const KEYS: &[Key] = &[
         "The ports above it, one an instance and one for the spare of a surge deploy, must be free, and none may be Caddy's (`http_port`, `https_port`, 9080)."),
     key("app", "port", "port", Value("8000"), "8000",
         "Where the application listens in its container. With `network = \"host\"` it listens on `PORT` instead."),
-    key("app", "network", "`bridge` or `host`", Value(r#""bridge""#), r#""bridge""#,
-        "`host`: no network of its own; the application gets `PORT` and listens on its own address `127.0.1.i`, or on any."),
+    key("app", "network", "`bridge`, `site` or `host`", Means("`site` if there is an accessory, else `bridge`"), r#""bridge""#,
+        "`bridge`: the engine's own network. `site`: a network of this site, named after it, where accessories and workers are reached by name (`redis`). `host`: no network of its own; the application gets `PORT` and listens on its own address `127.0.1.i`, or on any."),
     key("app", "command", "list of strings", Value("[]"), r#"["gunicorn", "config.wsgi"]"#,
         "The container's argv; empty: the image's own."),
     key("app", "volumes", "list of `SOURCE:TARGET[:OPTIONS]`", Value("[]"), r#"["/etc/astra/key.pem:/etc/astra/key.pem:ro"]"#,
@@ -199,6 +199,14 @@ pub(super) const KEYS: &[Key] = &[
     key("app.readiness", "answer_timeout", "time, up to `60s`", Value(r#""2s""#), r#""2s""#,
         "Limit for one answer of the readiness path, for Caddy, deploys and `status`. Raise it for an application whose only worker may be busy for longer."),
 
+    key(SERVICE, "kind", "`web`, `worker` or `accessory`", Means("`web` with `port`, else `worker`"), r#""accessory""#,
+        "`accessory`: a service with an image of its own, e.g. a database or a cache, that belongs to no release. Its image is pinned when a deploy first starts it; from then on only `astra-agent accessory upgrade NAME` and `astra-agent accessory restart NAME` touch it, and both go back if it does not become ready."),
+    key(SERVICE, "image", "image with tag or digest", Means("that of the release"), r#""docker.io/library/redis:7""#,
+        "Only for an accessory, and required there."),
+    key(SERVICE, "secrets", "table of names", Means("none"), r#"{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }"#,
+        "Only for an accessory, which does not get the application's environment: the name of a variable in its container, and that of the variable under `[env]` or in the env file whose value it has. Kept in `/etc/astra/astra-NAME.env` (0600)."),
+    key(SERVICE, "publish", "list of `[ADDRESS:]PORT:PORT[/udp]`", Value("[]"), r#"["127.0.0.1:5432:5432"]"#,
+        "Only for an accessory: ports of this host, and those of the container. Without an address the port is open to the network, and the engine opens it past a firewall of the host (ufw)."),
     key(SERVICE, "instances", "1 to 254", Value("1"), "2",
         "How many run."),
     key(SERVICE, "port", "port", Means("a worker"), "3000",
@@ -215,9 +223,13 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_READINESS, "interval", "time, from `1s`", Means("as in `[app.readiness]`"), r#""3s""#,
         "How often Caddy asks each instance."),
     key(SERVICE_READINESS, "answer_timeout", "time, up to `60s`", Value(r#""2s""#), r#""2s""#,
-        "Limit for one answer of the readiness path."),
+        "Limit for one answer of the readiness path, or for one run of `command`."),
     key(SERVICE_READINESS, "settle", "time", Value(r#""5s""#), r#""5s""#,
         "How long an instance must run without ending until it is ready."),
+    key(SERVICE_READINESS, "command", "list of strings", Means("`settle` counts"), r#"["redis-cli", "ping"]"#,
+        "Instead of `settle`: a command in the container of a worker or an accessory; it is ready when the command ends with code 0 within `answer_timeout`. Asked while it starts and after a soak, not by `status`."),
+    key(SERVICE_READINESS, "tcp", "port", Means("`settle` counts"), "5432",
+        "Instead of `settle`: a port of the container; ready when it accepts a connection."),
     key(SERVICE_READINESS, "notify", "true or false", Value("false"), "false",
         "Wait for READY=1 from the worker (podman's `--sdnotify=container`) first."),
     key(SERVICE_READINESS, "timeout", "time", Value(r#""5m""#), r#""5m""#,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
-use super::{Config, across, app, env, jobs, keys, site};
+use super::{Config, accessory, across, app, env, jobs, keys, site};
 use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
 
 /// Larger files are taken for a mistake.
@@ -70,9 +70,10 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         tree.add(file, document.get_ref(), &mut problems);
     }
     let of_site = app::site(&tree, &mut problems);
-    let strategy = app::strategy(&tree, &mut problems);
-    let app = app::app(&tree, strategy, &mut problems);
-    let others = app::others(&tree, strategy, &mut problems);
+    let defaults = app::defaults(&tree, &mut problems);
+    let app = app::app(&tree, defaults, &mut problems);
+    let others = app::others(&tree, defaults, &mut problems);
+    let accessories = accessory::accessories(&tree, defaults, &mut problems);
     let (env, env_places) = env::env(&tree, &mut problems);
     let migrate = site::migrate(&tree, &mut problems);
     let caddy = site::caddy(&tree, &mut problems);
@@ -82,13 +83,15 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         across::ports(&tree, &services, caddy, &mut problems);
         across::routes(&tree, &services, caddy, &mut problems);
         across::variables(&tree, &services, &mut problems);
+        let accessories = accessories.iter().flatten();
+        accessory::ports(&tree, accessories, &services, caddy, &mut problems);
     }
     let verify = site::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     let notices = problems.finish()?;
     let config = (|| {
         let app::Site { name, image, engine } = of_site?;
-        let (app, others, migrate) = (app?, others?, migrate?);
+        let (app, others, accessories, migrate) = (app?, others?, accessories?, migrate?);
         let (deploy, caddy, verify) = (deploy?, caddy?, verify?);
         Some(Config {
             name,
@@ -96,6 +99,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             engine,
             app,
             others,
+            accessories,
             env,
             env_places,
             migrate,

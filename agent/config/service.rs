@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::OwnImage;
 use crate::model::instance::{InstanceId, InstanceName, ServiceName};
 use crate::model::name::EnvKey;
 
@@ -47,11 +48,38 @@ pub struct Service {
 pub enum Kind {
     /// It has a port, and its instances are behind Caddy.
     Web(Web),
-    /// It has no port.
-    Worker {
-        /// How long an instance must run without a restart until it counts as ready.
-        settle: Duration,
+    /// It has no port behind Caddy.
+    Worker(Liveness),
+}
+
+/// When an instance without a port behind Caddy counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It has run for so long without a restart.
+    Settle(Duration),
+    /// A command in its container ends with code 0.
+    Command {
+        /// Program and arguments; never empty.
+        argv: Vec<String>,
+        /// Limit for one run of it.
+        answer_timeout: Duration,
     },
+    /// It accepts a connection on this port of its container.
+    Tcp(u16),
+}
+
+/// A service beside the releases of the site: its image is pinned at its first start, and no deploy or rollback
+/// touches it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accessory {
+    /// One instance, and no port behind Caddy.
+    pub service: Service,
+    /// Tracked or pinned; either way, it runs from a digest.
+    pub image: OwnImage,
+    /// Secret variables: the name in its container, and that in the environment of the application.
+    pub secrets: BTreeMap<EnvKey, EnvKey>,
+    /// `[ADDRESS:]PORT:PORT[/udp]`: published as the engine does it.
+    pub publish: Vec<String>,
 }
 
 /// The settings of a web service alone.
@@ -104,8 +132,10 @@ pub enum Strategy {
 /// The network of a service's containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// A network of its own; the engine publishes the port on the instance's loopback address.
+    /// The engine's own network; the port is published on the instance's loopback address.
     Bridge,
+    /// The same with the network of this site, where accessories and workers have names.
+    Site,
     /// The host's network: the app listens on its own loopback address or on any.
     Host,
 }
@@ -144,7 +174,7 @@ impl Service {
     pub fn web(&self) -> Option<&Web> {
         match &self.kind {
             Kind::Web(web) => Some(web),
-            Kind::Worker { .. } => None,
+            Kind::Worker(_) => None,
         }
     }
 

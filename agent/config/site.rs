@@ -7,7 +7,7 @@ use super::error::{Problems, ValueError};
 use super::read::Reader;
 use super::tree::Tree;
 use super::value;
-use super::{Caddy, CaddyImage, Deploy, Migrate, Tls, Verify};
+use super::{Caddy, Deploy, Migrate, OwnImage, Tls, Verify};
 use crate::model::name::HEALTH_PORT;
 
 /// The outer `None`: an error; the inner one: the table is absent.
@@ -48,12 +48,17 @@ pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Dep
     })
 }
 
+/// `image` of `[caddy]` or of an accessory: a tag or a digest.
+pub(super) fn own_image(r: &mut Reader<'_, '_, '_>) -> Option<OwnImage> {
+    r.text("image", |text| match text.contains('@') {
+        true => text.parse().map(OwnImage::Pinned),
+        false => text.parse().map(OwnImage::Tracked),
+    })
+}
+
 pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Caddy> {
     let mut r = Reader { table: &tree.table("caddy"), problems };
-    let image = r.text("image", |text| match text.contains('@') {
-        true => text.parse().map(CaddyImage::Pinned),
-        false => text.parse().map(CaddyImage::Tracked),
-    });
+    let image = own_image(&mut r);
     let hosts = r.distinct("hosts", value::host);
     let tls = r.choice("tls", &[("acme", Tls::Acme), ("internal", Tls::Internal), ("off", Tls::Off)]);
     let block = r.distinct("block", |text| value::url_path(text, true));

@@ -47,7 +47,7 @@ impl Reconciler<'_> {
             return Ok(());
         }
         let what = "closing a run that was cut off: not every instance came back";
-        if ask.selector != super::Selector::Keep {
+        if !matches!(ask.selector, super::Selector::Keep) {
             // The requested release may fix the problem.
             report.warn(what);
             return Ok(());

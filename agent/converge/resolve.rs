@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::{Event, Reconciler, Refused, Report, Snapshot, VerbRequest};
-use crate::config::CaddyImage;
+use crate::config::OwnImage;
 use crate::model::digest::Digest;
 use crate::model::history::{Held, History};
 use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
+use crate::model::instance::ServiceName;
 use crate::model::name::CADDY_UNIT;
 use crate::model::problem::Problem;
 use crate::model::release::Release;
@@ -38,6 +39,8 @@ pub enum Selector {
     Rollback(RollbackTarget),
     /// The committed release, in new containers.
     Restart,
+    /// No release: this accessory.
+    Accessory(ServiceName),
 }
 
 /// The target of a rollback.
@@ -56,7 +59,7 @@ impl Selector {
     /// release itself refuses it.
     pub fn by_hand(&self) -> bool {
         match self {
-            Self::Keep | Self::Committed | Self::Tracked | Self::Restart => false,
+            Self::Keep | Self::Committed | Self::Tracked | Self::Restart | Self::Accessory(_) => false,
             Self::Tag(_) | Self::Digest(_) | Self::Rollback(_) => true,
         }
     }
@@ -70,7 +73,7 @@ impl Reconciler<'_> {
     /// No such release is known, the registry has no such tag, or the image is not the app's.
     pub async fn request(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Result<Request, Refused> {
         let image = match &ask.selector {
-            Selector::Keep => return Err(anyhow!("asking for no release").into()),
+            Selector::Keep | Selector::Accessory(_) => return Err(anyhow!("asking for no release").into()),
             Selector::Committed => match self.inputs(snapshot).committed() {
                 Some(lines) => lines.app.image,
                 None => {
@@ -148,15 +151,21 @@ impl Reconciler<'_> {
 
     /// Pulls the current image of `[caddy] image` and returns its digest.
     pub(super) async fn fetch_caddy_image(&self) -> Result<PinnedImage, Refused> {
-        let image = match &self.config.caddy.image {
-            CaddyImage::Pinned(image) => image.clone(),
-            CaddyImage::Tracked(tracked) => self.resolve(tracked).await?,
-        };
+        let image = self.newest(&self.config.caddy.image).await?;
         self.have_image(&image).await?;
         Ok(image)
     }
 
-    async fn have_image(&self, image: &PinnedImage) -> Result<(), Refused> {
+    /// The current digest of a tag, or the digest itself.
+    pub(super) async fn newest(&self, image: &OwnImage) -> Result<PinnedImage, Refused> {
+        match image {
+            OwnImage::Pinned(image) => Ok(image.clone()),
+            OwnImage::Tracked(tracked) => self.resolve(tracked).await,
+        }
+    }
+
+    /// Pulls an image that the engine does not have.
+    pub(super) async fn have_image(&self, image: &PinnedImage) -> Result<(), Refused> {
         let engine = self.host.engine.as_ref().context("the container engine does not answer")?;
         if self.host.store_is_suspect()? || !engine.has_image(image).await? {
             (self.watch)(&Event::Note(&format!("pulling {image}")));

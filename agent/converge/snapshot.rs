@@ -56,6 +56,7 @@ impl Reconciler<'_> {
         names.extend(jobs.filter(|unit| !wanted(unit)));
         names.sort();
         names.dedup();
+        ids.extend(self.config.accessories.keys().map(|name| InstanceName::single(*name)));
         let instances: Vec<String> = ids.iter().map(|id| name.unit(*id)).collect();
         names.retain(|unit| !instances.contains(unit));
         let mut files: Vec<_> = files::desired(&inputs).into_keys().collect();
@@ -66,6 +67,7 @@ impl Reconciler<'_> {
             instances: ids.into_iter().map(|id| (inputs.target(id), inputs.probe(id.service))).collect(),
             ports,
             images,
+            networks: self.config.uses_site_network(),
         })
     }
 

@@ -15,6 +15,7 @@ use bollard::query_parameters::{ListImagesOptions, RemoveContainerOptions, Remov
 use reqwest::header::SERVER;
 
 mod connect;
+mod container;
 mod info;
 mod list;
 mod pull;
@@ -23,6 +24,7 @@ use super::http::{Http, HttpError};
 use crate::model::image::PinnedImage;
 use crate::model::observed::{Engine, ImageSeen};
 use connect::{EngineError, accept, connect, translate};
+pub use container::ExecEnded;
 pub use info::DockerdSettings;
 pub use list::ContainerSeen;
 pub use pull::may_pass;

@@ -20,6 +20,7 @@ use crate::model::step_note::StepNote;
 
 pub mod drain;
 mod failed;
+mod liveness;
 mod stop;
 
 use stop::STOP_MARGIN;
@@ -147,10 +148,14 @@ impl Host {
         }
     }
 
-    /// Sends one request to the readiness path. A worker has none, and is ready while its unit is active.
+    /// Checks readiness once. An instance that only has to run is ready while its unit is active.
     async fn ask(&self, instance: &Target, ask: &Probe) -> Result<()> {
-        let (Some(at), Check::Http(ask)) = (instance.upstream, &ask.check) else { return Ok(()) };
-        self.request(at, ask).await
+        match (&ask.check, instance.upstream) {
+            (Check::Http(ask), Some(at)) => self.request(at, ask).await,
+            (Check::Http(_), None) | (Check::Settle(_), _) => Ok(()),
+            (Check::Command(ask), _) => self.command(instance, ask).await,
+            (Check::Tcp(port), _) => self.accepts(instance, *port).await,
+        }
     }
 
     async fn request(&self, at: SocketAddrV4, ask: &HttpCheck) -> Result<()> {

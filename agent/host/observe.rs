@@ -40,6 +40,8 @@ pub struct Scope {
     pub ports: Vec<SocketAddrV4>,
     /// Also the local images, which the engine lists slowly.
     pub images: bool,
+    /// Also the engine's networks, if it is asked at all.
+    pub networks: bool,
 }
 
 /// The local images, if the engine listed them in time, and the free bytes of their store.
@@ -84,6 +86,9 @@ impl Host {
             observed.engine =
                 self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
         }
+        let all = std::mem::take(&mut observed.instances);
+        (observed.accessories, observed.instances) =
+            all.into_iter().partition(|(id, _)| config.accessories.contains_key(&id.service));
         Ok(observed)
     }
 
@@ -119,6 +124,7 @@ impl Host {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
         paths.extend([config.name.env_file(), config.name.staged_env()]);
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
+        paths.extend(config.accessories.keys().map(|name| config.name.accessory_env(*name)));
         for name in self.files.list(Path::new(UNIT_DIR))? {
             let job =
                 name.starts_with(CRON_PREFIX) && (name.ends_with(".timer") || name.ends_with(".service"));
@@ -188,7 +194,8 @@ impl Host {
         }
     }
 
-    /// Whether the readiness path answers 2xx now. A worker is ready as long as its unit is active.
+    /// Whether the readiness path answers 2xx now. An instance without a port is ready as long as its unit is active:
+    /// a command in its container would cost more than all the rest of `status`.
     pub async fn is_ready(&self, target: &Target, ask: &Probe) -> bool {
         let (Some(at), Check::Http(ask)) = (target.upstream, &ask.check) else { return true };
         let answer = probe(SocketAddr::V4(at), &ask.path, &ask.host, ask.https, ask.answer).await;
@@ -210,6 +217,9 @@ impl Host {
         // An engine that cannot list containers counts as silent: no instance is restarted for that.
         let (Ok(version), Ok(containers)) = (version, containers) else { return };
         observed.engine = Some(EngineSeen { engine: engine.kind(), version });
+        if scope.networks {
+            observed.networks = engine.networks().await.ok();
+        }
         if let Some((listed, free)) = images {
             observed.images_unknown = listed.is_none();
             (observed.images, observed.free_bytes) = (listed.unwrap_or_default(), free);

@@ -57,6 +57,8 @@ impl Host {
             }
             Step::LoadCaddy { content, in_use } => self.load_caddy(content.bytes(), *in_use).await?,
             Step::SwitchCaddyImage { env, .. } => self.switch_caddy_image(env).await?,
+            Step::MakeNetwork { name } => self.engine()?.make_network(name).await?,
+            Step::Pin { file, content, .. } => self.files.write_atomic(file, content.bytes(), 0o600)?,
             Step::Pull { image } => return Ok(self.pull(image).await?.into()),
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await?,
             Step::WriteTrialEnv { content } => {

@@ -39,6 +39,10 @@ pub enum Verb {
     Recover,
     /// `caddy-upgrade`: another image for Caddy.
     CaddyUpgrade,
+    /// `accessory upgrade`: the current image of an accessory.
+    AccessoryUpgrade,
+    /// `accessory restart`: an accessory in a new container, with the settings of agent.toml.
+    AccessoryRestart,
 }
 
 impl Verb {
@@ -52,7 +56,14 @@ impl Verb {
             Self::Reconcile => "reconcile",
             Self::Recover => "recover",
             Self::CaddyUpgrade => "caddy-upgrade",
+            Self::AccessoryUpgrade => "accessory-upgrade",
+            Self::AccessoryRestart => "accessory-restart",
         }
+    }
+
+    /// Whether the verb changes an accessory.
+    pub fn is_of_accessory(self) -> bool {
+        matches!(self, Self::AccessoryUpgrade | Self::AccessoryRestart)
     }
 
     /// Whether the verb brings a release, new or former.

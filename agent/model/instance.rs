@@ -170,6 +170,11 @@ pub struct InstanceName {
 }
 
 impl InstanceName {
+    /// The only instance of an accessory.
+    pub fn single(service: ServiceName) -> Self {
+        Self { service, number: InstanceId(1) }
+    }
+
     /// `/run/astra/drain/2`
     pub fn marker(self) -> PathBuf {
         PathBuf::from(format!("{DRAIN_DIR}/{self}"))

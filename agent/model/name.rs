@@ -212,6 +212,16 @@ impl AppName {
         PathBuf::from(format!("{ETC}/{self}.env"))
     }
 
+    /// `astra-site`: the network on which accessories and workers have names.
+    pub fn network(&self) -> String {
+        format!("{self}-site")
+    }
+
+    /// `/etc/astra/astra-redis.env`: image, arguments and secrets of an accessory.
+    pub fn accessory_env(&self, accessory: ServiceName) -> PathBuf {
+        PathBuf::from(format!("{ETC}/{self}-{accessory}.env"))
+    }
+
     /// `/etc/astra/astra.staged.env`: changes by `env set` and `env unset`, until a deploy commits them.
     pub fn staged_env(&self) -> PathBuf {
         PathBuf::from(format!("{ETC}/{self}.staged.env"))

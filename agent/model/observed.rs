@@ -18,6 +18,10 @@ pub struct Observed {
     pub units: BTreeMap<String, UnitSeen>,
     /// Instances that exist in any form, the spare included.
     pub instances: BTreeMap<InstanceName, InstanceSeen>,
+    /// The same of the accessories, which belong to no release.
+    pub accessories: BTreeMap<InstanceName, InstanceSeen>,
+    /// The names of the engine's networks; `None`: not asked, or no answer.
+    pub networks: Option<BTreeSet<String>>,
     /// Drain markers, by instance.
     pub markers: BTreeSet<InstanceName>,
     /// Caddy checks for markers at each request.

@@ -10,15 +10,17 @@ use std::time::Duration;
 use super::envfile::ManagedLines;
 use super::fingerprint::sha256;
 use super::image::PinnedImage;
-use super::instance::InstanceName;
+use super::instance::{InstanceName, ServiceName};
 use super::name::EnvKey;
 use super::observed::Stray;
 use super::release::Candidate;
 use super::secret::Secret;
 
 mod handling;
+mod probe;
 
 pub use handling::Handling;
+pub use probe::{Check, CommandCheck, HttpCheck, Probe};
 
 /// One act of a plan. Fields of one name mean the same in all variants: `path` and `file` are absolute, `mode`
 /// has permission bits, `units` and `unit` are full names with their suffix, `instance` is the one acted on,
@@ -60,6 +62,16 @@ pub enum Step {
         env: String,
         /// Its text before, for the undo.
         before: String,
+    },
+    /// Create the site's network, unless there is one.
+    MakeNetwork { name: String },
+    /// The commit point of an accessory: one rename of its env file.
+    Pin {
+        file: PathBuf,
+        accessory: ServiceName,
+        /// The lines of the file that are the agent's; their release is the number of this pin.
+        lines: ManagedLines,
+        content: Content,
     },
     /// Pull an image by digest, and check that the engine knows it by this name and digest.
     Pull { image: PinnedImage },
@@ -150,56 +162,6 @@ pub enum Fallback {
     Stopped,
 }
 
-/// How to see that an instance is ready, once its unit is active.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// The condition beside that.
-    pub check: Check,
-    /// Limit from the start until ready.
-    pub timeout: Duration,
-}
-
-/// The kinds of a readiness check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// A request to the service gets a 2xx.
-    Http(HttpCheck),
-    /// The instance runs for so long without a restart.
-    Settle(Duration),
-}
-
-/// The readiness request for an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpCheck {
-    /// The path, e.g. `/readyz`; a 2xx means ready.
-    pub path: String,
-    /// `Host` header.
-    pub host: String,
-    /// Send `X-Forwarded-Proto: https`, like the visitors' requests.
-    pub https: bool,
-    /// Limit for one answer.
-    pub answer: Duration,
-}
-
-impl Probe {
-    /// The readiness request; `None`: the instance has no port.
-    pub fn http(&self) -> Option<&HttpCheck> {
-        match &self.check {
-            Check::Http(check) => Some(check),
-            Check::Settle(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http(check) => f.write_str(&check.path),
-            Self::Settle(time) => write!(f, "runs for {time:?}"),
-        }
-    }
-}
-
 /// Content of a file, and whether it may be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
@@ -277,6 +239,8 @@ impl Step {
             | Self::RestartUnit { .. }
             | Self::StopUnit { .. }
             | Self::LoadCaddy { .. }
+            | Self::MakeNetwork { .. }
+            | Self::Pin { .. }
             | Self::Pull { .. }
             | Self::Migrate { .. }
             | Self::RestoreCommitted { .. }
@@ -295,6 +259,14 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.unit.strip_suffix(".service").unwrap_or(&self.unit))
     }
+}
+
+fn caddy_image(env: &str) -> &str {
+    env.lines().find_map(|line| line.strip_prefix("CADDY_IMAGE=")).unwrap_or("another image")
+}
+
+fn names(instances: &[(Target, Probe)]) -> String {
+    instances.iter().map(|(instance, _)| instance.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Step {
@@ -317,9 +289,10 @@ impl fmt::Display for Step {
             Self::LoadCaddy { content, .. } => {
                 write!(f, "load {} into Caddy ({content})", super::name::CADDYFILE)
             }
-            Self::SwitchCaddyImage { env, .. } => {
-                let image = env.lines().find_map(|l| l.strip_prefix("CADDY_IMAGE="));
-                write!(f, "restart Caddy from {}", image.unwrap_or("another image"))
+            Self::SwitchCaddyImage { env, .. } => write!(f, "restart Caddy from {}", caddy_image(env)),
+            Self::MakeNetwork { name } => write!(f, "create the network {name}"),
+            Self::Pin { accessory, lines, .. } => {
+                write!(f, "pin {accessory} to {} (pin {})", lines.app.image, lines.release)
             }
             Self::Pull { image } => write!(f, "pull {image}"),
             Self::Migrate { release, timeout } => {
@@ -341,10 +314,7 @@ impl fmt::Display for Step {
             Self::AwaitReady { instance, probe } => {
                 write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
             }
-            Self::Soak { instances, time } => {
-                let names: Vec<_> = instances.iter().map(|(instance, _)| instance.to_string()).collect();
-                write!(f, "soak {} for {time:?}", names.join(", "))
-            }
+            Self::Soak { instances, time } => write!(f, "soak {} for {time:?}", names(instances)),
             Self::Undrain { instance, .. } => write!(f, "put {instance} into rotation"),
             Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),

@@ -10,7 +10,12 @@ use crate::model::unit::LoadState;
 
 /// Caddy's unit must be current before a trial: an older one does not read the trial file.
 pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
-    let path = unit_file(CADDY_UNIT);
+    current_unit(inputs, CADDY_UNIT)
+}
+
+/// Writes the file of a unit, if it is not current.
+pub(super) fn current_unit(inputs: &Inputs<'_>, unit: &str) -> Vec<Step> {
+    let path = unit_file(unit);
     let Some(bytes) = files::desired(inputs).remove(&path) else { return Vec::new() };
     if inputs.observed.files.get(&path).is_some_and(|seen| seen.bytes == bytes) {
         return Vec::new();

@@ -15,7 +15,7 @@ use crate::model::step::{Content, Step};
 use crate::model::unit::{ActiveState, UnitSeen};
 
 use super::{Inputs, caddy, caddy_trial, units};
-use crate::config::{CaddyImage, Service};
+use crate::config::{OwnImage, Service};
 
 /// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
 pub const HEADER: &str = "astra-agent";
@@ -143,7 +143,7 @@ pub fn remove_surplus(inputs: &Inputs<'_>) -> Vec<Step> {
 /// The configured Caddy image, if it differs from caddy.env: only a pinned one can be compared without
 /// resolving it.
 fn other_image(inputs: &Inputs<'_>) -> Option<String> {
-    let CaddyImage::Pinned(wanted) = &inputs.config.caddy.image else { return None };
+    let OwnImage::Pinned(wanted) = &inputs.config.caddy.image else { return None };
     let named = caddy::image(&seen_text(inputs, CADDY_ENV)?)?;
     (named != *wanted).then(|| format!("`astra-agent caddy-upgrade` would run Caddy from {wanted}"))
 }

@@ -173,18 +173,20 @@ fn drop_instance(inputs: &Inputs<'_>, id: InstanceName, seen: Option<&InstanceSe
     let drained = inputs.observed.markers.contains(&id);
     let up = seen.is_some_and(|s| s.unit.is_up() || s.runs.is_some());
     let enabled = seen.is_some_and(|s| s.unit.is_enabled());
+    // A failed unit stays failed, and the host degraded, until it is stopped for good.
+    let failed = seen.is_some_and(|s| s.unit.active == ActiveState::Failed);
     let mut steps = Vec::new();
-    if up {
-        // An instance that is not ready may still be answering requests.
-        if !drained {
-            steps.extend(inputs.drain(instance.clone()));
-        }
+    // An instance that is not ready may still be answering requests.
+    if up && !drained {
+        steps.extend(inputs.drain(instance.clone()));
+    }
+    if up || failed {
         steps.push(inputs.stop(instance.clone()));
     }
     if enabled && !inputs.config.instances().any(|i| i == id) {
         steps.push(Step::DisableUnits { units: vec![instance.unit.clone()] });
     }
-    if drained && !up {
+    if drained && !up && !failed {
         steps.push(Step::RemoveFile { path: id.marker() });
     }
     steps

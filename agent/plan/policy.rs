@@ -54,7 +54,7 @@ impl VerbPolicy {
                 takes_last_config: true,
                 ..repairs
             },
-            Verb::CaddyUpgrade => repairs,
+            Verb::CaddyUpgrade | Verb::AccessoryUpgrade | Verb::AccessoryRestart => repairs,
         }
     }
 }

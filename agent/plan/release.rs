@@ -21,9 +21,11 @@ mod candidate;
 mod pending;
 mod roll;
 
-use candidate::{Trial, fingerprint, trial};
+pub(super) use candidate::fingerprint;
+use candidate::{Trial, trial};
 
 pub use pending::pending;
+pub(super) use roll::keep_made;
 
 /// The request of the command.
 #[derive(Clone, Debug)]

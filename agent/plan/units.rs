@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, Migrate, Network, Service};
+use crate::config::{Accessory, Config, Kind, Migrate, Network, Service};
 use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
+    AppName, CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
     unit_file,
 };
 use crate::model::observed::Engine;
@@ -43,6 +43,9 @@ pub fn render(
     let mut unit = |name: &str, text: String| drop(files.insert(unit_file(name), text));
     for of in config.services() {
         unit(&config.name.template(of.name), service(config, engine, of));
+    }
+    for accessory in config.accessories.values() {
+        unit(&config.name.template(accessory.service.name), accessory_unit(config, engine, accessory));
     }
     unit(CADDY_UNIT, caddy(config, engine));
     if let Some(job) = &config.migrate {
@@ -89,7 +92,7 @@ fn enabled_of(config: &Config, part: impl Fn(ServiceName) -> bool) -> Vec<String
 
 /// `APP_ARGS` of a release: the arguments of `podman run` or `docker run` for every container of the service: its
 /// instances, and for the app migration and cron jobs. The release's fingerprint covers them.
-pub fn app_args(app: &Service, engine: Engine) -> Vec<String> {
+pub fn app_args(app: &Service, engine: Engine, site: &AppName) -> Vec<String> {
     let mut args = Vec::new();
     if engine == Engine::Podman {
         let who = if app.readiness.notify { "container" } else { "conmon" };
@@ -97,11 +100,20 @@ pub fn app_args(app: &Service, engine: Engine) -> Vec<String> {
     }
     args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
     // A migration and a cron job must reach the same hosts as the instances.
-    if app.network == Network::Host {
-        args.push("--network=host".to_owned());
-        // Each instance gets its own values from its unit.
-        let own = ["--env=PORT", "--env=HOST"].into_iter().filter(|_| app.web().is_some());
-        args.extend(own.map(str::to_owned));
+    match app.network {
+        Network::Bridge => {}
+        Network::Host => {
+            args.push("--network=host".to_owned());
+            // Each instance gets its own values from its unit.
+            let own = ["--env=PORT", "--env=HOST"].into_iter().filter(|_| app.web().is_some());
+            args.extend(own.map(str::to_owned));
+        }
+        Network::Site => {
+            args.push(network_arg(site));
+            // The path to a web service is Caddy, which knows what is drained: it has no name.
+            let name = matches!(app.kind, Kind::Worker(_)).then(|| format!("--network-alias={}", app.name));
+            args.extend(name);
+        }
     }
     args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
     args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
@@ -116,6 +128,18 @@ pub fn app_command(of: &Service) -> Vec<String> {
     container::argv(&of.container.entrypoint, &of.command)
 }
 
+/// The argument that puts a container on the network of its site.
+pub fn network_arg(site: &AppName) -> String {
+    format!("--network={}", site.network())
+}
+
+/// The arguments for the container of an accessory.
+pub fn accessory_args(accessory: &Accessory, engine: Engine, site: &AppName) -> Vec<String> {
+    let mut args = app_args(&accessory.service, engine, site);
+    args.extend(accessory.publish.iter().map(|ports| format!("--publish={ports}")));
+    args
+}
+
 /// Publishes the port of an instance, which stands in its `variable`.
 fn publish(variable: &str) -> String {
     let at = |address: &str| format!("--publish={address}:${{ASTRA_PORT}}:${{{variable}}} \\\n");
@@ -123,9 +147,20 @@ fn publish(variable: &str) -> String {
 }
 
 fn service(config: &Config, engine: Engine, of: &Service) -> String {
-    let env_file = config.name.env_file().to_string_lossy().into_owned();
+    service_of(config, engine, of, (config.name.env_file(), of.name))
+}
+
+/// The unit of an accessory. In its own env file it is the first service.
+fn accessory_unit(config: &Config, engine: Engine, accessory: &Accessory) -> String {
+    let of = &accessory.service;
+    service_of(config, engine, of, (config.name.accessory_env(of.name), ServiceName::app()))
+}
+
+/// `lines`: the env file, and the service whose lines of it are this one's.
+fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, ServiceName)) -> String {
+    let (env_file, named) = (lines.0.to_string_lossy().into_owned(), lines.1);
     let (start_timeout, stop_timeout) = (span(of.readiness.timeout + MARGIN), span(of.stop_timeout + MARGIN));
-    let [image, args, command, port, since] = service_keys(of.name);
+    let [image, args, command, port, since] = service_keys(named);
     let is_web = of.web().is_some();
     let unset = format!("{image}= {args}= {command}= {since}=")
         + &if is_web { format!(" {port}=8000") } else { String::new() };
@@ -142,7 +177,8 @@ fn service(config: &Config, engine: Engine, of: &Service) -> String {
         ("since", &format!("${{{since}}}")),
         ("env_file", env_file.as_str()),
         ("publish", &if is_web { publish(&port) } else { String::new() }),
-        ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), of.name)),
+        ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), named)),
+        ("after", &after(config, of)),
         ("remove", remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
@@ -155,6 +191,13 @@ fn service(config: &Config, engine: Engine, of: &Service) -> String {
             filled(include_str!("../../units/service-docker.service"), &values)
         }
     }
+}
+
+/// At boot the accessories start before the services that use them.
+fn after(config: &Config, of: &Service) -> String {
+    let uses = !config.accessories.contains_key(&of.name);
+    let names = config.accessories.keys().filter(|_| uses);
+    names.map(|name| format!(" {}", config.name.unit(InstanceName::single(*name)))).collect()
 }
 
 /// Whether a template is the agent's for this service. A copy of another service's, which an operator made, has its

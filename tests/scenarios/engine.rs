@@ -26,6 +26,14 @@ fn answer(state: &mut State, request: &Request) -> String {
         ("GET", "/info") => ok(&json!({"DockerRootDir": "/var/lib/containers/storage"})),
         ("GET", "/v4.0.0/libpod/containers/json") => ok(&containers(state)),
         ("GET", "/containers/json") => ok(&json!([])),
+        ("GET", "/networks") => ok(&state.networks.iter().map(|name| json!({"Name": name})).collect()),
+        ("POST", "/networks/create") => {
+            let asked: Value = serde_json::from_str(&request.body).unwrap();
+            let name = asked["Name"].as_str().unwrap().to_owned();
+            state.note(format!("create network {name}"));
+            state.networks.insert(name);
+            ok(&json!({"Id": "1", "Warning": ""}))
+        }
         ("GET", "/images/json") => ok(&state.local.iter().map(|image| listed(image)).collect()),
         ("POST", "/images/create") => {
             let image = pulled(query);

@@ -6,6 +6,14 @@ use crate::state::{App, Container, How, Migration, digest};
 use crate::world::World;
 
 #[test]
+fn a_spare_that_failed_leaves_no_failed_unit() {
+    let mut world = World::new().config("[deploy]\n", "[deploy]\nstrategy = \"surge\"\n").install("v1");
+    world.set_unit("astra-app@3.service", ("failed", "failed"));
+    world.reconcile().calls(&["StopUnit astra-app@3.service"]).succeeds();
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
 fn nothing_is_done_on_a_host_that_is_in_order() {
     let mut world = World::installed("v1");
     world.reconcile().changes_nothing().succeeds().serves("v1");

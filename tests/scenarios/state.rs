@@ -30,6 +30,7 @@ pub struct State {
     pub containers: BTreeMap<String, Container>,
     /// `repository@digest` of the local images.
     pub local: BTreeSet<String>,
+    pub networks: BTreeSet<String>,
     /// Images, local or not, by digest.
     pub images: BTreeMap<String, Image>,
     /// `shop:latest` → digest.

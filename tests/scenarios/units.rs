@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use astra_agent::model::envfile::service_keys;
-use astra_agent::model::instance::InstanceName;
+use astra_agent::model::instance::{InstanceName, ServiceName};
 use astra_agent::model::name::AppName;
 use tokio::time::sleep;
 
@@ -68,9 +68,17 @@ pub async fn stop(shared: &Shared, name: &str, life: u32) {
     (unit.active, unit.sub) = ("inactive", "dead");
 }
 
-/// astra.env, then the trial file: later lines override.
+/// The own env file of an accessory, which its unit names.
+fn own_env(state: &State, instance: InstanceName) -> Option<String> {
+    let path = format!("/etc/astra/astra-{}.env", instance.service);
+    let unit = state.text(&format!("/etc/systemd/system/astra-{}@.service", instance.service));
+    unit.contains(&path).then_some(path)
+}
+
+/// The env file of the unit, then the trial file: later lines override.
 pub fn environment(state: &State, instance: InstanceName) -> BTreeMap<String, String> {
-    let mut env = lines(&state.text("/etc/astra/astra.env"));
+    let own = own_env(state, instance);
+    let mut env = lines(&state.text(own.as_deref().unwrap_or("/etc/astra/astra.env")));
     env.extend(lines(&state.text(&instance.trial_file().to_string_lossy())));
     env
 }
@@ -109,13 +117,15 @@ fn set(shared: &Shared, name: &str, life: u32, to: (&'static str, &'static str))
 }
 
 async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceName) -> &'static str {
-    let (env, port) = {
+    let (env, port, named) = {
         let state = shared.lock();
+        // In its own file an accessory is the first service.
+        let named = own_env(&state, instance).map_or(instance.service, |_| ServiceName::app());
         let drop_in = state.text(&format!("/etc/systemd/system/{name}.d/10-astra.conf"));
         let port = drop_in.split("ASTRA_PORT=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-        (environment(&state, instance), port.unwrap_or(0_u16))
+        (environment(&state, instance), port.unwrap_or(0_u16), named)
     };
-    let [image, _, command, _, since] = service_keys(instance.service);
+    let [image, _, command, _, since] = service_keys(named);
     if env.get(&command).is_some_and(|command| command == FAILS) {
         shared.lock().say(name, &container(name), "no such queue");
         return end(shared, name, life, (1, 4));

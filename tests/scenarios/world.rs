@@ -47,7 +47,7 @@ pub struct World {
     pub shared: Shared,
     pub root: PathBuf,
     runtime: Runtime,
-    config: String,
+    pub config: String,
     /// The next verb stops there.
     stop: Option<Stop>,
     force: bool,
@@ -76,6 +76,7 @@ impl World {
             apps: BTreeMap::new(),
             containers: BTreeMap::new(),
             local: Default::default(),
+            networks: Default::default(),
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
             caddy: Caddy::default(),
@@ -300,6 +301,11 @@ impl World {
 
     pub fn write(&self, path: &str, text: &str) {
         std::fs::write(self.root.join(path.trim_start_matches('/')), text).unwrap();
+    }
+
+    /// Host and port of the registry.
+    pub fn registry(&self) -> &str {
+        self.repository.split('/').next().unwrap()
     }
 
     pub fn base_port(&self) -> u16 {

@@ -11,11 +11,11 @@ use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
 use crate::model::history::{History, RunRecord};
-use crate::model::instance::InstanceName;
+use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::observed::InstanceSeen;
 use crate::model::outcome::Outcome;
 use crate::model::unit::{ActiveState, ServiceResult};
-use crate::plan::files;
+use crate::plan::{accessories, files};
 
 /// The JSON of `status --json`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -37,6 +37,8 @@ pub struct Status {
     /// podman or docker, and the reason.
     pub engine: String,
     pub instances: Vec<Instance>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accessories: Vec<AccessorySeen>,
     pub caddy: Option<String>,
     pub held: Vec<Held>,
     /// The steps of `reconcile`; empty during a run, whose trial is not drift.
@@ -76,6 +78,19 @@ pub struct Instance {
     /// It runs what the committed release says.
     #[serde(skip)]
     pub current: bool,
+}
+
+/// A service that belongs to no release.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AccessorySeen {
+    pub name: String,
+    pub unit: String,
+    /// `None`: no deploy has started it yet.
+    pub image: Option<String>,
+    pub state: String,
+    /// It runs from that image.
+    pub up: bool,
+    pub restarts: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -132,7 +147,8 @@ impl Status {
             Some(_) => self.instances.iter().any(|i| i.port.is_some() && i.serves()),
             None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.current),
         };
-        let well = ready && self.caddy.is_some() && self.journal_damaged.is_none();
+        let up = self.under_way.is_some() || self.accessories.iter().all(|a| a.up || a.image.is_none());
+        let well = ready && up && self.caddy.is_some() && self.journal_damaged.is_none();
         if well { 0 } else { Outcome::Incomplete.exit_code() }
     }
 }
@@ -165,8 +181,11 @@ pub fn status(
     let open = history.open_runs().last();
     let under_way = holder.map(|holder| under_way(&holder, open));
     let quiet = under_way.is_none();
-    let drift =
-        || reconciler.keep_plan(snapshot, Verb::Reconcile).steps.iter().map(ToString::to_string).collect();
+    let drift = || {
+        let accessories = reconciler.accessory_repairs(snapshot).into_iter();
+        let steps = accessories.chain(reconciler.keep_plan(snapshot, Verb::Reconcile).steps);
+        steps.map(|step| step.to_string()).collect()
+    };
     let lost_release = match inputs.env_file().managed() {
         Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
         Ok(_) => None,
@@ -190,6 +209,7 @@ pub fn status(
         lost_release,
         urls: urls(reconciler.config),
         instances: instances(reconciler, snapshot),
+        accessories: accessories(reconciler, snapshot),
         caddy: snapshot
             .observed
             .caddy
@@ -255,6 +275,25 @@ fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> 
         }
     };
     there.map(instance).collect()
+}
+
+fn accessories(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<AccessorySeen> {
+    let inputs = reconciler.inputs(snapshot);
+    let one = |name: &ServiceName| {
+        let pin = accessories::pinned(&inputs, *name).ok().flatten();
+        let id = InstanceName::single(*name);
+        let seen = snapshot.observed.accessories.get(&id).cloned().unwrap_or_default();
+        let runs = pin.as_ref().and_then(|pin| accessories::runs_pin(&seen, pin));
+        AccessorySeen {
+            name: name.to_string(),
+            unit: reconciler.config.name.unit(id),
+            image: pin.map(|pin| pin.app.image.to_string()),
+            state: format!("{} ({})", seen.unit.active, seen.unit.sub),
+            up: seen.unit.is_active() && runs != Some(false),
+            restarts: seen.unit.restarts,
+        }
+    };
+    reconciler.config.accessories.keys().map(one).collect()
 }
 
 fn held(held: &crate::model::history::Held) -> Held {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::seen::{Held, Instance, Job, Run, Status};
+use super::seen::{AccessorySeen, Held, Instance, Job, Run, Status};
 use super::under_way::UnderWay;
 use crate::cli::out::{BOLD, GREEN, RED, YELLOW, paint};
 use crate::cli::step_line::{done, short};
@@ -32,6 +32,7 @@ type Row = (String, String);
 fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
     let mut rows = release(status, now);
     rows.extend(status.instances.iter().map(|i| (named(i), instance(i, styled))));
+    rows.extend(status.accessories.iter().map(|a| (a.name.clone(), accessory(a, styled))));
     let silent = || paint(RED, "does not answer", styled);
     row(&mut rows, "caddy", status.caddy.as_ref().map_or_else(silent, |v| format!("answers ({v})")));
     row(&mut rows, "engine", status.engine.clone());
@@ -92,16 +93,26 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
     rows
 }
 
+fn accessory(a: &AccessorySeen, styled: bool) -> String {
+    let Some(image) = &a.image else { return "not started yet: the next deploy does so".to_owned() };
+    let up = if a.up { paint(GREEN, "up", styled) } else { paint(RED, "not up", styled) };
+    format!("{up}, {}, {}{}", short(image), a.state, restarted(a.restarts))
+}
+
+fn restarted(restarts: u32) -> String {
+    match restarts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        many => format!(", restarted {many} times"),
+    }
+}
+
 fn instance(i: &Instance, styled: bool) -> String {
     let ready = if i.ready { paint(GREEN, "ready", styled) } else { paint(RED, "not ready", styled) };
     let release = i.release.map_or("unknown".to_owned(), |r| r.to_string());
     let drained = if i.drained { paint(YELLOW, ", drained", styled) } else { String::new() };
     let unrouted = if i.unrouted { paint(RED, ", not routed by Caddy", styled) } else { String::new() };
-    let restarts = match i.restarts {
-        0 => String::new(),
-        1 => ", restarted once".to_owned(),
-        many => format!(", restarted {many} times"),
-    };
+    let restarts = restarted(i.restarts);
     let port = i.port.map(|port| format!(", port {port}")).unwrap_or_default();
     format!("{ready}{drained}{unrouted}, release {release}{port}, {}{restarts}", i.state)
 }

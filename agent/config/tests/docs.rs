@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE_READINESS, TABLES};
+use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICE_READINESS, TABLES};
 use super::*;
 
 /// The text above the tables.
@@ -40,9 +40,14 @@ fn heading(table: &str) -> String {
 /// The examples of one table, as they stand below its heading.
 fn examples(table: &str) -> String {
     let keys = KEYS.iter().filter(|k| k.table == table);
-    // Keys that exclude others of the same table: only a worker has `settle`.
+    // Keys that exclude others of the same table: the example of a service is a web service.
     let exclusive = |key: &&Key| {
-        !matches!((table, key.name), (JOBS, "every" | "command") | (SERVICE_READINESS, "settle"))
+        !matches!(
+            (table, key.name),
+            (JOBS, "every" | "command")
+                | (SERVICE, "kind" | "image" | "secrets" | "publish")
+                | (SERVICE_READINESS, "settle" | "command" | "tcp")
+        )
     };
     keys.filter(exclusive)
         .map(|key| match table {
@@ -95,9 +100,15 @@ fn every_example_is_valid_alone_and_together() {
         let heading = heading(table.path).replace("NAME", "api");
         all.push_str(&format!("{heading}\n{}", examples(table.path)));
     }
-    all.push_str("[services.worker]\nreadiness.settle = \"5s\"\n");
+    all.push_str("[services.worker]\nreadiness.settle = \"5s\"\n[services.redis]\n");
+    let of_accessories = KEYS.iter().filter(|k| k.table == SERVICE);
+    for key in of_accessories.filter(|k| matches!(k.name, "kind" | "image" | "secrets" | "publish")) {
+        let _ = writeln!(all, "{} = {}", key.name, key.example);
+    }
+    let liveness = KEYS.iter().find(|k| k.table == SERVICE_READINESS && k.name == "command").unwrap();
+    let _ = writeln!(all, "readiness.command = {}", liveness.example);
     let config = good(&[&all]);
-    assert_eq!((config.env.len(), config.cron_jobs.len()), (3, 1));
+    assert_eq!((config.env.len(), config.cron_jobs.len(), config.accessories.len()), (3, 1, 1));
     for name in ["every", "command"] {
         let key = KEYS.iter().find(|k| k.table == JOBS && k.name == name).unwrap();
         let other = if name == "command" { "" } else { "run = [\"x\"]" };

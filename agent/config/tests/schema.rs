@@ -153,9 +153,9 @@ fn the_schema_knows_every_key_of_the_contract() {
 fn the_schema_of_a_service_has_its_own_keys_and_those_of_the_app() {
     let schema = schema();
     let service = &schema["properties"][SERVICES]["additionalProperties"]["properties"];
-    for key in ["port", "command", "memory", "stop_timeout", "env"] {
+    for key in ["port", "command", "memory", "stop_timeout", "env", "kind", "image", "secrets"] {
         assert!(service[key].is_object(), "{key}");
     }
     assert!(service["readiness"]["properties"]["settle"].is_object());
-    assert!(service["route"]["properties"]["path"].is_object() && service["image"].is_null());
+    assert!(service["route"]["properties"]["path"].is_object() && service["engine"].is_null());
 }

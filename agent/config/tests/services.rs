@@ -16,7 +16,7 @@ fn services_come_after_the_app_in_the_order_of_a_deploy() {
     assert_eq!(config.port_of("api-1".parse().unwrap()), Some(8101));
     assert_eq!(config.port_of("worker-1".parse().unwrap()), None);
     let worker = config.service("worker".parse().unwrap()).unwrap();
-    assert_eq!(worker.kind, Kind::Worker { settle: Duration::from_secs(5) });
+    assert_eq!(worker.kind, Kind::Worker(Liveness::Settle(Duration::from_secs(5))));
     assert_eq!(worker.stop_timeout, Duration::from_secs(10));
     assert_eq!(good(&[MINIMAL]).others.len(), 0);
 }
@@ -28,7 +28,7 @@ fn a_fragment_changes_one_key_of_a_service() {
         good(&[&base, "services.worker.instances = 3\n[services.worker.readiness]\nsettle = \"1s\"\n"]);
     let worker = config.service("worker".parse().unwrap()).unwrap();
     assert_eq!((worker.instances, worker.command.as_slice()), (3, &["work".to_owned()][..]));
-    assert_eq!(worker.kind, Kind::Worker { settle: Duration::from_secs(1) });
+    assert_eq!(worker.kind, Kind::Worker(Liveness::Settle(Duration::from_secs(1))));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_mistakes_of_a_service_are_errors_at_their_place() {
         ("[services.app]", "3:11", "the service `app` is [app]"),
         ("[services.cron-x]", "3:11", "`cron-x` is not a valid service name"),
         ("[services.NAME]", "3:11", "`NAME` is not a valid service name"),
-        ("[services.a]\nimage = \"x\"", "4:1", "unknown key `image` in [services.a]"),
+        ("[services.a]\nimage = \"x\"", "4:1", "only an accessory has `image`"),
         ("[services.a.readyness]", "3:13", "unknown key `readyness` in [services.a]"),
         ("[services.a]\nreadiness.path = \"/x\"", "4:11", "a service without `port` has no `path`"),
         ("[services.a]\nbase_port = 8100", "4:1", "a service without `port` has no `base_port`"),

@@ -44,7 +44,7 @@ pub struct ServiceLines {
     pub args: Vec<String>,
     /// `APP_COMMAND`: the container's argv; empty means the image's own.
     pub command: Vec<String>,
-    /// `ASTRA_APP_PORT`: the port in its container; `None`: a worker.
+    /// `ASTRA_APP_PORT`: the port in its container; `None`: a worker or an accessory.
     #[serde(default = "usual_port")]
     pub port: Option<u16>,
     /// `ASTRA_APP_RELEASE`: its containers are unchanged since this release. `None`: since the committed one.
@@ -57,6 +57,9 @@ pub struct ServiceLines {
 fn usual_port() -> Option<u16> {
     Some(8000)
 }
+
+/// `ASTRA_APP_PORT` of an accessory, whose own file has it as the first service.
+const NO_PORT: &str = "none";
 
 /// The names of a service's lines.
 struct Names {
@@ -179,6 +182,7 @@ impl EnvFile {
             let names = Names::of(service);
             let port = match text(&names.port) {
                 port if port.is_empty() => usual_port().filter(|_| service.is_app()),
+                port if port == NO_PORT => None,
                 port => Some(port.parse().ok().filter(|n| *n > 0).ok_or(EnvError::Port(names.port))?),
             };
             let since = (!text(&names.since).is_empty()).then(|| number(&names.since)).transpose()?;
@@ -251,9 +255,12 @@ impl EnvFile {
         }
         self.put(&names.args, &args)?;
         self.put(&names.command, &command)?;
-        for (key, number) in [(names.port, lines.port.map(u64::from)), (names.since, lines.since)] {
-            match number {
-                Some(number) => self.put(&key, &number.to_string())?,
+        // Without this line the first service has the usual port.
+        let no_port = || service.is_app().then(|| NO_PORT.to_owned());
+        let port = lines.port.map(|port| port.to_string()).or_else(no_port);
+        for (key, text) in [(names.port, port), (names.since, lines.since.map(|since| since.to_string()))] {
+            match text {
+                Some(text) => self.put(&key, &text)?,
                 None => _ = self.remove(&key),
             }
         }

@@ -47,6 +47,7 @@ impl Step {
             | Self::StopUnit { .. }
             | Self::LoadCaddy { .. }
             | Self::SwitchCaddyImage { .. }
+            | Self::MakeNetwork { .. }
             | Self::WriteTrialEnv { .. } => Handling::of("files"),
             Self::StartUnit { .. } | Self::EnableUnits { .. } => Handling::of("files").optional(),
             Self::Pull { .. } | Self::FlushImages => Handling::of("pull"),
@@ -57,7 +58,7 @@ impl Step {
             Self::AwaitReady { .. } => Handling::of("ready"),
             Self::Soak { .. } => Handling::of("soak"),
             Self::Undrain { .. } => Handling::of("rejoin"),
-            Self::Commit { .. } => Handling::of("commit").durable().kept(),
+            Self::Commit { .. } | Self::Pin { .. } => Handling::of("commit").durable().kept(),
             Self::RemoveContainer { .. } | Self::RemoveImage { .. } => Handling::of("prune").optional(),
         }
     }

@@ -1,7 +1,7 @@
 //! The app's surroundings: disk, clock, engine, Caddy, registry.
 
 use super::Inputs;
-use crate::config::CaddyImage;
+use crate::config::OwnImage;
 use crate::model::checkup::Checkup;
 use crate::model::image::PinnedImage;
 use crate::model::name::{AUTH_FILE, CADDYFILE, STATE};
@@ -97,8 +97,8 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
                  only by the next active one"
             );
             let fix = match &inputs.config.caddy.image {
-                CaddyImage::Tracked(_) => "`astra-agent caddy-upgrade`",
-                CaddyImage::Pinned(_) => {
+                OwnImage::Tracked(_) => "`astra-agent caddy-upgrade`",
+                OwnImage::Pinned(_) => {
                     "write a newer [caddy] image into agent.toml, then `astra-agent caddy-upgrade`"
                 }
             };

@@ -7,7 +7,7 @@ use crate::model::checkup::Checkup;
 use crate::model::name::{CADDY_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, UNIT_DIR};
 use crate::model::problem::Problem;
 use crate::model::unit::{SubState, UnitSeen};
-use crate::plan::{checks, files, units};
+use crate::plan::{accessories, checks, files, units};
 
 /// This many restarts since a unit was started are a crash loop.
 const LOOPS: u32 = 3;
@@ -22,8 +22,54 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     found.extend(states(inputs));
     if checkup.running.is_none() {
         found.extend(instances(inputs));
+        found.extend(accessories(inputs));
     }
     found
+}
+
+/// Accessories that this host has started once.
+fn accessories(inputs: &Inputs<'_>) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (id, seen) in &inputs.observed.accessories {
+        let name = inputs.config.name.unit(*id);
+        let pin = match accessories::pinned(inputs, id.service) {
+            Ok(None) => continue,
+            Ok(Some(pin)) => pin,
+            Err(error) => {
+                let path = inputs.config.name.accessory_env(id.service);
+                let what = format!("{} names no image that can be read: {error}", path.display());
+                found.push(Problem::host("accessory", what, "fix the line, or put the file back from a backup"));
+                continue;
+            }
+        };
+        let unit = &seen.unit;
+        let restarts = matches!(unit.sub, SubState::AutoRestart | SubState::AutoRestartQueued);
+        if unit.is_masked() {
+            let fix = format!("`systemctl unmask {name}`, then `astra-agent reconcile`");
+            found.push(Problem::host("masked", format!("{name} is masked: it never starts"), fix));
+        } else if restarts || unit.restarts >= LOOPS {
+            found.push(crash_loop(&name, unit.restarts, ""));
+        } else if !unit.is_active() {
+            let what = format!("{name} is {}", state_label(unit.active.word()));
+            let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");
+            found.push(Problem::host("accessory", what, fix));
+        } else if accessories::runs_pin(seen, &pin) == Some(false) {
+            let what = format!("{name} does not run what {} names", pin.app.image);
+            found.push(Problem::host("accessory", what, "`astra-agent reconcile`"));
+        } else if !unit.is_enabled() {
+            let what = format!("{name} is {}: it does not come up at boot", state_label(unit.enabled.word()));
+            found.push(Problem::host("enabled", what, "`astra-agent reconcile`"));
+        }
+    }
+    found
+}
+
+fn crash_loop(name: &str, restarts: u32, also: &str) -> Problem {
+    let what = format!("{name} keeps ending: systemd restarted it {restarts} times");
+    let fix = format!(
+        "`journalctl -u {name} -n 50` says why; {also}`systemctl restart {name}` begins the count anew"
+    );
+    Problem::host("crash_loop", what, fix)
 }
 
 fn written(inputs: &Inputs<'_>) -> Vec<Problem> {
@@ -169,12 +215,8 @@ fn instances(inputs: &Inputs<'_>) -> Vec<Problem> {
         if let Some(taken) = checks::port(inputs, *id) {
             found.push(taken);
         } else if restarts || unit.restarts >= LOOPS {
-            let what = format!("{name} keeps ending: systemd restarted it {} times", unit.restarts);
-            let fix = format!(
-                "`journalctl -u {name} -n 50` says why; `astra-agent rollback` when the release is to blame; \
-                 `systemctl restart {name}` begins the count anew"
-            );
-            found.push(Problem::host("crash_loop", what, fix));
+            let rollback = "`astra-agent rollback` when the release is to blame; ";
+            found.push(crash_loop(&name, unit.restarts, rollback));
         } else if !seen.ready {
             let what = format!("{name} is {} and not ready", state_label(unit.active.word()));
             let fix = format!("`journalctl -u {name} -n 50`, then `astra-agent reconcile`");

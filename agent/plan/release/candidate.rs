@@ -25,7 +25,7 @@ pub(super) fn trial(
     let config = inputs.config;
     let service = |of: &Service| ServiceLines {
         image: request.image.clone(),
-        args: units::app_args(of, inputs.engine),
+        args: units::app_args(of, inputs.engine, &config.name),
         command: units::app_command(of),
         port: of.web().map(|web| web.port),
         since: None,
@@ -80,7 +80,7 @@ fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile,
 }
 
 /// The fingerprint of what changes the containers: variables, arguments, commands and ports.
-pub(super) fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Fingerprint {
+pub(in crate::plan) fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Fingerprint {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for key in wanted.keys().into_iter().filter(|key| !wanted.is_managed(key)) {
         let value = wanted.get(&key).unwrap_or_default();

@@ -4,7 +4,7 @@ use super::fingerprint;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::observed::Running;
 use crate::plan::env::Mute;
-use crate::plan::{Inputs, env, files, moves, units};
+use crate::plan::{Inputs, accessories, env, files, moves, units};
 
 /// One line for each difference that waits for a deploy.
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
@@ -38,6 +38,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
         }
     }
     pending.extend(moves::pending(inputs));
+    pending.extend(accessories::pending(inputs));
     pending.extend(files::pending(inputs));
     pending
 }
@@ -53,7 +54,7 @@ fn services(inputs: &Inputs<'_>, committed: &ManagedLines) -> Vec<String> {
             pending.push(format!("deploy would start the service {name}"));
             continue;
         };
-        let same = units::app_args(service, inputs.engine) == of.args
+        let same = units::app_args(service, inputs.engine, &inputs.config.name) == of.args
             && units::app_command(service) == of.command
             && service.web().map(|web| web.port) == of.port;
         let whose =

@@ -35,6 +35,8 @@ pub(super) fn plan(
     if pulls {
         steps.push(Step::Pull { image: image.clone() });
     }
+    let mut touched_lines = touched.iter().filter_map(|name| candidate.lines.of(*name));
+    steps.extend(touched_lines.find_map(|of| inputs.make_network(&of.args)));
     steps.extend(keep_made(inputs, wanted));
     steps.push(Step::WriteTrialEnv { content: trial_env(current, &wanted.file, &candidate) });
     if !request.restart {
@@ -86,7 +88,7 @@ fn is_blind(inputs: &Inputs<'_>, request: &Request) -> bool {
 
 /// Generated values are on disk before their first use: the next attempt of an undone or cut-off run finds
 /// them, and can read the data written with them.
-fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
+pub(in crate::plan) fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option<Step> {
     let mut staged = inputs.staged();
     for (key, value) in &wanted.made {
         // Cannot fail: generated characters need no quoting.

@@ -78,6 +78,8 @@ pub fn apply(host: &mut Host, step: &Step, extent: Extent) -> Vec<Fact> {
         | Step::RestartUnit { .. }
         | Step::StopUnit { .. }
         | Step::SwitchCaddyImage { .. }
+        | Step::MakeNetwork { .. }
+        | Step::Pin { .. }
         | Step::WriteTrialEnv { .. }
         | Step::Commit { .. }
         | Step::Migrate { .. }
@@ -164,11 +166,13 @@ fn apply_whole(host: &mut Host, step: &Step, facts: &mut Vec<Fact>) {
             host.store[usize::from(digest)] = Stored::Absent;
             facts.push(Fact::Removed(digest));
         }
-        // No walk has a hand-made file, a job or another image for Caddy; the rest is `apply`'s.
+        // No walk has a hand-made file, a job, an accessory or another image for Caddy; the rest is `apply`'s.
         Step::BackupFile { .. }
         | Step::RestartUnit { .. }
         | Step::StopUnit { .. }
         | Step::SwitchCaddyImage { .. }
+        | Step::MakeNetwork { .. }
+        | Step::Pin { .. }
         | Step::LoadCaddy { .. }
         | Step::Drain { .. }
         | Step::StartTrial { .. }

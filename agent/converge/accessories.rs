@@ -1,0 +1,129 @@
+//! The accessories' part of a run: each change of one is a run of its own, before the release.
+
+use super::{Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
+use crate::config::Accessory;
+use crate::model::entry::Verb;
+use crate::model::image::PinnedImage;
+use crate::model::instance::ServiceName;
+use crate::model::outcome::Outcome;
+use crate::model::plan::Plan;
+use crate::model::problem::Problem;
+use crate::model::step::Step;
+use crate::plan::accessories;
+
+impl Reconciler<'_> {
+    /// Carries out `accessory upgrade` or `accessory restart`. `false`: it did not work.
+    pub(super) async fn change_accessory(
+        &self,
+        ask: &VerbRequest,
+        name: ServiceName,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
+        let accessory = self.accessory(name)?;
+        let snapshot = self.snapshot(true).await?;
+        let inputs = self.inputs(&snapshot);
+        let pin = accessories::pinned(&inputs, name).ok().flatten();
+        let image = match (ask.verb, pin) {
+            (Verb::AccessoryRestart, Some(pin)) => pin.app.image,
+            (Verb::AccessoryRestart, None) => {
+                let fix = "`astra-agent deploy` starts it";
+                return Err(Problem::host("accessory", format!("{name} was never started here"), fix).into());
+            }
+            (_, pin) => {
+                let image = self.newest(&accessory.image).await?;
+                if pin.is_some_and(|pin| pin.app.image == image) && self.is_settled(&snapshot, name) {
+                    report.image = Some(image);
+                    return Ok(true);
+                }
+                image
+            }
+        };
+        self.start_accessory(ask, &snapshot, accessory, image, report).await
+    }
+
+    fn accessory(&self, name: ServiceName) -> Result<&Accessory, Refused> {
+        self.config.accessories.get(&name).ok_or_else(|| {
+            let all: Vec<_> = self.config.accessories.keys().map(ToString::to_string).collect();
+            let fix = match (self.config.service(name), all.is_empty()) {
+                (Some(_), _) => "it belongs to the release: `astra-agent deploy --restart` restarts that".to_owned(),
+                (None, true) => "agent.toml has none: [services.NAME] with `kind = \"accessory\"`".to_owned(),
+                (None, false) => format!("agent.toml has: {}", all.join(", ")),
+            };
+            Problem::config("accessory", format!("`{name}` is no accessory"), fix).into()
+        })
+    }
+
+    /// Nothing waits for a change of this accessory, and it runs its pin.
+    fn is_settled(&self, snapshot: &Snapshot, name: ServiceName) -> bool {
+        let inputs = self.inputs(snapshot);
+        !accessories::is_pending(&inputs, name) && accessories::repairs(&inputs, name).is_empty()
+    }
+
+    async fn start_accessory(
+        &self,
+        ask: &VerbRequest,
+        snapshot: &Snapshot,
+        accessory: &Accessory,
+        image: PinnedImage,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
+        let plan = accessories::plan(&self.inputs(snapshot), accessory, &image)?;
+        report.image = Some(image);
+        Ok(self.carry_out(ask, snapshot, &plan, report).await? == Outcome::Converged)
+    }
+
+    /// Starts the accessories that agent.toml has and this host has not, before the release that uses them. `false`:
+    /// one did not start.
+    pub(super) async fn start_new_accessories(
+        &self,
+        ask: &VerbRequest,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
+        for name in self.config.accessories.keys() {
+            let snapshot = self.snapshot(true).await?;
+            let accessory = accessories::new(&self.inputs(&snapshot)).find(|new| new.service.name == *name);
+            let Some(accessory) = accessory else { continue };
+            let image = self.newest(&accessory.image).await?;
+            if !self.start_accessory(ask, &snapshot, accessory, image, report).await? {
+                return Ok(false);
+            }
+            report.image = None;
+        }
+        Ok(true)
+    }
+
+    /// The steps that bring all accessories back to their pins.
+    pub fn accessory_repairs(&self, snapshot: &Snapshot) -> Vec<Step> {
+        let inputs = self.inputs(snapshot);
+        self.config.accessories.keys().flat_map(|name| accessories::repairs(&inputs, *name)).collect()
+    }
+
+    /// Brings each accessory back to its pin, in a run of its own. A failure is a warning: the rest of the host is
+    /// still repaired.
+    pub(super) async fn keep_accessories(&self, ask: &VerbRequest, report: &mut Report) -> Result<(), Refused> {
+        for name in self.config.accessories.keys() {
+            let snapshot = self.snapshot(false).await?;
+            let inputs = self.inputs(&snapshot);
+            let steps = accessories::repairs(&inputs, *name);
+            if steps.is_empty() {
+                continue;
+            }
+            if let Ok(Some(pin)) = accessories::pinned(&inputs, *name)
+                && let Err(refused) = self.have_image(&pin.app.image).await
+            {
+                report.warn(&format!("fetching the image of {name}: {refused}"));
+            }
+            let mut repairs = Report::new(ask.verb);
+            let ask = VerbRequest { selector: Selector::Keep, ..ask.clone() };
+            let plan = Plan::forward(steps, Vec::new());
+            let outcome = self.carry_out(&ask, &snapshot, &plan, &mut repairs).await?;
+            report.warnings.append(&mut repairs.warnings);
+            (report.nothing_to_do, report.run) = (false, repairs.run);
+            if outcome != Outcome::Converged {
+                let why = repairs.error.unwrap_or_else(|| "stopped".to_owned());
+                report.warn(&format!("the accessory {name} did not come back: {why}"));
+            }
+        }
+        Ok(())
+    }
+}

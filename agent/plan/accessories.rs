@@ -1,0 +1,210 @@
+//! Accessories: their start with another image or other settings, and their repair.
+//!
+//! An accessory changes like a release, with steps of the same kinds: its container starts from a trial file, and once
+//! it is ready its own env file is renamed, which is its commit point. Until then the old one comes back at a failure,
+//! a signal or a power cut. A pin is what that file names: image, arguments, command and secrets, numbered per
+//! accessory.
+
+use std::path::PathBuf;
+
+use crate::config::Accessory;
+use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines};
+use crate::model::image::PinnedImage;
+use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::name::{EnvKey, TRIAL_ENV};
+use crate::model::observed::InstanceSeen;
+use crate::model::plan::Plan;
+use crate::model::problem::Problem;
+use crate::model::release::{Candidate, Release};
+use crate::model::step::{Content, Fallback, Step};
+use crate::model::unit::ActiveState;
+
+use super::env::{self, Mute, Wanted};
+use super::{Inputs, caddy_trial, release, units};
+
+/// The pin of an accessory; `None`: it was never started here.
+///
+/// # Errors
+///
+/// Its env file was edited, and names no pin.
+pub fn pinned(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, EnvError> {
+    file(inputs, name).managed()
+}
+
+fn path(inputs: &Inputs<'_>, name: ServiceName) -> PathBuf {
+    inputs.config.name.accessory_env(name)
+}
+
+fn file(inputs: &Inputs<'_>, name: ServiceName) -> EnvFile {
+    let seen = inputs.observed.files.get(&path(inputs, name));
+    seen.map(|seen| EnvFile::parse(&seen.bytes)).unwrap_or_default()
+}
+
+/// The accessories that a deploy starts first: they have no pin.
+pub fn new<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Accessory> {
+    let inputs = *inputs;
+    let all = inputs.config.accessories.values();
+    all.filter(move |accessory| matches!(pinned(&inputs, accessory.service.name), Ok(None)))
+}
+
+/// The plan that starts an accessory from `image`, with the settings of today.
+///
+/// # Errors
+///
+/// A secret has no value, the release has a service of that name, or its env file names no pin that can be read.
+pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> Result<Plan, Problem> {
+    let service = &accessory.service;
+    let name = service.name;
+    let path = path(inputs, name);
+    if inputs.committed().is_some_and(|lines| lines.of(name).is_some()) {
+        let what = format!("the release that serves has a service {name}: an accessory cannot have its name");
+        let fix = format!("first deploy without [services.{name}], or give the accessory another name");
+        return Err(Problem::config("accessory", what, fix));
+    }
+    let before = pinned(inputs, name).map_err(|error| unreadable(&path, &error))?;
+    let wanted = wanted_env(inputs)?;
+    let with_secrets = file_with_secrets(accessory, &wanted)?;
+    let lines = lines(inputs, accessory, image, before.as_ref().map_or(1, |before| before.release + 1));
+    let told = |error: EnvError| Problem::config("accessory", format!("the lines of {name}: {error}"), "change them");
+    let file = with_secrets.with_managed(&lines).map_err(told)?;
+    let changed = env::changed(&self::file(inputs, name), &file);
+    let content = Content::Secret { bytes: file.render(), changed };
+    let instance = inputs.target(InstanceName::single(name));
+    let probe = inputs.trial_probe(service);
+    let fallback = match before {
+        Some(_) => Fallback::Committed { probe: probe.clone(), stop: service.stop_timeout },
+        None => Fallback::Stopped,
+    };
+    let fingerprint = release::fingerprint(inputs, &with_secrets, &lines);
+    let candidate =
+        Candidate { release: Release { number: lines.release, image: image.clone(), fingerprint }, lines };
+    let mut steps = caddy_trial::current_unit(inputs, &inputs.config.name.template(name));
+    let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
+    let pulls = !there || inputs.observed.store_suspect;
+    if pulls {
+        steps.extend([Step::Pull { image: image.clone() }, Step::FlushImages]);
+    }
+    steps.extend(inputs.make_network(&candidate.lines.app.args));
+    steps.extend(release::keep_made(inputs, &wanted));
+    steps.push(Step::WriteTrialEnv { content: content.clone() });
+    steps.push(Step::StartTrial {
+        instance: instance.clone(),
+        candidate: candidate.clone(),
+        fallback,
+        stop: service.stop_timeout,
+        timeout: probe.timeout,
+    });
+    steps.push(Step::AwaitReady { instance: instance.clone(), probe });
+    let commit = steps.len();
+    steps.push(Step::Pin { file: path, accessory: name, lines: candidate.lines, content });
+    steps.extend([instance.id.trial_file(), TRIAL_ENV.into()].map(|path| Step::RemoveFile { path }));
+    if !seen(inputs, name).unit.is_enabled() {
+        steps.push(Step::EnableUnits { units: vec![instance.unit] });
+    }
+    Ok(Plan { steps, commit: Some(commit), ..Plan::default() })
+}
+
+fn unreadable(path: &std::path::Path, error: &EnvError) -> Problem {
+    let path = path.display();
+    let fix = format!("fix the line in {path}, or put the file back from a backup");
+    Problem::config("accessory", format!("{path} names no image that can be read: {error}"), fix)
+}
+
+/// The lines that define its container.
+fn lines(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage, pin: u64) -> ManagedLines {
+    let app = ServiceLines {
+        image: image.clone(),
+        args: units::accessory_args(accessory, inputs.engine, &inputs.config.name),
+        command: units::app_command(&accessory.service),
+        port: None,
+        since: None,
+    };
+    ManagedLines { release: pin, app, services: Default::default(), keys: Default::default() }
+}
+
+/// The environment of the site, from which the secrets come.
+fn wanted_env(inputs: &Inputs<'_>) -> Result<Wanted, Problem> {
+    let given = &inputs.observed.env_values;
+    let wanted = env::desired(inputs.config, &inputs.env_file(), &inputs.staged(), given, Mute::Refuse);
+    wanted.map_err(|error| {
+        let what = format!("making the environment: {}", error.told(&inputs.observed.env_unread));
+        Problem::config("env", what, "`astra-agent check` names what is missing")
+    })
+}
+
+/// Its future env file, before the agent's own lines.
+fn file_with_secrets(accessory: &Accessory, wanted: &Wanted) -> Result<EnvFile, Problem> {
+    let mut file = EnvFile::default();
+    for (name, of) in &accessory.secrets {
+        let Some(value) = wanted.file.get(of.as_str()).filter(|value| !value.reveal().is_empty()) else {
+            return Err(without_value(accessory.service.name, of));
+        };
+        file.set(name.as_str(), &value).map_err(|error| {
+            let what = format!("{name} of {}: {error}", accessory.service.name);
+            Problem::config("accessory", what, format!("change the value of {of}"))
+        })?;
+    }
+    Ok(file)
+}
+
+fn without_value(accessory: ServiceName, key: &EnvKey) -> Problem {
+    let what = format!("{key}, a secret of the accessory {accessory}, has no value");
+    Problem::config("accessory", what, format!("`astra-agent env set {key}`, or write it under [env]"))
+}
+
+fn seen(inputs: &Inputs<'_>, name: ServiceName) -> InstanceSeen {
+    inputs.observed.accessories.get(&InstanceName::single(name)).cloned().unwrap_or_default()
+}
+
+/// Whether an accessory runs its pin; `None`: the engine was not asked, or gave no answer.
+pub fn runs_pin(seen: &InstanceSeen, pin: &ManagedLines) -> Option<bool> {
+    let runs = seen.runs.as_ref()?;
+    Some(runs.release == pin.release && runs.image == pin.app.image)
+}
+
+/// Steps that bring an accessory back to its pin; empty if it runs it.
+pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
+    let Ok(Some(pin)) = pinned(inputs, name) else { return Vec::new() };
+    let instance = inputs.target(InstanceName::single(name));
+    let seen = seen(inputs, name);
+    let on_trial = inputs.observed.trials.contains(&instance.id);
+    let runs = runs_pin(&seen, &pin);
+    // systemd is retrying the start, of the pin as far as it is known.
+    let retried = seen.unit.active == ActiveState::Activating && !on_trial && runs != Some(false);
+    let silent = runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
+    let keeps = retried || seen.unit.is_active() && (silent || runs == Some(true));
+    let mut steps: Vec<Step> = inputs.make_network(&pin.app.args).into_iter().collect();
+    if !keeps {
+        steps.push(inputs.restore(instance.clone()));
+    }
+    if !seen.unit.is_enabled() {
+        steps.push(Step::EnableUnits { units: vec![instance.unit] });
+    }
+    steps
+}
+
+/// Changes that wait for a verb: one line for each.
+pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
+    inputs.config.accessories.values().filter_map(|accessory| pending_of(inputs, accessory)).collect()
+}
+
+/// Whether a change of this accessory waits for a verb.
+pub fn is_pending(inputs: &Inputs<'_>, name: ServiceName) -> bool {
+    inputs.config.accessories.get(&name).is_some_and(|accessory| pending_of(inputs, accessory).is_some())
+}
+
+fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
+    let name = accessory.service.name;
+    let pin = match pinned(inputs, name) {
+        Err(error) => return Some(unreadable(&path(inputs, name), &error).what),
+        Ok(None) => return Some(format!("deploy would start the accessory {name}")),
+        Ok(Some(pin)) => pin,
+    };
+    let restart = format!("`astra-agent accessory restart {name}` would change its");
+    if lines(inputs, accessory, &pin.app.image, pin.release) != pin {
+        return Some(format!("{restart} arguments or command"));
+    }
+    let wanted = wanted_env(inputs).ok()?;
+    let future = file_with_secrets(accessory, &wanted).ok()?.with_managed(&pin).ok()?;
+    (!env::changed(&file(inputs, name), &future).is_empty()).then(|| format!("{restart} secrets"))
+}
