@@ -312,6 +312,7 @@ impl Reconciler<'_> {
     /// A move that the host cannot make.
     pub fn host_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
         let mut plan = self.keep_plan(snapshot, verb);
+        plan.steps.splice(0..0, self.accessory_repairs(snapshot));
         let moves = self.move_plan(snapshot, verb)?;
         plan.steps.extend(moves.steps);
         plan.warnings.extend(moves.warnings);

@@ -158,6 +158,7 @@ impl World {
             old: None,
             new: Some(release.clone()),
             pins: false,
+            accessory: None,
         };
         let mut entries = vec![opened];
         if outcome == Outcome::Converged {

@@ -76,6 +76,7 @@ fn run() -> impl Strategy<Value = Vec<Entry>> {
                     old: None,
                     new: new.clone(),
                     pins,
+                    accessory: None,
                 },
                 Entry::Started { step: 0 },
                 Entry::Done { step: 0, told: astra_agent::model::step_note::StepNote::note("é\n\"") },

@@ -13,6 +13,7 @@ use crate::host::facts::millis_of;
 use crate::journal::Journal;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
+use crate::model::instance::ServiceName;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::release::Release;
@@ -29,6 +30,8 @@ struct Row {
     run: u64,
     at: String,
     verb: Verb,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accessory: Option<ServiceName>,
     actor: String,
     release: Option<Release>,
     outcome: Option<Outcome>,
@@ -71,6 +74,7 @@ fn row(run: &RunRecord) -> Option<Row> {
         run: run.id,
         at: out::time(opened.at),
         verb: opened.verb,
+        accessory: opened.accessory,
         actor: opened.actor.to_owned(),
         release: opened.new.cloned(),
         outcome: closed.map(|(outcome, _, _)| outcome),
@@ -122,13 +126,17 @@ fn cells(row: &Row, now: u64, styled: bool) -> [String; 9] {
     let started = row.at.get(..19).map(|at| format!("{}Z", at.replace('T', " "))).unwrap_or_default();
     let release = row.release.as_ref();
     // A command puts the host in order in runs of their own; a refused release has none.
-    let bare = row.verb.deploys() && release.is_none();
+    let about = match row.accessory {
+        Some(accessory) => format!(" {accessory}"),
+        None if row.verb.deploys() && release.is_none() => " (no release)".to_owned(),
+        None => String::new(),
+    };
     let digest = release.and_then(|r| r.image.digest.hex().get(..12)).unwrap_or("-");
     [
         row.run.to_string(),
         age,
         started,
-        format!("{}{}", row.verb.as_str(), if bare { " (no release)" } else { "" }),
+        format!("{}{about}", row.verb.as_str()),
         release.map_or("-".to_owned(), |r| r.number.to_string()),
         digest.to_owned(),
         painted(row.outcome, styled),

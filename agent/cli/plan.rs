@@ -17,6 +17,7 @@ use crate::model::name::CADDYFILE;
 use crate::model::observed::Observed;
 use crate::model::plan::Plan;
 use crate::model::step::{Content, Step};
+use crate::plan::accessories;
 
 mod text;
 
@@ -94,13 +95,17 @@ pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
         }
         refused => refused?,
     }
-    let host = reconciler.host_plan(&snapshot, ask.verb)?;
+    let mut host = reconciler.host_plan(&snapshot, ask.verb)?;
     reconciler.check_caddyfiles(&snapshot, &host).await?;
     let release = match ask.selector {
         Selector::Keep => None,
         _ => Some(reconciler.release_plan(&snapshot, &reconciler.request(ask, &snapshot).await?)?),
     };
     drop(waiting);
+    if ask.verb.is_new() {
+        let new = accessories::new(&reconciler.inputs(&snapshot));
+        host.warnings.extend(new.map(|new| format!("it first starts the accessory {}", new.service.name)));
+    }
     let choice =
         release.as_ref().filter(|plan| plan.is_empty()).and_then(|_| reconciler.choice(ask, &snapshot));
     let shown = Shown { choice, ..shown(ask.verb, &reconciler, &snapshot, &host, release.as_ref()) };

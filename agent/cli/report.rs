@@ -63,8 +63,9 @@ fn next(report: &Report) -> Option<String> {
         Outcome::Undone { .. } | Outcome::Failed { .. } if report.first => {
             "fix the cause and run it again: the first release of a host is never held".to_owned()
         }
-        Outcome::Undone { .. } | Outcome::Failed { .. } if report.verb.is_of_accessory() => {
-            "it runs as before; fix the cause and run it again".to_owned()
+        // An accessory failed.
+        Outcome::Undone { .. } | Outcome::Failed { .. } if report.release.is_none() => {
+            "fix the cause and run it again: nothing is held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
             let retry = retry(report.verb, report.release, report.image.as_ref());

@@ -52,7 +52,8 @@ fn accessory(
     let publish = r.distinct("publish", |text| published(text).map(|_| text.to_owned()));
     let service = service?;
     if service.network == Network::Host && publish.as_ref().is_some_and(|ports| !ports.is_empty()) {
-        let fault = ValueError::new("with network = \"host\" its ports are the host's, and none is published");
+        let fault =
+            ValueError::new("with network = \"host\" its ports are the host's, and none is published");
         r.fault("publish", fault.help("leave `publish` out"));
         return None;
     }
@@ -92,7 +93,8 @@ fn published(text: &str) -> Result<(RangeInclusive<u16>, &str), ValueError> {
     };
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (rest, inner) = ports.rsplit_once(':').ok_or_else(fault)?;
-    let (address, outer) = rest.rsplit_once(':').map_or((None, rest), |(address, outer)| (Some(address), outer));
+    let (address, outer) =
+        rest.rsplit_once(':').map_or((None, rest), |(address, outer)| (Some(address), outer));
     let plain = address.is_none_or(|address| address.parse::<std::net::Ipv4Addr>().is_ok());
     let (outer, inner) = (range(outer).ok_or_else(fault)?, range(inner).ok_or_else(fault)?);
     if !plain || outer.len() != inner.len() || !["tcp", "udp"].contains(&protocol) {
@@ -122,16 +124,16 @@ pub(super) fn ports<'c>(
         let mut r = Reader { table: &tables.own, problems };
         for text in &accessory.publish {
             let Ok((ports, protocol)) = published(text) else { continue };
-            let meets = |other: &RangeInclusive<u16>| {
-                other.start() <= ports.end() && ports.start() <= other.end()
-            };
+            let meets =
+                |other: &RangeInclusive<u16>| other.start() <= ports.end() && ports.start() <= other.end();
             let of_caddy = [caddy.http_port, caddy.https_port, HEALTH_PORT].map(|port| port..=port);
             let of_instance = services.iter().filter_map(|service| {
                 let first = service.web()?.base_port + 1;
                 Some((service.name, first..=first + service.most() - 1))
             });
             let mut of_instance = of_instance.filter(|(_, range)| protocol == "tcp" && meets(range));
-            let same = |(_, of, range): &&(ServiceName, &str, RangeInclusive<u16>)| *of == protocol && meets(range);
+            let same =
+                |(_, of, range): &&(ServiceName, &str, RangeInclusive<u16>)| *of == protocol && meets(range);
             let holder = match (known.iter().find(same), of_instance.next()) {
                 (Some((other, ..)), _) => format!("the accessory {other}"),
                 (_, Some((other, _))) => format!("an instance of {other}"),
@@ -160,7 +162,9 @@ mod tests {
         ] {
             assert_eq!(published(text).unwrap(), (ports, protocol), "{text}");
         }
-        for bad in ["", "80", "0:80", "a:80", "host:1:2", "1-3:1-2", "3-1:3-1", "1:2/sctp", "1:2:3:4", "65536:1"] {
+        for bad in
+            ["", "80", "0:80", "a:80", "host:1:2", "1-3:1-2", "3-1:3-1", "1:2/sctp", "1:2:3:4", "65536:1"]
+        {
             assert!(published(bad).is_err(), "{bad}");
         }
     }

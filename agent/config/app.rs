@@ -282,7 +282,10 @@ fn liveness(r: &mut Reader<'_, '_, '_>) -> Option<Liveness> {
     let settles = r.node("settle").is_some_and(|node| node.span.file > 0);
     if usize::from(command.is_some()) + usize::from(tcp.is_some()) + usize::from(settles) > 1 {
         let key = if tcp.is_some() { "tcp" } else { "command" };
-        r.fault(key, ValueError::new("`settle`, `command` and `tcp` exclude each other").help("write one of them"));
+        r.fault(
+            key,
+            ValueError::new("`settle`, `command` and `tcp` exclude each other").help("write one of them"),
+        );
         return None;
     }
     if let Some(argv) = command {

@@ -45,7 +45,9 @@ impl Reconciler<'_> {
         self.config.accessories.get(&name).ok_or_else(|| {
             let all: Vec<_> = self.config.accessories.keys().map(ToString::to_string).collect();
             let fix = match (self.config.service(name), all.is_empty()) {
-                (Some(_), _) => "it belongs to the release: `astra-agent deploy --restart` restarts that".to_owned(),
+                (Some(_), _) => {
+                    "it belongs to the release: `astra-agent deploy --restart` restarts that".to_owned()
+                }
                 (None, true) => "agent.toml has none: [services.NAME] with `kind = \"accessory\"`".to_owned(),
                 (None, false) => format!("agent.toml has: {}", all.join(", ")),
             };
@@ -100,7 +102,11 @@ impl Reconciler<'_> {
 
     /// Brings each accessory back to its pin, in a run of its own. A failure is a warning: the rest of the host is
     /// still repaired.
-    pub(super) async fn keep_accessories(&self, ask: &VerbRequest, report: &mut Report) -> Result<(), Refused> {
+    pub(super) async fn keep_accessories(
+        &self,
+        ask: &VerbRequest,
+        report: &mut Report,
+    ) -> Result<(), Refused> {
         for name in self.config.accessories.keys() {
             let snapshot = self.snapshot(false).await?;
             let inputs = self.inputs(&snapshot);
@@ -115,7 +121,7 @@ impl Reconciler<'_> {
             }
             let mut repairs = Report::new(ask.verb);
             let ask = VerbRequest { selector: Selector::Keep, ..ask.clone() };
-            let plan = Plan::forward(steps, Vec::new());
+            let plan = Plan { accessory: Some(*name), ..Plan::forward(steps, Vec::new()) };
             let outcome = self.carry_out(&ask, &snapshot, &plan, &mut repairs).await?;
             report.warnings.append(&mut repairs.warnings);
             (report.nothing_to_do, report.run) = (false, repairs.run);

@@ -78,7 +78,8 @@ impl Reconciler<'_> {
             let begun = Instant::now();
             let performed = self.perform(ask.verb, plan, number - 1, step, undoing || committed).await;
             failpoint::reach("after", number, &text);
-            committed |= !undoing && plan.commit == Some(number - 1) && matches!(performed, Performed::Done(_));
+            committed |=
+                !undoing && plan.commit == Some(number - 1) && matches!(performed, Performed::Done(_));
             let elapsed = begun.elapsed();
             book.add(if undoing { "undo" } else { step.handling().phase }, elapsed);
             self.tell(step, &performed, elapsed);
@@ -177,6 +178,7 @@ impl Reconciler<'_> {
                 Selector::Restart => snapshot.history.pinned,
                 _ => ask.selector.by_hand(),
             },
+            accessory: plan.accessory,
         }
     }
 

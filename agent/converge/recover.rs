@@ -10,7 +10,8 @@ use crate::model::history::RunRecord;
 use crate::model::name::CADDY_ENV;
 use crate::model::outcome::Outcome;
 use crate::model::problem::Problem;
-use crate::plan::{files, keep};
+use crate::plan::keep::Named;
+use crate::plan::{accessories, files, keep};
 
 impl Reconciler<'_> {
     /// Restores the state that astra.env names, then closes the cut-off runs in the journal. Idempotent;
@@ -37,11 +38,14 @@ impl Reconciler<'_> {
             self.carry_out(&ask, &snapshot, &plan, &mut Report::new(Verb::Recover)).await?
         };
         let inputs = self.inputs(&snapshot);
-        let env = inputs.committed().map(|c| c.release);
-        let caddy = files::seen_text(&inputs, CADDY_ENV).unwrap_or_default();
-        (report.nothing_to_do, report.release) = (false, env);
+        let named = Named {
+            release: inputs.committed().map(|c| c.release),
+            caddy: files::seen_text(&inputs, CADDY_ENV).unwrap_or_default(),
+            pins: accessories::pin_lines(&inputs),
+        };
+        (report.nothing_to_do, report.release) = (false, named.release);
         for run in &open {
-            self.close(run, env, &caddy, repaired)?;
+            self.close(run, &named, repaired)?;
         }
         if repaired == Outcome::Converged {
             return Ok(());
@@ -66,16 +70,9 @@ impl Reconciler<'_> {
         Ok(())
     }
 
-    /// `committed` and `caddy`: the releases named in astra.env and caddy.env.
-    fn close(
-        &self,
-        run: &RunRecord,
-        committed: Option<u64>,
-        caddy: &str,
-        repaired: Outcome,
-    ) -> Result<(), Refused> {
+    fn close(&self, run: &RunRecord, named: &Named, repaired: Outcome) -> Result<(), Refused> {
         let mut file = self.journal.reopen(run.id)?;
-        for entry in keep::last_lines(run, committed, caddy, repaired) {
+        for entry in keep::last_lines(run, named, repaired) {
             file.append(&entry, true)?;
             if let Entry::Closed { outcome, .. } = entry {
                 self.log_closed(run, outcome);

@@ -70,7 +70,16 @@ mod tests {
     fn run(id: RunId, verb: Verb, new: Option<Release>, commits: bool, closed: Option<Outcome>) -> RunRecord {
         let (actor, agent, pins) =
             ("test".into(), "0".into(), matches!(verb, Verb::DeploySha | Verb::Rollback));
-        let opened = Entry::Opened { verb, actor, agent, plan: vec![], old: None, new: new.clone(), pins };
+        let opened = Entry::Opened {
+            verb,
+            actor,
+            agent,
+            plan: vec![],
+            old: None,
+            new: new.clone(),
+            pins,
+            accessory: None,
+        };
         let mut entries = vec![opened];
         entries.extend(new.filter(|_| commits).map(|release| Entry::Committed { release }));
         entries.extend(closed.map(|outcome| Entry::Closed { outcome, reason: None, recovered: false }));

@@ -15,7 +15,16 @@ fn place(name: &str) -> PathBuf {
 
 fn opened() -> Entry {
     let (actor, agent) = ("test".to_owned(), "0".to_owned());
-    Entry::Opened { verb: Verb::Deploy, actor, agent, plan: vec![], old: None, new: None, pins: false }
+    Entry::Opened {
+        verb: Verb::Deploy,
+        actor,
+        agent,
+        plan: vec![],
+        old: None,
+        new: None,
+        pins: false,
+        accessory: None,
+    }
 }
 
 const CLOSED: Entry = Entry::Closed { outcome: Outcome::Converged, reason: None, recovered: false };
@@ -66,7 +75,16 @@ fn pruning_keeps_history() {
         let (actor, agent) = ("test".to_owned(), "0".to_owned());
         let new = new.cloned();
         run.append(
-            &Entry::Opened { verb, actor, agent, plan: vec![], old: None, new: new.clone(), pins },
+            &Entry::Opened {
+                verb,
+                actor,
+                agent,
+                plan: vec![],
+                old: None,
+                new: new.clone(),
+                pins,
+                accessory: None,
+            },
             false,
         )
         .unwrap();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::envfile::ManagedLines;
-use super::instance::InstanceName;
+use super::instance::{InstanceName, ServiceName};
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
 use super::step_note::StepNote;
@@ -61,11 +61,6 @@ impl Verb {
         }
     }
 
-    /// Whether the verb changes an accessory.
-    pub fn is_of_accessory(self) -> bool {
-        matches!(self, Self::AccessoryUpgrade | Self::AccessoryRestart)
-    }
-
     /// Whether the verb brings a release, new or former.
     pub fn deploys(self) -> bool {
         self.is_new() || self == Self::Rollback
@@ -97,6 +92,9 @@ pub enum Entry {
         new: Option<Release>,
         /// From this run on, the tracked tag is not followed automatically.
         pins: bool,
+        /// The accessory that the run changes or restores.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accessory: Option<ServiceName>,
     },
     /// A step of the plan begins.
     Started {

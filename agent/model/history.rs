@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::digest::Digest;
 use super::entry::{Entry, RunId, Stamped, Verb};
 use super::fingerprint::Fingerprint;
+use super::instance::ServiceName;
 use super::outcome::{Blame, Outcome};
 use super::release::Release;
 
@@ -66,13 +67,14 @@ impl RunRecord {
     pub fn opened(&self) -> Option<Opened<'_>> {
         let first = self.entries.first()?;
         match &first.entry {
-            Entry::Opened { verb, actor, old, new, pins, .. } => Some(Opened {
+            Entry::Opened { verb, actor, old, new, pins, accessory, .. } => Some(Opened {
                 verb: *verb,
                 actor,
                 at: first.at,
                 old: old.as_ref(),
                 new: new.as_ref(),
                 pins: *pins,
+                accessory: *accessory,
             }),
             _ => None,
         }
@@ -134,6 +136,8 @@ pub struct Opened<'a> {
     pub new: Option<&'a Release>,
     /// The tag is not followed automatically after this run.
     pub pins: bool,
+    /// The accessory that the run changes or restores.
+    pub accessory: Option<ServiceName>,
 }
 
 impl History {

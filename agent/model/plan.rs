@@ -1,5 +1,6 @@
 //! The decision as data: printed by a dry run, carried out by the loop in run.rs.
 
+use super::instance::ServiceName;
 use super::release::Candidate;
 use super::step::Step;
 
@@ -15,6 +16,8 @@ pub struct Plan {
     pub candidate: Option<Candidate>,
     /// Warnings that stop nothing.
     pub warnings: Vec<String>,
+    /// The accessory that it changes or restores.
+    pub accessory: Option<ServiceName>,
     /// It moves serving instances to other ports.
     pub moves: bool,
 }

@@ -6,6 +6,7 @@
 //! accessory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::Accessory;
 use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines};
@@ -16,11 +17,14 @@ use crate::model::observed::InstanceSeen;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::release::{Candidate, Release};
-use crate::model::step::{Content, Fallback, Step};
+use crate::model::step::{Check, Content, Fallback, Probe, Step};
 use crate::model::unit::ActiveState;
 
 use super::env::{self, Mute, Wanted};
 use super::{Inputs, caddy_trial, release, units};
+
+/// How long an accessory that went back to its pin must run.
+const BACK: Duration = Duration::from_secs(2);
 
 /// The pin of an accessory; `None`: it was never started here.
 ///
@@ -41,7 +45,7 @@ fn file(inputs: &Inputs<'_>, name: ServiceName) -> EnvFile {
 }
 
 /// The accessories that a deploy starts first: they have no pin.
-pub fn new<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Accessory> {
+pub fn new<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Accessory> + use<'a> {
     let inputs = *inputs;
     let all = inputs.config.accessories.values();
     all.filter(move |accessory| matches!(pinned(&inputs, accessory.service.name), Ok(None)))
@@ -65,14 +69,18 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let wanted = wanted_env(inputs)?;
     let with_secrets = file_with_secrets(accessory, &wanted)?;
     let lines = lines(inputs, accessory, image, before.as_ref().map_or(1, |before| before.release + 1));
-    let told = |error: EnvError| Problem::config("accessory", format!("the lines of {name}: {error}"), "change them");
+    let told = |error: EnvError| {
+        Problem::config("accessory", format!("the lines of {name}: {error}"), "change them")
+    };
     let file = with_secrets.with_managed(&lines).map_err(told)?;
     let changed = env::changed(&self::file(inputs, name), &file);
     let content = Content::Secret { bytes: file.render(), changed };
     let instance = inputs.target(InstanceName::single(name));
     let probe = inputs.trial_probe(service);
+    // The check in agent.toml may be what is wrong.
+    let runs = Probe { check: Check::Settle(BACK), timeout: probe.timeout };
     let fallback = match before {
-        Some(_) => Fallback::Committed { probe: probe.clone(), stop: service.stop_timeout },
+        Some(_) => Fallback::Committed { probe: runs, stop: service.stop_timeout },
         None => Fallback::Stopped,
     };
     let fingerprint = release::fingerprint(inputs, &with_secrets, &lines);
@@ -96,12 +104,25 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     });
     steps.push(Step::AwaitReady { instance: instance.clone(), probe });
     let commit = steps.len();
-    steps.push(Step::Pin { file: path, accessory: name, lines: candidate.lines, content });
+    steps.push(pin_step(inputs, name, candidate.lines, content));
     steps.extend([instance.id.trial_file(), TRIAL_ENV.into()].map(|path| Step::RemoveFile { path }));
     if !seen(inputs, name).unit.is_enabled() {
         steps.push(Step::EnableUnits { units: vec![instance.unit] });
     }
-    Ok(Plan { steps, commit: Some(commit), ..Plan::default() })
+    Ok(Plan { steps, commit: Some(commit), accessory: Some(name), ..Plan::default() })
+}
+
+fn pin_step(inputs: &Inputs<'_>, accessory: ServiceName, lines: ManagedLines, content: Content) -> Step {
+    Step::Pin { file: path(inputs, accessory), accessory, lines, content }
+}
+
+/// The steps that led to the pins of today, as journals have them.
+pub fn pin_lines(inputs: &Inputs<'_>) -> Vec<String> {
+    let line = |name: &ServiceName| {
+        let pin = pinned(inputs, *name).ok().flatten()?;
+        Some(pin_step(inputs, *name, pin, Content::Plain(Vec::new())).to_string())
+    };
+    inputs.config.accessories.keys().filter_map(line).collect()
 }
 
 fn unreadable(path: &std::path::Path, error: &EnvError) -> Problem {

@@ -44,17 +44,28 @@ fn keeps_surplus(inputs: &Inputs<'_>, steps: &[Step]) -> bool {
     up.any(|(id, _)| !wanted(*id) && !stops(*id))
 }
 
-/// The lines that close `run`, which was cut off. `committed` and `caddy` are what astra.env and caddy.env name,
-/// `repaired` is how bringing the host to that ended.
-pub fn last_lines(run: &RunRecord, committed: Option<u64>, caddy: &str, repaired: Outcome) -> Vec<Entry> {
+/// What the host's files name.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// The release in astra.env.
+    pub release: Option<u64>,
+    /// The text of caddy.env.
+    pub caddy: String,
+    /// For each accessory, the step that pinned what its file names.
+    pub pins: Vec<String>,
+}
+
+/// The lines that close `run`, which was cut off. `repaired` is how bringing the host to what is `named` ended.
+pub fn last_lines(run: &RunRecord, named: &Named, repaired: Outcome) -> Vec<Entry> {
     let upgraded = || {
-        let step = Step::SwitchCaddyImage { env: caddy.to_owned(), before: String::new() }.to_string();
+        let step = Step::SwitchCaddyImage { env: named.caddy.clone(), before: String::new() }.to_string();
         run.entries.iter().any(|stamped| match &stamped.entry {
             Entry::Opened { verb: Verb::CaddyUpgrade, plan, .. } => plan.contains(&step),
+            Entry::Opened { accessory: Some(_), plan, .. } => named.pins.iter().any(|pin| plan.contains(pin)),
             _ => false,
         })
     };
-    let took_effect = (run.intended().is_some() && run.intended() == committed) || upgraded();
+    let took_effect = (run.intended().is_some() && run.intended() == named.release) || upgraded();
     let new = run.opened().and_then(|opened| opened.new.cloned());
     let mut lines = Vec::new();
     if let (true, None, Some(release)) = (took_effect, run.committed(), new) {

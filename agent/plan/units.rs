@@ -12,8 +12,8 @@ use crate::config::{Accessory, Config, Kind, Migrate, Network, Service};
 use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    AppName, CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
-    unit_file,
+    AppName, CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE,
+    TRIAL_ENV, unit_file,
 };
 use crate::model::observed::Engine;
 

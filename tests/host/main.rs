@@ -4,6 +4,7 @@
 // Tests report by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod accessories;
 mod auto;
 mod balancer;
 mod broken;

@@ -126,7 +126,9 @@ impl Host {
         let list = format!("{} ps -a --format '{{{{.Names}}}} {{{{.State}}}}' | sort", self.engine.client());
         let containers = self.sh(&list).ok().stdout;
         assert!(containers.lines().all(|c| c.ends_with(" running")), "{containers}");
-        let wanted = self.status()["instances"].as_array().unwrap().len() + 1;
+        let status = self.status();
+        let count = |list: &str| status[list].as_array().map_or(0, Vec::len);
+        let wanted = count("instances") + count("accessories") + 1;
         assert_eq!(containers.lines().count(), wanted, "{containers}");
     }
 }

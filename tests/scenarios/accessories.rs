@@ -59,7 +59,12 @@ fn container(world: &World) -> u128 {
 fn the_first_deploy_starts_it_before_the_release_and_later_ones_leave_it_alone() {
     let mut world = site();
     world.publish("v1");
-    let order = ["create network astra-site", "StartUnit astra-redis@1", "StartUnit astra-migrate", "StartUnit astra-app@1"];
+    let order = [
+        "create network astra-site",
+        "StartUnit astra-redis@1",
+        "StartUnit astra-migrate",
+        "StartUnit astra-app@1",
+    ];
     world.run(Verb::Install, Selector::Tracked).calls(&order).succeeds();
     runs(&world, "redis-old");
     assert!(world.shared.lock().enabled.contains(UNIT));
@@ -180,7 +185,10 @@ fn one_that_is_down_comes_back_and_does_not_stop_the_rest() {
 fn a_secret_without_a_value_refuses_the_deploy() {
     let mut world = site().config("CACHE_PASSWORD = { generate = 16 }", "OTHER = \"1\"");
     world.publish("v1");
-    world.run(Verb::Install, Selector::Tracked).says("a secret of the accessory redis, has no value").exits(2);
+    world
+        .run(Verb::Install, Selector::Tracked)
+        .says("a secret of the accessory redis, has no value")
+        .exits(2);
 }
 
 #[test]

@@ -167,6 +167,7 @@ impl Process {
             old: past.current().cloned(),
             new: candidate.clone(),
             pins,
+            accessory: None,
         };
         let mut entries = Vec::new();
         if let (None, Some(release)) = (plan.commit, candidate)

@@ -10,6 +10,7 @@ fn ran(run: u64, minutes: u64, verb: Verb, release: u64, outcome: Option<Outcome
         run,
         at: out::time(NOW - minutes * 60_000),
         verb,
+        accessory: None,
         actor: "root".to_owned(),
         release: (release > 0).then_some(Release { number: release, image, fingerprint }),
         outcome,

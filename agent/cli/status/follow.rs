@@ -142,7 +142,19 @@ mod tests {
     fn opened() -> (u64, Entry) {
         let plan = vec!["pull".to_owned(), "drain astra-app@1".to_owned()];
         let (actor, agent) = ("root".into(), "0".into());
-        (0, Entry::Opened { verb: Verb::Deploy, actor, agent, plan, old: None, new: None, pins: false })
+        (
+            0,
+            Entry::Opened {
+                verb: Verb::Deploy,
+                actor,
+                agent,
+                plan,
+                old: None,
+                new: None,
+                pins: false,
+                accessory: None,
+            },
+        )
     }
 
     #[test]

@@ -82,6 +82,7 @@ mod tests {
             old: None,
             new: None,
             pins: false,
+            accessory: None,
         };
         let entries = std::iter::once(opened).chain(entries).map(|entry| Stamped { at, entry }).collect();
         RunRecord { id: 13, entries }

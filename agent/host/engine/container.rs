@@ -90,7 +90,8 @@ impl EngineClient {
     ///
     /// The engine does not answer within 15 s.
     pub async fn networks(&self) -> Result<BTreeSet<String>> {
-        let listed = self.call(QUERY_TIMEOUT, |docker| docker.list_networks(None::<ListNetworksOptions>)).await;
+        let listed =
+            self.call(QUERY_TIMEOUT, |docker| docker.list_networks(None::<ListNetworksOptions>)).await;
         let listed = listed.context("listing the networks")?;
         Ok(listed.into_iter().filter_map(|network| network.name).collect())
     }

@@ -30,7 +30,8 @@ impl Host {
     pub(super) async fn accepts(&self, instance: &Target, port: u16) -> Result<()> {
         let at = SocketAddr::new(self.engine()?.address(&instance.container).await?, port);
         let connected = timeout(CONNECT, TcpStream::connect(at)).await;
-        connected.with_context(|| format!("connecting to port {port}: no answer"))?
+        connected
+            .with_context(|| format!("connecting to port {port}: no answer"))?
             .with_context(|| format!("connecting to port {port}"))?;
         Ok(())
     }

@@ -17,6 +17,7 @@ fn run(id: RunId, verb: Verb, new: &Release, outcome: Outcome) -> RunRecord {
         old: None,
         new: Some(new.clone()),
         pins: verb != Verb::Deploy,
+        accessory: None,
     }];
     if outcome == Outcome::Converged {
         entries.push(Entry::Committed { release: new.clone() });
@@ -128,6 +129,7 @@ fn only_a_chosen_digest_pins() {
         old: Some(a.clone()),
         new: None,
         pins,
+        accessory: None,
     };
     let closed = Entry::Closed { outcome: GOOD, reason: None, recovered: false };
     let pinned = |runs: &[(Verb, &[&str], bool)]| {

@@ -38,7 +38,11 @@ fn accessories(inputs: &Inputs<'_>) -> Vec<Problem> {
             Err(error) => {
                 let path = inputs.config.name.accessory_env(id.service);
                 let what = format!("{} names no image that can be read: {error}", path.display());
-                found.push(Problem::host("accessory", what, "fix the line, or put the file back from a backup"));
+                found.push(Problem::host(
+                    "accessory",
+                    what,
+                    "fix the line, or put the file back from a backup",
+                ));
                 continue;
             }
         };

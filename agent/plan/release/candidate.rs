@@ -80,7 +80,11 @@ fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile,
 }
 
 /// The fingerprint of what changes the containers: variables, arguments, commands and ports.
-pub(in crate::plan) fn fingerprint(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Fingerprint {
+pub(in crate::plan) fn fingerprint(
+    inputs: &Inputs<'_>,
+    wanted: &EnvFile,
+    lines: &ManagedLines,
+) -> Fingerprint {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for key in wanted.keys().into_iter().filter(|key| !wanted.is_managed(key)) {
         let value = wanted.get(&key).unwrap_or_default();

@@ -54,7 +54,7 @@ pub(super) fn plan(
     steps.push(commit_step(inputs, current, &wanted.file, &candidate));
     steps.extend(files::new_routes(inputs, &candidate.lines));
     steps.extend(after(inputs, request, wanted, &candidate, &tried));
-    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings, moves: false }
+    Plan { steps, commit: Some(commit), candidate: Some(candidate), warnings, ..Plan::default() }
 }
 
 /// The instances with a trial file.

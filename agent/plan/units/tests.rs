@@ -161,7 +161,8 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
         "--cap-add=NET_BIND_SERVICE",
     ];
     for engine in [Engine::Podman, Engine::Docker] {
-        let (args, without) = (app_args(&config.app, engine, &config.name), app_args(&config_of("").app, engine, &config.name));
+        let (args, without) =
+            (app_args(&config.app, engine, &config.name), app_args(&config_of("").app, engine, &config.name));
         // An absent key adds no argument: an upgrade of the agent must not change the arguments.
         assert_eq!(args, [&without[..], &wanted.map(str::to_owned)[..]].concat());
     }

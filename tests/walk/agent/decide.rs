@@ -109,7 +109,8 @@ fn close(state: &mut State, process: &mut Process, repaired: Outcome, bug: Bug) 
     let open: Vec<RunRecord> = state.past.open_runs().cloned().collect();
     process.idle = false;
     for mut run in open {
-        let lines = bug.last_lines(keep::last_lines(&run, committed, "", repaired));
+        let named = keep::Named { release: committed, ..keep::Named::default() };
+        let lines = bug.last_lines(keep::last_lines(&run, &named, repaired));
         run.entries.extend(lines.into_iter().map(|entry| Stamped { at: 0, entry }));
         state.write(run);
     }

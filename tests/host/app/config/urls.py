@@ -4,6 +4,7 @@ from config import views
 
 urlpatterns = [
     path("", views.index),
+    path("count", views.count),
     path("echo", views.echo),
     path("slow", views.slow),
     path("sse", views.sse),

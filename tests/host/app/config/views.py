@@ -5,6 +5,7 @@ import socket
 import time
 from os import environ
 
+import redis
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.db import connection
 from django.http import HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
@@ -55,6 +56,10 @@ async def index(request):
 
 async def version(request):
     return text(VERSION)
+
+
+async def count(request):
+    return text(await sync_to_async(redis.ask)("INCR", "visits"))
 
 
 async def echo(request):
