@@ -199,16 +199,11 @@ impl Reconciler<'_> {
         self.refuse_in_safe_mode(ask, &history)?;
         let due = self.housekeeping_is_due(ask.verb, &history);
         let committed = self.committed(history)?;
-        if ask.verb == Verb::CaddyUpgrade && !self.upgrade_caddy(ask, &mut report).await? {
-            return Ok(self.close_report(report, begun).await);
-        }
-        if let Selector::Accessory(name) = ask.selector
-            && !self.change_accessory(ask, name, &mut report).await?
-        {
+        if !self.change_beside(ask, &mut report).await? {
             return Ok(self.close_report(report, begun).await);
         }
         let mut before = self.host.caddy.metrics().await.ok();
-        self.keep_accessories(ask, &mut report).await?;
+        let down = self.keep_accessories(ask, &mut report).await?;
         let kept = self.keep(ask, &mut report).await;
         let in_order = match kept {
             Ok(true) => true,
@@ -236,6 +231,9 @@ impl Reconciler<'_> {
             self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
             self.restore_others(ask, &mut report).await?;
         }
+        if down.is_some() && ask.selector == Selector::Keep && report.outcome == Outcome::Converged {
+            (report.outcome, report.error) = (Outcome::Incomplete, down);
+        }
         if !in_order {
             self.repair_again(ask, &mut report).await;
         }
@@ -245,6 +243,15 @@ impl Reconciler<'_> {
         let after = self.host.caddy.metrics().await.ok();
         report.requests = before.zip(after).and_then(|(b, a)| Requests::between(&b, &a));
         Ok(self.close_report(report, begun).await)
+    }
+
+    /// The verbs that change Caddy or an accessory. `false`: it did not work.
+    async fn change_beside(&self, ask: &VerbRequest, report: &mut Report) -> Result<bool, Refused> {
+        match (ask.verb, &ask.selector) {
+            (Verb::CaddyUpgrade, _) => self.upgrade_caddy(ask, report).await,
+            (_, Selector::Accessory(name)) => self.change_accessory(ask, *name, report).await,
+            _ => Ok(true),
+        }
     }
 
     async fn close_report(&self, mut report: Report, begun: Instant) -> Report {

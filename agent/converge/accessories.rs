@@ -22,7 +22,7 @@ impl Reconciler<'_> {
         let accessory = self.accessory(name)?;
         let snapshot = self.snapshot(true).await?;
         let inputs = self.inputs(&snapshot);
-        let pin = accessories::pinned(&inputs, name).ok().flatten();
+        let pin = accessories::pinned(&inputs, name)?;
         let image = match (ask.verb, pin) {
             (Verb::AccessoryRestart, Some(pin)) => pin.app.image,
             (Verb::AccessoryRestart, None) => {
@@ -100,13 +100,14 @@ impl Reconciler<'_> {
         self.config.accessories.keys().flat_map(|name| accessories::repairs(&inputs, *name)).collect()
     }
 
-    /// Brings each accessory back to its pin, in a run of its own. A failure is a warning: the rest of the host is
-    /// still repaired.
+    /// Brings each accessory back to its pin, in a run of its own. A failure is a warning, and the last one is returned:
+    /// the rest of the host is still repaired.
     pub(super) async fn keep_accessories(
         &self,
         ask: &VerbRequest,
         report: &mut Report,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<String>, Refused> {
+        let mut down = None;
         for name in self.config.accessories.keys() {
             let snapshot = self.snapshot(false).await?;
             let inputs = self.inputs(&snapshot);
@@ -127,9 +128,11 @@ impl Reconciler<'_> {
             (report.nothing_to_do, report.run) = (false, repairs.run);
             if outcome != Outcome::Converged {
                 let why = repairs.error.unwrap_or_else(|| "stopped".to_owned());
-                report.warn(&format!("the accessory {name} did not come back: {why}"));
+                let why = format!("the accessory {name} did not come back: {why}");
+                report.warn(&why);
+                down = Some(why);
             }
         }
-        Ok(())
+        Ok(down)
     }
 }

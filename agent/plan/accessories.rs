@@ -31,8 +31,13 @@ const BACK: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// Its env file was edited, and names no pin.
-pub fn pinned(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, EnvError> {
-    file(inputs, name).managed()
+pub fn pinned(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, Problem> {
+    file(inputs, name).managed().map_err(|error| {
+        let path = path(inputs, name);
+        let path = path.display();
+        let fix = format!("fix the line in {path}, or put the file back from a backup");
+        Problem::config("accessory", format!("{path} names no image that can be read: {error}"), fix)
+    })
 }
 
 fn path(inputs: &Inputs<'_>, name: ServiceName) -> PathBuf {
@@ -59,13 +64,12 @@ pub fn new<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Accessory> + use
 pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> Result<Plan, Problem> {
     let service = &accessory.service;
     let name = service.name;
-    let path = path(inputs, name);
     if inputs.committed().is_some_and(|lines| lines.of(name).is_some()) {
         let what = format!("the release that serves has a service {name}: an accessory cannot have its name");
         let fix = format!("first deploy without [services.{name}], or give the accessory another name");
         return Err(Problem::config("accessory", what, fix));
     }
-    let before = pinned(inputs, name).map_err(|error| unreadable(&path, &error))?;
+    let before = pinned(inputs, name)?;
     let wanted = wanted_env(inputs)?;
     let with_secrets = file_with_secrets(accessory, &wanted)?;
     let lines = lines(inputs, accessory, image, before.as_ref().map_or(1, |before| before.release + 1));
@@ -123,12 +127,6 @@ pub fn pin_lines(inputs: &Inputs<'_>) -> Vec<String> {
         Some(pin_step(inputs, *name, pin, Content::Plain(Vec::new())).to_string())
     };
     inputs.config.accessories.keys().filter_map(line).collect()
-}
-
-fn unreadable(path: &std::path::Path, error: &EnvError) -> Problem {
-    let path = path.display();
-    let fix = format!("fix the line in {path}, or put the file back from a backup");
-    Problem::config("accessory", format!("{path} names no image that can be read: {error}"), fix)
 }
 
 /// The lines that define its container.
@@ -217,7 +215,7 @@ pub fn is_pending(inputs: &Inputs<'_>, name: ServiceName) -> bool {
 fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
     let name = accessory.service.name;
     let pin = match pinned(inputs, name) {
-        Err(error) => return Some(unreadable(&path(inputs, name), &error).what),
+        Err(problem) => return Some(problem.what),
         Ok(None) => return Some(format!("deploy would start the accessory {name}")),
         Ok(Some(pin)) => pin,
     };

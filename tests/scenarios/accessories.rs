@@ -40,6 +40,11 @@ fn restart(world: &mut World) -> Ran<'_> {
 
 #[track_caller]
 fn runs(world: &World, image: &str) {
+    runs_beside(world, image, "v1");
+}
+
+#[track_caller]
+fn runs_beside(world: &World, image: &str, release: &str) {
     let state = world.shared.lock();
     let container = &state.containers["astra-redis-1"];
     assert!(container.labels["astra.image"].contains(&digest(image)), "{:?}", container.labels);
@@ -48,7 +53,7 @@ fn runs(world: &World, image: &str) {
         assert!(!state.is_there(path), "{path}");
     }
     drop(state);
-    world.serves("v1");
+    world.serves(release);
 }
 
 fn container(world: &World) -> u128 {
@@ -175,7 +180,7 @@ fn one_that_is_down_comes_back_and_does_not_stop_the_rest() {
     world.systemctl("StopUnit", UNIT);
     world.fault("StartUnit astra-redis@1", How::Ends("failed"));
     world.systemctl("StopUnit", "astra-app@2.service");
-    world.reconcile().says("redis did not come back").calls(&["StartUnit astra-app@2"]);
+    world.reconcile().says("redis did not come back").calls(&["StartUnit astra-app@2"]).exits(4);
     world.heal();
     world.reconcile().calls(&["StartUnit astra-redis@1"]).succeeds();
     runs(&world, "redis-old");
@@ -189,6 +194,18 @@ fn a_secret_without_a_value_refuses_the_deploy() {
         .run(Verb::Install, Selector::Tracked)
         .says("a secret of the accessory redis, has no value")
         .exits(2);
+}
+
+#[test]
+fn an_edited_file_is_named_and_what_runs_is_left_alone() {
+    let mut world = site().install("v1");
+    let text = world.text(FILE);
+    world.write(FILE, &text.replace(&digest("redis-old"), "latest"));
+    world.reconcile().never_calls(UNIT).succeeds();
+    restart(&mut world).never_calls(UNIT).says("names no image that can be read").exits(2);
+    world.deploy("v2").never_calls(UNIT).succeeds();
+    world.write(FILE, &text);
+    runs_beside(&world, "redis-old", "v2");
 }
 
 #[test]

@@ -80,13 +80,23 @@ pub struct Instance {
     pub current: bool,
 }
 
+impl AccessorySeen {
+    /// It runs, or no deploy has started it yet.
+    fn is_well(&self) -> bool {
+        self.up || self.image.is_none() && self.unreadable.is_none()
+    }
+}
+
 /// A service that belongs to no release.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AccessorySeen {
     pub name: String,
     pub unit: String,
-    /// `None`: no deploy has started it yet.
+    /// `None`: no deploy has started it yet, or it cannot be read.
     pub image: Option<String>,
+    /// Why its image cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
     pub state: String,
     /// It runs from that image.
     pub up: bool,
@@ -147,7 +157,7 @@ impl Status {
             Some(_) => self.instances.iter().any(|i| i.port.is_some() && i.serves()),
             None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.current),
         };
-        let up = self.under_way.is_some() || self.accessories.iter().all(|a| a.up || a.image.is_none());
+        let up = self.under_way.is_some() || self.accessories.iter().all(AccessorySeen::is_well);
         let well = ready && up && self.caddy.is_some() && self.journal_damaged.is_none();
         if well { 0 } else { Outcome::Incomplete.exit_code() }
     }
@@ -280,13 +290,16 @@ fn instances(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<Instance> 
 fn accessories(reconciler: &Reconciler<'_>, snapshot: &Snapshot) -> Vec<AccessorySeen> {
     let inputs = reconciler.inputs(snapshot);
     let one = |name: &ServiceName| {
-        let pin = accessories::pinned(&inputs, *name).ok().flatten();
+        let pinned = accessories::pinned(&inputs, *name);
+        let unreadable = pinned.as_ref().err().map(|problem| problem.what.clone());
+        let pin = pinned.ok().flatten();
         let id = InstanceName::single(*name);
         let seen = snapshot.observed.accessories.get(&id).cloned().unwrap_or_default();
         let runs = pin.as_ref().and_then(|pin| accessories::runs_pin(&seen, pin));
         AccessorySeen {
             name: name.to_string(),
             unit: reconciler.config.name.unit(id),
+            unreadable,
             image: pin.map(|pin| pin.app.image.to_string()),
             state: format!("{} ({})", seen.unit.active, seen.unit.sub),
             up: seen.unit.is_active() && runs != Some(false),

@@ -94,7 +94,10 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
 }
 
 fn accessory(a: &AccessorySeen, styled: bool) -> String {
-    let Some(image) = &a.image else { return "not started yet: the next deploy does so".to_owned() };
+    let Some(image) = &a.image else {
+        let waits = "not started yet: the next deploy does so".to_owned();
+        return a.unreadable.as_ref().map_or(waits, |why| paint(RED, why, styled));
+    };
     let up = if a.up { paint(GREEN, "up", styled) } else { paint(RED, "not up", styled) };
     format!("{up}, {}, {}{}", short(image), a.state, restarted(a.restarts))
 }

@@ -35,14 +35,8 @@ fn accessories(inputs: &Inputs<'_>) -> Vec<Problem> {
         let pin = match accessories::pinned(inputs, id.service) {
             Ok(None) => continue,
             Ok(Some(pin)) => pin,
-            Err(error) => {
-                let path = inputs.config.name.accessory_env(id.service);
-                let what = format!("{} names no image that can be read: {error}", path.display());
-                found.push(Problem::host(
-                    "accessory",
-                    what,
-                    "fix the line, or put the file back from a backup",
-                ));
+            Err(problem) => {
+                found.push(problem);
                 continue;
             }
         };
