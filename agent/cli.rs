@@ -21,6 +21,7 @@ pub mod out;
 mod plan;
 mod progress;
 mod report;
+mod scale;
 mod session;
 mod status;
 mod step_line;
@@ -70,6 +71,15 @@ enum Verb {
     #[allow(rustdoc::broken_intra_doc_links, reason = "clap shows the text as it is")]
     #[command(after_help = help::MUTATES)]
     CaddyUpgrade(Mutate),
+    /// Run another number of instances than agent.toml has, until `resume`
+    #[command(after_help = help::SCALE)]
+    Scale(Scale),
+    /// Stop all instances, or those of some services, until `resume`; visitors get status 503
+    #[command(after_help = help::SCALE)]
+    Pause(SomeServices),
+    /// Back to the numbers of instances in agent.toml
+    #[command(after_help = help::SCALE)]
+    Resume(SomeServices),
     /// Show what a verb would do, and change nothing
     Plan(Plan),
     /// The running release, held releases, differences
@@ -254,6 +264,24 @@ enum Env {
         /// Name of the variable
         key: crate::model::name::EnvKey,
     },
+}
+
+#[derive(Args)]
+struct Scale {
+    /// A service and its number of instances: worker=3; the application is `app`
+    #[arg(required = true, value_name = "SERVICE=NUMBER")]
+    to: Vec<scale::Wish>,
+    #[command(flatten)]
+    mutate: Mutate,
+}
+
+#[derive(Args)]
+struct SomeServices {
+    /// Names of services; without one, all
+    #[arg(value_name = "SERVICE")]
+    services: Vec<crate::model::instance::ServiceName>,
+    #[command(flatten)]
+    mutate: Mutate,
 }
 
 #[derive(Subcommand)]

@@ -228,6 +228,11 @@ impl Config {
         std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
+    /// The services that are paused: they have no instance.
+    pub fn paused(&self) -> impl Iterator<Item = &Service> {
+        self.services().filter(|service| service.instances == 0)
+    }
+
     /// The service of this name, an accessory included.
     pub fn service(&self, name: ServiceName) -> Option<&Service> {
         if name == self.app.name {
@@ -237,10 +242,14 @@ impl Config {
         self.others.get(&name).or_else(accessory)
     }
 
+    /// All services, the accessories included.
+    pub fn all_services(&self) -> impl Iterator<Item = &Service> {
+        self.services().chain(self.accessories.values().map(|accessory| &accessory.service))
+    }
+
     /// Whether a container is on the network of this site.
     pub fn uses_site_network(&self) -> bool {
-        let accessories = self.accessories.values().map(|accessory| &accessory.service);
-        self.services().chain(accessories).any(|service| service.network == Network::Site)
+        self.all_services().any(|service| service.network == Network::Site)
     }
 
     /// The port of an instance on this host; `None`: a worker, or no service of this config.

@@ -23,7 +23,7 @@ use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 use crate::plan::policy::VerbPolicy;
 use crate::plan::release::{Refusal, Request};
-use crate::plan::{keep, moves, release};
+use crate::plan::{accessories as plan_accessories, keep, moves, release};
 
 mod accessories;
 mod entry;
@@ -225,7 +225,9 @@ impl Reconciler<'_> {
             before = self.host.caddy.metrics().await.ok();
         }
         if let Some(selector) = self.wanted(ask, committed.as_ref()) {
-            if ask.verb.is_new() && !self.start_new_accessories(ask, &mut report).await? {
+            if down.is_some() && !matches!(selector, Selector::Rollback(_)) {
+                // A release that needs it would fail, and be held for that.
+                (report.outcome, report.error) = (Outcome::Incomplete, down);
                 return Ok(self.close_report(report, begun).await);
             }
             self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
@@ -346,13 +348,19 @@ impl Reconciler<'_> {
 
     /// Deploys the requested image.
     async fn release(&self, ask: &VerbRequest, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
-        let snapshot = self.snapshot(true).await?;
+        let mut snapshot = self.snapshot(true).await?;
         let request = self.request(ask, &snapshot).await?;
-        let plan = match self.release_plan(&snapshot, &request) {
+        let mut plan = match self.release_plan(&snapshot, &request) {
             // The timer asks every few minutes: a held digest is not reported each time.
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),
             plan => plan?,
         };
+        let new = plan_accessories::new(&self.inputs(&snapshot)).next().is_some();
+        if new && !request.lenient && (ask.verb.is_new() || !plan.is_empty()) {
+            let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else { return Ok(()) };
+            snapshot = after;
+            plan = self.release_plan(&snapshot, &request)?;
+        }
         report.first = snapshot.history.current().is_none();
         report.before = snapshot.history.current().map(|r| r.number);
         report.release = snapshot.history.current().map(|r| r.number);

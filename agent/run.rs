@@ -168,7 +168,8 @@ pub async fn run(
         match next(plan, &log.entries) {
             Next::End(outcome) => return (outcome, log.entries),
             Next::Do(number, step) => {
-                if let Err(error) = log.announce(number, &step) {
+                let past = State::of(plan, &log.entries).committed;
+                if let Err(error) = log.announce(number, &step, past) {
                     let error = format!("{error:#}");
                     log.entries.push(Entry::Failed {
                         step: number,
@@ -204,9 +205,8 @@ impl<R: FnMut(&Entry, bool) -> anyhow::Result<()>> Log<R> {
     }
 
     /// The entries before a step. If one cannot be written, the step must not begin.
-    fn announce(&mut self, number: usize, step: &Step) -> anyhow::Result<()> {
-        // After the commit, journal errors must not stop cleanup: leftover trial files override astra.env.
-        let past = self.entries.iter().any(|e| matches!(e, Entry::Committed { .. }));
+    fn announce(&mut self, number: usize, step: &Step, past: bool) -> anyhow::Result<()> {
+        // After the commit, journal errors must not stop cleanup: leftover trial files override what is committed.
         if let (Err(error), false) =
             (self.write(Entry::Started { step: number }, step.handling().durable), past)
         {

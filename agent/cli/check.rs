@@ -74,7 +74,7 @@ fn this_host() -> Result<Found, Refused> {
     let config = session::config()?;
     let (file, staged) = session::env_files(&config)?;
     let mut found = Found { warnings: notices(&config), ..Found::default() };
-    let missing = Files::new(Path::new("/")).missing(config.services().flat_map(Service::volume_sources));
+    let missing = Files::new(Path::new("/")).missing(config.all_services().flat_map(Service::volume_sources));
     found.warnings.extend(missing.iter().map(|source| checks::volume(source).to_string()));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));

@@ -16,10 +16,11 @@ const NAMES: usize = 15;
 const WIDTH: usize = 80;
 
 /// Verbs grouped by purpose. A verb in no group is listed in the last one.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
     ("Look", &["status", "plan", "history", "doctor", "check"]),
     ("Repair", &["reconcile", "recover", "caddy-upgrade"]),
+    ("Scale", &["scale", "pause", "resume"]),
     ("More", &["env", "cron", "accessory"]),
 ];
 
@@ -47,6 +48,16 @@ pub const MUTATES: &str = "\
 Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
 3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
 Ctrl-C undoes the run. `astra-agent status --watch` follows it from elsewhere.";
+
+pub const SCALE: &str = "\
+Examples:
+  astra-agent scale worker=3
+  astra-agent pause worker
+  astra-agent resume
+
+The numbers are kept in /etc/astra/agent.d/zz-scale.toml, over reboots and deploys.
+Instances that stay are not touched; one that goes is drained first. Accessories
+run on.";
 
 pub const ACCESSORY: &str = "\
 Services that use it wait or fail while it restarts. No deploy touches it.
@@ -100,10 +111,7 @@ const HABITS: [(&[&str], &str); 19] = [
         &["up", "start", "apply", "sync", "converge"],
         "`astra-agent install` the first time, later `astra-agent deploy`",
     ),
-    (
-        &["down", "stop"],
-        "`systemctl stop astra-agent-reconcile.timer 'astra-app@*'`; the timer would start them again",
-    ),
+    (&["down", "stop"], "`astra-agent pause` stops all instances until `astra-agent resume`"),
     (
         &["uninstall", "remove", "purge", "destroy"],
         "the section \"Uninstall\" in docs/using/operations.md has each command",

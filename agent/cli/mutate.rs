@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
+use super::scale::{self, Change};
 use super::session::{self, Session};
 use super::turn::Turn;
 use super::{Accessory, How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
+use crate::config::Config;
 use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
@@ -29,6 +31,7 @@ const RECOVER_WAITS: Duration = Duration::from_secs(600);
 
 pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Refused> {
     session::root()?;
+    let change = change(&verb);
     let (ask, mutate, dry_run) = ask(verb, in_unit)?;
     if dry_run {
         return plan::run(&ask, json).await;
@@ -47,21 +50,18 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
         }
         return unit::run_in_unit(ask.verb, json).await;
     }
-    inside(&ask, &mutate, json).await
+    inside(&ask, &mutate, change.as_ref(), json).await
 }
 
 /// The run itself, inside the unit.
-async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Refused> {
+async fn inside(
+    ask: &VerbRequest,
+    mutate: &Mutate,
+    change: Option<&Change>,
+    json: bool,
+) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
-    if !unit::is_sandboxed() {
-        watch(&Event::Warning(
-            "this run has no sandbox: `astra-agent reconcile` writes the drop-in of its unit",
-        ));
-    }
-    let (config, last) = session::config_for(ask.verb)?;
-    if let Some(text) = &last {
-        watch(&Event::Warning(text));
-    }
+    let config = config_of_run(ask, &watch)?;
     let mut session = Session::open_with(config, detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let command = format!("astra-agent {}", ask.verb.as_str());
@@ -76,6 +76,9 @@ async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Re
     };
     failpoint::reach("locked", 0, ask.verb.as_str());
     session.make_key(&lock)?;
+    if let Some(change) = change {
+        session.config = scale::apply(&session.config, &session.host.files, change)?;
+    }
     session::keep_config(&session.host.files);
     let reconciler = session.reconciler(watch.clone())?;
     let mut tries = 1;
@@ -104,6 +107,20 @@ async fn inside(ask: &VerbRequest, mutate: &Mutate, json: bool) -> Result<u8, Re
         pause_before(tries + 1, pause, &watch, &session.host.signals).await?;
         tries += 1;
     }
+}
+
+/// The config of the run, with a warning if it is not the present one.
+fn config_of_run(ask: &VerbRequest, watch: &Watch) -> Result<Config, Refused> {
+    if !unit::is_sandboxed() {
+        watch(&Event::Warning(
+            "this run has no sandbox: `astra-agent reconcile` writes the drop-in of its unit",
+        ));
+    }
+    let (config, last) = session::config_for(ask.verb)?;
+    if let Some(text) = &last {
+        watch(&Event::Warning(text));
+    }
+    Ok(config)
 }
 
 fn code_of(ended: &Result<Report, Refused>) -> u8 {
@@ -160,6 +177,16 @@ async fn quiet(json: bool) -> Result<bool, Refused> {
     Ok(calm)
 }
 
+/// The change of the numbers of instances that a verb asks for.
+fn change(verb: &Verb) -> Option<Change> {
+    match verb {
+        Verb::Scale(scale) => Some(Change::To(scale.to.clone())),
+        Verb::Pause(some) => Some(Change::Pause(some.services.clone())),
+        Verb::Resume(some) => Some(Change::Resume(some.services.clone())),
+        _ => None,
+    }
+}
+
 /// Translates the verb's arguments into a request.
 fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused> {
     let keep = |name, mutate| (name, Selector::Keep, How { mutate, ..How::default() });
@@ -175,6 +202,9 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused
         }
         Verb::Recover(mutate) => keep(Name::Recover, mutate),
         Verb::CaddyUpgrade(mutate) => keep(Name::CaddyUpgrade, mutate),
+        Verb::Scale(s) => keep(Name::Scale, s.mutate),
+        Verb::Pause(s) => keep(Name::Pause, s.mutate),
+        Verb::Resume(s) => keep(Name::Resume, s.mutate),
         Verb::Accessory(what) => {
             let (name, one) = match what {
                 Accessory::Upgrade(one) => (Name::AccessoryUpgrade, one),

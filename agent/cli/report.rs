@@ -63,8 +63,7 @@ fn next(report: &Report) -> Option<String> {
         Outcome::Undone { .. } | Outcome::Failed { .. } if report.first => {
             "fix the cause and run it again: the first release of a host is never held".to_owned()
         }
-        // An accessory failed.
-        Outcome::Undone { .. } | Outcome::Failed { .. } if report.release.is_none() => {
+        Outcome::Undone { .. } | Outcome::Failed { .. } if report.accessory => {
             "fix the cause and run it again: nothing is held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {

@@ -12,6 +12,7 @@ use super::site::own_image;
 use super::tree::{ServiceTables, Tree, describe};
 use super::value::clip;
 use super::{Accessory, Caddy, Network, Service};
+use crate::model::envfile::is_reserved;
 use crate::model::instance::ServiceName;
 use crate::model::name::{EnvKey, HEALTH_PORT};
 
@@ -51,13 +52,24 @@ fn accessory(
     let secrets = r.optional("secrets", secrets).map(Option::unwrap_or_default);
     let publish = r.distinct("publish", |text| published(text).map(|_| text.to_owned()));
     let service = service?;
+    let secrets = secrets?;
+    if let Some(name) = secrets.keys().find(|name| service.env.contains_key(*name)) {
+        r.fault("secrets", ValueError::new(format!("`{name}` is in `env` and in `secrets`")));
+        return None;
+    }
+    if service.readiness.notify {
+        let fault = ValueError::new("an accessory has no `notify`: what uses it would wait for it at boot");
+        let mut r = Reader { table: &tables.readiness, problems };
+        r.fault("notify", fault.help("write `command` or `tcp`"));
+        return None;
+    }
     if service.network == Network::Host && publish.as_ref().is_some_and(|ports| !ports.is_empty()) {
         let fault =
             ValueError::new("with network = \"host\" its ports are the host's, and none is published");
         r.fault("publish", fault.help("leave `publish` out"));
         return None;
     }
-    Some(Accessory { service, image: image?, secrets: secrets?, publish: publish? })
+    Some(Accessory { service, image: image?, secrets, publish: publish? })
 }
 
 /// `{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }`
@@ -76,6 +88,10 @@ fn secrets(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<BTreeMap<EnvKey, Env
             }
         };
         match (node.name.parse::<EnvKey>(), of) {
+            (Ok(name), _) if is_reserved(name.as_str()) => {
+                let fault = ValueError::new(format!("`{name}` is the agent's own and cannot be set"));
+                r.problems.add(&node.key, Show::UpToMark, fault);
+            }
             (Ok(name), Ok(of)) => _ = secrets.insert(name, of),
             (Err(error), _) => r.problems.add(&node.key, Show::UpToMark, error),
             (_, Err(fault)) => r.problems.add(&node.span, Show::OnlyKey(node.name), fault),
@@ -128,8 +144,8 @@ pub(super) fn ports<'c>(
                 |other: &RangeInclusive<u16>| other.start() <= ports.end() && ports.start() <= other.end();
             let of_caddy = [caddy.http_port, caddy.https_port, HEALTH_PORT].map(|port| port..=port);
             let of_instance = services.iter().filter_map(|service| {
-                let first = service.web()?.base_port + 1;
-                Some((service.name, first..=first + service.most() - 1))
+                let base = service.web()?.base_port;
+                Some((service.name, base.saturating_add(1)..=base.saturating_add(service.most())))
             });
             let mut of_instance = of_instance.filter(|(_, range)| protocol == "tcp" && meets(range));
             let same =
@@ -137,7 +153,8 @@ pub(super) fn ports<'c>(
             let holder = match (known.iter().find(same), of_instance.next()) {
                 (Some((other, ..)), _) => format!("the accessory {other}"),
                 (_, Some((other, _))) => format!("an instance of {other}"),
-                _ if protocol == "tcp" && of_caddy.iter().any(meets) => "Caddy".to_owned(),
+                // HTTP/3 uses the port of HTTPS on UDP.
+                _ if of_caddy.iter().any(meets) => "Caddy".to_owned(),
                 _ => {
                     known.push((*name, protocol, ports));
                     continue;

@@ -115,7 +115,7 @@ pub(super) fn service(
     defaults: Defaults,
     problems: &mut Problems<'_>,
 ) -> Option<Service> {
-    let instances = Reader { table: &tables.own, problems }.integer("instances", 1..=254);
+    let instances = Reader { table: &tables.own, problems }.integer("instances", 0..=254);
     let readiness = readiness(&tables.readiness, problems);
     let kind = kind(name, tables, instances.unwrap_or(1), problems);
     let mut r = Reader { table: &tables.own, problems };

@@ -15,7 +15,7 @@ pub struct Service {
     pub name: ServiceName,
     /// Whether Caddy sends it requests.
     pub kind: Kind,
-    /// Running copies without the spare: 1 to 254.
+    /// Running copies without the spare: 0 to 254; 0: the service is paused.
     pub instances: u16,
     /// In which order its instances change.
     pub strategy: Strategy,
@@ -186,17 +186,17 @@ impl Service {
     /// The spare that a surge deploy uses: instance N + 1.
     pub fn spare(&self) -> Option<InstanceName> {
         match self.strategy {
-            Strategy::Surge => {
+            Strategy::Surge if self.instances > 0 => {
                 let number = InstanceId::new(self.instances + 1)?;
                 Some(InstanceName { service: self.name, number })
             }
-            Strategy::Rolling => None,
+            Strategy::Surge | Strategy::Rolling => None,
         }
     }
 
     /// Its instances, the spare included.
     pub fn most(&self) -> u16 {
-        self.instances + u16::from(self.strategy == Strategy::Surge)
+        self.instances + u16::from(self.strategy == Strategy::Surge && self.instances > 0)
     }
 
     /// Host files and directories mounted as volumes; named volumes belong to the engine.

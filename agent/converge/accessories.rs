@@ -1,5 +1,7 @@
 //! The accessories' part of a run: each change of one is a run of its own, before the release.
 
+use anyhow::anyhow;
+
 use super::{Reconciler, Refused, Report, Selector, Snapshot, VerbRequest};
 use crate::config::Accessory;
 use crate::model::entry::Verb;
@@ -22,7 +24,11 @@ impl Reconciler<'_> {
         let accessory = self.accessory(name)?;
         let snapshot = self.snapshot(true).await?;
         let inputs = self.inputs(&snapshot);
-        let pin = accessories::pinned(&inputs, name)?;
+        // An upgrade pins anew where the file was lost.
+        let pin = match ask.verb {
+            Verb::AccessoryUpgrade => accessories::written(&inputs, name)?,
+            _ => accessories::pinned(&inputs, name)?,
+        };
         let image = match (ask.verb, pin) {
             (Verb::AccessoryRestart, Some(pin)) => pin.app.image,
             (Verb::AccessoryRestart, None) => {
@@ -74,24 +80,24 @@ impl Reconciler<'_> {
         Ok(self.carry_out(ask, snapshot, &plan, report).await? == Outcome::Converged)
     }
 
-    /// Starts the accessories that agent.toml has and this host has not, before the release that uses them. `false`:
-    /// one did not start.
+    /// Starts the accessories that agent.toml has and this host has not, before the release that uses them. `None`: one
+    /// did not start; else the snapshot after it.
     pub(super) async fn start_new_accessories(
         &self,
         ask: &VerbRequest,
+        mut snapshot: Snapshot,
         report: &mut Report,
-    ) -> Result<bool, Refused> {
-        for name in self.config.accessories.keys() {
-            let snapshot = self.snapshot(true).await?;
-            let accessory = accessories::new(&self.inputs(&snapshot)).find(|new| new.service.name == *name);
-            let Some(accessory) = accessory else { continue };
+    ) -> Result<Option<Snapshot>, Refused> {
+        loop {
+            let new = accessories::new(&self.inputs(&snapshot)).next();
+            let Some(accessory) = new else { return Ok(Some(snapshot)) };
             let image = self.newest(&accessory.image).await?;
             if !self.start_accessory(ask, &snapshot, accessory, image, report).await? {
-                return Ok(false);
+                return Ok(None);
             }
             report.image = None;
+            snapshot = self.snapshot(true).await?;
         }
-        Ok(true)
     }
 
     /// The steps that bring all accessories back to their pins.
@@ -108,15 +114,18 @@ impl Reconciler<'_> {
         report: &mut Report,
     ) -> Result<Option<String>, Refused> {
         let mut down = None;
+        if self.config.accessories.is_empty() {
+            return Ok(down);
+        }
+        let mut snapshot = self.snapshot(false).await?;
         for name in self.config.accessories.keys() {
-            let snapshot = self.snapshot(false).await?;
             let inputs = self.inputs(&snapshot);
             let steps = accessories::repairs(&inputs, *name);
             if steps.is_empty() {
                 continue;
             }
             if let Ok(Some(pin)) = accessories::pinned(&inputs, *name)
-                && let Err(refused) = self.have_image(&pin.app.image).await
+                && let Err(refused) = self.have_image_unless_stopped(&pin.app.image).await
             {
                 report.warn(&format!("fetching the image of {name}: {refused}"));
             }
@@ -132,7 +141,15 @@ impl Reconciler<'_> {
                 report.warn(&why);
                 down = Some(why);
             }
+            snapshot = self.snapshot(false).await?;
         }
         Ok(down)
+    }
+
+    async fn have_image_unless_stopped(&self, image: &PinnedImage) -> Result<(), Refused> {
+        tokio::select! {
+            had = self.have_image(image) => had,
+            signal = self.host.signals.wait() => Err(anyhow!("stopped by {signal}").into()),
+        }
     }
 }

@@ -72,14 +72,13 @@ impl Reconciler<'_> {
         let perform = async |step: &Step, undoing: bool| {
             number += 1;
             let text = step.to_string();
-            let of = plan.steps.len();
-            (self.watch)(&Event::Step { number, of, text: &text, undoing });
+            (self.watch)(&Event::Step { number, of: plan.steps.len(), text: &text, undoing });
             failpoint::reach("before", number, &text);
             let begun = Instant::now();
             let performed = self.perform(ask.verb, plan, number - 1, step, undoing || committed).await;
             failpoint::reach("after", number, &text);
-            committed |=
-                !undoing && plan.commit == Some(number - 1) && matches!(performed, Performed::Done(_));
+            let done = !undoing && matches!(performed, Performed::Done(_));
+            committed |= done && plan.commit == Some(number - 1);
             let elapsed = begun.elapsed();
             book.add(if undoing { "undo" } else { step.handling().phase }, elapsed);
             self.tell(step, &performed, elapsed);
@@ -107,6 +106,7 @@ impl Reconciler<'_> {
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         close(&mut file, untold.iter().chain([&closed]), report);
         report.run = Some(file.id);
+        report.accessory = plan.accessory.is_some();
         report.outcome = outcome;
         report.error = reason;
         report.nothing_to_do = false;

@@ -29,14 +29,19 @@ impl Reconciler<'_> {
         }
         (self.watch)(&Event::Note("closing a run that was cut off"));
         // The runs stay open until this was tried, so another cut here loses nothing.
+        let as_recover = VerbRequest { verb: Verb::Recover, selector: super::Selector::Keep, ..ask.clone() };
+        // First: an instance may need its database to become ready.
+        let down = self.keep_accessories(&as_recover, report).await?;
         let snapshot = self.snapshot(false).await?;
         let plan = self.keep_plan(&snapshot, Verb::Recover);
-        let repaired = if plan.is_empty() {
+        let mut repaired = if plan.is_empty() {
             Outcome::Converged
         } else {
-            let ask = VerbRequest { verb: Verb::Recover, selector: super::Selector::Keep, ..ask.clone() };
-            self.carry_out(&ask, &snapshot, &plan, &mut Report::new(Verb::Recover)).await?
+            self.carry_out(&as_recover, &snapshot, &plan, &mut Report::new(Verb::Recover)).await?
         };
+        if down.is_some() {
+            repaired = Outcome::Incomplete;
+        }
         let inputs = self.inputs(&snapshot);
         let named = Named {
             release: inputs.committed().map(|c| c.release),
@@ -50,7 +55,7 @@ impl Reconciler<'_> {
         if repaired == Outcome::Converged {
             return Ok(());
         }
-        let what = "closing a run that was cut off: not every instance came back";
+        let what = "closing a run that was cut off: not every instance or accessory came back";
         if !matches!(ask.selector, super::Selector::Keep) {
             // The requested release may fix the problem.
             report.warn(what);

@@ -24,6 +24,9 @@ pub struct Report {
     /// This host had no commit before.
     #[serde(skip)]
     pub first: bool,
+    /// The last run was that of an accessory.
+    #[serde(skip)]
+    pub accessory: bool,
     /// Number of the run in the journal; the last one if there were several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
@@ -114,6 +117,7 @@ impl Report {
             verb,
             nothing_to_do: true,
             first: false,
+            accessory: false,
             run: None,
             before: None,
             release: None,

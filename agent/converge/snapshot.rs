@@ -12,7 +12,7 @@ use crate::model::name::{
     CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CRON_PREFIX, MIGRATE_UNIT, RECONCILE_UNIT, unit_file,
 };
 use crate::model::observed::Observed;
-use crate::plan::{Inputs, files, units};
+use crate::plan::{Inputs, accessories, files, units};
 
 impl Reconciler<'_> {
     /// Observes the host; also its images if a release is to be planned.
@@ -24,6 +24,7 @@ impl Reconciler<'_> {
         let history = self.journal.history()?;
         let scope = self.scope(images).await?;
         let observed = self.host.observe(self.config, &scope).await.context("looking at the host")?;
+        let observed = self.apart(observed);
         let env = observed.files.get(Path::new(CADDY_ENV));
         let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
         Ok(Snapshot { observed, history, caddy_image })
@@ -49,6 +50,9 @@ impl Reconciler<'_> {
         let inputs = self.inputs(&nothing);
         let wanted = ids.iter().map(|id| inputs.target_at(*id, inputs.config.port_of(*id)));
         let ports = wanted.filter(|t| inputs.target(t.id) != *t).filter_map(|t| t.upstream).collect();
+        let argument = units::network_arg(name);
+        let on_site_network =
+            inputs.committed().is_some_and(|lines| lines.all().any(|(_, of)| of.args.contains(&argument)));
         let mut names = units::enabled(self.config);
         names.extend([CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
         let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
@@ -67,8 +71,19 @@ impl Reconciler<'_> {
             instances: ids.into_iter().map(|id| (inputs.target(id), inputs.probe(id.service))).collect(),
             ports,
             images,
-            networks: self.config.uses_site_network(),
+            networks: self.config.uses_site_network() || on_site_network,
         })
+    }
+
+    /// Takes the accessories out of the instances. One whose name the committed release has is still a service.
+    fn apart(&self, mut observed: Observed) -> Observed {
+        let nothing = History::default();
+        let all = std::mem::take(&mut observed.instances);
+        let inputs = self.inputs_of(&observed, &nothing);
+        let is_one = |id: &InstanceName| accessories::is_one(&inputs, *id);
+        let (accessories, instances) = all.into_iter().partition(|(id, _)| is_one(id));
+        (observed.accessories, observed.instances) = (accessories, instances);
+        observed
     }
 
     /// Whether the agent wrote the template of a service that is not configured.
@@ -79,14 +94,19 @@ impl Reconciler<'_> {
 
     /// The inputs of a plan, from this host and `snapshot`.
     pub fn inputs<'b>(&'b self, snapshot: &'b Snapshot) -> Inputs<'b> {
+        let caddy_image = snapshot.caddy_image.as_ref();
+        Inputs { caddy_image, ..self.inputs_of(&snapshot.observed, &snapshot.history) }
+    }
+
+    fn inputs_of<'b>(&'b self, observed: &'b Observed, history: &'b History) -> Inputs<'b> {
         Inputs {
             config: self.config,
-            observed: &snapshot.observed,
-            history: &snapshot.history,
+            observed,
+            history,
             key: &self.key,
             engine: self.engine,
             agent: &self.agent,
-            caddy_image: snapshot.caddy_image.as_ref(),
+            caddy_image: None,
         }
     }
 }

@@ -86,9 +86,6 @@ impl Host {
             observed.engine =
                 self.engine.as_ref().map(|e| EngineSeen { engine: e.kind(), version: String::new() });
         }
-        let all = std::mem::take(&mut observed.instances);
-        (observed.accessories, observed.instances) =
-            all.into_iter().partition(|(id, _)| config.accessories.contains_key(&id.service));
         Ok(observed)
     }
 
@@ -149,7 +146,10 @@ impl Host {
                 }
                 // A symlink or a directory instead of one of the agent's files: a write replaces it, or fails
                 // with the reason.
-                Err(error) => observed.odd.push(format!("{error:#}")),
+                Err(error) => {
+                    observed.odd.push(format!("{error:#}"));
+                    observed.unreadable.insert(path, format!("{error:#}"));
+                }
             }
         }
         for dir in [DRAIN_DIR, CADDY_SOCKET_DIR] {
@@ -165,7 +165,8 @@ impl Host {
             observed.trials.extend(trial.and_then(|name| name.parse::<InstanceName>().ok()));
             observed.trial_env |= Path::new(RUN).join(&name) == Path::new(TRIAL_ENV);
         }
-        observed.missing_sources = self.files.missing(config.services().flat_map(Service::volume_sources));
+        observed.missing_sources =
+            self.files.missing(config.all_services().flat_map(Service::volume_sources));
         observed.store_suspect = self.store_is_suspect()?;
         observed.unflushed = self.unflushed()?;
         observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;

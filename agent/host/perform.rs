@@ -58,7 +58,7 @@ impl Host {
             Step::LoadCaddy { content, in_use } => self.load_caddy(content.bytes(), *in_use).await?,
             Step::SwitchCaddyImage { env, .. } => self.switch_caddy_image(env).await?,
             Step::MakeNetwork { name } => self.engine()?.make_network(name).await?,
-            Step::Pin { file, content, .. } => self.files.write_atomic(file, content.bytes(), 0o600)?,
+            Step::Pin { file, content, .. } => self.put_truth(file, content.bytes())?,
             Step::Pull { image } => return Ok(self.pull(image).await?.into()),
             Step::Migrate { timeout, .. } => self.migrate(*timeout).await?,
             Step::WriteTrialEnv { content } => {
@@ -147,7 +147,12 @@ impl Host {
             }
         }
         let bytes = now.with_managed(&candidate.lines).context("rendering the managed lines")?.render();
-        let written = self.files.write_atomic(file, &bytes, 0o600);
+        self.put_truth(file, &bytes)
+    }
+
+    /// Renames the file that says what is committed.
+    fn put_truth(&self, file: &Path, bytes: &[u8]) -> Result<()> {
+        let written = self.files.write_atomic(file, bytes, 0o600);
         // After an error past the rename (a directory that cannot be flushed) the new file is in force.
         match self.files.read(file) {
             Ok(Some(seen)) if seen.bytes == bytes => Ok(()),

@@ -39,6 +39,12 @@ pub enum Verb {
     Recover,
     /// `caddy-upgrade`: another image for Caddy.
     CaddyUpgrade,
+    /// `scale`: other numbers of instances than agent.toml has.
+    Scale,
+    /// `pause`: no instances.
+    Pause,
+    /// `resume`: the numbers of agent.toml again.
+    Resume,
     /// `accessory upgrade`: the current image of an accessory.
     AccessoryUpgrade,
     /// `accessory restart`: an accessory in a new container, with the settings of agent.toml.
@@ -56,6 +62,9 @@ impl Verb {
             Self::Reconcile => "reconcile",
             Self::Recover => "recover",
             Self::CaddyUpgrade => "caddy-upgrade",
+            Self::Scale => "scale",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
             Self::AccessoryUpgrade => "accessory-upgrade",
             Self::AccessoryRestart => "accessory-restart",
         }

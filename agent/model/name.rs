@@ -13,6 +13,8 @@ use super::instance::{InstanceName, ServiceName};
 pub const CONFIG_FILE: &str = "/etc/astra/agent.toml";
 /// Config fragments, `*.toml`, read after [`CONFIG_FILE`] in the order of their names.
 pub const CONFIG_DIR: &str = "/etc/astra/agent.d";
+/// The fragment with the numbers of instances that `scale` and `pause` set. Its name is the last in order.
+pub const SCALE_FILE: &str = "/etc/astra/agent.d/zz-scale.toml";
 /// Parent of the config, the env files and the Caddyfile.
 pub const ETC: &str = "/etc/astra";
 /// Parent of the lock, trial files and markers; empty after a boot.

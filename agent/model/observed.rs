@@ -14,6 +14,8 @@ use super::unit::UnitSeen;
 pub struct Observed {
     /// The current content of every file that the config would write or the agent owns.
     pub files: BTreeMap<PathBuf, FileSeen>,
+    /// Files of the agent that cannot be read, and why.
+    pub unreadable: BTreeMap<PathBuf, String>,
     /// Units of the agent, by name.
     pub units: BTreeMap<String, UnitSeen>,
     /// Instances that exist in any form, the spare included.

@@ -8,20 +8,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Accessory;
-use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines};
+use crate::config::{Accessory, Service};
+use crate::model::entry::Entry;
+use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines, is_placeholder};
+use crate::model::history::RunRecord;
 use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{EnvKey, TRIAL_ENV};
 use crate::model::observed::InstanceSeen;
+use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::release::{Candidate, Release};
+use crate::model::secret::Secret;
 use crate::model::step::{Check, Content, Fallback, Probe, Step};
 use crate::model::unit::ActiveState;
 
 use super::env::{self, Mute, Wanted};
-use super::{Inputs, caddy_trial, release, units};
+use super::{Inputs, caddy_trial, checks, release, units};
 
 /// How long an accessory that went back to its pin must run.
 const BACK: Duration = Duration::from_secs(2);
@@ -32,12 +36,60 @@ const BACK: Duration = Duration::from_secs(2);
 ///
 /// Its env file was edited, and names no pin.
 pub fn pinned(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, Problem> {
-    file(inputs, name).managed().map_err(|error| {
-        let path = path(inputs, name);
+    let found = written(inputs, name)?;
+    let Some(last) = last_pin(inputs, name).filter(|_| found.is_none()) else { return Ok(found) };
+    // A first start would stop what runs, and take the newest image for its data.
+    let path = path(inputs, name);
+    let what = format!("{} is lost; the last run of {name} did: {last}", path.display());
+    let fix = format!(
+        "put the file back from a backup; or `astra-agent accessory upgrade {name}` pins the image of today"
+    );
+    Err(Problem::config("accessory", what, fix))
+}
+
+/// The pin in its file, which may be lost.
+///
+/// # Errors
+///
+/// Its env file was edited, and names no pin.
+pub fn written(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, Problem> {
+    let path = path(inputs, name);
+    let unreadable = |error: &dyn std::fmt::Display| {
         let path = path.display();
-        let fix = format!("fix the line in {path}, or put the file back from a backup");
+        let fix = format!("fix {path}, or put the file back from a backup");
         Problem::config("accessory", format!("{path} names no image that can be read: {error}"), fix)
-    })
+    };
+    match inputs.observed.unreadable.get(&path) {
+        Some(error) => Err(unreadable(error)),
+        None => file(inputs, name).managed().map_err(|error| unreadable(&error)),
+    }
+}
+
+/// The step that pinned it last, according to the journal.
+fn last_pin(inputs: &Inputs<'_>, name: ServiceName) -> Option<String> {
+    let of_run = |run: &RunRecord| {
+        run.opened().filter(|opened| opened.accessory == Some(name))?;
+        let Some(Entry::Opened { plan, .. }) = run.entries.first().map(|first| &first.entry) else {
+            return None;
+        };
+        let at = plan.iter().position(|line| line.starts_with(&format!("pin {name} to ")))?;
+        let done = |entry: &Entry| matches!(entry, Entry::Done { step, .. } if *step == at);
+        let closed = matches!(run.closed(), Some((Outcome::Converged, ..)));
+        let took_effect = closed || run.entries.iter().any(|stamped| done(&stamped.entry));
+        plan.get(at).filter(|_| took_effect).cloned()
+    };
+    inputs.history.runs.iter().rev().find_map(of_run)
+}
+
+/// The committed release has a service of that name.
+pub fn clashes(inputs: &Inputs<'_>, name: ServiceName) -> bool {
+    inputs.committed().is_some_and(|lines| lines.of(name).is_some())
+}
+
+/// Whether this is an accessory, and no instance of a release.
+pub fn is_one(inputs: &Inputs<'_>, id: InstanceName) -> bool {
+    let known = inputs.config.accessories.contains_key(&id.service);
+    known && id == InstanceName::single(id.service) && !clashes(inputs, id.service)
 }
 
 fn path(inputs: &Inputs<'_>, name: ServiceName) -> PathBuf {
@@ -64,15 +116,15 @@ pub fn new<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Accessory> + use
 pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> Result<Plan, Problem> {
     let service = &accessory.service;
     let name = service.name;
-    if inputs.committed().is_some_and(|lines| lines.of(name).is_some()) {
-        let what = format!("the release that serves has a service {name}: an accessory cannot have its name");
-        let fix = format!("first deploy without [services.{name}], or give the accessory another name");
-        return Err(Problem::config("accessory", what, fix));
+    if let Some(problem) = refusal(inputs, service) {
+        return Err(problem);
     }
-    let before = pinned(inputs, name)?;
+    let before = written(inputs, name)?;
     let wanted = wanted_env(inputs)?;
     let with_secrets = file_with_secrets(accessory, &wanted)?;
-    let lines = lines(inputs, accessory, image, before.as_ref().map_or(1, |before| before.release + 1));
+    let runs = seen(inputs, name).runs.map(|runs| runs.release);
+    let last = before.as_ref().map(|before| before.release).max(runs);
+    let lines = lines(inputs, accessory, image, last.unwrap_or_default() + 1);
     let told = |error: EnvError| {
         Problem::config("accessory", format!("the lines of {name}: {error}"), "change them")
     };
@@ -93,9 +145,9 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let mut steps = caddy_trial::current_unit(inputs, &inputs.config.name.template(name));
     let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
     let pulls = !there || inputs.observed.store_suspect;
-    if pulls {
-        steps.extend([Step::Pull { image: image.clone() }, Step::FlushImages]);
-    }
+    steps.extend(pulls.then(|| Step::Pull { image: image.clone() }));
+    // Also for one that is there: a killed run may have pulled it.
+    steps.push(Step::FlushImages);
     steps.extend(inputs.make_network(&candidate.lines.app.args));
     steps.extend(release::keep_made(inputs, &wanted));
     steps.push(Step::WriteTrialEnv { content: content.clone() });
@@ -114,6 +166,18 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
         steps.push(Step::EnableUnits { units: vec![instance.unit] });
     }
     Ok(Plan { steps, commit: Some(commit), accessory: Some(name), ..Plan::default() })
+}
+
+/// Why it cannot be started now.
+fn refusal(inputs: &Inputs<'_>, service: &Service) -> Option<Problem> {
+    let name = service.name;
+    if clashes(inputs, name) {
+        let what = format!("the release that serves has a service {name}: an accessory cannot have its name");
+        let fix = format!("first deploy without [services.{name}], or give the accessory another name");
+        return Some(Problem::config("accessory", what, fix));
+    }
+    let volume = checks::volume_of(inputs, service);
+    volume.or_else(|| checks::engine(inputs)).or_else(|| checks::disk(inputs))
 }
 
 fn pin_step(inputs: &Inputs<'_>, accessory: ServiceName, lines: ManagedLines, content: Content) -> Step {
@@ -155,7 +219,8 @@ fn wanted_env(inputs: &Inputs<'_>) -> Result<Wanted, Problem> {
 fn file_with_secrets(accessory: &Accessory, wanted: &Wanted) -> Result<EnvFile, Problem> {
     let mut file = EnvFile::default();
     for (name, of) in &accessory.secrets {
-        let Some(value) = wanted.file.get(of.as_str()).filter(|value| !value.reveal().is_empty()) else {
+        let real = |value: &Secret| !value.reveal().is_empty() && !is_placeholder(value.reveal());
+        let Some(value) = wanted.file.get(of.as_str()).filter(real) else {
             return Err(without_value(accessory.service.name, of));
         };
         file.set(name.as_str(), &value).map_err(|error| {
@@ -178,14 +243,25 @@ fn seen(inputs: &Inputs<'_>, name: ServiceName) -> InstanceSeen {
 /// Whether an accessory runs its pin; `None`: the engine was not asked, or gave no answer.
 pub fn runs_pin(seen: &InstanceSeen, pin: &ManagedLines) -> Option<bool> {
     let runs = seen.runs.as_ref()?;
-    Some(runs.release == pin.release && runs.image == pin.app.image)
+    Some(runs.release == pin.release)
+}
+
+/// Whether an accessory runs another image than its file names under the same number: the file was edited.
+fn is_edited(inputs: &Inputs<'_>, name: ServiceName, pin: &ManagedLines) -> bool {
+    let runs = seen(inputs, name).runs;
+    runs.is_some_and(|runs| runs.release == pin.release && runs.image != pin.app.image)
 }
 
 /// Steps that bring an accessory back to its pin; empty if it runs it.
 pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
-    let Ok(Some(pin)) = pinned(inputs, name) else { return Vec::new() };
     let instance = inputs.target(InstanceName::single(name));
     let seen = seen(inputs, name);
+    let pin = match pinned(inputs, name) {
+        Ok(Some(pin)) => pin,
+        // A first start was cut off before its pin.
+        Ok(None) if seen.unit.is_up() && !clashes(inputs, name) => return vec![inputs.stop(instance)],
+        Ok(None) | Err(_) => return Vec::new(),
+    };
     let on_trial = inputs.observed.trials.contains(&instance.id);
     let runs = runs_pin(&seen, &pin);
     // systemd is retrying the start, of the pin as far as it is known.
@@ -194,7 +270,7 @@ pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
     let keeps = retried || seen.unit.is_active() && (silent || runs == Some(true));
     let mut steps: Vec<Step> = inputs.make_network(&pin.app.args).into_iter().collect();
     if !keeps {
-        steps.push(inputs.restore(instance.clone()));
+        steps.extend([inputs.restore(instance.clone()), inputs.await_ready(instance.clone())]);
     }
     if !seen.unit.is_enabled() {
         steps.push(Step::EnableUnits { units: vec![instance.unit] });
@@ -220,6 +296,9 @@ fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
         Ok(Some(pin)) => pin,
     };
     let restart = format!("`astra-agent accessory restart {name}` would change its");
+    if is_edited(inputs, name, &pin) {
+        return Some(format!("{restart} image: {} was edited by hand", path(inputs, name).display()));
+    }
     if lines(inputs, accessory, &pin.app.image, pin.release) != pin {
         return Some(format!("{restart} arguments or command"));
     }

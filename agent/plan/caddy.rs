@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::config::{Config, Tls};
+use crate::config::{Config, Service, Tls, Web};
 use crate::model::caddyfile::{LEAVING, own_address};
 use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceId, ServiceName};
@@ -49,7 +49,9 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
     let numbers: BTreeSet<InstanceId> = listens.keys().map(|id| id.number).collect();
     let (listener, site) = site(config);
     let services = upstreams.iter().map(|of| service(config, version, of, own_address));
-    let door = config.caddy.health.as_deref().map(|path| door::door(path, &upstreams, own_address));
+    let paused = config.app.instances == 0 && !upstreams.iter().any(|of| of.service.name.is_app());
+    let door = config.caddy.health.as_deref();
+    let door = door.map(|path| door::door(path, &upstreams, paused, own_address));
     let mut health_servers: Vec<_> =
         numbers.iter().map(|n| routes::health_server(&n.address(), &n.to_string(), !global)).collect();
     health_servers.extend(door.as_ref().map(|_| routes::health_server(&own_address, "door", !global)));
@@ -73,7 +75,7 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("door", &door),
             ("blocked", &blocked(config)),
             ("plain", routes::plain_matcher()),
-            ("routes", &site_routes(version, &upstreams)),
+            ("routes", &site_routes(config, version, &upstreams)),
             ("page", include_str!("../../caddy/503.html").trim_end()),
             ("extra", &config.caddy.extra),
             ("strangers", &strangers(config, &door)),
@@ -113,14 +115,18 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
 }
 
 /// The routes of the site: the longer path first, then names before any name; the app gets the rest.
-fn site_routes(version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
-    let mut order: Vec<&Upstreams<'_>> = upstreams.iter().collect();
-    let rank = |of: &Upstreams<'_>| {
-        let route = of.web.route.as_ref()?;
+fn site_routes(config: &Config, version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
+    let served = upstreams.iter().map(|of| (of.web, routes::route(version, of)));
+    let is_served = |service: &&Service| upstreams.iter().any(|of| of.service.name == service.name);
+    let paused = config.paused().filter(|service| !is_served(service));
+    let paused = paused.filter_map(|service| Some((service.web()?, routes::paused(service, service.web()?))));
+    let mut routes: Vec<(&Web, String)> = served.chain(paused).collect();
+    let rank = |web: &Web| {
+        let route = web.route.as_ref()?;
         Some((Reverse(route.path.len()), route.hosts.is_empty()))
     };
-    order.sort_by_key(|of| (rank(of).is_none(), rank(of)));
-    order.into_iter().map(|of| routes::route(version, of)).collect()
+    routes.sort_by_key(|(web, _)| (rank(web).is_none(), rank(web)));
+    routes.into_iter().map(|(_, text)| text).collect()
 }
 
 /// caddy.env: the image of Caddy.

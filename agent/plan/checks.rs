@@ -1,8 +1,10 @@
 //! The checks that the preflight of a deploy and `doctor` share, each in one wording.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Inputs;
+use crate::config::Service;
 use crate::model::instance::InstanceName;
 use crate::model::problem::Problem;
 
@@ -31,9 +33,17 @@ pub(super) fn caddy(inputs: &Inputs<'_>) -> Option<Problem> {
     silent.then(|| Problem::host("caddy", "Caddy does not answer on its admin socket", fix))
 }
 
-/// Sources of volumes that do not exist.
+/// Sources of volumes of the release that do not exist.
 pub(super) fn volumes(inputs: &Inputs<'_>) -> impl Iterator<Item = Problem> {
-    inputs.observed.missing_sources.iter().map(|source| volume(source))
+    let sources: BTreeSet<&Path> = inputs.config.services().flat_map(Service::volume_sources).collect();
+    let missing = inputs.observed.missing_sources.iter();
+    missing.filter(move |source| sources.contains(source.as_path())).map(|source| volume(source))
+}
+
+/// The first source of a volume of this service that does not exist.
+pub(super) fn volume_of(inputs: &Inputs<'_>, service: &Service) -> Option<Problem> {
+    let mut sources = service.volume_sources();
+    sources.find(|source| inputs.observed.missing_sources.contains(*source)).map(volume)
 }
 
 /// The source of a volume that does not exist.

@@ -14,7 +14,7 @@ use crate::model::observed::{CaddySeen, InstanceSeen, service_section};
 use crate::model::step::{Content, Step};
 use crate::model::unit::{ActiveState, UnitSeen};
 
-use super::{Inputs, caddy, caddy_trial, units};
+use super::{Inputs, accessories, caddy, caddy_trial, units};
 use crate::config::{OwnImage, Service};
 
 /// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
@@ -34,6 +34,11 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         .into_iter()
         .map(|(path, text)| (path, text.into_bytes()))
         .collect();
+    for name in inputs.config.accessories.keys().filter(|name| accessories::clashes(inputs, **name)) {
+        // The committed release still needs the template of its service.
+        let path = unit_file(&inputs.config.name.template(*name));
+        files.extend(inputs.observed.files.get(&path).map(|seen| (path, seen.bytes.clone())));
+    }
     files.insert(CADDYFILE.into(), caddyfile(inputs, &listens(inputs)));
     let caddy_env = seen_text(inputs, CADDY_ENV);
     match (caddy_env, inputs.caddy_image) {

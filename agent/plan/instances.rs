@@ -1,7 +1,7 @@
 //! Keeps the committed release running in every instance: for recover after a cut-off run, and for reconcile
 //! every few minutes. astra.env is the truth, the containers' labels tell which instance differs.
 
-use crate::config::EnvSource;
+use crate::config::{EnvSource, Service};
 use crate::model::envfile::ManagedLines;
 use crate::model::instance::InstanceName;
 use crate::model::name::{EnvKey, TRIAL_ENV, WORKING};
@@ -52,7 +52,8 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
         // Keep the last serving instance of a web service, even if it is surplus: here no other instance is started
         // before the release does so.
         let served = || wanted.iter().any(|other| other.service == id.service && serves(inputs, *other));
-        let web = inputs.config.service(id.service).is_some_and(|service| service.web().is_some());
+        let web = |service: &Service| service.web().is_some() && service.instances > 0;
+        let web = inputs.config.service(id.service).is_some_and(web);
         let last = scope == RepairScope::Leftovers && web && serves(inputs, *id) && !served();
         if !wanted.contains(id) && !last {
             let dropped = drop_instance(inputs, *id, Some(seen));
@@ -62,6 +63,11 @@ pub fn steps(inputs: &Inputs<'_>, scope: RepairScope) -> Vec<Step> {
     let stray =
         observed.markers.iter().filter(|id| !wanted.contains(id) && !observed.instances.contains_key(id));
     steps.extend(stray.map(|id| Step::RemoveFile { path: id.marker() }));
+    if steps.iter().any(|step| matches!(step, Step::RestoreCommitted { .. })) {
+        let mut lines = committed.iter().flat_map(|lines| lines.all());
+        let network = lines.find_map(|(_, of)| inputs.make_network(&of.args));
+        steps.splice(0..0, network);
+    }
     steps
 }
 

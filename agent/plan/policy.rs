@@ -54,6 +54,7 @@ impl VerbPolicy {
                 takes_last_config: true,
                 ..repairs
             },
+            Verb::Scale | Verb::Pause | Verb::Resume => repairs,
             Verb::CaddyUpgrade | Verb::AccessoryUpgrade | Verb::AccessoryRestart => repairs,
         }
     }

@@ -10,8 +10,8 @@ use crate::model::image::PinnedImage;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::step::{Content, Step};
 
-use super::Inputs;
 use super::policy::VerbPolicy;
+use super::{Inputs, accessories};
 
 /// The steps after every run, whatever its outcome: update `last_app_image` to the rollback target, and
 /// remove left-over containers and surplus images. A failure here is a warning. Reconcile alone pulls a lost image
@@ -79,7 +79,10 @@ fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
     let mut digests: BTreeSet<Digest> = inputs.history.newest_digests(keep).into_iter().collect();
     digests.extend(inputs.committed().map(|c| c.app.image.digest));
     digests.extend(inputs.history.rollback_target().map(|r| r.image.digest.clone()));
-    let running = inputs.observed.instances.values().filter_map(|i| i.runs.as_ref());
+    let pins = inputs.config.accessories.keys().filter_map(|name| accessories::pinned(inputs, *name).ok()?);
+    digests.extend(pins.map(|pin| pin.app.image.digest));
+    let all = inputs.observed.instances.values().chain(inputs.observed.accessories.values());
+    let running = all.filter_map(|i| i.runs.as_ref());
     digests.extend(running.map(|r| r.image.digest.clone()));
     digests
 }

@@ -149,6 +149,9 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         let down = if of.name.is_app() { "the site".to_owned() } else { of.name.to_string() };
         warnings.push(format!("rolling with one instance: {down} is down while it restarts"));
     }
+    for of in inputs.config.paused().filter(|of| trial.touched.contains(&of.name)) {
+        warnings.push(format!("{} is paused: the release is committed without a trial of it", of.name));
+    }
     Ok(roll::plan(inputs, request, &current, &wanted, trial, warnings))
 }
 

@@ -5,7 +5,7 @@
 //! rewrites no unit, and a host without the agent boots the committed release.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Accessory, Config, Kind, Migrate, Network, Service};
@@ -179,6 +179,7 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
         ("publish", &if is_web { publish(&port) } else { String::new() }),
         ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), named)),
         ("after", &after(config, of)),
+        ("mounts", &mounts(of)),
         ("remove", remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
@@ -191,6 +192,14 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
             filled(include_str!("../../units/service-docker.service"), &values)
         }
     }
+}
+
+/// A database on a disk that is not mounted would begin anew in the empty directory below.
+fn mounts(of: &Service) -> String {
+    // `$` and `%` have no quoting there that both old and new versions of systemd share.
+    let plain = |path: &&str| !path.contains(['$', '%', '"', '\\']);
+    let sources = of.volume_sources().filter_map(Path::to_str).filter(plain);
+    sources.map(|path| format!(" \"{path}\"")).collect()
 }
 
 /// At boot the accessories start before the services that use them.

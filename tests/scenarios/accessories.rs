@@ -1,6 +1,6 @@
 //! Accessories: started by the first deploy, changed by their own verbs alone.
 
-use astra_agent::converge::Selector;
+use astra_agent::converge::{RollbackTarget, Selector};
 use astra_agent::model::entry::Verb;
 
 use crate::ran::Ran;
@@ -163,6 +163,93 @@ fn an_upgrade_killed_at_any_step_ends_with_one_image_or_the_other() {
             return;
         }
     }
+}
+
+#[test]
+fn a_first_start_killed_at_any_step_leaves_nothing_that_no_file_names() {
+    for step in 0.. {
+        let mut world = site();
+        world.publish("v1");
+        world.kill_before(step);
+        let ended = world.run(Verb::Install, Selector::Tracked).is_ended();
+        world.recover();
+        let runs = world.shared.lock().containers.contains_key("astra-redis-1");
+        assert_eq!(runs, world.shared.lock().is_there(FILE), "killed before step {step}");
+        world.run(Verb::Install, Selector::Tracked).succeeds();
+        runs_beside(&world, "redis-old", "v1");
+        if ended {
+            assert!(step > 20, "only {step} steps");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_lost_file_is_no_first_start() {
+    let mut world = site().install("v1");
+    let text = world.text(FILE);
+    let path = world.root.join(FILE.trim_start_matches('/'));
+    std::fs::remove_file(&path).unwrap();
+    world.tag("redis:7", "redis-new");
+    world.reconcile().never_calls(UNIT).succeeds();
+    world.deploy("v2").never_calls(UNIT).succeeds();
+    restart(&mut world).never_calls(UNIT).says("is lost; the last run of redis did: pin redis to").exits(2);
+    world.write(FILE, &text);
+    runs_beside(&world, "redis-old", "v2");
+    // A link to a file elsewhere is not followed, and is no first start either.
+    std::fs::rename(&path, path.with_extension("moved")).unwrap();
+    std::os::unix::fs::symlink(path.with_extension("moved"), &path).unwrap();
+    world.deploy("v1").never_calls(UNIT).succeeds();
+    upgrade(&mut world).never_calls(UNIT).says("names no image that can be read").exits(2);
+    std::fs::remove_file(&path).unwrap();
+    upgrade(&mut world).calls(&["StartUnit astra-redis@1"]).succeeds();
+    runs_beside(&world, "redis-new", "v1");
+}
+
+#[test]
+fn a_release_is_not_tried_while_an_accessory_is_down() {
+    let mut world = site().install("v1");
+    world.systemctl("StopUnit", UNIT);
+    world.fault("StartUnit astra-redis@1", How::Ends("failed"));
+    world.deploy("v2").says("redis did not come back").never_calls("StartUnit astra-migrate").exits(4);
+    world.deploy_sha("v2").never_calls("StopUnit astra-app").exits(4);
+    world.heal();
+    world.deploy("v2").succeeds();
+    world.systemctl("StopUnit", UNIT);
+    world.fault("StartUnit astra-redis@1", How::Ends("failed"));
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds();
+}
+
+#[test]
+fn a_timer_that_deploys_starts_a_new_accessory_first() {
+    let mut world = site();
+    let config = world.config.clone();
+    let (start, end) = (config.find("[services.redis]").unwrap(), config.find("[env]").unwrap());
+    world.config.replace_range(start..end, "");
+    world = world.config("[deploy]\n", "[deploy]\nauto = true\n").install("v1");
+    world.config = config.replace("[deploy]\n", "[deploy]\nauto = true\n");
+    world.timer().reconcile().never_calls(UNIT).succeeds();
+    world.publish("v2");
+    let order = ["StartUnit astra-redis@1", "StartUnit astra-migrate", "StartUnit astra-app@1"];
+    world.timer().reconcile().calls(&order).succeeds();
+    runs_beside(&world, "redis-old", "v2");
+}
+
+#[test]
+fn a_worker_that_is_to_be_an_accessory_stays_a_service_until_it_is_out_of_the_release() {
+    let mut world = site();
+    let accessory = world.config.clone();
+    let (start, end) = (accessory.find("[services.redis]").unwrap(), accessory.find("[env]").unwrap());
+    world.config.replace_range(start..end, "[services.redis]\ninstances = 2\ncommand = [\"work\"]\n");
+    let worker = world.config.clone();
+    world = world.install("v1");
+    world.config = accessory.clone();
+    world.deploy("v2").says("first deploy without [services.redis]").exits(2);
+    world.config = worker.replace("[services.redis]\ninstances = 2\ncommand = [\"work\"]\n", "");
+    world.deploy("v2").succeeds();
+    world.config = accessory;
+    world.deploy("v2").calls(&["StartUnit astra-redis@1"]).succeeds();
+    runs_beside(&world, "redis-old", "v2");
 }
 
 #[test]

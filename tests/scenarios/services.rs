@@ -275,3 +275,35 @@ fn a_variable_with_the_name_of_a_services_line_is_refused() {
     world.deploy("v1").says("WORKER_COMMAND is the agent's own line for [services.worker]").exits(2);
     assert!(world.text("/etc/astra/astra.env").contains("WORKER_COMMAND=mine"));
 }
+
+#[test]
+fn a_paused_site_stops_and_comes_back_with_the_newest_release() {
+    let mut world = site().install("v1");
+    let numbers = world.config.clone();
+    world.change_config("[app]\n", "[app]\ninstances = 0\n");
+    world.change_config("[services.api]\n", "[services.api]\ninstances = 0\n");
+    world.change_config("instances = 2\ncommand", "instances = 0\ncommand");
+    let stops = ["StopUnit astra-app@1", "StopUnit astra-app@2"];
+    world.run(Verb::Pause, Selector::Keep).calls(&stops).calls(&API[1..]).succeeds();
+    assert!(invocations(&world, "worker").iter().all(|i| *i > 0));
+    assert!(world.shared.lock().containers.keys().all(|name| !name.starts_with("astra-app")));
+    assert!(!world.shared.lock().enabled.iter().any(|unit| unit.contains("astra-app@")));
+    let caddyfile = world.text("/etc/astra/Caddyfile");
+    assert!(caddyfile.contains("route @route_api {\n\t\terror 503\n\t}\n\terror 503\n"), "{caddyfile}");
+    world.reconcile().changes_nothing().succeeds();
+    world.recover().never_calls("StartUnit astra-app").succeeds();
+    world.deploy("v2").says("app is paused").never_calls("StartUnit astra-app").succeeds();
+    world.config = numbers;
+    world.run(Verb::Resume, Selector::Keep).calls(&["StartUnit astra-app@1"]).succeeds().serves("v2");
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn a_deploy_of_a_site_with_a_paused_worker_leaves_it_paused() {
+    let mut world = site().install("v1");
+    world.change_config("instances = 2\ncommand", "instances = 0\ncommand");
+    world.deploy("v2").never_calls("StartUnit astra-worker").succeeds();
+    world.reconcile().changes_nothing().succeeds();
+    world.change_config("instances = 0\ncommand", "instances = 1\ncommand");
+    world.reconcile().calls(&["StartUnit astra-worker@1"]).succeeds();
+}

@@ -39,6 +39,9 @@ pub struct Status {
     pub instances: Vec<Instance>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accessories: Vec<AccessorySeen>,
+    /// Services without an instance: agent.toml or `pause` says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<String>,
     pub caddy: Option<String>,
     pub held: Vec<Held>,
     /// The steps of `reconcile`; empty during a run, whose trial is not drift.
@@ -155,7 +158,10 @@ impl Status {
         let mut wanted = self.instances.iter().filter(|i| i.wanted).peekable();
         let ready = match self.under_way {
             Some(_) => self.instances.iter().any(|i| i.port.is_some() && i.serves()),
-            None => wanted.peek().is_some() && wanted.all(|i| i.serves() && i.current),
+            None => {
+                let any = wanted.peek().is_some() || !self.paused.is_empty();
+                any && wanted.all(|i| i.serves() && i.current)
+            }
         };
         let up = self.under_way.is_some() || self.accessories.iter().all(AccessorySeen::is_well);
         let well = ready && up && self.caddy.is_some() && self.journal_damaged.is_none();
@@ -220,6 +226,7 @@ pub fn status(
         urls: urls(reconciler.config),
         instances: instances(reconciler, snapshot),
         accessories: accessories(reconciler, snapshot),
+        paused: reconciler.config.paused().map(|service| service.name.to_string()).collect(),
         caddy: snapshot
             .observed
             .caddy

@@ -32,6 +32,11 @@ type Row = (String, String);
 fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
     let mut rows = release(status, now);
     rows.extend(status.instances.iter().map(|i| (named(i), instance(i, styled))));
+    if !status.paused.is_empty() {
+        let names = status.paused.join(", ");
+        let what = format!("{names}: `astra-agent resume`, or `instances` in agent.toml, starts instances");
+        row(&mut rows, "paused", paint(YELLOW, &what, styled));
+    }
     rows.extend(status.accessories.iter().map(|a| (a.name.clone(), accessory(a, styled))));
     let silent = || paint(RED, "does not answer", styled);
     row(&mut rows, "caddy", status.caddy.as_ref().map_or_else(silent, |v| format!("answers ({v})")));

@@ -45,7 +45,9 @@ impl EngineClient {
             let made = self.call(QUERY_TIMEOUT, |docker| docker.create_exec(container, config())).await?;
             let output = self.output(&made.id).await?;
             let seen = self.call(QUERY_TIMEOUT, |docker| docker.inspect_exec(&made.id)).await?;
-            let code = seen.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
+            // A stream may end before the command.
+            let code = seen.exit_code.filter(|_| seen.running == Some(false));
+            let code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
             Ok::<_, EngineError>(ExecEnded { code, output })
         };
         match tokio::time::timeout(deadline, run).await {
@@ -70,7 +72,7 @@ impl EngineClient {
     ///
     /// # Errors
     ///
-    /// The engine does not answer within 15 s, or there is no such container.
+    /// The engine does not answer within 15 s, there is no such container, or it has no address: it has ended.
     pub async fn address(&self, container: &str) -> Result<IpAddr> {
         check_name(container)?;
         let seen = self
@@ -79,9 +81,12 @@ impl EngineClient {
             })
             .await
             .with_context(|| format!("asking for the address of {container}"))?;
+        if seen.host_config.and_then(|config| config.network_mode).is_some_and(|mode| mode == "host") {
+            return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
         let networks = seen.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         let mut addresses = networks.values().filter_map(|network| network.ip_address.as_ref()?.parse().ok());
-        Ok(addresses.next().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+        addresses.next().with_context(|| format!("{container} has no address"))
     }
 
     /// The names of all networks.

@@ -9,8 +9,10 @@ use super::quote;
 use super::routes::{Upstreams, health_site_address, indent};
 
 /// Asks one service after another, at the Caddyfile's own address, until one has no instance that is ready.
-pub(super) fn door(path: &str, services: &[Upstreams<'_>], own_address: Ipv4Addr) -> String {
-    let mut chain = "respond \"ok\" 200\n".to_owned();
+/// With a paused app this host serves nothing.
+pub(super) fn door(path: &str, services: &[Upstreams<'_>], paused: bool, own_address: Ipv4Addr) -> String {
+    let all = if paused { "respond \"paused\" 503\n" } else { "respond \"ok\" 200\n" };
+    let mut chain = all.to_owned();
     for of in services.iter().rev() {
         let name = of.service.name;
         let refusal = format!("respond \"no instance{} is ready\" 503\n", whose(name));

@@ -73,7 +73,17 @@ pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>) -> String {
     let name = of.name();
     let private = private(name, &of.web.path);
     let inner = format!("{private}route @working {{\n\timport drained_{name}\n}}\n{}", proxies(version, of));
-    let Some(route) = &of.web.route else { return inner };
+    matched(name, of.web, &inner)
+}
+
+/// The same for a service that is paused.
+pub(super) fn paused(service: &Service, web: &Web) -> String {
+    matched(service.name, web, "error 503\n")
+}
+
+/// `inner` for the requests of a service.
+fn matched(name: ServiceName, web: &Web, inner: &str) -> String {
+    let Some(route) = &web.route else { return inner.to_owned() };
     let mut matcher = String::new();
     if !route.hosts.is_empty() {
         let _ = writeln!(
@@ -89,7 +99,7 @@ pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>) -> String {
         true => format!("uri strip_prefix {}\n", quote(&route.path)),
         false => String::new(),
     };
-    format!("@route_{name} {{\n{matcher}}}\nroute @route_{name} {{\n{}}}\n", indent(&(strip + &inner)))
+    format!("@route_{name} {{\n{matcher}}}\nroute @route_{name} {{\n{}}}\n", indent(&(strip + inner)))
 }
 
 /// Blocks the readiness path for other hosts, because its answer may hold internal details. A readiness path

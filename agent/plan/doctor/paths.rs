@@ -26,6 +26,8 @@ fn rules(config: &Config) -> Vec<Rule> {
     let file = |check, path: PathBuf, never, mode| Rule { check, path, kind: Kind::File, never, mode };
     let mut rules: Vec<Rule> =
         ["/", "/etc", "/run", "/var", "/var/lib"].map(|path| dir("parent_dir", path, 0o022, "go-w")).into();
+    let own = config.accessories.keys().map(|name| config.name.accessory_env(*name));
+    rules.extend(own.map(|path| file("env_mode", path, 0o077, "0600")));
     rules.extend([
         dir("etc_dir", ETC, 0o077, "0700"),
         dir("config", CONFIG_DIR, 0o022, "go-w"),
