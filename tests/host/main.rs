@@ -25,6 +25,7 @@ mod install;
 mod kills;
 mod lock;
 mod operator;
+mod pause;
 mod proxy;
 mod reach;
 mod recovery;
