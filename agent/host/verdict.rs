@@ -30,7 +30,7 @@ fn engine_fault(code: ExitCode, said: &LastWords) -> Option<&'static str> {
     }
     // The kernel lacks this control group controller, or it is not delegated.
     code.is_limit(&said.engine)
-        .then_some("this host cannot set a limit that the config asks for (`memory`, `cpus`)")
+        .then_some("this host cannot set a limit that the config asks for (`memory`, `cpus`, `ulimits`)")
 }
 
 #[cfg(test)]

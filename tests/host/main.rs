@@ -17,6 +17,7 @@ mod docker;
 mod doctor;
 mod environment;
 mod envs;
+mod examples;
 mod faults;
 mod from_ansible;
 mod harness;

@@ -140,7 +140,8 @@ fn roll(
 /// The instances of a service in the order in which they change.
 fn order(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
     // Before the first commit of a service no request needs its spare.
-    let spare = service.spare().filter(|_| inputs.is_routed(service));
+    let committed = inputs.committed().is_some_and(|lines| lines.of(service.name).is_some());
+    let spare = service.spare().filter(|_| committed && inputs.is_routed(service));
     let mut order: Vec<InstanceName> = spare.into_iter().chain(service.instances()).collect();
     // A slow instance may still be the only one that serves.
     order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(inputs, *id)));

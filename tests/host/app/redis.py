@@ -2,11 +2,13 @@
 
 import os
 import socket
+from urllib.parse import urlparse
 
 
 def ask(*words, timeout=5):
     """Sends one command; an integer, a string, None or a list of these."""
-    address = (os.environ["REDIS_HOST"], 6379)
+    url = urlparse(os.environ.get("REDIS_URL", ""))
+    address = (url.hostname or os.environ["REDIS_HOST"], url.port or 6379)
     with socket.create_connection(address, timeout=timeout) as s, s.makefile("rb") as answer:
         parts = [str(word).encode() for word in words]
         s.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))

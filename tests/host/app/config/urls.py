@@ -9,5 +9,8 @@ urlpatterns = [
     path("slow", views.slow),
     path("sse", views.sse),
     path("readyz", views.readyz),
+    # As other frameworks call it.
+    path("actuator/health", views.readyz),
+    path("health", views.readyz),
     path("version", views.version),
 ]
