@@ -102,8 +102,8 @@ impl EnvSource {
 pub struct Migrate {
     /// Empty: the app's entry point.
     pub entrypoint: Vec<String>,
-    /// The argv in a one-off container of the new image; never empty.
-    pub command: Vec<String>,
+    /// The argv of each command, in one-off containers of the new image, one after another; none is empty.
+    pub commands: Vec<Vec<String>>,
     /// After it the migration has failed.
     pub timeout: Duration,
 }

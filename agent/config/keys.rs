@@ -249,8 +249,8 @@ pub(super) const KEYS: &[Key] = &[
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
         "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path. Not supported yet, and refused: `secret`, `parameter` and `host`."),
 
-    key("migrate", "command", "list of strings", Required, r#"["migrate.sh"]"#,
-        "Run in a one-off container of the new image, with the new environment, before any instance changes. Until the deploy is done, and after an undo, old code runs with the new schema: expand first, contract in a later release."),
+    key("migrate", "command", "list of strings, or list of lists of strings", Required, r#"["migrate.sh"]"#,
+        "Run in a one-off container of the new image, with the new environment, before any instance changes. Until the deploy is done, and after an undo, old code runs with the new schema: expand first, contract in a later release. Several commands, `[[\"a\"], [\"b\"]]`, run one after another; the first that fails ends the deploy."),
     key("migrate", "entrypoint", "list of strings", Means("that of `[app]`"), r#"["sh"]"#,
         "Replaces the image's ENTRYPOINT; `command` follows as its arguments. Required for an image whose ENTRYPOINT starts the server and ignores arguments."),
     key("migrate", "timeout", "time", Value(r#""10m""#), r#""10m""#,

@@ -194,10 +194,41 @@ impl<'a> Reader<'_, 'a, '_> {
     pub fn list<T, E: Into<ValueError>>(
         &mut self,
         key: &str,
-        mut read: impl FnMut(&str) -> Result<T, E>,
+        read: impl FnMut(&str) -> Result<T, E>,
     ) -> Option<Vec<T>> {
         let node = self.node(key)?;
-        let DeValue::Array(items) = node.value else { return self.wrong(&node, LIST) };
+        self.items(key, &node, read)
+    }
+
+    /// A list of such lists, or one of them.
+    pub fn argvs<T, E: Into<ValueError>>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&str) -> Result<T, E>,
+    ) -> Option<Vec<Vec<T>>> {
+        let node = self.node(key)?;
+        let lists = match node.value {
+            DeValue::Array(items) if items.iter().any(|item| matches!(item.get_ref(), DeValue::Array(_))) => {
+                items
+            }
+            _ => return self.items(key, &node, read).map(|one| vec![one]),
+        };
+        let mut all = Vec::new();
+        for list in lists.iter() {
+            let span = super::error::Span { file: node.span.file, bytes: list.span() };
+            let list = Node { span, value: list.get_ref(), ..node.clone() };
+            all.extend(self.items(key, &list, &mut read));
+        }
+        (all.len() == lists.len()).then_some(all)
+    }
+
+    fn items<T, E: Into<ValueError>>(
+        &mut self,
+        key: &str,
+        node: &Node<'_>,
+        mut read: impl FnMut(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let DeValue::Array(items) = node.value else { return self.wrong(node, LIST) };
         let mut values = Vec::new();
         for item in items.iter() {
             let span = super::error::Span { file: node.span.file, bytes: item.span() };

@@ -17,17 +17,17 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
         return Some(None);
     }
     r.require("command");
-    let command = r.list("command", value::argument);
-    if command.as_ref().is_some_and(Vec::is_empty) {
-        r.fault(
-            "command",
-            ValueError::new("`command` is empty").help("without migrations, leave out [migrate]"),
-        );
+    let commands = r.argvs("command", value::argument);
+    for command in commands.iter().flatten() {
+        if command.is_empty() {
+            let fault = ValueError::new("`command` is empty");
+            r.fault("command", fault.help("without migrations, leave out [migrate]"));
+        }
+        no_empty_program(&mut r, "command", Some(command));
     }
-    no_empty_program(&mut r, "command", command.as_deref());
     let entrypoint = entrypoint(&mut r);
     let timeout = r.time("timeout");
-    Some(Some(Migrate { entrypoint: entrypoint?, command: command?, timeout: timeout? }))
+    Some(Some(Migrate { entrypoint: entrypoint?, commands: commands?, timeout: timeout? }))
 }
 
 pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Deploy> {

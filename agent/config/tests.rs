@@ -67,7 +67,9 @@ fn the_contract_works_except_for_sources_not_supported_yet() {
     assert_eq!(config.app.cpus, Some(1.0));
     assert_eq!(config.app.volumes.len(), 1);
     assert_eq!(config.env.len(), 4);
-    assert_eq!(config.migrate.as_ref().unwrap().command, ["migrate.sh"]);
+    assert_eq!(config.migrate.as_ref().unwrap().commands, [["migrate.sh"]]);
+    let several = good(&[MINIMAL, "[migrate]\ncommand = [[\"prisma\", \"migrate\"], [\"./manage.py\"]]\n"]);
+    assert_eq!(several.migrate.unwrap().commands, [&["prisma", "migrate"][..], &["./manage.py"]]);
     let [daily, mail] = &config.cron_jobs[..] else { panic!() };
     assert_eq!(daily.when, Schedule::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
     let argv = ["podman", "exec", "astra-app-1", "python", "manage.py", "operations_daily"];

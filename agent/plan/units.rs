@@ -256,18 +256,26 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
         Engine::Podman => "",
         Engine::Docker => " docker.service",
     };
+    let one_off = quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()));
+    let run = |command: &Vec<String>| {
+        let values = [
+            ("app", config.name.as_str()),
+            ("client", one_off_client(engine)),
+            ("one_off", &one_off),
+            ("command", &quote_exec(&container::argv(entrypoint, command))),
+        ];
+        filled(include_str!("../../units/migrate-run.conf"), &values)
+    };
     filled(
         include_str!("../../units/migrate.service"),
         &[
             ("app", config.name.as_str()),
             ("env_file", &config.name.env_file().to_string_lossy()),
             ("after_engine", after_engine),
-            ("client", one_off_client(engine)),
+            ("runs", &job.commands.iter().map(run).collect::<String>()),
             ("remove", remove(engine)),
             ("own_lines", &own_lines(TRIAL_ENV, "/run/astra/migrate.env")),
             ("clear", &clear(engine, &format!("{}-migrate", config.name))),
-            ("one_off", &quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()))),
-            ("command", &quote_exec(&container::argv(entrypoint, &job.command))),
             ("timeout", &span(job.timeout)),
             ("stop_timeout", &one_off_stop(config)),
         ],

@@ -22,6 +22,9 @@ fn kind(words: &str) -> Json {
         "0 or 1" => json!({ "enum": [0, 1] }),
         "port" => json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
         "number above 0" => json!({ "type": "number", "exclusiveMinimum": 0 }),
+        "list of strings, or list of lists of strings" => {
+            json!({ "anyOf": [list(), { "type": "array", "items": list() }] })
+        }
         "string or list of strings" => json!({ "anyOf": [{ "type": STRING }, list()] }),
         words if words.starts_with("list of ") => list(),
         words if words.starts_with("table of ") => json!({ "type": "object" }),
