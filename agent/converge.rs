@@ -203,7 +203,8 @@ impl Reconciler<'_> {
             return Ok(self.close_report(report, begun).await);
         }
         let mut before = self.host.caddy.metrics().await.ok();
-        let down = self.keep_accessories(ask, &mut report).await?;
+        let back = matches!(ask.selector, Selector::Rollback(_));
+        let down = self.keep_accessories(ask, !back, &mut report).await?;
         let kept = self.keep(ask, &mut report).await;
         let in_order = match kept {
             Ok(true) => true,
@@ -225,7 +226,7 @@ impl Reconciler<'_> {
             before = self.host.caddy.metrics().await.ok();
         }
         if let Some(selector) = self.wanted(ask, committed.as_ref()) {
-            if down.is_some() && !matches!(selector, Selector::Rollback(_)) {
+            if down.is_some() && !back && !ask.force {
                 // A release that needs it would fail, and be held for that.
                 (report.outcome, report.error) = (Outcome::Incomplete, down);
                 return Ok(self.close_report(report, begun).await);
@@ -245,15 +246,6 @@ impl Reconciler<'_> {
         let after = self.host.caddy.metrics().await.ok();
         report.requests = before.zip(after).and_then(|(b, a)| Requests::between(&b, &a));
         Ok(self.close_report(report, begun).await)
-    }
-
-    /// The verbs that change Caddy or an accessory. `false`: it did not work.
-    async fn change_beside(&self, ask: &VerbRequest, report: &mut Report) -> Result<bool, Refused> {
-        match (ask.verb, &ask.selector) {
-            (Verb::CaddyUpgrade, _) => self.upgrade_caddy(ask, report).await,
-            (_, Selector::Accessory(name)) => self.change_accessory(ask, *name, report).await,
-            _ => Ok(true),
-        }
     }
 
     async fn close_report(&self, mut report: Report, begun: Instant) -> Report {
@@ -276,7 +268,9 @@ impl Reconciler<'_> {
         if !matches!(ask.selector, Selector::Keep | Selector::Accessory(_)) {
             return Some(ask.selector.clone());
         }
-        let follows = self.config.deploy.auto && ask.verb == Verb::Reconcile && ask.automatic();
+        // A paused service would commit one untried release after another.
+        let paused = self.config.paused().next().is_some();
+        let follows = self.config.deploy.auto && !paused && ask.verb == Verb::Reconcile && ask.automatic();
         (follows && committed.is_some() && chosen.is_none()).then_some(Selector::Tracked)
     }
 
@@ -356,7 +350,7 @@ impl Reconciler<'_> {
             plan => plan?,
         };
         let new = plan_accessories::new(&self.inputs(&snapshot)).next().is_some();
-        if new && !request.lenient && (ask.verb.is_new() || !plan.is_empty()) {
+        if new && !request.lenient && !request.restart && (ask.verb.is_new() || !plan.is_empty()) {
             let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else { return Ok(()) };
             snapshot = after;
             plan = self.release_plan(&snapshot, &request)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
-use super::scale::{self, Change};
+use super::scale::{self, Applied, Change};
 use super::session::{self, Session};
 use super::turn::Turn;
 use super::{Accessory, How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
@@ -15,11 +15,13 @@ use crate::config::Config;
 use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
+use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::journal::Journal;
 use crate::model::entry::Verb as Name;
 use crate::model::image::DigestArg;
 use crate::model::name::JOURNAL_DIR;
+use crate::model::outcome::Outcome;
 use crate::model::problem::{Cause, Problem};
 use crate::model::selector::{DigestSelector, ReleaseSelector};
 
@@ -38,7 +40,10 @@ pub(super) async fn run(verb: Verb, json: bool, in_unit: bool) -> Result<u8, Ref
     }
     if !in_unit {
         // Validated before a unit is started, so that a typo in agent.toml starts no run.
-        let (config, _) = session::config_for(ask.verb)?;
+        let config = match change {
+            Some(_) => scale::base()?,
+            None => session::config_for(ask.verb)?.0,
+        };
         session::directories()?;
         session::writable()?;
         if ask.selector == Selector::Keep && ask.verb == Name::Reconcile && quiet(json).await? {
@@ -61,7 +66,7 @@ async fn inside(
     json: bool,
 ) -> Result<u8, Refused> {
     let (watch, detail) = progress::watch(json);
-    let config = config_of_run(ask, &watch)?;
+    let config = config_of_run(ask, change, &watch)?;
     let mut session = Session::open_with(config, detail, Signals::catch()?).await?;
     let wait = mutate.wait.or((ask.verb == Name::Recover).then_some(RECOVER_WAITS));
     let command = format!("astra-agent {}", ask.verb.as_str());
@@ -76,15 +81,21 @@ async fn inside(
     };
     failpoint::reach("locked", 0, ask.verb.as_str());
     session.make_key(&lock)?;
-    if let Some(change) = change {
-        session.config = scale::apply(&session.config, &session.host.files, change)?;
-    }
+    let applied = change.map(|change| scale::apply(&session.host.files, change)).transpose()?;
+    session.config = match &applied {
+        Some(applied) => applied.config.clone(),
+        // Another run may have changed it while this one waited.
+        None => session::config_for(ask.verb)?.0,
+    };
     session::keep_config(&session.host.files);
     let reconciler = session.reconciler(watch.clone())?;
     let mut tries = 1;
     loop {
         let ended = reconciler.converge(ask, &lock).await;
         reconciler.log_end(ask, &ended);
+        if let Some(applied) = &applied {
+            settle(applied, &ended, &session.host.files, &watch)?;
+        }
         // No retry once something is serving (the boot is done), nor after a failed release (it would fail
         // again).
         let again = ask.verb == Name::Install
@@ -109,12 +120,35 @@ async fn inside(
     }
 }
 
+/// A change of numbers that took no effect is taken back; one that is half done stays, and the timer goes on with it.
+fn settle(
+    applied: &Applied,
+    ended: &Result<Report, Refused>,
+    files: &Files,
+    watch: &Watch,
+) -> Result<(), Refused> {
+    match ended {
+        Err(_) => applied.revert(files)?,
+        Ok(report) => match report.outcome {
+            Outcome::Converged => {}
+            Outcome::Failed { .. } | Outcome::Undone { .. } => applied.revert(files)?,
+            Outcome::Incomplete => watch(&Event::Warning(
+                "the numbers are in force, and the timer goes on with them; `astra-agent resume` takes them back",
+            )),
+        },
+    }
+    Ok(())
+}
+
 /// The config of the run, with a warning if it is not the present one.
-fn config_of_run(ask: &VerbRequest, watch: &Watch) -> Result<Config, Refused> {
+fn config_of_run(ask: &VerbRequest, change: Option<&Change>, watch: &Watch) -> Result<Config, Refused> {
     if !unit::is_sandboxed() {
         watch(&Event::Warning(
             "this run has no sandbox: `astra-agent reconcile` writes the drop-in of its unit",
         ));
+    }
+    if change.is_some() {
+        return scale::base();
     }
     let (config, last) = session::config_for(ask.verb)?;
     if let Some(text) = &last {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::session;
@@ -45,15 +45,50 @@ pub enum Change {
 
 type Numbers = BTreeMap<ServiceName, u16>;
 
-/// Writes the fragment, and returns the config with it. The former fragment stays if that config is not valid.
-pub fn apply(config: &Config, files: &Files, change: &Change) -> Result<Config, Refused> {
+/// The config without the fragment: with it, it may not be valid.
+pub fn base() -> Result<Config, Refused> {
+    config::parse(&base_texts()?).map_err(session::wrong_config)
+}
+
+fn base_texts() -> Result<Vec<(PathBuf, String)>, Refused> {
+    let mut texts = config::texts(Path::new("/")).map_err(session::wrong_config)?;
+    texts.retain(|(path, _)| path != Path::new(SCALE_FILE));
+    Ok(texts)
+}
+
+/// A change that is in force, and what it replaced.
+pub struct Applied {
+    /// The config with it.
+    pub config: Config,
+    before: Option<Vec<u8>>,
+}
+
+impl Applied {
+    /// Takes the change back.
+    pub fn revert(&self, files: &Files) -> anyhow::Result<()> {
+        write(files, self.before.as_deref())
+    }
+}
+
+/// Writes the fragment, if the config with it is valid.
+pub fn apply(files: &Files, change: &Change) -> Result<Applied, Refused> {
     let before = files.read(Path::new(SCALE_FILE))?.map(|seen| seen.bytes);
-    let numbers = changed(config, numbers(before.as_deref().unwrap_or_default()), change)?;
-    write(files, fragment(&numbers).map(String::into_bytes).as_deref())?;
-    config::load(Path::new("/")).map_err(|errors| match write(files, before.as_deref()) {
-        Ok(()) => session::wrong_config(errors),
-        Err(error) => error.into(),
-    })
+    let mut texts = base_texts()?;
+    let base = config::parse(&texts).map_err(session::wrong_config)?;
+    let numbers = changed(&base, numbers(before.as_deref().unwrap_or_default()), change)?;
+    let fragment = fragment(&numbers);
+    texts.extend(fragment.clone().map(|text| (PathBuf::from(SCALE_FILE), text)));
+    texts.get_mut(1..).into_iter().for_each(|fragments| fragments.sort());
+    let config = config::parse(&texts).map_err(session::wrong_config)?;
+    let ignored = |(name, number): &(&ServiceName, &u16)| {
+        config.service(**name).is_some_and(|service| service.instances != **number)
+    };
+    if let Some((name, _)) = numbers.iter().find(ignored) {
+        let what = format!("another file of agent.d, behind {SCALE_FILE}, sets `instances` of {name}");
+        return Err(Problem::config("scale", what, "change it there, or rename that file").into());
+    }
+    write(files, fragment.map(String::into_bytes).as_deref())?;
+    Ok(Applied { config, before })
 }
 
 fn write(files: &Files, bytes: Option<&[u8]>) -> anyhow::Result<()> {

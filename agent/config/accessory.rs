@@ -143,7 +143,7 @@ pub(super) fn ports<'c>(
             let meets =
                 |other: &RangeInclusive<u16>| other.start() <= ports.end() && ports.start() <= other.end();
             let of_caddy = [caddy.http_port, caddy.https_port, HEALTH_PORT].map(|port| port..=port);
-            let of_instance = services.iter().filter_map(|service| {
+            let of_instance = services.iter().filter(|service| service.most() > 0).filter_map(|service| {
                 let base = service.web()?.base_port;
                 Some((service.name, base.saturating_add(1)..=base.saturating_add(service.most())))
             });

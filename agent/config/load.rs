@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
 use super::{Config, accessory, across, app, env, jobs, keys, site};
-use crate::model::name::{CONFIG_DIR, CONFIG_FILE};
+use crate::model::name::{CONFIG_DIR, CONFIG_FILE, SCALE_FILE};
 
 /// Larger files are taken for a mistake.
 const LARGEST: u64 = 1 << 20;
@@ -65,7 +65,10 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let sources: Vec<Source> = std::iter::once(defaults).chain(given).collect();
     let mut problems = Problems::new(&sources);
     let documents = tree::syntax(&sources, &mut problems);
+    let is_numbers =
+        |source: &Source| source.path.ends_with(Path::new(SCALE_FILE).file_name().unwrap_or_default());
     let mut tree = Tree::default();
+    tree.numbers = sources.iter().position(is_numbers);
     for (file, document) in documents.iter().enumerate() {
         tree.add(file, document.get_ref(), &mut problems);
     }

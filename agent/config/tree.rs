@@ -51,6 +51,8 @@ pub(super) struct ServiceTables<'a> {
 pub(super) struct Tree<'a> {
     tables: BTreeMap<&'static str, Table<'a>>,
     services: BTreeMap<&'a str, ServiceTables<'a>>,
+    /// The source that only changes numbers: a table there alone makes no service.
+    pub numbers: Option<usize>,
     pub jobs: Vec<Table<'a>>,
 }
 
@@ -134,7 +136,7 @@ impl<'a> Tree<'a> {
                 readiness: Table::of(keys::SERVICE_READINESS, &format!("{title}.readiness")),
                 route: Table::of(keys::SERVICE_ROUTE, &format!("{title}.route")),
             });
-            if file > 0 && tables.own.given.is_none() {
+            if file > 0 && self.numbers != Some(file) && tables.own.given.is_none() {
                 tables.own.given = Some(service.key.clone());
             }
             for (key, value) in inner {

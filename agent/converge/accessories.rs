@@ -14,6 +14,19 @@ use crate::model::step::Step;
 use crate::plan::accessories;
 
 impl Reconciler<'_> {
+    /// The verbs that change Caddy or an accessory. `false`: it did not work.
+    pub(super) async fn change_beside(
+        &self,
+        ask: &VerbRequest,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
+        match (ask.verb, &ask.selector) {
+            (Verb::CaddyUpgrade, _) => self.upgrade_caddy(ask, report).await,
+            (_, Selector::Accessory(name)) => self.change_accessory(ask, *name, report).await,
+            _ => Ok(true),
+        }
+    }
+
     /// Carries out `accessory upgrade` or `accessory restart`. `false`: it did not work.
     pub(super) async fn change_accessory(
         &self,
@@ -107,10 +120,11 @@ impl Reconciler<'_> {
     }
 
     /// Brings each accessory back to its pin, in a run of its own. A failure is a warning, and the last one is returned:
-    /// the rest of the host is still repaired.
+    /// the rest of the host is still repaired. `pulls`: a lost image is fetched.
     pub(super) async fn keep_accessories(
         &self,
         ask: &VerbRequest,
+        pulls: bool,
         report: &mut Report,
     ) -> Result<Option<String>, Refused> {
         let mut down = None;
@@ -120,11 +134,19 @@ impl Reconciler<'_> {
         let mut snapshot = self.snapshot(false).await?;
         for name in self.config.accessories.keys() {
             let inputs = self.inputs(&snapshot);
+            let pinned = accessories::pinned(&inputs, *name);
+            if let Err(problem) = &pinned
+                && !accessories::is_up(&inputs, *name)
+            {
+                report.warn(&problem.to_string());
+                down = Some(problem.what.clone());
+            }
             let steps = accessories::repairs(&inputs, *name);
             if steps.is_empty() {
                 continue;
             }
-            if let Ok(Some(pin)) = accessories::pinned(&inputs, *name)
+            if let Ok(Some(pin)) = pinned
+                && pulls
                 && let Err(refused) = self.have_image_unless_stopped(&pin.app.image).await
             {
                 report.warn(&format!("fetching the image of {name}: {refused}"));

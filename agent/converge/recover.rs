@@ -31,7 +31,7 @@ impl Reconciler<'_> {
         // The runs stay open until this was tried, so another cut here loses nothing.
         let as_recover = VerbRequest { verb: Verb::Recover, selector: super::Selector::Keep, ..ask.clone() };
         // First: an instance may need its database to become ready.
-        let down = self.keep_accessories(&as_recover, report).await?;
+        let down = self.keep_accessories(&as_recover, false, report).await?;
         let snapshot = self.snapshot(false).await?;
         let plan = self.keep_plan(&snapshot, Verb::Recover);
         let mut repaired = if plan.is_empty() {

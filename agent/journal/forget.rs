@@ -1,6 +1,6 @@
 //! Decides which runs may be removed. Called by journal.rs when there are too many.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::entry::RunId;
 use crate::model::history::{History, RunRecord};
@@ -31,10 +31,13 @@ pub(super) fn forgettable(runs: &[RunRecord], surplus: usize, recent: usize) -> 
     gone
 }
 
-/// Runs that certainly stay: the last commit of each release on the stack, and the origin of each hold.
+/// Runs that certainly stay: the last commit of each release on the stack, the origin of each hold, and the last pin of
+/// each accessory.
 fn stems(history: &History, runs: &[RunRecord]) -> BTreeSet<RunId> {
     let last = |release| runs.iter().rev().find(|run| run.committed() == Some(release)).map(|run| run.id);
-    history.commits.iter().filter_map(last).chain(history.held.iter().map(|held| held.run)).collect()
+    let pins: BTreeMap<_, _> = runs.iter().filter_map(|run| Some((run.pin()?.0, run.id))).collect();
+    let held = history.held.iter().map(|held| held.run);
+    history.commits.iter().filter_map(last).chain(held).chain(pins.into_values()).collect()
 }
 
 /// Whether both agree on rollback targets, holds, the pin, migrations, and used release numbers.

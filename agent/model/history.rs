@@ -96,6 +96,17 @@ impl RunRecord {
         })
     }
 
+    /// The accessory that the run pinned, and its step.
+    pub fn pin(&self) -> Option<(ServiceName, &str)> {
+        let Entry::Opened { plan, accessory, .. } = &self.entries.first()?.entry else { return None };
+        let accessory = (*accessory)?;
+        let at = plan.iter().position(|line| line.starts_with(&format!("pin {accessory} to ")))?;
+        let done = |entry: &Entry| matches!(entry, Entry::Done { step, .. } if *step == at);
+        let closed = matches!(self.closed(), Some((Outcome::Converged, ..)));
+        let took_effect = closed || self.entries.iter().any(|stamped| done(&stamped.entry));
+        Some((accessory, plan.get(at)?.as_str())).filter(|_| took_effect)
+    }
+
     /// Whether the release failed, whatever the result of the undo.
     fn blamed(&self) -> bool {
         let outcome = self.closed().map(|(outcome, ..)| outcome);

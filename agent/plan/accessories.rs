@@ -9,14 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Accessory, Service};
-use crate::model::entry::Entry;
 use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines, is_placeholder};
 use crate::model::history::RunRecord;
 use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{EnvKey, TRIAL_ENV};
 use crate::model::observed::InstanceSeen;
-use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::release::{Candidate, Release};
@@ -37,10 +35,12 @@ const BACK: Duration = Duration::from_secs(2);
 /// Its env file was edited, and names no pin.
 pub fn pinned(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedLines>, Problem> {
     let found = written(inputs, name)?;
-    let Some(last) = last_pin(inputs, name).filter(|_| found.is_none()) else { return Ok(found) };
+    let runs = || (is_up(inputs, name) && !is_on_trial(inputs, name)).then(|| "it runs".to_owned());
+    let known = || last_pin(inputs, name).map(|last| format!("its last run did: {last}")).or_else(runs);
+    let Some(known) = known().filter(|_| found.is_none() && !clashes(inputs, name)) else { return Ok(found) };
     // A first start would stop what runs, and take the newest image for its data.
     let path = path(inputs, name);
-    let what = format!("{} is lost; the last run of {name} did: {last}", path.display());
+    let what = format!("{}, the file of {name}, is lost; {known}", path.display());
     let fix = format!(
         "put the file back from a backup; or `astra-agent accessory upgrade {name}` pins the image of today"
     );
@@ -65,20 +65,19 @@ pub fn written(inputs: &Inputs<'_>, name: ServiceName) -> Result<Option<ManagedL
     }
 }
 
+/// Whether its unit is up.
+pub fn is_up(inputs: &Inputs<'_>, name: ServiceName) -> bool {
+    seen(inputs, name).unit.is_up()
+}
+
+fn is_on_trial(inputs: &Inputs<'_>, name: ServiceName) -> bool {
+    inputs.observed.trials.contains(&InstanceName::single(name))
+}
+
 /// The step that pinned it last, according to the journal.
 fn last_pin(inputs: &Inputs<'_>, name: ServiceName) -> Option<String> {
-    let of_run = |run: &RunRecord| {
-        run.opened().filter(|opened| opened.accessory == Some(name))?;
-        let Some(Entry::Opened { plan, .. }) = run.entries.first().map(|first| &first.entry) else {
-            return None;
-        };
-        let at = plan.iter().position(|line| line.starts_with(&format!("pin {name} to ")))?;
-        let done = |entry: &Entry| matches!(entry, Entry::Done { step, .. } if *step == at);
-        let closed = matches!(run.closed(), Some((Outcome::Converged, ..)));
-        let took_effect = closed || run.entries.iter().any(|stamped| done(&stamped.entry));
-        plan.get(at).filter(|_| took_effect).cloned()
-    };
-    inputs.history.runs.iter().rev().find_map(of_run)
+    let mut pins = inputs.history.runs.iter().rev().filter_map(RunRecord::pin);
+    pins.find(|(accessory, _)| *accessory == name).map(|(_, step)| step.to_owned())
 }
 
 /// The committed release has a service of that name.
@@ -145,6 +144,9 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let mut steps = caddy_trial::current_unit(inputs, &inputs.config.name.template(name));
     let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
     let pulls = !there || inputs.observed.store_suspect;
+    if let Some(problem) = checks::disk(inputs).filter(|_| pulls) {
+        return Err(problem);
+    }
     steps.extend(pulls.then(|| Step::Pull { image: image.clone() }));
     // Also for one that is there: a killed run may have pulled it.
     steps.push(Step::FlushImages);
@@ -176,8 +178,7 @@ fn refusal(inputs: &Inputs<'_>, service: &Service) -> Option<Problem> {
         let fix = format!("first deploy without [services.{name}], or give the accessory another name");
         return Some(Problem::config("accessory", what, fix));
     }
-    let volume = checks::volume_of(inputs, service);
-    volume.or_else(|| checks::engine(inputs)).or_else(|| checks::disk(inputs))
+    checks::volume_of(inputs, service).or_else(|| checks::engine(inputs))
 }
 
 fn pin_step(inputs: &Inputs<'_>, accessory: ServiceName, lines: ManagedLines, content: Content) -> Step {
@@ -262,7 +263,7 @@ pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
         Ok(None) if seen.unit.is_up() && !clashes(inputs, name) => return vec![inputs.stop(instance)],
         Ok(None) | Err(_) => return Vec::new(),
     };
-    let on_trial = inputs.observed.trials.contains(&instance.id);
+    let on_trial = is_on_trial(inputs, name);
     let runs = runs_pin(&seen, &pin);
     // systemd is retrying the start, of the pin as far as it is known.
     let retried = seen.unit.active == ActiveState::Activating && !on_trial && runs != Some(false);

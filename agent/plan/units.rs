@@ -179,7 +179,7 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
         ("publish", &if is_web { publish(&port) } else { String::new() }),
         ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), named)),
         ("after", &after(config, of)),
-        ("mounts", &mounts(of)),
+        ("mounts", &mounts(config, of)),
         ("remove", remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
@@ -194,8 +194,12 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
     }
 }
 
-/// A database on a disk that is not mounted would begin anew in the empty directory below.
-fn mounts(of: &Service) -> String {
+/// A database on a disk that is not mounted would begin anew in the empty directory below. Not for a release: its unit
+/// is written before the deploy that uses a new volume.
+fn mounts(config: &Config, of: &Service) -> String {
+    if !config.accessories.contains_key(&of.name) {
+        return String::new();
+    }
     // `$` and `%` have no quoting there that both old and new versions of systemd share.
     let plain = |path: &&str| !path.contains(['$', '%', '"', '\\']);
     let sources = of.volume_sources().filter_map(Path::to_str).filter(plain);

@@ -48,7 +48,7 @@ const MUEJAM: Example = Example {
     name: "ex-muejam",
     config: file!("muejam/agent.toml"),
     environment: file!("muejam/staging.toml"),
-    secrets: &["DATABASE_PASSWORD", "AWS_SECRET_ACCESS_KEY"],
+    secrets: &["DATABASE_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
     own: "[services.valkey]\nimage = \"127.0.0.1:5000/redis:7\"\n",
     site: "muejam",
 };

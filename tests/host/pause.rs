@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::recovery::QUICK;
-use crate::site::{config_with, installed_with, turn};
+use crate::site::{CONFIG_FILE, config_with, installed_with, turn};
 
 const FRAGMENT: &str = "/etc/astra/agent.d/zz-scale.toml";
 
@@ -37,6 +37,19 @@ fn a_paused_site_answers_503_until_it_is_resumed() {
     assert_eq!((host.get("/health").status, host.sh(&format!("test -e {FRAGMENT}")).code()), (200, 1));
     assert_eq!(host.agent(["plan", "--reconcile"]).ok().stdout, "nothing to do\n");
     host.assert_tidy();
+
+    // With the app paused, another web service goes on: its route comes before the page.
+    let base = host.read(CONFIG_FILE);
+    let api = "\n[services.api]\nport = 3000\nenv = { PORT = \"3000\" }\nbase_port = 8100\n\
+               readiness.path = \"/readyz\"\nroute = { path = \"/api\", strip_prefix = true }\n";
+    host.write(CONFIG_FILE, &format!("{base}{api}"));
+    host.agent(["deploy"]).ok();
+    host.agent(["pause", "app"]).ok();
+    assert_eq!((host.get("/").status, host.get("/api/version").status), (503, 200));
+    host.agent(["resume"]).ok();
+    assert_eq!((host.get("/").status, host.get("/api/version").status), (200, 200));
+    host.write(CONFIG_FILE, &base);
+    host.agent(["deploy"]).ok();
 
     // More and fewer instances, without a lost request; what cannot be changes nothing.
     let turn = turn();

@@ -193,7 +193,7 @@ fn a_lost_file_is_no_first_start() {
     world.tag("redis:7", "redis-new");
     world.reconcile().never_calls(UNIT).succeeds();
     world.deploy("v2").never_calls(UNIT).succeeds();
-    restart(&mut world).never_calls(UNIT).says("is lost; the last run of redis did: pin redis to").exits(2);
+    restart(&mut world).never_calls(UNIT).says("is lost; its last run did: pin redis to").exits(2);
     world.write(FILE, &text);
     runs_beside(&world, "redis-old", "v2");
     // A link to a file elsewhere is not followed, and is no first start either.

@@ -289,7 +289,10 @@ fn a_paused_site_stops_and_comes_back_with_the_newest_release() {
     assert!(world.shared.lock().containers.keys().all(|name| !name.starts_with("astra-app")));
     assert!(!world.shared.lock().enabled.iter().any(|unit| unit.contains("astra-app@")));
     let caddyfile = world.text("/etc/astra/Caddyfile");
-    assert!(caddyfile.contains("route @route_api {\n\t\terror 503\n\t}\n\terror 503\n"), "{caddyfile}");
+    assert!(
+        caddyfile.contains("route @route_api {\n\t\terror 503\n\t}\n\troute {\n\t\terror 503\n\t}\n"),
+        "{caddyfile}"
+    );
     world.reconcile().changes_nothing().succeeds();
     world.recover().never_calls("StartUnit astra-app").succeeds();
     world.deploy("v2").says("app is paused").never_calls("StartUnit astra-app").succeeds();
@@ -306,4 +309,24 @@ fn a_deploy_of_a_site_with_a_paused_worker_leaves_it_paused() {
     world.reconcile().changes_nothing().succeeds();
     world.change_config("instances = 0\ncommand", "instances = 1\ncommand");
     world.reconcile().calls(&["StartUnit astra-worker@1"]).succeeds();
+}
+
+#[test]
+fn a_paused_app_leaves_the_routes_of_other_services_alone() {
+    let mut world = site().install("v1");
+    world.change_config("[app]\n", "[app]\ninstances = 0\n");
+    world.run(Verb::Pause, Selector::Keep).never_calls("StopUnit astra-api").succeeds();
+    let caddyfile = world.text("/etc/astra/Caddyfile");
+    // `order route before reverse_proxy`: a bare `error` would be the first of all.
+    assert!(caddyfile.contains("\troute {\n\t\terror 503\n\t}\n"), "{caddyfile}");
+    assert!(!caddyfile.contains("\n\terror 503\n"), "{caddyfile}");
+}
+
+#[test]
+fn the_timer_follows_no_tag_while_a_service_is_paused() {
+    let mut world = site().config("[deploy]\n", "[deploy]\nauto = true\n").install("v1");
+    world.change_config("instances = 2\ncommand", "instances = 0\ncommand");
+    world.run(Verb::Pause, Selector::Keep).succeeds();
+    world.publish("v2");
+    assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
 }

@@ -157,7 +157,9 @@ impl Status {
     pub fn exit_code(&self) -> u8 {
         let mut wanted = self.instances.iter().filter(|i| i.wanted).peekable();
         let ready = match self.under_way {
-            Some(_) => self.instances.iter().any(|i| i.port.is_some() && i.serves()),
+            Some(_) => {
+                !self.paused.is_empty() || self.instances.iter().any(|i| i.port.is_some() && i.serves())
+            }
             None => {
                 let any = wanted.peek().is_some() || !self.paused.is_empty();
                 any && wanted.all(|i| i.serves() && i.current)

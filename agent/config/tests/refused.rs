@@ -66,7 +66,11 @@ fn one_mistake_is_one_error_at_its_place() {
         ("[migrate]\ntimeout = \"1m\"", "3:2", "missing key `command` in [migrate]"),
         ("[migrate]\ncommand = []", "4:11", "`command` is empty"),
         ("[migrate]\ncommand = [[\"a\"], []]", "4:11", "`command` is empty"),
-        ("[migrate]\ncommand = [[\"a\"], \"b\"]", "4:19", "`command` must be a list of strings, found a string"),
+        (
+            "[migrate]\ncommand = [[\"a\"], \"b\"]",
+            "4:19",
+            "`command` must be a list of strings, found a string",
+        ),
         ("[deploy]\nkeep = 1", "4:8", "`keep` must be from 2 to 100"),
         ("[deploy]\nstrategy = \"Rolling\"", "4:12", "`Rolling` is not a valid `strategy`"),
         ("[deploy]\ndrain_timeout = \"0ms\"", "4:17", "`drain_timeout` must be more than zero"),

@@ -82,3 +82,14 @@ fn two_services_cannot_have_one_route_or_a_name_of_another_site() {
     assert!(found[0].message.starts_with("`b.example.org` is no name of the site"), "{found:?}");
     good(&[&format!("{MINIMAL}{hosts}{}", route.replace("b.example", "a.example"))]);
 }
+
+#[test]
+fn the_fragment_of_numbers_alone_makes_no_service() {
+    let file = |path: &str, text: &str| (std::path::PathBuf::from(path), text.to_owned());
+    let numbers = file("/etc/astra/agent.d/zz-scale.toml", "[services.gone]\ninstances = 3\n");
+    let config = super::super::parse(&[file("/etc/astra/agent.toml", MINIMAL), numbers.clone()]).unwrap();
+    assert_eq!(config.others.len(), 0);
+    let with = format!("{MINIMAL}[services.gone]\ncommand = [\"work\"]\n");
+    let config = super::super::parse(&[file("/etc/astra/agent.toml", &with), numbers]).unwrap();
+    assert_eq!(config.service("gone".parse().unwrap()).unwrap().instances, 3);
+}

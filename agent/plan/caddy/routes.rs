@@ -76,9 +76,10 @@ pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>) -> String {
     matched(name, of.web, &inner)
 }
 
-/// The same for a service that is paused.
+/// The same for a service that is paused. A bare `error` would come before the routes of all other services.
 pub(super) fn paused(service: &Service, web: &Web) -> String {
-    matched(service.name, web, "error 503\n")
+    let text = if web.route.is_some() { "error 503\n" } else { "route {\n\terror 503\n}\n" };
+    matched(service.name, web, text)
 }
 
 /// `inner` for the requests of a service.

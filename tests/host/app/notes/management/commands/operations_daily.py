@@ -1,0 +1,1 @@
+from notes.management.commands.tick import Command  # noqa: F401
