@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::app::{Defaults, name_of, service};
+use super::app::{Defaults, named, service};
 use super::error::{Problems, Show, ValueError};
 use super::read::Reader;
 use super::site::own_image;
@@ -28,15 +28,8 @@ pub(super) fn accessories(
     defaults: Defaults,
     problems: &mut Problems<'_>,
 ) -> Option<BTreeMap<ServiceName, Accessory>> {
-    let mut accessories = BTreeMap::new();
-    let mut sound = true;
-    for (text, tables) in tree.services().filter(|(_, tables)| is_accessory(tables)) {
-        let name = name_of(text, &tables, problems);
-        let accessory = name.and_then(|name| accessory(name, &tables, defaults, problems));
-        sound &= accessory.is_some();
-        accessories.extend(accessory.map(|accessory| (accessory.service.name, accessory)));
-    }
-    sound.then_some(accessories)
+    let tables = tree.services().filter(|(_, tables)| is_accessory(tables));
+    named(tables, problems, |name, tables, problems| accessory(name, tables, defaults, problems))
 }
 
 fn accessory(

@@ -37,7 +37,7 @@ pub(super) fn site(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Site>
     Some(Site { name: name?, image: image?, engine: engine? })
 }
 
-/// What the services of a site have in common, unless one says otherwise.
+/// Defaults that all services of a site share.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults {
     /// `[deploy] strategy`, for all web services; `None`: each has its own default.
@@ -79,23 +79,29 @@ pub(super) fn others(
     defaults: Defaults,
     problems: &mut Problems<'_>,
 ) -> Option<BTreeMap<ServiceName, Service>> {
-    let mut services = BTreeMap::new();
+    let tables = tree.services().filter(|(_, tables)| !is_accessory(tables));
+    named(tables, problems, |name, tables, problems| service(name, tables, defaults, problems))
+}
+
+/// Reads each of these tables under its name; `None` if one has an error.
+pub(super) fn named<'a, T>(
+    all: impl Iterator<Item = (&'a str, ServiceTables<'a>)>,
+    problems: &mut Problems<'_>,
+    mut read: impl FnMut(ServiceName, &ServiceTables<'a>, &mut Problems<'_>) -> Option<T>,
+) -> Option<BTreeMap<ServiceName, T>> {
+    let mut found = BTreeMap::new();
     let mut sound = true;
-    for (text, tables) in tree.services().filter(|(_, tables)| !is_accessory(tables)) {
+    for (text, tables) in all {
         let name = name_of(text, &tables, problems);
-        let service = name.and_then(|name| service(name, &tables, defaults, problems));
-        sound &= service.is_some();
-        services.extend(service.map(|service| (service.name, service)));
+        let one = name.and_then(|name| Some((name, read(name, &tables, problems)?)));
+        sound &= one.is_some();
+        found.extend(one);
     }
-    sound.then_some(services)
+    sound.then_some(found)
 }
 
 /// The name in `[services.NAME]`.
-pub(super) fn name_of(
-    text: &str,
-    tables: &ServiceTables<'_>,
-    problems: &mut Problems<'_>,
-) -> Option<ServiceName> {
+fn name_of(text: &str, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<ServiceName> {
     let name = text.parse::<ServiceName>().map_err(ValueError::from).and_then(|name| match name.is_app() {
         true => Err(ValueError::new("the service `app` is [app]").help("give this one another name")),
         false => Ok(name),

@@ -23,7 +23,7 @@ use crate::model::step::{Check, Content, Fallback, Probe, Step};
 use crate::model::unit::ActiveState;
 
 use super::env::{self, Mute, Wanted};
-use super::{Inputs, caddy_trial, checks, release, units};
+use super::{Inputs, checks, files, release, units};
 
 /// How long an accessory that went back to its pin must run.
 const BACK: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let fingerprint = release::fingerprint(inputs, &with_secrets, &lines);
     let candidate =
         Candidate { release: Release { number: lines.release, image: image.clone(), fingerprint }, lines };
-    let mut steps = caddy_trial::current_unit(inputs, &inputs.config.name.template(name));
+    let mut steps = files::current_unit(inputs, &inputs.config.name.template(name));
     let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
     let pulls = !there || inputs.observed.store_suspect;
     if let Some(problem) = checks::disk(inputs).filter(|_| pulls) {

@@ -4,27 +4,13 @@
 use std::path::Path;
 
 use super::{Inputs, files};
-use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, unit_file};
-use crate::model::step::{Content, Step};
+use crate::model::name::{CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT};
+use crate::model::step::Step;
 use crate::model::unit::LoadState;
 
 /// Caddy's unit must be current before a trial: an older one does not read the trial file.
 pub fn unit(inputs: &Inputs<'_>) -> Vec<Step> {
-    current_unit(inputs, CADDY_UNIT)
-}
-
-/// Writes the file of a unit, if it is not current.
-pub(super) fn current_unit(inputs: &Inputs<'_>, unit: &str) -> Vec<Step> {
-    let path = unit_file(unit);
-    let Some(bytes) = files::desired(inputs).remove(&path) else { return Vec::new() };
-    if inputs.observed.files.get(&path).is_some_and(|seen| seen.bytes == bytes) {
-        return Vec::new();
-    }
-    let content = Content::Plain(bytes);
-    let kept = files::backup_file(inputs, &path);
-    kept.into_iter()
-        .chain([Step::WriteFile { path, mode: files::MODE, content }, Step::DaemonReload])
-        .collect()
+    files::current_unit(inputs, CADDY_UNIT)
 }
 
 /// Whether a cut-off run left a trial file.

@@ -235,9 +235,21 @@ fn is_as(inputs: &Inputs<'_>, path: &Path, bytes: &[u8]) -> bool {
     inputs.observed.files.get(path).is_some_and(|f| f.bytes == bytes && f.mode == MODE)
 }
 
-pub(super) fn backup_file(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
+fn backup_file(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
     let hand_made = inputs.observed.files.get(path).is_some_and(|f| is_hand_made(&f.bytes));
     hand_made.then(|| Step::BackupFile { path: path.to_owned() })
+}
+
+/// Writes the file of a unit, if it is not current.
+pub(super) fn current_unit(inputs: &Inputs<'_>, unit: &str) -> Vec<Step> {
+    let path = unit_file(unit);
+    let Some(bytes) = desired(inputs).remove(&path) else { return Vec::new() };
+    if inputs.observed.files.get(&path).is_some_and(|seen| seen.bytes == bytes) {
+        return Vec::new();
+    }
+    let content = Content::Plain(bytes);
+    let kept = backup_file(inputs, &path);
+    kept.into_iter().chain([Step::WriteFile { path, mode: MODE, content }, Step::DaemonReload]).collect()
 }
 
 /// Starts Caddy and the timers. The app's instances are not started here.

@@ -44,7 +44,7 @@ fn keeps_surplus(inputs: &Inputs<'_>, steps: &[Step]) -> bool {
     up.any(|(id, _)| !wanted(*id) && !stops(*id))
 }
 
-/// What the host's files name.
+/// The release, Caddy's image and the pins according to the files of the host.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
     /// The release in astra.env.

@@ -26,6 +26,13 @@ fn site() -> World {
     world.config("[deploy]\n", &format!("{redis}[deploy]\n"))
 }
 
+/// Puts other lines in place of the accessory's table.
+fn replace_table(world: &mut World, lines: &str) {
+    let at = |text: &str| world.config.find(text).unwrap();
+    let range = at("[services.redis]")..at("[env]");
+    world.config.replace_range(range, lines);
+}
+
 fn verb(world: &mut World, verb: Verb) -> Ran<'_> {
     world.run(verb, Selector::Accessory("redis".parse().unwrap()))
 }
@@ -224,8 +231,7 @@ fn a_release_is_not_tried_while_an_accessory_is_down() {
 fn a_timer_that_deploys_starts_a_new_accessory_first() {
     let mut world = site();
     let config = world.config.clone();
-    let (start, end) = (config.find("[services.redis]").unwrap(), config.find("[env]").unwrap());
-    world.config.replace_range(start..end, "");
+    replace_table(&mut world, "");
     world = world.config("[deploy]\n", "[deploy]\nauto = true\n").install("v1");
     world.config = config.replace("[deploy]\n", "[deploy]\nauto = true\n");
     world.timer().reconcile().never_calls(UNIT).succeeds();
@@ -239,8 +245,7 @@ fn a_timer_that_deploys_starts_a_new_accessory_first() {
 fn a_worker_that_is_to_be_an_accessory_stays_a_service_until_it_is_out_of_the_release() {
     let mut world = site();
     let accessory = world.config.clone();
-    let (start, end) = (accessory.find("[services.redis]").unwrap(), accessory.find("[env]").unwrap());
-    world.config.replace_range(start..end, "[services.redis]\ninstances = 2\ncommand = [\"work\"]\n");
+    replace_table(&mut world, "[services.redis]\ninstances = 2\ncommand = [\"work\"]\n");
     let worker = world.config.clone();
     world = world.install("v1");
     world.config = accessory.clone();
@@ -298,8 +303,7 @@ fn an_edited_file_is_named_and_what_runs_is_left_alone() {
 #[test]
 fn one_that_left_agent_toml_is_stopped_and_keeps_its_file() {
     let mut world = site().install("v1");
-    let (start, end) = (world.config.find("[services.redis]").unwrap(), world.config.find("[env]").unwrap());
-    world.config.replace_range(start..end, "");
+    replace_table(&mut world, "");
     world.reconcile().calls(&["StopUnit astra-redis@1"]).succeeds();
     assert!(world.text(FILE).contains(&digest("redis-old")));
 }
