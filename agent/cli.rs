@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::model::image::TrackedImage;
+use crate::model::instance::ServiceName;
 use crate::model::selector::{DigestSelector, ReleaseSelector};
 use crate::plan::migrations::MigratePolicy;
 
@@ -111,10 +111,14 @@ pub struct Mutate {
 
 #[derive(Args)]
 struct Deploy {
-    /// Another tag of the app's repository instead of the tracked one
-    #[arg(long, value_name = "REF")]
-    image: Option<TrackedImage>,
-    /// Keep the image that serves: bring only a changed environment and changed arguments
+    /// Change only these services; without one, all
+    #[arg(value_name = "SERVICE", conflicts_with = "image")]
+    services: Vec<ServiceName>,
+    /// Another tag, or a digest, of the app's repository instead of the tracked tag; SERVICE=REF for a service with an
+    /// image of its own. All other services keep the images that serve
+    #[arg(long, value_name = "[SERVICE=]REF")]
+    image: Vec<mutate::ImageOption>,
+    /// Keep the images that serve: bring only a changed environment and changed arguments
     #[arg(long, conflicts_with = "image")]
     keep_image: bool,
     /// Restart the committed release, one instance after another, without losing a request; changes nothing else
@@ -194,9 +198,12 @@ struct Reconcile {
 
 #[derive(Args)]
 struct Plan {
-    /// Plan `deploy --image REF`
-    #[arg(long, value_name = "REF", conflicts_with_all = ["digest", "rollback", "to", "reconcile"])]
-    image: Option<TrackedImage>,
+    /// Plan `deploy SERVICE`
+    #[arg(value_name = "SERVICE", conflicts_with_all = ["image", "digest", "rollback", "to", "reconcile"])]
+    services: Vec<ServiceName>,
+    /// Plan `deploy --image REF`, or `deploy --image SERVICE=REF`
+    #[arg(long, value_name = "[SERVICE=]REF", conflicts_with_all = ["digest", "rollback", "to", "reconcile"])]
+    image: Vec<mutate::ImageOption>,
     /// Plan `deploy-sha DIGEST`
     #[arg(long, value_name = "DIGEST", conflicts_with_all = ["rollback", "to", "reconcile"])]
     digest: Option<DigestSelector>,
@@ -279,7 +286,7 @@ struct Scale {
 struct SomeServices {
     /// Names of services; without one, all
     #[arg(value_name = "SERVICE")]
-    services: Vec<crate::model::instance::ServiceName>,
+    services: Vec<ServiceName>,
     #[command(flatten)]
     mutate: Mutate,
 }

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::image::{PinnedImage, TrackedImage};
+use crate::model::envfile::ManagedLines;
+use crate::model::image::{BadImage, PinnedImage, Repository, TrackedImage};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{AppName, CronName, EnvKey};
 use crate::model::observed::Engine;
+use crate::model::problem::Problem;
 use crate::model::secret::Secret;
 
 mod accessory;
@@ -21,6 +24,7 @@ mod jobs;
 mod keys;
 mod load;
 mod read;
+mod readiness;
 mod service;
 mod site;
 #[cfg(test)]
@@ -152,13 +156,34 @@ pub struct Caddy {
     pub extra: String,
 }
 
-/// The image of Caddy or of an accessory.
+/// The image of Caddy, of an accessory, or of a service with one of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OwnImage {
-    /// A tag, resolved once at installation and at an upgrade.
+    /// A tag; that of Caddy or of an accessory is resolved at the first start and at an upgrade alone.
     Tracked(TrackedImage),
     /// A digest, used as it is.
     Pinned(PinnedImage),
+}
+
+impl OwnImage {
+    /// The repository without tag or digest.
+    pub fn repository(&self) -> &Repository {
+        match self {
+            Self::Tracked(image) => &image.repository,
+            Self::Pinned(image) => &image.repository,
+        }
+    }
+}
+
+impl FromStr for OwnImage {
+    type Err = BadImage;
+
+    fn from_str(text: &str) -> Result<Self, BadImage> {
+        match text.contains('@') {
+            true => text.parse().map(Self::Pinned),
+            false => text.parse().map(Self::Tracked),
+        }
+    }
 }
 
 /// Source of Caddy's certificates.
@@ -228,6 +253,18 @@ impl Config {
         std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
+    /// The repositories of the images of a release, that of the app first.
+    pub fn repositories(&self) -> impl Iterator<Item = &Repository> {
+        let own = self.others.values().filter_map(|service| service.image.as_ref());
+        std::iter::once(&self.image.repository).chain(own.map(OwnImage::repository))
+    }
+
+    /// The images in `lines` of the services that have their own.
+    pub fn own_images(&self, lines: &ManagedLines) -> BTreeMap<ServiceName, PinnedImage> {
+        let own = self.others.values().filter(|service| service.image.is_some());
+        own.filter_map(|service| Some((service.name, lines.of(service.name)?.image.clone()))).collect()
+    }
+
     /// The services that are paused: they have no instance.
     pub fn paused(&self) -> impl Iterator<Item = &Service> {
         self.services().filter(|service| service.instances == 0)
@@ -240,6 +277,24 @@ impl Config {
         }
         let accessory = || self.accessories.get(&name).map(|accessory| &accessory.service);
         self.others.get(&name).or_else(accessory)
+    }
+
+    /// The service of this name, for a verb that changes releases.
+    ///
+    /// # Errors
+    /// It is an accessory, or agent.toml has none of this name.
+    pub fn service_of_release(&self, name: ServiceName) -> Result<&Service, Problem> {
+        if let Some(service) = self.services().find(|service| service.name == name) {
+            return Ok(service);
+        }
+        let fix = match self.service(name) {
+            Some(_) => format!("an accessory has verbs of its own: `astra-agent accessory upgrade {name}`"),
+            None => {
+                let all: Vec<_> = self.services().map(|service| service.name.to_string()).collect();
+                format!("agent.toml has: {}", all.join(", "))
+            }
+        };
+        Err(Problem::config("service", format!("`{name}` is no service of the release"), fix))
     }
 
     /// All services, the accessories included.

@@ -22,7 +22,7 @@ use crate::model::problem::{Cause, Problem};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 use crate::plan::policy::VerbPolicy;
-use crate::plan::release::{Refusal, Request};
+use crate::plan::release::{Only, Refusal, Request};
 use crate::plan::{accessories as plan_accessories, keep, moves, release};
 
 mod accessories;
@@ -38,7 +38,7 @@ mod snapshot;
 
 use refuse::Committed;
 pub use report::{Report, Requests};
-pub use resolve::{RollbackTarget, Selector};
+pub use resolve::{Choice, RollbackTarget, Selector};
 
 /// Progress of a command, for its observer.
 #[derive(Debug)]
@@ -95,6 +95,8 @@ pub struct VerbRequest {
     pub verb: Verb,
     /// The release that it asks for.
     pub selector: Selector,
+    /// The services that it may change.
+    pub only: Only,
     /// When the migration runs.
     pub migrate: crate::plan::migrations::MigratePolicy,
     /// Also deploy a held release.
@@ -263,7 +265,7 @@ impl Reconciler<'_> {
             (self.watch)(&Event::Note(
                 "the running release is pinned (`astra-agent deploy` follows the tag)",
             ));
-            return Some(Selector::Digest(DigestArg { repository: None, digest: image.digest.clone() }));
+            return Some(Selector::digest(DigestArg { repository: None, digest: image.digest.clone() }));
         }
         if !matches!(ask.selector, Selector::Keep | Selector::Accessory(_)) {
             return Some(ask.selector.clone());
@@ -359,6 +361,7 @@ impl Reconciler<'_> {
         report.before = snapshot.history.current().map(|r| r.number);
         report.release = snapshot.history.current().map(|r| r.number);
         report.image = Some(request.image.clone());
+        report.images.clone_from(&request.images);
         if plan.is_empty() {
             let Some(choice) = self.choice(ask, &snapshot) else { return Ok(()) };
             (self.watch)(&Event::Note(choice));

@@ -202,9 +202,8 @@ impl Inputs<'_> {
 
     /// The committed release is pinned, by a command or in astra.env: no automatic run follows the tag.
     pub fn is_chosen(&self) -> bool {
-        let committed = self.committed().map(|lines| lines.app.image);
-        let recorded = self.history.current().map(|release| &release.image);
-        self.history.pinned || committed.is_some() && committed.as_ref() != recorded
+        let recorded = |lines| self.history.current().is_some_and(|release| release.is_of(&lines));
+        self.history.pinned || self.committed().is_some_and(|lines| !recorded(lines))
     }
 
     /// astra.env names no release, although one was committed: its lines or the whole file were lost.

@@ -98,6 +98,8 @@ impl World {
     fn plan(&self, number: u8) -> Result<Plan, Refusal> {
         self.plan_as(Request {
             image: image(number),
+            images: Default::default(),
+            only: Default::default(),
             migrate: MigratePolicy::Auto,
             force: false,
             automatic: false,
@@ -228,6 +230,8 @@ fn a_rollback_pulls_and_migrates_nothing() {
     world.commit(Verb::Deploy, 2);
     let back = Request {
         image: image(1),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,
@@ -253,6 +257,8 @@ fn a_held_release_is_refused_unless_forced() {
     assert!(matches!(world.plan(2), Err(Refusal::Held { number: 2, .. })));
     let forced = Request {
         image: image(2),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,

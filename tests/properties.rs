@@ -37,7 +37,14 @@ fn image(number: u8) -> PinnedImage {
 
 fn release(number: u64, of: u8) -> Release {
     let fingerprint = HostKey::new([0; 32]).fingerprint([[of].as_slice()]);
-    Release { number, image: image(of), fingerprint }
+    Release { number, image: image(of), images: BTreeMap::new(), fingerprint }
+}
+
+/// A release of a site whose front end has an image of its own; 0: it had no front end then.
+fn with_front(number: u64, of: u8, front: u8) -> Release {
+    let own = (front > 0).then(|| ("front".parse().unwrap(), image(0x80 + front)));
+    let fingerprint = HostKey::new([0; 32]).fingerprint([[of, front].as_slice()]);
+    Release { images: own.into_iter().collect(), fingerprint, ..release(number, of) }
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
@@ -63,10 +70,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 /// A run as it may have been written, cut off anywhere, plausible or not.
 fn run() -> impl Strategy<Value = Vec<Entry>> {
-    let new = prop::option::weighted(0.8, (1..6u64, 1..5u8));
+    let new = prop::option::weighted(0.8, (1..6u64, 1..5u8, 0..3u8));
     (verb(), new, any::<bool>(), any::<bool>(), prop::option::of(outcome()), any::<bool>(), 0..6usize)
         .prop_map(|(verb, new, pins, commits, closed, recovered, cut)| {
-            let new = new.map(|(number, of)| release(number, of));
+            let new = new.map(|(number, of, front)| with_front(number, of, front));
             let mut entries = vec![
                 Entry::Opened {
                     verb,
@@ -235,14 +242,14 @@ proptest! {
         let history = History::of(records(&runs));
         if let Some(target) = history.rollback_target() {
             let behind = history.way_back_held().map(|(_, behind)| behind);
-            let held = |release: &Release| history.held_image(&release.image.digest).is_some();
+            let held = |release: &Release| history.held_images(release).is_some();
             prop_assert_eq!(behind.is_some(), held(target), "a held rollback target is reported");
             prop_assert!(behind.flatten().is_none_or(|release| !held(release)));
             prop_assert!(history.ever_committed.contains(&target.image.digest));
-            prop_assert_ne!(Some(&target.image.digest), history.current().map(|r| &r.image.digest));
+            prop_assert!(!history.current().unwrap().same_images(target));
         }
         if let Some(current) = history.current() {
-            prop_assert!(history.held_image(&current.image.digest).is_none(), "what serves is held");
+            prop_assert!(history.held_images(current).is_none(), "what serves is held");
         }
         let newest = history.newest_digests(3);
         prop_assert_eq!(newest.iter().collect::<BTreeSet<_>>().len(), newest.len());
@@ -321,7 +328,7 @@ proptest! {
     fn a_deploy_never_stops_what_serves_last(world in world(), of in 1..6u8) {
         let config = world.config();
         let (history, key) = (History::default(), HostKey::new([0; 32]));
-        let request = Request { image: image(of), migrate: MigratePolicy::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
+        let request = Request { image: image(of), images: Default::default(), only: Default::default(), migrate: MigratePolicy::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
         // Rolling with one instance warns of downtime.
         if world.committed.is_some() && (world.instances > 1 || world.surge) {
             let observed = world.observed(&config);

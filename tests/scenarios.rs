@@ -46,6 +46,8 @@ mod deploy;
 mod environment;
 #[path = "scenarios/faults.rs"]
 mod faults;
+#[path = "scenarios/images.rs"]
+mod images;
 #[path = "scenarios/reconcile.rs"]
 mod reconcile;
 #[path = "scenarios/recover.rs"]

@@ -11,8 +11,10 @@ use super::{session, terminal};
 use crate::converge::Refused;
 use crate::host::facts::millis_of;
 use crate::journal::Journal;
+use crate::model::digest::Digest;
 use crate::model::entry::{Entry, Verb};
-use crate::model::history::RunRecord;
+use crate::model::history::{Opened, RunRecord};
+use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::{Blame, Outcome};
@@ -32,6 +34,9 @@ struct Row {
     verb: Verb,
     #[serde(skip_serializing_if = "Option::is_none")]
     accessory: Option<ServiceName>,
+    /// The images of services that have their own, if they are not those of the release before.
+    #[serde(skip)]
+    changed: Vec<(ServiceName, Digest)>,
     actor: String,
     release: Option<Release>,
     outcome: Option<Outcome>,
@@ -75,6 +80,7 @@ fn row(run: &RunRecord) -> Option<Row> {
         at: out::time(opened.at),
         verb: opened.verb,
         accessory: opened.accessory,
+        changed: changed(&opened),
         actor: opened.actor.to_owned(),
         release: opened.new.cloned(),
         outcome: closed.map(|(outcome, _, _)| outcome),
@@ -83,6 +89,18 @@ fn row(run: &RunRecord) -> Option<Row> {
         recovered: run.entries.iter().any(|s| matches!(s.entry, Entry::Closed { recovered: true, .. })),
         plan: plan.unwrap_or_default(),
     })
+}
+
+fn changed(opened: &Opened<'_>) -> Vec<(ServiceName, Digest)> {
+    let old = opened.old.map(|old| &old.images);
+    let other = |name: &ServiceName, image: &PinnedImage| {
+        old.is_some_and(|old| old.get(name).is_none_or(|old| old.digest != image.digest))
+    };
+    let images = opened.new.into_iter().flat_map(|new| &new.images);
+    images
+        .filter(|(name, image)| other(name, image))
+        .map(|(name, image)| (*name, image.digest.clone()))
+        .collect()
 }
 
 const HEADER: [&str; 9] = ["RUN", "AGE", "STARTED", "VERB", "RELEASE", "DIGEST", "OUTCOME", "TOOK", "BY"];
@@ -110,9 +128,12 @@ fn table(rows: &[Row], now: u64, columns: Option<usize>, styled: bool) -> String
     let mut lines = vec![paint(BOLD, &line(&HEADER.map(str::to_owned)), styled)];
     for (row, cells) in rows.iter().zip(&cells) {
         lines.push(line(cells));
+        let changed = row.changed.iter().map(|(name, digest)| format!("{name} {}", digest.short()));
+        let changed = changed.collect::<Vec<_>>().join(", ");
+        let changed = (!changed.is_empty()).then(|| format!("with {changed}"));
         let by_recover = row.recovered.then(|| "closed by recover".to_owned());
         let reason = row.reason.as_deref().map(|r| super::step_line::short(out::first_line(r)));
-        for remark in by_recover.into_iter().chain(reason) {
+        for remark in changed.into_iter().chain(by_recover).chain(reason) {
             let remark = terminal::wrap(&remark, INDENT, columns);
             lines.push(format!("{}{remark}", " ".repeat(INDENT)));
         }

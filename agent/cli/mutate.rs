@@ -1,7 +1,9 @@
 //! The verbs that change the host. The user's process starts a transient unit of the same binary and waits
 //! for it. The work runs inside that unit, so it survives a dropped terminal.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -11,8 +13,8 @@ use super::scale::{self, Applied, Change};
 use super::session::{self, Session};
 use super::turn::Turn;
 use super::{Accessory, How, Mutate, Reconcile, Verb, out, plan, progress, report, unit};
-use crate::config::Config;
-use crate::converge::{Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
+use crate::config::{Config, OwnImage};
+use crate::converge::{Choice, Event, Refused, Report, RollbackTarget, Selector, VerbRequest, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::failpoint;
 use crate::host::files::Files;
@@ -20,10 +22,12 @@ use crate::host::signals::Signals;
 use crate::journal::Journal;
 use crate::model::entry::Verb as Name;
 use crate::model::image::DigestArg;
+use crate::model::instance::ServiceName;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Cause, Problem};
 use crate::model::selector::{DigestSelector, ReleaseSelector};
+use crate::plan::release::Only;
 
 /// At first boot the network or the registry may not be up yet.
 const INSTALL_TRIES: u32 = 4;
@@ -224,12 +228,16 @@ fn change(verb: &Verb) -> Option<Change> {
 /// Translates the verb's arguments into a request.
 fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused> {
     let keep = |name, mutate| (name, Selector::Keep, How { mutate, ..How::default() });
+    let only = match &verb {
+        Verb::Deploy(deploy) => only(&deploy.services),
+        _ => Only::default(),
+    };
     let (name, selector, how) = match verb {
         Verb::Install(mutate) => (Name::Install, Selector::Tracked, How { mutate, ..How::default() }),
         Verb::Deploy(d) if d.keep_image => (Name::Deploy, Selector::Committed, d.how),
         Verb::Deploy(d) if d.restart => (Name::Deploy, Selector::Restart, d.how),
-        Verb::Deploy(d) => (Name::Deploy, d.image.map_or(Selector::Tracked, Selector::Tag), d.how),
-        Verb::DeploySha(d) => (Name::DeploySha, Selector::Digest(known(&d.digest)?), d.how),
+        Verb::Deploy(d) => (Name::Deploy, chosen(&d.image), d.how),
+        Verb::DeploySha(d) => (Name::DeploySha, Selector::digest(known(&d.digest)?), d.how),
         Verb::Rollback(r) => (Name::Rollback, Selector::Rollback(back(r.to.as_ref())?), r.how),
         Verb::Reconcile(Reconcile { dry_run, mutate }) => {
             (Name::Reconcile, Selector::Keep, How { dry_run, mutate, ..How::default() })
@@ -252,12 +260,46 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused
     let ask = VerbRequest {
         verb: name,
         selector,
+        only,
         migrate,
         force: how.attempt.force,
         soak: !how.no_soak,
         actor: unit::actor(in_unit),
     };
     Ok((ask, how.mutate, how.dry_run))
+}
+
+/// `REF` or `SERVICE=REF`
+#[derive(Clone, Debug)]
+pub struct ImageOption {
+    service: ServiceName,
+    image: OwnImage,
+}
+
+impl FromStr for ImageOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, image) = match text.split_once('=') {
+            Some((service, image)) => (service.parse().map_err(|error| format!("{error}"))?, image),
+            None => (ServiceName::app(), text),
+        };
+        Ok(Self { service, image: image.parse().map_err(|error| format!("{error}"))? })
+    }
+}
+
+/// The images of `--image`; without one, the tracked tags.
+pub(super) fn chosen(images: &[ImageOption]) -> Selector {
+    let images = images.iter().map(|option| (option.service, Choice::from(option.image.clone())));
+    match images.collect::<BTreeMap<_, _>>() {
+        none if none.is_empty() => Selector::Tracked,
+        images => Selector::Chosen(images),
+    }
+}
+
+/// The services of the command line.
+pub(super) fn only(services: &[ServiceName]) -> Only {
+    Only(services.iter().copied().collect())
 }
 
 /// The target of `--to`; without it, the previous release.

@@ -1,6 +1,7 @@
 //! `plan` and `--dry-run`: the steps that a verb would take, with a diff of each file. Changes no part of the
 //! service.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use serde::Serialize;
@@ -9,10 +10,13 @@ use similar::TextDiff;
 use super::engine::Reason;
 use super::session::Session;
 use super::{Plan as Args, mutate, out, terminal, unit, waiting};
+use crate::config::Config;
 use crate::converge::{Reconciler, Refused, RollbackTarget, Selector, Snapshot, VerbRequest};
 use crate::host::signals::Signals;
 use crate::model::entry::Verb;
+use crate::model::envfile::ManagedLines;
 use crate::model::image::PinnedImage;
+use crate::model::instance::ServiceName;
 use crate::model::name::CADDYFILE;
 use crate::model::observed::Observed;
 use crate::model::plan::Plan;
@@ -48,6 +52,16 @@ struct Shown {
 struct Named {
     release: u64,
     image: PinnedImage,
+    /// The images of services that have their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    images: BTreeMap<ServiceName, PinnedImage>,
+}
+
+impl Named {
+    /// The release of these lines.
+    fn of(lines: &ManagedLines, config: &Config) -> Self {
+        Self { release: lines.release, image: lines.app.image.clone(), images: config.own_images(lines) }
+    }
 }
 
 /// A file that a step writes.
@@ -63,18 +77,18 @@ struct Change {
 /// The request that the planned verb itself would make.
 pub(super) fn ask(args: &Args) -> Result<VerbRequest, Refused> {
     let (verb, selector) = match args {
-        Args { digest: Some(digest), .. } => (Verb::DeploySha, Selector::Digest(mutate::known(digest)?)),
+        Args { digest: Some(digest), .. } => (Verb::DeploySha, Selector::digest(mutate::known(digest)?)),
         Args { to: Some(to), .. } => (Verb::Rollback, Selector::Rollback(mutate::back(Some(to))?)),
         Args { rollback: true, .. } => (Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)),
         Args { reconcile: true, .. } => (Verb::Reconcile, Selector::Keep),
         Args { keep_image: true, .. } => (Verb::Deploy, Selector::Committed),
-        Args { image: Some(image), .. } => (Verb::Deploy, Selector::Tag(image.clone())),
-        _ => (Verb::Deploy, Selector::Tracked),
+        Args { image, .. } => (Verb::Deploy, mutate::chosen(image)),
     };
     let migrate = args.attempt.policy();
     Ok(VerbRequest {
         verb,
         selector,
+        only: mutate::only(&args.services),
         migrate,
         force: args.attempt.force,
         soak: true,
@@ -132,11 +146,8 @@ fn shown(
     let candidate = release.and_then(|plan| plan.candidate.as_ref());
     Shown {
         verb: verb.as_str(),
-        from: reconciler
-            .inputs(snapshot)
-            .committed()
-            .map(|c| Named { release: c.release, image: c.app.image }),
-        to: candidate.map(|c| Named { release: c.release.number, image: c.release.image.clone() }),
+        from: reconciler.inputs(snapshot).committed().map(|lines| Named::of(&lines, reconciler.config)),
+        to: candidate.map(|candidate| Named::of(&candidate.lines, reconciler.config)),
         host: lines(host),
         release: release.map(lines),
         commit: release.and_then(|plan| plan.commit),

@@ -30,6 +30,9 @@ pub fn show(report: &Report, as_json: bool) {
     if let Some(image) = &report.image {
         row("image", &image.to_string());
     }
+    for (service, image) in &report.images {
+        row(service.as_str(), &image.to_string());
+    }
     // `--json` shows the rest.
     let phases = report.phases.iter().filter(|(_, seconds)| *seconds >= 0.05);
     let phases: Vec<_> = phases.map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect();

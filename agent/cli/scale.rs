@@ -121,10 +121,7 @@ fn numbers(fragment: &[u8]) -> Numbers {
 fn changed(config: &Config, mut numbers: Numbers, change: &Change) -> Result<Numbers, Refused> {
     // A service that left agent.toml is no longer scaled: its table alone would be a service.
     numbers.retain(|name, _| config.services().any(|service| service.name == *name));
-    let named = |name: ServiceName| match config.services().any(|service| service.name == name) {
-        true => Ok(name),
-        false => Err(unknown(config, name)),
-    };
+    let named = |name: ServiceName| config.service_of_release(name).map(|service| service.name);
     match change {
         Change::To(wishes) => {
             for wish in wishes {
@@ -147,17 +144,6 @@ fn changed(config: &Config, mut numbers: Numbers, change: &Change) -> Result<Num
         }
     }
     Ok(numbers)
-}
-
-fn unknown(config: &Config, name: ServiceName) -> Refused {
-    let all: Vec<_> = config.services().map(|service| service.name.to_string()).collect();
-    let fix = match config.service(name) {
-        Some(_) => {
-            "an accessory is one container; `systemctl stop` stops it until the next reconcile".to_owned()
-        }
-        None => format!("agent.toml has: {}", all.join(", ")),
-    };
-    Problem::config("service", format!("`{name}` is no service of the release"), fix).into()
 }
 
 /// `None`: no fragment is needed.

@@ -1,24 +1,21 @@
 //! `[app]` and `[services.NAME]`: parses each key, then checks rules across keys. Called by load.rs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::accessory::is_accessory;
 use super::container::container;
 use super::env::public_env;
 use super::error::{Problems, Show, ValueError};
 use super::read::Reader;
+use super::readiness::{checks, liveness, readiness};
+use super::site::own_image;
 use super::tree::{ServiceTables, Table, Tree};
 use super::value;
-use super::{Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
+use super::{Kind, Network, OwnImage, Route, Service, Strategy, Web};
 use crate::model::image::TrackedImage;
 use crate::model::instance::ServiceName;
 use crate::model::name::{AppName, EnvKey};
 use crate::model::observed::Engine;
-
-/// Shortest interval between two health checks of an instance, and the longest answer to one.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
-const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
 /// The keys of `[app]` that belong to the whole site.
 pub(super) struct Site {
@@ -80,7 +77,26 @@ pub(super) fn others(
     problems: &mut Problems<'_>,
 ) -> Option<BTreeMap<ServiceName, Service>> {
     let tables = tree.services().filter(|(_, tables)| !is_accessory(tables));
-    named(tables, problems, |name, tables, problems| service(name, tables, defaults, problems))
+    named(tables, problems, |name, tables, problems| {
+        let service = service(name, tables, defaults, problems);
+        let image = image_of_service(tables, problems)?;
+        Some(Service { image, ..service? })
+    })
+}
+
+/// An image of its own. It alone does not tell a worker, which each deploy replaces, from an accessory.
+fn image_of_service(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Option<OwnImage>> {
+    let mut r = Reader { table: &tables.own, problems };
+    let image = r.optional("image", |r, _| own_image(r))?;
+    if image.is_some() && r.node("kind").is_none() && r.node("port").is_none() {
+        let fault = ValueError::new("a service with an `image` of its own and no `port` needs `kind`");
+        r.fault(
+            "image",
+            fault.help("write `kind = \"accessory\"` for a database or a cache, or `kind = \"worker\"`"),
+        );
+        return None;
+    }
+    Some(image)
 }
 
 /// Reads each of these tables under its name; `None` if one has an error.
@@ -158,6 +174,7 @@ pub(super) fn service(
     };
     Some(Service {
         name,
+        image: None,
         kind,
         instances,
         strategy,
@@ -192,25 +209,19 @@ fn kind(
         return Some(Kind::Worker(liveness(&mut r)?));
     }
     let path = r.text("path", |text| value::url_path(text, false));
-    let answer_timeout = answer_timeout(&mut r);
-    let given = r.node("interval").is_some();
-    let interval = if given { r.time("interval") } else { Some(usual_interval(instances)) };
-    if given && interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
-        r.fault("interval", ValueError::new("`interval` must be at least 1s"));
-    }
-    // Overlapping checks would add load to a busy application.
-    let interval = interval.zip(answer_timeout).map(|(interval, answer)| interval.max(answer));
+    let checks = checks(&mut r, instances);
     let mut r = Reader { table: &tables.own, problems };
     r.require("base_port");
     let base_port = r.integer("base_port", 1..=65534);
     let port = r.integer("port", 1..=65535);
     let route = if name.is_app() { Some(None) } else { route(tables, problems).map(Some) };
+    let (interval, answer_timeout) = checks?;
     Some(Kind::Web(Web {
         base_port: base_port?,
         port: port?,
         path: path?,
-        interval: interval?,
-        answer_timeout: answer_timeout?,
+        interval,
+        answer_timeout,
         route: route?,
     }))
 }
@@ -249,7 +260,7 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
         (route, "path"),
         (route, "strip_prefix"),
     ];
-    let of_accessories = [(own, "image"), (own, "secrets"), (own, "publish")];
+    let of_accessories = [(own, "secrets"), (own, "publish")];
     let of_releases = [(own, "instances"), (own, "at_most"), (own, "required_env")];
     let of_workers = [(readiness, "settle"), (readiness, "command"), (readiness, "tcp")];
     let mut refuse = |keys: &[(&Table<'_>, &str)], message: &str, help: &str| {
@@ -279,51 +290,6 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
         let message = "without `command` in its readiness, a service without `port` has no";
         refuse(&[(readiness, "answer_timeout")], message, "leave it out");
     }
-}
-
-/// When an instance without a port behind Caddy is ready: by time, by a command or by a port.
-fn liveness(r: &mut Reader<'_, '_, '_>) -> Option<Liveness> {
-    let command = r.optional("command", |r, key| r.list(key, value::argument))?;
-    let tcp: Option<u16> = r.optional("tcp", |r, key| r.integer(key, 1..=65535))?;
-    let settles = r.node("settle").is_some_and(|node| node.span.file > 0);
-    if usize::from(command.is_some()) + usize::from(tcp.is_some()) + usize::from(settles) > 1 {
-        let key = if tcp.is_some() { "tcp" } else { "command" };
-        r.fault(
-            key,
-            ValueError::new("`settle`, `command` and `tcp` exclude each other").help("write one of them"),
-        );
-        return None;
-    }
-    if let Some(argv) = command {
-        let answer_timeout = answer_timeout(r)?;
-        if argv.first().is_none_or(String::is_empty) {
-            r.fault("command", ValueError::new("`command` has no program"));
-            return None;
-        }
-        return Some(Liveness::Command { argv, answer_timeout });
-    }
-    Some(match tcp {
-        Some(port) => Liveness::Tcp(port),
-        None => Liveness::Settle(settle(r)?),
-    })
-}
-
-fn answer_timeout(r: &mut Reader<'_, '_, '_>) -> Option<Duration> {
-    let answer = r.time("answer_timeout")?;
-    if answer > LONGEST_ANSWER {
-        r.fault("answer_timeout", ValueError::new("`answer_timeout` may be 60s at most"));
-        return None;
-    }
-    Some(answer)
-}
-
-fn settle(r: &mut Reader<'_, '_, '_>) -> Option<Duration> {
-    let (settle, timeout) = (r.time("settle")?, value::duration(r.node("timeout")?.value.as_str()?).ok()?);
-    if settle >= timeout {
-        r.fault("settle", ValueError::new("`settle` must be shorter than `timeout`"));
-        return None;
-    }
-    Some(settle)
 }
 
 fn route(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Route> {
@@ -368,19 +334,6 @@ fn at_most(r: &mut Reader<'_, '_, '_>, instances: Option<u16>) -> Option<bool> {
         return None;
     }
     Some(at_most == 1)
-}
-
-fn readiness(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Readiness> {
-    let mut r = Reader { table, problems };
-    let notify = r.boolean("notify");
-    let timeout = r.time("timeout");
-    Some(Readiness { notify: notify?, timeout: timeout? })
-}
-
-/// The default interval: about three readiness requests a second over all instances at most, so that a host
-/// with many instances is idle without traffic.
-fn usual_interval(instances: u16) -> Duration {
-    Duration::from_secs(3).max(Duration::from_millis(300) * u32::from(instances))
 }
 
 /// An argv may be empty, but its program may not.

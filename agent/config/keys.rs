@@ -86,7 +86,7 @@ pub(super) const TABLES: &[Section] = &[
     },
     Section {
         path: SERVICE,
-        doc: "Another service beside `[app]`: of the same image a web service with `port` or a worker without, or an accessory with an image of its own (`kind`). Its name is \
+        doc: "Another service beside `[app]`: a web service with `port`, a worker without, or an accessory (`kind`). Its name is \
               part of its unit, `astra-NAME@1.service`. It has the environment of the application, and belongs to the same \
               release: a deploy changes the application first, then the other web services, then the workers, and commits \
               all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
@@ -201,8 +201,8 @@ pub(super) const KEYS: &[Key] = &[
 
     key(SERVICE, "kind", "`web`, `worker` or `accessory`", Means("`web` with `port`, else `worker`"), r#""accessory""#,
         "`accessory`: a service with an image of its own, e.g. a database or a cache, that belongs to no release. Its image is pinned when a deploy first starts it; from then on only `astra-agent accessory upgrade NAME` and `astra-agent accessory restart NAME` touch it, and both go back if it does not become ready."),
-    key(SERVICE, "image", "image with tag or digest", Means("that of the release"), r#""docker.io/library/redis:7""#,
-        "Only for an accessory, and required there."),
+    key(SERVICE, "image", "image with tag or digest", Means("that of `[app]`"), r#""docker.io/library/redis:7""#,
+        "An image of its own. With a web service or a worker it is part of the release: `deploy` resolves its tag and pulls it with that of `[app]`, and `rollback` takes all of them back. A service without `port` then needs `kind`. Required for an accessory."),
     key(SERVICE, "secrets", "table of names", Means("none"), r#"{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }"#,
         "Only for an accessory, which does not get the application's environment: the name of a variable in its container, and that of the variable under `[env]` or in the env file whose value it has. Kept in `/etc/astra/astra-NAME.env` (0600)."),
     key(SERVICE, "publish", "list of `[ADDRESS:]PORT:PORT[/udp]`", Value("[]"), r#"["127.0.0.1:5432:5432"]"#,
@@ -314,7 +314,7 @@ pub(super) const KEYS: &[Key] = &[
     key(JOBS, "timeout", "time", Value(r#""1h""#), r#""5m""#, "After it the job is stopped: a hung one would block all later runs."),
 
     key("verify", "require_signature", "true or false", Value("false"), "true",
-        "true: a deploy is refused while the policy accepts any image of the app's repository, or none. Every image except the committed one is pulled again, even if it is on the host, so that its signature is checked; only a `rollback` skips this check."),
+        "true: a deploy is refused while the policy accepts any image of a repository of the release, or none. Every image except the committed one is pulled again, even if it is on the host, so that its signature is checked; only a `rollback` skips this check."),
 ];
 
 /// The keys of `table`: those of its rows, and for a service those that it shares with `[app]`.

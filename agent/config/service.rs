@@ -13,6 +13,8 @@ use crate::model::name::EnvKey;
 pub struct Service {
     /// `app` for `[app]`.
     pub name: ServiceName,
+    /// Its own image; `None`: that of the app.
+    pub image: Option<OwnImage>,
     /// Whether Caddy sends it requests.
     pub kind: Kind,
     /// Running copies without the spare: 0 to 254; 0: the service is paused.

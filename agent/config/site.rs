@@ -48,12 +48,9 @@ pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Dep
     })
 }
 
-/// `image` of `[caddy]` or of an accessory: a tag or a digest.
+/// `image` of `[caddy]` or of a service: a tag or a digest.
 pub(super) fn own_image(r: &mut Reader<'_, '_, '_>) -> Option<OwnImage> {
-    r.text("image", |text| match text.contains('@') {
-        true => text.parse().map(OwnImage::Pinned),
-        false => text.parse().map(OwnImage::Tracked),
-    })
+    r.text("image", str::parse)
 }
 
 pub(super) fn caddy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Caddy> {

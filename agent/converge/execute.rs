@@ -215,7 +215,7 @@ impl Reconciler<'_> {
             Err(error) => return warn(report, error),
         };
         let inputs = self.inputs(&snapshot);
-        let mut lost = prune::lost_way_back(&inputs).is_some();
+        let mut lost = prune::lost_way_back(&inputs).len();
         for step in prune::housekeeping(&inputs, report.verb) {
             let pulls = matches!(step, Step::Pull { .. } | Step::FlushImages);
             let text = step.to_string();
@@ -226,7 +226,7 @@ impl Reconciler<'_> {
             };
             match (done, &step) {
                 (Ok(_), Step::Pull { .. }) => {
-                    lost = false;
+                    lost = lost.saturating_sub(1);
                     (self.watch)(&Event::Note("the image that a rollback goes to was gone: pulled it again"));
                 }
                 (Ok(_), Step::WriteFile { path, .. } | Step::RemoveFile { path })
@@ -239,7 +239,9 @@ impl Reconciler<'_> {
             }
             failpoint::reach("after", 0, &text);
         }
-        if !lost && let Err(error) = self.host.note_way_back() {
+        if lost == 0
+            && let Err(error) = self.host.note_way_back()
+        {
             warn(report, error);
         }
     }

@@ -1,6 +1,7 @@
 //! Preconditions of a run: a readable journal and astra.env.
 
-use super::{Event, Reconciler, Refused, Selector, Snapshot, VerbRequest};
+use super::{Event, Reconciler, Refused, Snapshot, VerbRequest};
+use crate::model::entry::Verb;
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::observed::Observed;
@@ -23,7 +24,7 @@ impl Refused {
 impl Reconciler<'_> {
     pub(super) fn refuse_in_safe_mode(&self, ask: &VerbRequest, history: &History) -> Result<(), Refused> {
         let Some(damage) = &history.damaged else { return Ok(()) };
-        if matches!(ask.selector, Selector::Digest(_) | Selector::Rollback(_)) {
+        if matches!(ask.verb, Verb::DeploySha | Verb::Rollback) {
             (self.watch)(&Event::Warning(&format!(
                 "the journal is damaged ({damage}); continuing, because an operator asked"
             )));

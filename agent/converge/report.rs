@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::host::caddy::Metrics;
 use crate::model::entry::{Entry, RunId, Verb};
 use crate::model::image::PinnedImage;
+use crate::model::instance::ServiceName;
 use crate::model::outcome::{Blame, Outcome};
 
 /// The result of a run.
@@ -36,9 +37,12 @@ pub struct Report {
     /// The number of the committed or tried release; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<u64>,
-    /// The image of that release.
+    /// The app's image in that release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<PinnedImage>,
+    /// The images of services that have their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ServiceName, PinnedImage>,
     /// Why the run did not converge: the whole error chain, on one line or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -122,6 +126,7 @@ impl Report {
             before: None,
             release: None,
             image: None,
+            images: BTreeMap::new(),
             error: None,
             warnings: Vec::new(),
             shown: Vec::new(),

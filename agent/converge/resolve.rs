@@ -1,15 +1,18 @@
-//! Resolves a request to one image: the tag to a digest, a digest checked, the rollback target from the
+//! Resolves a request to the images of a release: tags to digests, digests checked, the rollback target from the
 //! history.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
 use super::{Event, Reconciler, Refused, Report, Snapshot, VerbRequest};
-use crate::config::OwnImage;
+use crate::config::{OwnImage, Service};
 use crate::model::digest::Digest;
+use crate::model::entry::Verb;
+use crate::model::envfile::ManagedLines;
 use crate::model::history::{Held, History};
-use crate::model::image::{DigestArg, PinnedImage, TrackedImage};
+use crate::model::image::{DigestArg, PinnedImage, Repository, TrackedImage};
 use crate::model::instance::ServiceName;
 use crate::model::name::CADDY_UNIT;
 use crate::model::problem::Problem;
@@ -27,14 +30,12 @@ const RETRIES: u32 = 5;
 pub enum Selector {
     /// No release: only keep what is committed.
     Keep,
-    /// The committed image, with today's environment and arguments.
+    /// The committed images, with today's environment and arguments.
     Committed,
-    /// The newest digest of the tracked tag.
+    /// The newest digest of each tracked tag.
     Tracked,
-    /// The newest digest of another tag of the tracked repository.
-    Tag(TrackedImage),
-    /// A digest from the command line.
-    Digest(DigestArg),
+    /// Images from the command line, for these services; the others keep theirs.
+    Chosen(BTreeMap<ServiceName, Choice>),
     /// An earlier release.
     Rollback(RollbackTarget),
     /// The committed release, in new containers.
@@ -43,10 +44,30 @@ pub enum Selector {
     Accessory(ServiceName),
 }
 
+/// An image from the command line, of the service's own repository.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// The newest digest of another tag.
+    Tag(TrackedImage),
+    /// A digest.
+    Digest(DigestArg),
+}
+
+impl From<OwnImage> for Choice {
+    fn from(image: OwnImage) -> Self {
+        match image {
+            OwnImage::Tracked(image) => Self::Tag(image),
+            OwnImage::Pinned(PinnedImage { repository, digest }) => {
+                Self::Digest(DigestArg { repository: Some(repository), digest })
+            }
+        }
+    }
+}
+
 /// The target of a rollback.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RollbackTarget {
-    /// The nearest earlier commit with another digest that is not held.
+    /// The nearest earlier commit of other images that is not held.
     Nearest,
     /// The release with this number.
     Release(u64),
@@ -55,12 +76,17 @@ pub enum RollbackTarget {
 }
 
 impl Selector {
-    /// The digest was chosen by hand: this pins it until the next plain deploy, and only a problem of the
+    /// An image of this digest for the app.
+    pub fn digest(digest: DigestArg) -> Self {
+        Self::Chosen(BTreeMap::from([(ServiceName::app(), Choice::Digest(digest))]))
+    }
+
+    /// An image was chosen by hand: this pins it until the next plain deploy, and only a problem of the
     /// release itself refuses it.
     pub fn by_hand(&self) -> bool {
         match self {
             Self::Keep | Self::Committed | Self::Tracked | Self::Restart | Self::Accessory(_) => false,
-            Self::Tag(_) | Self::Digest(_) | Self::Rollback(_) => true,
+            Self::Chosen(_) | Self::Rollback(_) => true,
         }
     }
 }
@@ -70,45 +96,125 @@ impl Reconciler<'_> {
     ///
     /// # Errors
     ///
-    /// No such release is known, the registry has no such tag, or the image is not the app's.
+    /// No such release or service is known, the registry has no such tag, or an image is not of the service's
+    /// repository.
     pub async fn request(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Result<Request, Refused> {
-        let image = match &ask.selector {
-            Selector::Keep | Selector::Accessory(_) => return Err(anyhow!("asking for no release").into()),
-            Selector::Committed => match self.inputs(snapshot).committed() {
-                Some(lines) => lines.app.image,
-                None => {
-                    let fix = "`astra-agent install` begins";
-                    return Err(Problem::host("installed", "no image is committed yet", fix).into());
-                }
-            },
-            Selector::Tracked => self.resolve(&self.config.image).await?,
-            Selector::Tag(tag) => {
-                self.same_repository(&tag.repository.to_string())?;
-                self.resolve(tag).await?
-            }
-            Selector::Digest(arg) => {
-                if let Some(repository) = &arg.repository {
-                    self.same_repository(&repository.to_string())?;
-                }
-                PinnedImage { repository: self.config.image.repository.clone(), digest: arg.digest.clone() }
-            }
-            Selector::Rollback(back) => back_to(back, snapshot, ask.force)?.image.clone(),
-            Selector::Restart => match self.inputs(snapshot).committed() {
-                Some(committed) => committed.app.image,
-                None => {
-                    return Err(anyhow!("nothing is committed: there is nothing to restart").into());
-                }
-            },
+        let committed = self.inputs(snapshot).committed();
+        let committed = committed.as_ref();
+        self.know_services(ask)?;
+        let target = match &ask.selector {
+            Selector::Rollback(back) => Some(back_to(back, snapshot, ask.force)?),
+            _ => None,
         };
+        let app = match target {
+            Some(release) => release.image.clone(),
+            None => self.image(ask, &self.config.app, committed).await?,
+        };
+        let mut images = BTreeMap::new();
+        for service in self.config.others.values().filter(|service| service.image.is_some()) {
+            let name = service.name;
+            let kept = || committed.and_then(|lines| Some(lines.of(name)?.image.clone()));
+            let image = match target {
+                // A service without an image in the target came later: it stays as it is.
+                Some(release) => release.images.get(&name).cloned().or_else(kept),
+                None if ask.selector == Selector::Restart || !ask.only.includes(service) => kept(),
+                None => Some(self.image(ask, service, committed).await?),
+            };
+            images.extend(image.map(|image| (name, image)));
+        }
         Ok(Request {
-            image,
+            image: app,
+            images,
+            only: ask.only.clone(),
             migrate: ask.migrate,
-            force: ask.force || matches!(ask.selector, Selector::Rollback(_)),
-            automatic: ask.verb == crate::model::entry::Verb::Reconcile,
-            lenient: matches!(ask.selector, Selector::Rollback(_)),
+            force: ask.force || target.is_some(),
+            automatic: ask.verb == Verb::Reconcile,
+            lenient: target.is_some(),
             restart: matches!(ask.selector, Selector::Restart),
             soak: ask.soak,
         })
+    }
+
+    /// The image that a deploy starts in `service`: the chosen one, that of its tag, or the committed one if the
+    /// command leaves the service as it is.
+    async fn image(
+        &self,
+        ask: &VerbRequest,
+        service: &Service,
+        committed: Option<&ManagedLines>,
+    ) -> Result<PinnedImage, Refused> {
+        let own = service.image.clone().unwrap_or(OwnImage::Tracked(self.config.image.clone()));
+        let kept = committed.and_then(|lines| Some(lines.of(service.name)?.image.clone()));
+        // The image of another service, or of what is no longer tracked, is none of this one.
+        let kept = kept.filter(|image| image.repository == *own.repository() || service.name.is_app());
+        match (&ask.selector, kept) {
+            (Selector::Chosen(chosen), kept) => match (chosen.get(&service.name), kept) {
+                (Some(choice), _) => self.chosen(service, own.repository(), choice).await,
+                (None, Some(kept)) => Ok(kept),
+                (None, None) => self.newest(&own).await,
+            },
+            (Selector::Tracked, Some(kept)) if !ask.only.includes(service) => Ok(kept),
+            (Selector::Tracked, _) => self.newest(&own).await,
+            (Selector::Committed, None) if !service.name.is_app() => self.newest(&own).await,
+            (Selector::Committed | Selector::Restart, Some(kept)) => Ok(kept),
+            (Selector::Committed | Selector::Restart, None) => {
+                let fix = "`astra-agent install` begins";
+                Err(Problem::host("installed", "no image is committed yet", fix).into())
+            }
+            (Selector::Keep | Selector::Accessory(_) | Selector::Rollback(_), _) => {
+                Err(anyhow!("asking for no image").into())
+            }
+        }
+    }
+
+    /// # Errors
+    /// The command names a service that no release has, or chooses an image for one without its own.
+    fn know_services(&self, ask: &VerbRequest) -> Result<(), Refused> {
+        let none = BTreeMap::new();
+        let chosen = if let Selector::Chosen(chosen) = &ask.selector { chosen } else { &none };
+        for name in ask.only.0.iter().chain(chosen.keys()) {
+            self.config.service_of_release(*name)?;
+        }
+        let shares = |name: &&ServiceName| {
+            !name.is_app() && self.config.service(**name).is_some_and(|s| s.image.is_none())
+        };
+        if let Some(name) = chosen.keys().find(shares) {
+            let what = format!("{name} has no image of its own: it runs that of the app");
+            return Err(Problem::config(
+                "image",
+                what,
+                "leave its name out, or give it an `image` in agent.toml",
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    async fn chosen(
+        &self,
+        service: &Service,
+        ours: &Repository,
+        choice: &Choice,
+    ) -> Result<PinnedImage, Refused> {
+        let named = match choice {
+            Choice::Tag(tag) => Some(&tag.repository),
+            Choice::Digest(arg) => arg.repository.as_ref(),
+        };
+        if let Some(named) = named.filter(|named| *named != ours) {
+            let what = format!("{named} is not the repository of {}, {ours}", service.name);
+            let table =
+                if service.name.is_app() { "app".to_owned() } else { format!("services.{}", service.name) };
+            return Err(Problem::config(
+                "repository",
+                what,
+                format!("to move there, change `image` in [{table}]"),
+            )
+            .into());
+        }
+        match choice {
+            Choice::Tag(tag) => self.resolve(tag).await,
+            Choice::Digest(arg) => Ok(PinnedImage { repository: ours.clone(), digest: arg.digest.clone() }),
+        }
     }
 
     /// The current digest of the tag.
@@ -119,15 +225,6 @@ impl Reconciler<'_> {
             signal = self.host.signals.wait() => return Err(anyhow!("stopped by {signal}: no release was touched").into()),
         };
         Ok(PinnedImage { repository: tracked.repository.clone(), digest })
-    }
-
-    fn same_repository(&self, named: &str) -> Result<(), Refused> {
-        let tracked = self.config.image.repository.to_string();
-        if named == tracked {
-            return Ok(());
-        }
-        let what = format!("{named} is not the app's repository {tracked}");
-        Err(Problem::config("repository", what, "to move there, change [app] image").into())
     }
 
     /// The digest for caddy.env, if it has none yet: resolved once per host.
@@ -205,12 +302,12 @@ fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Re
     if let (RollbackTarget::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
         return Err(held_back(held, behind).into());
     }
-    let served = |release: &Release| history.ever_committed.contains(&release.image.digest);
+    let served = |release: &Release| release.digests().all(|digest| history.ever_committed.contains(digest));
     let found = match back {
         RollbackTarget::Nearest => history.rollback_target(),
         RollbackTarget::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
         RollbackTarget::Digest(digest) => {
-            history.releases.iter().rev().find(|r| r.image.digest == *digest && served(r))
+            history.releases.iter().rev().find(|r| r.digests().any(|of| of == digest) && served(r))
         }
     };
     found.ok_or_else(|| {

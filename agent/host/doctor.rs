@@ -9,8 +9,8 @@ use super::lock::Lock;
 use super::probe::probe;
 use super::systemd::get;
 use super::{Host, systemd};
-use crate::config::Config;
-use crate::model::checkup::{Checkup, Dockerd, Kind, Owner};
+use crate::config::{Config, OwnImage};
+use crate::model::checkup::{Checkup, Dockerd, ImageAsked, Kind, Owner};
 use crate::model::exit::ExitCode;
 use crate::model::name::{LOCK, STATE};
 use crate::model::token;
@@ -108,15 +108,30 @@ impl Host {
     }
 
     async fn look_at_registry(&self, config: &Config, checkup: &mut Checkup) {
-        let image = &config.image;
-        match self.registry.credentials_for(&image.repository) {
-            Ok(login) => checkup.login = login.and_then(|login| token::expiry(login.password.reveal())),
-            Err(error) => checkup.bad_login = Some(format!("{error:#}")),
+        let app = OwnImage::Tracked(config.image.clone());
+        let own = config.services().map(|of| (of.name, of.image.as_ref()));
+        for (name, image) in
+            own.filter_map(|(name, own)| Some((name, own.or(name.is_app().then_some(&app))?)))
+        {
+            checkup.images.insert(name, self.ask_registry(image).await);
         }
-        if checkup.bad_login.is_none() {
-            let resolved = self.registry.resolve(image, RESOLVE, 0).await;
-            checkup.resolved = Some(resolved.map_err(|error| error.to_string()));
-        }
+    }
+
+    async fn ask_registry(&self, image: &OwnImage) -> ImageAsked {
+        let repository = image.repository().clone();
+        let login = match self.registry.credentials_for(&repository) {
+            Ok(login) => login.and_then(|login| token::expiry(login.password.reveal())),
+            Err(error) => {
+                let bad_login = Some(format!("{error:#}"));
+                return ImageAsked { repository, resolved: None, login: None, bad_login };
+            }
+        };
+        let resolved = match image {
+            OwnImage::Tracked(image) => Some(self.registry.resolve(image, RESOLVE, 0).await),
+            OwnImage::Pinned(_) => None,
+        };
+        let resolved = resolved.map(|digest| digest.map_err(|error| error.to_string()));
+        ImageAsked { repository, resolved, login, bad_login: None }
     }
 }
 

@@ -67,7 +67,12 @@ mod tests {
 
     fn release(number: u64, of: u8, with: u8) -> Release {
         let image = format!("ghcr.io/a/b@sha256:{}", format!("{of:02x}").repeat(32)).parse().unwrap();
-        Release { number, image, fingerprint: HostKey::new([0; 32]).fingerprint([[with].as_slice()]) }
+        Release {
+            number,
+            image,
+            images: BTreeMap::new(),
+            fingerprint: HostKey::new([0; 32]).fingerprint([[with].as_slice()]),
+        }
     }
 
     fn run(id: RunId, verb: Verb, new: Option<Release>, commits: bool, closed: Option<Outcome>) -> RunRecord {
@@ -143,7 +148,7 @@ mod tests {
         let kept = without(&runs, &forgettable(&runs, 199, 100));
         assert_eq!(kept.len(), 500);
         let history = History::of(kept);
-        assert!(history.pinned && history.held_image(&b.image.digest).is_some());
+        assert!(history.pinned && history.held_images(&b).is_some());
         assert_eq!((history.current(), history.rollback_target()), (Some(&a), None));
     }
 

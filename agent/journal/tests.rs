@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use super::*;
@@ -68,8 +69,9 @@ fn pruning_keeps_history() {
     let journal = Journal::at(&dir);
     let image = |of: &str| format!("ghcr.io/a/b@sha256:{}", of.repeat(32)).parse().unwrap();
     let fingerprint = HostKey::new([0; 32]).fingerprint([b"env".as_slice()]);
-    let good = Release { number: 1, image: image("01"), fingerprint: fingerprint.clone() };
-    let bad = Release { number: 2, image: image("02"), fingerprint };
+    let good =
+        Release { number: 1, image: image("01"), images: BTreeMap::new(), fingerprint: fingerprint.clone() };
+    let bad = Release { number: 2, image: image("02"), images: BTreeMap::new(), fingerprint };
     let write = |verb, new: Option<&Release>, pins| {
         let mut run = journal.open().unwrap();
         let (actor, agent) = ("test".to_owned(), "0".to_owned());
@@ -101,7 +103,7 @@ fn pruning_keeps_history() {
     }
     let history = journal.history().unwrap();
     assert_eq!(history.runs.len(), KEPT_RUNS + 1, "as many as are kept, and the new one");
-    assert!(history.held_image(&bad.image.digest).is_some() && history.pinned);
+    assert!(history.held_images(&bad).is_some() && history.pinned);
     assert_eq!((history.current(), history.rollback_target()), (Some(&good), None));
     fs::remove_dir_all(&dir).unwrap();
 }

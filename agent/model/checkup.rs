@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::digest::Digest;
+use super::image::Repository;
+use super::instance::ServiceName;
 use super::name::CronName;
 use super::token::Expiry;
 
@@ -29,18 +31,35 @@ pub struct Checkup {
     pub drop_ins: BTreeMap<String, Vec<PathBuf>>,
     /// The TCP address of a Caddy admin endpoint, if one answers.
     pub admin_tcp: Option<String>,
-    /// The digest of the tracked tag, or why it has none.
-    pub resolved: Option<Result<Digest, String>>,
-    /// When the credentials for the app's repository expire.
-    pub login: Option<Expiry>,
-    /// Why the credentials cannot be read.
-    pub bad_login: Option<String>,
+    /// The images of the release, as their registries tell.
+    pub images: BTreeMap<ServiceName, ImageAsked>,
     /// Cron jobs whose last run failed, and their results.
     pub failed_jobs: BTreeMap<CronName, String>,
     /// Jobs of the app outside of the agent.
     pub foreign_jobs: Vec<ForeignJob>,
     /// The run under way: its actor, and since when. Its intermediate state counts as no leftover.
     pub running: Option<String>,
+}
+
+/// A registry's answer about the image of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageAsked {
+    /// Registry and path.
+    pub repository: Repository,
+    /// The digest of the tracked tag, or why it has none; `None`: not asked.
+    pub resolved: Option<Result<Digest, String>>,
+    /// When the credentials for the repository expire.
+    pub login: Option<Expiry>,
+    /// Why the credentials cannot be read.
+    pub bad_login: Option<String>,
+}
+
+impl Checkup {
+    /// The digests of the tracked tags that could be resolved.
+    pub fn digests(&self) -> BTreeMap<ServiceName, Digest> {
+        let resolved = |asked: &ImageAsked| asked.resolved.as_ref()?.as_ref().ok().cloned();
+        self.images.iter().filter_map(|(name, asked)| Some((*name, resolved(asked)?))).collect()
+    }
 }
 
 /// A job for the app that something else than the agent starts.

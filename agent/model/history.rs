@@ -35,11 +35,11 @@ pub struct Held {
 /// Why a release is held, which decides for which runs and with which environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldFor {
-    /// It failed. Its image may be tried with another environment.
+    /// It failed. Its images may be tried with another environment.
     Failed,
-    /// It failed while the same image served with another environment: the image is not held.
+    /// It failed while the same images served with another environment: the images are not held.
     Environment,
-    /// Its image was rolled back from: held with any environment.
+    /// Its images were rolled back from: held with any environment.
     RolledBack,
 }
 
@@ -50,7 +50,7 @@ pub struct History {
     pub runs: Vec<RunRecord>,
     /// Committed releases, the current one last. A rollback removes entries.
     pub commits: Vec<Release>,
-    /// Every release that was ever committed here, by digest.
+    /// The digests of every release that was ever committed here.
     pub ever_committed: BTreeSet<Digest>,
     /// The holds, oldest first; at most one for a release.
     pub held: Vec<Held>,
@@ -193,10 +193,8 @@ impl History {
         // The very first release is never held: there is nothing to go back to, and install tries again. Nor
         // is the committed one, to which everything goes back: its failure may be temporary.
         let (Some(new), Some(current)) = (opened.new, self.current()) else { return };
-        if run.blamed()
-            && (&new.image.digest, &new.fingerprint) != (&current.image.digest, &current.fingerprint)
-        {
-            let same = new.image.digest == current.image.digest;
+        let same = new.same_images(current);
+        if run.blamed() && !(same && new.fingerprint == current.fingerprint) {
             let why = if same { HeldFor::Environment } else { HeldFor::Failed };
             let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
             self.hold(Held { release: new.clone(), run: run.id, reason, why });
@@ -213,26 +211,25 @@ impl History {
     }
 
     fn commit(&mut self, release: &Release, verb: Verb, run: RunId) {
-        let digest = &release.image.digest;
         if verb == Verb::Rollback {
-            let left = self.commits.last().filter(|r| r.image.digest != *digest);
-            let below = self.commits.iter().any(|r| r.image.digest == *digest);
+            let left = self.commits.last().filter(|r| !r.same_images(release));
+            let below = self.commits.iter().any(|r| r.same_images(release));
             // A step to a newer image ends an earlier rollback, and the release left behind is not held.
             if let Some(left) = left.filter(|left| below || !self.is_newer(release, left)).cloned() {
                 let reason = format!("rolled back to release {}", release.number);
                 self.hold(Held { release: left, run, reason, why: HeldFor::RolledBack });
             }
-            if let Some(at) = self.commits.iter().rposition(|r| r.image.digest == *digest) {
+            if let Some(at) = self.commits.iter().rposition(|r| r.same_images(release)) {
                 self.commits.truncate(at);
             }
-        } else if self.commits.last().is_some_and(|top| top.image.digest == *digest) {
-            // The same image with another config is no rollback target, because a rollback keeps today's
+        } else if self.commits.last().is_some_and(|top| top.same_images(release)) {
+            // The same images with another config are no rollback target, because a rollback keeps today's
             // config.
             self.commits.pop();
         }
-        self.held.retain(|h| h.release.image.digest != *digest);
+        self.held.retain(|h| !h.release.same_images(release));
         self.commits.push(release.clone());
-        self.ever_committed.insert(digest.clone());
+        self.ever_committed.extend(release.digests().cloned());
     }
 
     /// The committed release according to the journal.
@@ -240,11 +237,11 @@ impl History {
         self.commits.last()
     }
 
-    /// Earlier commits with another digest, held or not, the nearest first.
+    /// Earlier commits of other images, held or not, the nearest first.
     pub fn earlier(&self) -> impl Iterator<Item = &Release> {
         let mut commits = self.commits.iter().rev();
-        let current = commits.next().map(|current| &current.image.digest);
-        commits.filter(move |r| Some(&r.image.digest) != current)
+        let current = commits.next();
+        commits.filter(move |r| current.is_none_or(|current| !current.same_images(r)))
     }
 
     /// The target of `rollback`: the nearest earlier commit. If it is held because an earlier rollback to it
@@ -255,34 +252,36 @@ impl History {
 
     /// The hold of the nearest earlier release, and the nearest one behind it that is not held.
     pub fn way_back_held(&self) -> Option<(&Held, Option<&Release>)> {
-        let held = self.held_image(&self.rollback_target()?.image.digest)?;
-        Some((held, self.earlier().find(|r| self.held_image(&r.image.digest).is_none())))
+        let held = self.held_images(self.rollback_target()?)?;
+        Some((held, self.earlier().find(|r| self.held_images(r).is_none())))
     }
 
-    /// The hold of an image, unless it only failed with an environment while it served with another.
-    pub fn held_image(&self, digest: &Digest) -> Option<&Held> {
-        self.holds(digest).find(|h| h.why != HeldFor::Environment)
+    /// The hold of the images of `release`, unless they only failed with an environment while they served with
+    /// another.
+    pub fn held_images(&self, release: &Release) -> Option<&Held> {
+        self.holds(release).find(|h| h.why != HeldFor::Environment)
     }
 
-    /// For automatic runs: a digest is held with any fingerprint.
-    pub fn held_for_timer(&self, digest: &Digest) -> Option<&Held> {
-        self.holds(digest).next()
+    /// For automatic runs: images are held with any fingerprint.
+    pub fn held_for_timer(&self, release: &Release) -> Option<&Held> {
+        self.holds(release).next()
     }
 
-    /// For operators: a failed image may be tried with another environment, one rolled back from may not.
-    pub fn held_for_person(&self, digest: &Digest, fingerprint: &Fingerprint) -> Option<&Held> {
-        self.holds(digest).find(|h| h.why == HeldFor::RolledBack || h.release.fingerprint == *fingerprint)
+    /// For operators: failed images may be tried with another environment, those rolled back from may not.
+    pub fn held_for_person(&self, release: &Release) -> Option<&Held> {
+        let same = |h: &Held| h.release.fingerprint == release.fingerprint;
+        self.holds(release).find(|h| h.why == HeldFor::RolledBack || same(h))
     }
 
-    /// All holds of a digest, the newest first.
-    fn holds(&self, digest: &Digest) -> impl Iterator<Item = &Held> {
-        self.held.iter().rev().filter(move |h| h.release.image.digest == *digest)
+    /// All holds of the images of `release`, the newest first.
+    fn holds(&self, release: &Release) -> impl Iterator<Item = &Held> {
+        self.held.iter().rev().filter(move |h| h.release.same_images(release))
     }
 
-    /// Whether the image of `a` came to this host after that of `b`.
+    /// Whether the images of `a` came to this host after those of `b`.
     fn is_newer(&self, a: &Release, b: &Release) -> bool {
         let first = |of: &Release| {
-            let same = self.releases.iter().filter(|r| r.image.digest == of.image.digest);
+            let same = self.releases.iter().filter(|r| r.same_images(of));
             same.map(|r| r.number).min().unwrap_or(of.number)
         };
         first(a) > first(b)
@@ -306,16 +305,23 @@ impl History {
         self.runs.iter().filter(|r| !r.entries.is_empty() && r.closed().is_none())
     }
 
-    /// The newest `keep` distinct digests that were ready here, the current one first.
+    /// The digests of the newest `keep` releases of distinct images that were ready here, the current one first.
     pub fn newest_digests(&self, keep: usize) -> Vec<Digest> {
-        let mut newest: Vec<Digest> = Vec::new();
+        let mut newest: Vec<&Release> = Vec::new();
         let committed = self.runs.iter().rev().filter_map(RunRecord::committed);
         for release in self.commits.iter().rev().chain(committed) {
-            if newest.len() < keep && !newest.contains(&release.image.digest) {
-                newest.push(release.image.digest.clone());
+            let known = |of: &&Release| of.same_images(release) && of.images.len() >= release.images.len();
+            if newest.len() < keep && !newest.iter().any(known) {
+                newest.push(release);
             }
         }
-        newest
+        let mut digests = Vec::new();
+        for digest in newest.into_iter().flat_map(Release::digests) {
+            if !digests.contains(digest) {
+                digests.push(digest.clone());
+            }
+        }
+        digests
     }
 }
 

@@ -1,20 +1,63 @@
-//! A release: an image digest and the fingerprint of the config it runs with, numbered per host.
+//! A release: the images of all services by digest, and the fingerprint of the config they run with, numbered per
+//! host.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::digest::Digest;
 use super::envfile::ManagedLines;
 use super::fingerprint::Fingerprint;
 use super::image::PinnedImage;
+use super::instance::ServiceName;
 
 /// A release in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// From 1, counted up per host and never reused after a commit.
     pub number: u64,
-    /// The image by its digest.
+    /// The image of the app, and of all services without one of their own, by its digest.
     pub image: PinnedImage,
-    /// Covers environment, arguments, command and port.
+    /// The images of services that have their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ServiceName, PinnedImage>,
+    /// Covers environment, arguments, commands, ports, and the images in `images`.
     pub fingerprint: Fingerprint,
+}
+
+impl Release {
+    /// Whether both are of the same images. A service with an image of its own in only one of them does not count:
+    /// it came or went with the config.
+    pub fn same_images(&self, other: &Self) -> bool {
+        let same = |(name, image): (&ServiceName, &PinnedImage)| {
+            other.images.get(name).is_none_or(|of| of.digest == image.digest)
+        };
+        self.image.digest == other.image.digest && self.images.iter().all(same)
+    }
+
+    /// Whether its images have these digests. A service that has none here does not count.
+    pub fn has_digests(&self, digests: &BTreeMap<ServiceName, Digest>) -> bool {
+        let app = ServiceName::app();
+        let mut images = std::iter::once((&app, &self.image)).chain(&self.images);
+        images.all(|(name, image)| digests.get(name).is_none_or(|digest| *digest == image.digest))
+    }
+
+    /// The images, that of the app first.
+    pub fn all_images(&self) -> impl Iterator<Item = &PinnedImage> {
+        std::iter::once(&self.image).chain(self.images.values())
+    }
+
+    /// The digests of the images, that of the app first.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.all_images().map(|image| &image.digest)
+    }
+
+    /// Whether the services of `lines` run these images.
+    pub fn is_of(&self, lines: &ManagedLines) -> bool {
+        let runs =
+            |(name, image): (&ServiceName, &PinnedImage)| lines.of(*name).is_none_or(|of| of.image == *image);
+        self.image == lines.app.image && self.images.iter().all(runs)
+    }
 }
 
 /// A release with everything needed to start it.

@@ -147,6 +147,7 @@ mod tests {
         let release = |(number, hex): (usize, &&str)| Release {
             number: number as u64 + 1,
             image: format!("ghcr.io/a/b@sha256:{hex:0<64}").parse().unwrap(),
+            images: std::collections::BTreeMap::new(),
             fingerprint: HostKey::new([0; 32]).fingerprint([b"env".as_slice()]),
         };
         History { releases: digests.iter().enumerate().map(release).collect(), ..History::default() }

@@ -305,8 +305,9 @@ impl fmt::Display for Step {
                 write!(f, "drain {instance} (at most {:?})", limits.requests.max(limits.streams))
             }
             Self::StartTrial { instance, candidate, .. } => {
-                let Candidate { release, .. } = candidate;
-                write!(f, "try release {} in {instance} ({})", release.number, release.image.digest.short())
+                let lines = &candidate.lines;
+                let image = lines.of(instance.id.service).map_or(&lines.app.image, |of| &of.image);
+                write!(f, "try release {} in {instance} ({})", lines.release, image.digest.short())
             }
             Self::RestoreCommitted { instance, .. } => {
                 write!(f, "return {instance} to the committed release")

@@ -5,6 +5,7 @@
 //! a signal or a power cut. A pin is what that file names: image, arguments, command and secrets, numbered per
 //! accessory.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -139,8 +140,9 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
         None => Fallback::Stopped,
     };
     let fingerprint = release::fingerprint(inputs, &with_secrets, &lines);
+    let (number, images) = (lines.release, BTreeMap::new());
     let candidate =
-        Candidate { release: Release { number: lines.release, image: image.clone(), fingerprint }, lines };
+        Candidate { release: Release { number, image: image.clone(), images, fingerprint }, lines };
     let mut steps = files::current_unit(inputs, &inputs.config.name.template(name));
     let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
     let pulls = !there || inputs.observed.store_suspect;

@@ -1,13 +1,14 @@
 //! Preconditions of a deploy. For a rollback they are only warnings: it must work on a broken host.
 
+use std::collections::BTreeSet;
+
 use super::{Inputs, checks, env, signatures};
 use crate::config::{Network, Service};
-use crate::model::envfile::EnvFile;
-use crate::model::image::PinnedImage;
+use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::problem::Problem;
 
-/// All reasons not to deploy `image`, in the order in which to fix them.
-pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> Vec<Problem> {
+/// All reasons not to deploy `lines`, in the order in which to fix them.
+pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Vec<Problem> {
     let flaws = env::flaws(inputs.config, wanted, &inputs.staged());
     let mut problems: Vec<_> = flaws.into_iter().map(|(_, problem)| problem).collect();
     problems.extend(own_ports(inputs, wanted));
@@ -15,7 +16,8 @@ pub fn problems(inputs: &Inputs<'_>, wanted: &EnvFile, image: &PinnedImage) -> V
     problems.extend(checks::disk(inputs));
     problems.extend(checks::engine(inputs));
     problems.extend(checks::caddy(inputs));
-    problems.extend(signatures::problem(inputs, image));
+    let images: BTreeSet<_> = lines.all().map(|(_, of)| &of.image).collect();
+    problems.extend(images.into_iter().find_map(|image| signatures::problem(inputs, image)));
     let instances = inputs.config.instances().chain(inputs.config.spares());
     problems.extend(instances.filter_map(|id| checks::port(inputs, id)));
     problems

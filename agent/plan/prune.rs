@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::model::digest::Digest;
 use crate::model::entry::Verb;
+use crate::model::envfile::ManagedLines;
 use crate::model::history::History;
 use crate::model::image::PinnedImage;
 use crate::model::name::LAST_APP_IMAGE;
+use crate::model::release::Release;
 use crate::model::step::{Content, Step};
 
 use super::policy::VerbPolicy;
@@ -20,9 +22,10 @@ pub fn housekeeping(inputs: &Inputs<'_>, verb: Verb) -> Vec<Step> {
     let seen = inputs.observed.files.get(Path::new(LAST_APP_IMAGE));
     let mut steps: Vec<_> =
         pointer(inputs.history, seen.map(|file| file.bytes.as_slice())).into_iter().collect();
-    let lost = lost_way_back(inputs).filter(|_| VerbPolicy::of(verb).pulls_way_back);
-    if let Some(image) = lost {
-        steps.extend([Step::Pull { image }, Step::FlushImages]);
+    if VerbPolicy::of(verb).pulls_way_back {
+        steps.extend(
+            lost_way_back(inputs).into_iter().flat_map(|image| [Step::Pull { image }, Step::FlushImages]),
+        );
     }
     let strays = inputs.observed.strays.iter();
     steps.extend(strays.map(|stray| Step::RemoveContainer { container: stray.clone() }));
@@ -30,14 +33,17 @@ pub fn housekeeping(inputs: &Inputs<'_>, verb: Verb) -> Vec<Step> {
     steps
 }
 
-/// The image of the rollback target, if it was removed from this host.
-pub fn lost_way_back(inputs: &Inputs<'_>) -> Option<PinnedImage> {
-    inputs.observed.engine.as_ref().filter(|engine| !engine.version.is_empty())?;
-    let image = &inputs.history.rollback_target()?.image;
-    let here = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
-    // A power cut during the pull leaves an image that is listed and may be empty.
-    let suspect = inputs.observed.store_suspect && inputs.observed.unflushed.contains(image);
-    (!here || suspect).then(|| image.clone())
+/// The images of the rollback target that were removed from this host.
+pub fn lost_way_back(inputs: &Inputs<'_>) -> Vec<PinnedImage> {
+    let observed = inputs.observed;
+    let answers = observed.engine.as_ref().is_some_and(|engine| !engine.version.is_empty());
+    let target = inputs.history.rollback_target().filter(|_| answers);
+    let lost = |image: &&PinnedImage| {
+        let here = observed.images.iter().any(|seen| seen.repo_digests.contains(image));
+        // A power cut during the pull leaves an image that is listed and may be empty.
+        !here || observed.store_suspect && observed.unflushed.contains(image)
+    };
+    target.into_iter().flat_map(Release::all_images).filter(lost).cloned().collect()
 }
 
 /// The step that corrects `last_app_image`, whose content is `seen`: written if it differs, removed if there is
@@ -54,7 +60,7 @@ pub fn pointer(history: &History, seen: Option<&[u8]>) -> Option<Step> {
     }
 }
 
-/// Removes the app's images beyond `[deploy] keep`. At least two besides the current one are kept.
+/// Removes images of the services' repositories beyond `[deploy] keep`. At least two besides the current one are kept.
 fn images(inputs: &Inputs<'_>) -> Vec<Step> {
     // Without a trusted history, no image is known to be surplus.
     if inputs.history.damaged.is_some() || inputs.history.commits.is_empty() {
@@ -68,7 +74,7 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
     });
     surplus
         .filter_map(|image| {
-            image.repo_digests.iter().find(|r| r.repository == inputs.config.image.repository)
+            image.repo_digests.iter().find(|r| inputs.config.repositories().any(|ours| *ours == r.repository))
         })
         .map(|image| Step::RemoveImage { image: image.clone() })
         .collect()
@@ -77,8 +83,9 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
 fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
     let keep = inputs.config.deploy.keep.max(3);
     let mut digests: BTreeSet<Digest> = inputs.history.newest_digests(keep).into_iter().collect();
-    digests.extend(inputs.committed().map(|c| c.app.image.digest));
-    digests.extend(inputs.history.rollback_target().map(|r| r.image.digest.clone()));
+    let committed = inputs.committed();
+    digests.extend(committed.iter().flat_map(ManagedLines::all).map(|(_, of)| of.image.digest.clone()));
+    digests.extend(inputs.history.rollback_target().into_iter().flat_map(Release::digests).cloned());
     let pins = inputs.config.accessories.keys().filter_map(|name| accessories::pinned(inputs, *name).ok()?);
     digests.extend(pins.map(|pin| pin.app.image.digest));
     let all = inputs.observed.instances.values().chain(inputs.observed.accessories.values());

@@ -1,11 +1,12 @@
 //! The decision to deploy one image, in this order: held?, preflight, pull, migrate, roll, commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Service, Strategy};
+use crate::config::{Config, Service, Strategy};
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::history::Held;
 use crate::model::image::PinnedImage;
+use crate::model::instance::ServiceName;
 use crate::model::plan::Plan;
 use crate::model::problem::{Cause, Problem};
 use crate::model::release::{Candidate, Release};
@@ -18,11 +19,12 @@ use super::preflight;
 use super::{Inputs, env, instances};
 
 mod candidate;
+mod only;
 mod pending;
 mod roll;
 
 pub(super) use candidate::fingerprint;
-use candidate::{Trial, trial};
+use candidate::{Trial, release_of, trial};
 
 pub use pending::pending;
 pub(super) use roll::keep_made;
@@ -30,8 +32,12 @@ pub(super) use roll::keep_made;
 /// The request of the command.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The image to deploy.
+    /// The image of the app, and of all services without one of their own.
     pub image: PinnedImage,
+    /// The images of services that have their own. A service without one here keeps its own, or stays out.
+    pub images: BTreeMap<ServiceName, PinnedImage>,
+    /// The services that it may change.
+    pub only: Only,
     /// When the migration runs.
     pub migrate: MigratePolicy,
     /// Try a held release again.
@@ -46,9 +52,44 @@ pub struct Request {
     pub soak: bool,
 }
 
+/// The services that a command names; none: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only(pub BTreeSet<ServiceName>);
+
+impl Only {
+    /// Whether `service` is one of them. The app stands for all services of its image, which change together.
+    pub fn includes(&self, service: &Service) -> bool {
+        let by_app = service.image.is_none() && self.0.contains(&ServiceName::app());
+        self.0.is_empty() || self.0.contains(&service.name) || by_app
+    }
+}
+
+impl Request {
+    /// The image of `service`; `None`: the request has none for it.
+    fn image_of(&self, service: &Service) -> Option<&PinnedImage> {
+        match service.image {
+            None => Some(&self.image),
+            Some(_) => self.images.get(&service.name),
+        }
+    }
+
+    /// Whether the services of `lines` run these images already.
+    fn serves(&self, config: &Config, lines: &ManagedLines) -> bool {
+        let same = |service: &Service| {
+            let wanted = self.image_of(service);
+            let runs = lines.of(service.name).map(|of| &of.image.digest);
+            wanted.zip(runs).is_none_or(|(wanted, runs)| wanted.digest == *runs)
+        };
+        config.services().all(same)
+    }
+}
+
 /// Why no plan was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// The command names some services, and more than those would change.
+    #[error("{0}")]
+    Only(Problem),
     /// The release is held, and `--force` was not given.
     #[error("{problem}")]
     Held {
@@ -71,7 +112,7 @@ impl Refusal {
         match self {
             Self::Preflight(problems) if problems.iter().any(|p| p.cause == Cause::Config) => Cause::Config,
             Self::Env(_) => Cause::Config,
-            Self::Preflight(_) | Self::Held { .. } => Cause::Host,
+            Self::Preflight(_) | Self::Held { .. } | Self::Only(_) => Cause::Host,
         }
     }
 
@@ -88,7 +129,7 @@ impl Refusal {
     /// The problem to fix first, if it is one that has a fix.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Held { problem, .. } => Some(problem),
+            Self::Held { problem, .. } | Self::Only(problem) => Some(problem),
             Self::Preflight(problems) => problems.first(),
             Self::Env(_) => None,
         }
@@ -99,14 +140,15 @@ fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The plan that deploys `request.image`; empty if it is serving already.
+/// The plan that deploys the images of `request`; empty if they are serving already.
 ///
 /// # Errors
 ///
-/// The release is held, preflight found a problem, or there is no desired env file.
+/// The release is held, preflight found a problem, there is no desired env file, or services change that the request
+/// does not name.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let committed = inputs.committed();
-    if request.automatic && committed.as_ref().is_some_and(|c| c.app.image.digest == request.image.digest) {
+    if request.automatic && committed.as_ref().is_some_and(|c| request.serves(inputs.config, c)) {
         // A changed environment waits for an operator, and a restart does not help an instance that is not
         // ready.
         return Ok(Plan::default());
@@ -119,9 +161,10 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
+    only::check(inputs, request, committed.as_ref(), &env::changed(&current, &wanted.file))?;
     let trial = trial(inputs, request, &current, &wanted.file)?;
     let lines = &trial.candidate.lines;
-    let problems = preflight::problems(inputs, &wanted.file, &request.image);
+    let problems = preflight::problems(inputs, &wanted.file, lines);
     // A config that requires something missing is an error, even if its release is serving.
     let unmet = !request.lenient && problems.iter().any(|p| p.cause == Cause::Config);
     // A requested migration is a change.
@@ -203,29 +246,25 @@ fn keep(
 /// undo.
 fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<Plan, Refusal> {
     let Some(lines) = inputs.committed() else { return Ok(Plan::default()) };
-    let image = lines.app.image.clone();
-    let problems = preflight::problems(inputs, current, &image);
+    let problems = preflight::problems(inputs, current, &lines);
     if !problems.is_empty() {
         return Err(Refusal::Preflight(problems));
     }
-    let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.image == image);
-    let release = recorded.cloned().unwrap_or_else(|| Release {
-        number: lines.release,
-        fingerprint: fingerprint(inputs, current, &lines),
-        image,
-    });
+    let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.is_of(&lines));
+    let release = recorded.cloned().unwrap_or_else(|| release_of(inputs, current, &lines));
     let wanted = Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new() };
-    let touched = lines.all().map(|(name, _)| name).collect();
+    let included = |name: &ServiceName| {
+        inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
+    };
+    let touched = lines.all().map(|(name, _)| name).filter(included).collect();
     let trial = Trial { candidate: Candidate { release, lines }, touched };
     Ok(roll::plan(inputs, request, current, &wanted, trial, Vec::new()))
 }
 
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
-    let digest = &release.image.digest;
-    let history = inputs.history;
     let held = match request.automatic {
-        true => history.held_for_timer(digest),
-        false => history.held_for_person(digest, &release.fingerprint),
+        true => inputs.history.held_for_timer(release),
+        false => inputs.history.held_for_person(release),
     };
     match held.filter(|_| !request.force) {
         Some(held) => Err(Refusal::held(held)),

@@ -21,7 +21,8 @@ fn deploy() -> Plan {
     let image: crate::model::image::PinnedImage =
         format!("ghcr.io/a/b@sha256:{}", "ab".repeat(32)).parse().unwrap();
     let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
-    let release = Release { number: 2, image: image.clone(), fingerprint };
+    let release =
+        Release { number: 2, image: image.clone(), images: std::collections::BTreeMap::new(), fingerprint };
     let app =
         ServiceLines { image: image.clone(), args: vec![], command: vec![], port: Some(8000), since: None };
     let lines = ManagedLines { release: 2, app, services: Default::default(), keys: Default::default() };

@@ -26,6 +26,7 @@ mod install;
 mod kills;
 mod lock;
 mod operator;
+mod own_images;
 mod pause;
 mod proxy;
 mod reach;

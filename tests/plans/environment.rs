@@ -19,6 +19,8 @@ use super::{World, config, image, printed};
 pub fn by_timer(number: u8) -> Request {
     Request {
         image: image(number),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: false,
         automatic: true,
@@ -32,6 +34,8 @@ pub fn by_timer(number: u8) -> Request {
 fn back_to(number: u8) -> Request {
     Request {
         image: image(number),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: true,
         automatic: false,

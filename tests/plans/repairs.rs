@@ -85,6 +85,8 @@ fn only_the_serving_image_needs_no_signature_check() {
         let migrate = MigratePolicy::Auto;
         let plan = world.plan_as(Request {
             image: image(number),
+            images: Default::default(),
+            only: Default::default(),
             migrate,
             force: true,
             automatic: false,
@@ -117,6 +119,8 @@ fn a_restart_replaces_the_containers_and_nothing_else() {
     world.observed.files.insert(staged.clone(), FileSeen { bytes: b"NEW=1\n".to_vec(), mode: 0o600 });
     let request = |soak| Request {
         image: image(2),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: false,
         automatic: false,
@@ -157,6 +161,8 @@ fn a_requested_migration_is_a_change() {
     let world = World::serving("");
     let migrate = Request {
         image: image(1),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Always,
         force: false,
         automatic: false,

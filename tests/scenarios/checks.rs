@@ -38,8 +38,13 @@ impl World {
             let unit = &state.units[&config.name.unit(id)];
             assert_eq!((unit.active, unit.sub), ("active", "running"), "instance {id}");
             let labels = &state.containers[&config.name.container(id)].labels;
-            assert_eq!(labels["astra.image"], image, "instance {id}");
-            let [_, _, _, _, since] = service_keys(id.service);
+            let [own, _, _, _, since] = service_keys(id.service);
+            let has_own = config.service(id.service).is_some_and(|service| service.image.is_some());
+            assert_eq!(
+                labels["astra.image"],
+                if has_own { env[&own].as_str() } else { &image },
+                "instance {id}"
+            );
             let since = env.get(&since).unwrap_or(&env["ASTRA_RELEASE"]);
             let runs = Some(&labels["astra.since"]).filter(|since| !since.is_empty());
             assert_eq!(runs.unwrap_or(&labels["astra.release"]), since, "instance {id}");

@@ -15,6 +15,7 @@ use astra_agent::converge::{SYSTEM_ACTOR, Selector, VerbRequest};
 use astra_agent::model::entry::Verb;
 use astra_agent::model::image::DigestArg;
 use astra_agent::plan::migrations::MigratePolicy;
+use astra_agent::plan::release::Only;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -51,6 +52,7 @@ pub struct World {
     /// The next verb stops there.
     stop: Option<Stop>,
     force: bool,
+    only: Only,
     actor: &'static str,
     repository: String,
     journald: UnixDatagram,
@@ -108,6 +110,7 @@ impl World {
             config,
             stop: None,
             force: false,
+            only: Only::default(),
             actor: "ada",
             repository: format!("{registry}/shop"),
             journald,
@@ -201,6 +204,12 @@ impl World {
         self
     }
 
+    /// The next verb names this service.
+    pub fn only(&mut self, service: &str) -> &mut Self {
+        self.only.0.insert(service.parse().unwrap());
+        self
+    }
+
     /// Publishes the image, and deploys it.
     pub fn deploy(&mut self, name: &str) -> Ran<'_> {
         self.publish(name);
@@ -209,7 +218,7 @@ impl World {
 
     pub fn deploy_sha(&mut self, name: &str) -> Ran<'_> {
         let digest = digest(name).parse().unwrap();
-        self.run(Verb::DeploySha, Selector::Digest(DigestArg { repository: None, digest }))
+        self.run(Verb::DeploySha, Selector::digest(DigestArg { repository: None, digest }))
     }
 
     pub fn reconcile(&mut self) -> Ran<'_> {
@@ -225,6 +234,7 @@ impl World {
         let ask = VerbRequest {
             verb,
             selector,
+            only: std::mem::take(&mut self.only),
             migrate: MigratePolicy::default(),
             force: std::mem::take(&mut self.force),
             soak: true,

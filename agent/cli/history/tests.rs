@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::fingerprint::HostKey;
 
@@ -11,8 +13,14 @@ fn ran(run: u64, minutes: u64, verb: Verb, release: u64, outcome: Option<Outcome
         at: out::time(NOW - minutes * 60_000),
         verb,
         accessory: None,
+        changed: Vec::new(),
         actor: "root".to_owned(),
-        release: (release > 0).then_some(Release { number: release, image, fingerprint }),
+        release: (release > 0).then_some(Release {
+            number: release,
+            image,
+            images: BTreeMap::new(),
+            fingerprint,
+        }),
         outcome,
         reason: None,
         seconds: outcome.map(|_| 15.62),

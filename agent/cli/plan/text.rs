@@ -47,10 +47,17 @@ fn head(shown: &Shown, columns: Option<usize>, styled: bool, text: &mut String) 
         Some(_) => image.digest.short().to_owned(),
         None => image.to_string(),
     };
-    let image = change(from.map(|f| name(&f.image)), name(&to.image));
     let release = change(from.map(|f| f.release.to_string()), to.release.to_string());
-    for (label, what) in [("release", release), ("image", image)] {
-        let _ = writeln!(text, "  {} {what}", paint(BOLD, &format!("{label:<8}"), styled));
+    let image = change(from.map(|f| name(&f.image)), name(&to.image));
+    let own = to.images.iter().map(|(service, image)| {
+        let old = from.and_then(|from| from.images.get(service));
+        (service.to_string(), change(old.map(name), name(image)))
+    });
+    let rows: Vec<_> =
+        [("release".to_owned(), release), ("image".to_owned(), image)].into_iter().chain(own).collect();
+    let width = rows.iter().map(|(label, _)| label.len()).fold(8, usize::max);
+    for (label, what) in rows {
+        let _ = writeln!(text, "  {} {what}", paint(BOLD, &format!("{label:<width$}"), styled));
     }
     text.push('\n');
 }
@@ -101,7 +108,11 @@ mod tests {
     use crate::cli::plan::Named;
 
     fn named(release: u64, byte: &str) -> Named {
-        Named { release, image: format!("ghcr.io/you/shop@sha256:{}", byte.repeat(32)).parse().unwrap() }
+        Named {
+            release,
+            image: format!("ghcr.io/you/shop@sha256:{}", byte.repeat(32)).parse().unwrap(),
+            images: std::collections::BTreeMap::new(),
+        }
     }
 
     fn deploy() -> Shown {

@@ -1,5 +1,7 @@
 //! The data of `status`, made from one snapshot of the host, its history and the lock.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::under_way::{UnderWay, under_way};
@@ -10,6 +12,7 @@ use crate::converge::{Reconciler, Snapshot};
 use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
+use crate::model::envfile::ManagedLines;
 use crate::model::history::{History, RunRecord};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::observed::InstanceSeen;
@@ -22,6 +25,9 @@ use crate::plan::{accessories, files};
 pub struct Status {
     pub release: Option<u64>,
     pub image: Option<String>,
+    /// The images of services that have their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ServiceName, String>,
     /// When this release was committed.
     pub live_since: Option<String>,
     pub rollback_to: Option<String>,
@@ -219,6 +225,7 @@ pub fn status(
         engine: session.engine.to_string(),
         release: committed.as_ref().map(|c| c.release),
         image: committed.as_ref().map(|c| c.app.image.to_string()),
+        images: committed.as_ref().map(|c| own_images(reconciler.config, c)).unwrap_or_default(),
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
         rollback_to: target.map(|r| r.image.to_string()),
         rollback_release: target.map(|r| r.number),
@@ -255,6 +262,10 @@ fn live_since(history: &History, release: u64) -> Option<u64> {
         .iter()
         .find(|s| matches!(s.entry, crate::model::entry::Entry::Committed { .. }))
         .map(|s| s.at)
+}
+
+fn own_images(config: &Config, lines: &ManagedLines) -> BTreeMap<ServiceName, String> {
+    config.own_images(lines).into_iter().map(|(name, image)| (name, image.to_string())).collect()
 }
 
 fn urls(config: &Config) -> Vec<String> {

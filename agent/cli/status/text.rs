@@ -75,6 +75,9 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
             let pin = if status.pinned { ", pinned: `deploy` follows the tag again" } else { "" };
             row(&mut rows, "release", format!("{release}{live}{pin}"));
             row(&mut rows, "image", short(image));
+            for (service, image) in &status.images {
+                row(&mut rows, "image", format!("{} of {service}", short(image)));
+            }
         }
         _ => {
             let none = "none is committed; `astra-agent install` begins";

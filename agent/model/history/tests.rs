@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::fingerprint::HostKey;
 use crate::model::image::PinnedImage;
@@ -5,7 +7,12 @@ use crate::model::image::PinnedImage;
 fn release(number: u64, image: u8) -> Release {
     let image: PinnedImage =
         format!("ghcr.io/a/b@sha256:{}", format!("{image:02x}").repeat(32)).parse().unwrap();
-    Release { number, image, fingerprint: HostKey::new([0; 32]).fingerprint([b"env".as_slice()]) }
+    Release {
+        number,
+        image,
+        images: BTreeMap::new(),
+        fingerprint: HostKey::new([0; 32]).fingerprint([b"env".as_slice()]),
+    }
 }
 
 fn run(id: RunId, verb: Verb, new: &Release, outcome: Outcome) -> RunRecord {
@@ -38,14 +45,14 @@ fn rollback_twice_goes_two_back_and_holds_both() {
     runs.push(run(4, Verb::Rollback, &b, GOOD));
     let history = History::of(runs.clone());
     assert_eq!(history.rollback_target(), Some(&a));
-    assert!(history.held_image(&c.image.digest).is_some() && history.pinned);
+    assert!(history.held_images(&c).is_some() && history.pinned);
     runs.push(run(5, Verb::Rollback, &a, GOOD));
     let history = History::of(runs.clone());
     assert_eq!(history.rollback_target(), None);
-    assert!(history.held_image(&b.image.digest).is_some());
+    assert!(history.held_images(&b).is_some());
     runs.push(run(6, Verb::Deploy, &b, GOOD));
     let history = History::of(runs);
-    assert!(history.held_image(&b.image.digest).is_none(), "a committed release is held no more");
+    assert!(history.held_images(&b).is_none(), "a committed release is held no more");
     assert_eq!(history.rollback_target(), Some(&a));
 }
 
@@ -53,21 +60,22 @@ fn rollback_twice_goes_two_back_and_holds_both() {
 fn an_image_rolled_back_from_is_held_with_any_environment() {
     let [a, b] = [release(1, 1), release(2, 2)];
     let other = HostKey::new([0; 32]).fingerprint([b"another".as_slice()]);
+    let other = Release { fingerprint: other, ..b.clone() };
     let mut runs = vec![
         run(1, Verb::Deploy, &a, GOOD),
         run(2, Verb::Deploy, &b, GOOD),
         run(3, Verb::Rollback, &a, GOOD),
     ];
     let history = History::of(runs.clone());
-    assert!(history.held_for_person(&b.image.digest, &other).is_some());
+    assert!(history.held_for_person(&other).is_some());
     // A forced deploy that fails does not weaken the hold.
     runs.push(run(4, Verb::Deploy, &b, BAD));
-    assert!(History::of(runs).held_for_person(&b.image.digest, &other).is_some());
+    assert!(History::of(runs).held_for_person(&other).is_some());
     let failed = vec![run(1, Verb::Deploy, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
     let failed = History::of(failed);
-    assert!(failed.held_for_person(&b.image.digest, &other).is_none(), "it may be tried with another one");
-    assert!(failed.held_for_person(&b.image.digest, &b.fingerprint).is_some());
-    assert!(failed.held_for_timer(&b.image.digest).is_some(), "but not by a timer");
+    assert!(failed.held_for_person(&other).is_none(), "it may be tried with another one");
+    assert!(failed.held_for_person(&b).is_some());
+    assert!(failed.held_for_timer(&b).is_some(), "but not by a timer");
 }
 
 #[test]
@@ -88,7 +96,7 @@ fn going_to_a_newer_release_holds_nothing() {
     runs.extend([run(3, Verb::Rollback, &a, GOOD), run(4, Verb::Deploy, &c, GOOD)]);
     runs.push(run(5, Verb::Rollback, &b, GOOD));
     let history = History::of(runs);
-    assert!(history.held_image(&c.image.digest).is_some());
+    assert!(history.held_images(&c).is_some());
 }
 
 #[test]
@@ -112,7 +120,7 @@ fn a_failed_release_is_held_but_the_first_never() {
     assert!(History::of(vec![run(1, Verb::Install, &a, BAD)]).held.is_empty());
     let runs = vec![run(1, Verb::Install, &a, GOOD), run(2, Verb::Deploy, &b, BAD)];
     let history = History::of(runs.clone());
-    assert!(history.held_for_person(&b.image.digest, &b.fingerprint).is_some());
+    assert!(history.held_for_person(&b).is_some());
     assert_eq!(history.current(), Some(&a));
     let undone = Outcome::Undone { blame: Blame::Host };
     assert!(History::of(vec![runs[0].clone(), run(2, Verb::Deploy, &b, undone)]).held.is_empty());

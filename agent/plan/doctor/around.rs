@@ -1,9 +1,12 @@
 //! The app's surroundings: disk, clock, engine, Caddy, registry.
 
+use std::collections::BTreeSet;
+
 use super::Inputs;
 use crate::config::OwnImage;
-use crate::model::checkup::Checkup;
+use crate::model::checkup::{Checkup, ImageAsked};
 use crate::model::image::PinnedImage;
+use crate::model::instance::ServiceName;
 use crate::model::name::{AUTH_FILE, CADDYFILE, STATE};
 use crate::model::problem::Problem;
 use crate::plan::{caddy, checks, signatures};
@@ -18,20 +21,25 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     found.extend(checks::engine(inputs));
     found.extend(docker(checkup));
     found.extend(proxy(inputs, checkup));
-    found.extend(registry(inputs, checkup));
+    found.extend(registry(checkup));
     found.extend(signed(inputs, checkup));
     found.extend(checks::volumes(inputs));
     found
 }
 
-fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Option<Problem> {
-    let repository = &inputs.config.image.repository;
-    let resolved = checkup.resolved.as_ref().and_then(|r| r.as_ref().ok()).cloned();
-    let image = match resolved {
-        Some(digest) => PinnedImage { repository: repository.clone(), digest },
-        None => inputs.committed()?.app.image,
+fn signed(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
+    let committed = inputs.committed();
+    let image = |(name, asked): (&ServiceName, &ImageAsked)| {
+        let serves = || Some(committed.as_ref()?.of(*name)?.image.clone());
+        match asked.resolved.as_ref().and_then(|resolved| resolved.as_ref().ok()) {
+            Some(digest) => {
+                Some(PinnedImage { repository: asked.repository.clone(), digest: digest.clone() })
+            }
+            None => serves(),
+        }
     };
-    signatures::problem(inputs, &image)
+    let images: BTreeSet<_> = checkup.images.iter().filter_map(image).collect();
+    images.iter().find_map(|image| signatures::problem(inputs, image)).into_iter().collect()
 }
 
 fn disk(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
@@ -123,23 +131,34 @@ fn proxy(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     found
 }
 
-fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
+fn registry(checkup: &Checkup) -> Vec<Problem> {
+    let mut found: Vec<Problem> = Vec::new();
+    for problem in checkup.images.values().flat_map(|asked| about(asked, checkup.now)) {
+        // Two services of one registry share its login.
+        if !found.iter().any(|known| known.what == problem.what) {
+            found.push(problem);
+        }
+    }
+    found
+}
+
+fn about(asked: &ImageAsked, now: u64) -> Vec<Problem> {
     let mut found = Vec::new();
-    let registry = inputs.config.image.repository.registry();
+    let registry = asked.repository.registry();
     let renew = format!("renew the login: `podman login --authfile {AUTH_FILE} {registry}`");
-    if let Some(why) = &checkup.bad_login {
+    if let Some(why) = &asked.bad_login {
         found.push(Problem::host("login", why.clone(), renew.clone()));
     }
-    if let Some(expiry) = checkup.login {
+    if let Some(expiry) = asked.login {
         let life = expiry.since.map(|since| expiry.at.saturating_sub(since));
         let soon = match life {
             // Credentials that expire within hours are renewed automatically.
             Some(life) if life <= 2 * DAY => 3600.min(life / 4),
             _ => 3 * DAY,
         };
-        let left = expiry.at.saturating_sub(checkup.now);
-        if expiry.at <= checkup.now {
-            let hours = (checkup.now - expiry.at) / 3600;
+        let left = expiry.at.saturating_sub(now);
+        if expiry.at <= now {
+            let hours = (now - expiry.at) / 3600;
             let what = format!("the login for {registry} in {AUTH_FILE} expired {hours} hours ago");
             found.push(Problem::host("login", what, renew.clone()));
         } else if left < soon {
@@ -147,7 +166,7 @@ fn registry(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
             found.push(Problem::host("login", what, renew.clone()));
         }
     }
-    if let Some(Err(why)) = &checkup.resolved {
+    if let Some(Err(why)) = &asked.resolved {
         let fix = if why.contains("login rejected") || why.contains("not found") {
             renew
         } else {

@@ -3,6 +3,7 @@
 use super::Inputs;
 use crate::model::checkup::Checkup;
 use crate::model::envfile::{EnvError, EnvProblem};
+use crate::model::history::Held;
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
 use crate::model::problem::Problem;
 use crate::plan::prune::lost_way_back;
@@ -142,7 +143,7 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Problem> {
             format!("{LAST_APP_IMAGE} says {}, and a rollback would go to {}", show(&said), show(&true_one));
         found.push(Problem::host("last_app_image", what, "`astra-agent reconcile`"));
     }
-    if let (Some(engine), Some(image)) = (&inputs.observed.engine, lost_way_back(inputs)) {
+    for (engine, image) in inputs.observed.engine.iter().zip(lost_way_back(inputs)) {
         let what = format!("the image that a rollback goes to is not on this host: {image}");
         let client = engine.engine.client().rsplit('/').next().unwrap_or("podman");
         let fix =
@@ -158,9 +159,9 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
         let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.image);
         found.push(Problem::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }
-    if let Some(Ok(digest)) = &checkup.resolved
-        && let Some(held) = inputs.history.held_for_timer(digest)
-    {
+    let digests = checkup.digests();
+    let newest = |held: &&Held| held.release.has_digests(&digests);
+    if let Some(held) = inputs.history.held.iter().rev().find(newest).filter(|_| !digests.is_empty()) {
         let what = format!(
             "{} is release {}, which is held: {}",
             inputs.config.image,

@@ -1,11 +1,13 @@
 //! Situations that no test host has: an old Caddy, a wrong clock, credentials about to expire.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::config::Config;
-use crate::model::checkup::Dockerd;
-use crate::model::digest::Digest;
+use crate::model::checkup::{Dockerd, ImageAsked};
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
+use crate::model::instance::ServiceName;
 use crate::model::observed::{CaddySeen, Engine, EngineSeen, Observed};
 use crate::model::token::Expiry;
 
@@ -33,8 +35,14 @@ fn level(found: &[Problem], check: &str) -> Option<Severity> {
 }
 
 fn well() -> Checkup {
-    let digest: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
-    Checkup { now: NOW, clock_synchronised: Some(true), resolved: Some(Ok(digest)), ..Checkup::default() }
+    let asked = ImageAsked {
+        repository: "ghcr.io/a/b".parse().unwrap(),
+        resolved: Some(Ok(format!("sha256:{}", "0".repeat(64)).parse().unwrap())),
+        login: None,
+        bad_login: None,
+    };
+    let images = BTreeMap::from([(ServiceName::app(), asked)]);
+    Checkup { now: NOW, clock_synchronised: Some(true), images, ..Checkup::default() }
 }
 
 #[test]
@@ -76,7 +84,13 @@ fn the_clock_of_a_machine_and_of_a_container() {
 #[test]
 fn logins_near_their_end() {
     let login = |at: u64, since: Option<u64>| {
-        let checkup = Checkup { login: Some(Expiry { at, since }), ..well() };
+        let mut checkup = well();
+        // Two services of one registry have one login.
+        let front = checkup.images[&ServiceName::app()].clone();
+        checkup.images.insert("front".parse().unwrap(), front);
+        checkup.images.values_mut().for_each(|asked| asked.login = Some(Expiry { at, since }));
+        let found = judged(&Observed::default(), &checkup);
+        assert!(found.iter().filter(|problem| problem.check == "login").count() < 2, "{found:#?}");
         level(&judged(&Observed::default(), &checkup), "login").is_some()
     };
     assert!(login(NOW, None) && login(NOW - DAY, None) && login(NOW + 2 * DAY, None));

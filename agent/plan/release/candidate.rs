@@ -6,6 +6,7 @@ use super::{Refusal, Request};
 use crate::config::Service;
 use crate::model::envfile::{EnvFile, ManagedLines, ServiceLines};
 use crate::model::fingerprint::Fingerprint;
+use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::release::{Candidate, Release};
 use crate::plan::{Inputs, env, units};
@@ -23,20 +24,26 @@ pub(super) fn trial(
     wanted: &EnvFile,
 ) -> Result<Trial, Refusal> {
     let config = inputs.config;
-    let service = |of: &Service| ServiceLines {
-        image: request.image.clone(),
+    let committed = inputs.committed();
+    let service = |of: &Service, image: &PinnedImage| ServiceLines {
+        image: image.clone(),
         args: units::app_args(of, inputs.engine, &config.name),
         command: units::app_command(of),
         port: of.web().map(|web| web.port),
         since: None,
     };
+    // A service that the request does not name stays as it is, or out.
+    let as_is = |of: &Service| committed.as_ref().and_then(|lines| lines.of(of.name)).cloned();
+    let lines_of = |of: &Service| match request.only.includes(of) {
+        true => Some(service(of, request.image_of(of)?)),
+        false => as_is(of),
+    };
     // A rollback starts no service that never served here.
     let others = config.others.values().filter(|of| !request.lenient || !inputs.waits(of.name));
-    let services = others.map(|of| (of.name, service(of))).collect();
-    let mut lines =
-        ManagedLines { release: 0, app: service(&config.app), services, keys: env::recorded(config) };
+    let services = others.filter_map(|of| Some((of.name, lines_of(of)?))).collect();
+    let app = lines_of(&config.app).unwrap_or_else(|| service(&config.app, &request.image));
+    let mut lines = ManagedLines { release: 0, app, services, keys: env::recorded(config) };
     let fingerprint = fingerprint(inputs, wanted, &lines);
-    let committed = inputs.committed();
     let newest = |c: &ManagedLines| c.all().filter_map(|(name, _)| c.since(name)).chain([c.release]).max();
     let at_least = committed.as_ref().and_then(newest).unwrap_or_default();
     lines.release = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
@@ -51,8 +58,15 @@ pub(super) fn trial(
         // The same release again, for a migration that was asked for.
         touched = kept;
     }
-    let release = Release { number: lines.release, image: request.image.clone(), fingerprint };
+    let release = Release { fingerprint, ..release_of(inputs, wanted, &lines) };
     Ok(Trial { candidate: Candidate { release, lines }, touched })
+}
+
+/// The release of these lines.
+pub(super) fn release_of(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedLines) -> Release {
+    let images = inputs.config.own_images(lines);
+    let fingerprint = fingerprint(inputs, wanted, lines);
+    Release { number: lines.release, image: lines.app.image.clone(), images, fingerprint }
 }
 
 /// Services whose containers would be the same keep them, and the number in their labels.
@@ -73,13 +87,13 @@ fn keep(lines: &mut ManagedLines, committed: &ManagedLines) -> BTreeSet<ServiceN
 /// was edited by hand since the commit.
 fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile, wanted: &EnvFile) -> bool {
     let recorded = inputs.history.releases.iter().find(|r| r.number == committed.release);
-    let as_recorded = recorded.is_some_and(|r| {
-        r.image == committed.app.image && r.fingerprint == fingerprint(inputs, current, committed)
-    });
+    let as_recorded = recorded
+        .is_some_and(|r| r.is_of(committed) && r.fingerprint == fingerprint(inputs, current, committed));
     !as_recorded || !env::changed(current, wanted).is_empty()
 }
 
-/// The fingerprint of what changes the containers: variables, arguments, commands and ports.
+/// The fingerprint of what changes the containers: variables, arguments, commands, ports, and images other than the
+/// app's.
 pub(in crate::plan) fn fingerprint(
     inputs: &Inputs<'_>,
     wanted: &EnvFile,
@@ -94,6 +108,7 @@ pub(in crate::plan) fn fingerprint(
     parts.extend(of_service(&lines.app));
     for (name, of) in &lines.services {
         parts.push(format!("service {name}").into_bytes());
+        parts.extend((of.image != lines.app.image).then(|| format!("image {}", of.image).into_bytes()));
         parts.extend(of_service(of));
     }
     inputs.key.fingerprint(parts.iter().map(Vec::as_slice))

@@ -29,12 +29,10 @@ pub(super) fn plan(
     Trial { candidate, touched }: Trial,
     warnings: Vec<String>,
 ) -> Plan {
-    let mut steps = Vec::new();
-    let image = &candidate.release.image;
-    let pulls = !request.restart && pulls(inputs, request, image);
-    if pulls {
-        steps.push(Step::Pull { image: image.clone() });
-    }
+    let images: BTreeSet<&PinnedImage> = candidate.lines.all().map(|(_, of)| &of.image).collect();
+    let missing = images.into_iter().filter(|image| !request.restart && pulls(inputs, request, image));
+    let mut steps: Vec<_> = missing.map(|image| Step::Pull { image: image.clone() }).collect();
+    let pulls = !steps.is_empty();
     let mut touched_lines = touched.iter().filter_map(|name| candidate.lines.of(*name));
     steps.extend(touched_lines.find_map(|of| inputs.make_network(&of.args)));
     steps.extend(keep_made(inputs, wanted));
@@ -78,7 +76,7 @@ fn pulls(inputs: &Inputs<'_>, request: &Request, image: &PinnedImage) -> bool {
     // A start without its image is undone like any failure, so a rollback does not need the list of images.
     let taken_for_there = request.lenient && observed.images_unknown;
     let local = !suspect && (listed || taken_for_there);
-    !is_blind(inputs, request) && (!local || unchecked(inputs, request))
+    !is_blind(inputs, request) && (!local || unchecked(inputs, request, image))
 }
 
 /// A rollback goes on without an answering engine: systemd can start images of the local store.
@@ -103,8 +101,8 @@ pub(in crate::plan) fn keep_made(inputs: &Inputs<'_>, wanted: &Wanted) -> Option
 /// The image may have been pulled before signatures were required: podman checks them only at a pull. The
 /// serving release needs no check; any other does, or a tag that was moved back would deploy an unsigned
 /// image.
-fn unchecked(inputs: &Inputs<'_>, request: &Request) -> bool {
-    let serves = inputs.committed().is_some_and(|c| c.app.image.digest == request.image.digest);
+fn unchecked(inputs: &Inputs<'_>, request: &Request, image: &PinnedImage) -> bool {
+    let serves = inputs.committed().is_some_and(|c| c.all().any(|(_, of)| of.image.digest == image.digest));
     inputs.config.verify.require_signature && !request.lenient && !serves
 }
 

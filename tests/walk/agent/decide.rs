@@ -227,6 +227,8 @@ fn release(state: &State, process: &Process, bug: Bug) -> Result<Asked, Broken> 
     let (by_hand, automatic) = (ask.by_hand(), ask == Ask::Reconcile);
     let request = Request {
         image: wanted,
+        images: Default::default(),
+        only: Default::default(),
         migrate: bug.migrate(MigratePolicy::Auto),
         force: ask.is_forced() || by_hand || bug.forces(),
         automatic,

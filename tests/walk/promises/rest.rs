@@ -117,6 +117,8 @@ fn the_same_again_is_nothing_to_do(state: &State) -> Kept {
     let observed = look(&state.host);
     let request = Request {
         image: image(named.digest).clone(),
+        images: Default::default(),
+        only: Default::default(),
         migrate: MigratePolicy::Auto,
         force: false,
         automatic: false,
