@@ -111,6 +111,12 @@ pub struct VerbRequest {
 pub const SYSTEM_ACTOR: &str = "systemd";
 
 impl VerbRequest {
+    /// It says nothing on whether tags are followed: it keeps images, or is not for all services.
+    fn keeps_choice(&self) -> bool {
+        let narrow = self.selector == Selector::Tracked && !self.only.0.is_empty();
+        narrow || self.selector == Selector::Committed
+    }
+
     fn automatic(&self) -> bool {
         self.actor == SYSTEM_ACTOR
     }
@@ -360,8 +366,7 @@ impl Reconciler<'_> {
         report.first = snapshot.history.current().is_none();
         report.before = snapshot.history.current().map(|r| r.number);
         report.release = snapshot.history.current().map(|r| r.number);
-        report.image = Some(request.image.clone());
-        report.images.clone_from(&request.images);
+        report.of(ask, &request);
         if plan.is_empty() {
             let Some(choice) = self.choice(ask, &snapshot) else { return Ok(()) };
             (self.watch)(&Event::Note(choice));
@@ -377,7 +382,7 @@ impl Reconciler<'_> {
     /// How a verb changes whether the tag is followed, if its release is serving already; `None`: not at all.
     pub fn choice(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Option<&'static str> {
         let by_hand = ask.selector.by_hand();
-        if ask.selector == Selector::Committed || self.inputs(snapshot).is_chosen() == by_hand {
+        if ask.keeps_choice() || self.inputs(snapshot).is_chosen() == by_hand {
             return None;
         }
         Some(match by_hand {

@@ -166,7 +166,7 @@ impl World {
         if outcome == Outcome::Converged {
             entries.push(Entry::Committed { release: release.clone() });
         }
-        let reason = Some("astra-app@1: the app exited with code 3".into());
+        let reason = Some("astra-app@1: it exited with code 3".into());
         entries.push(Entry::Closed { outcome, reason, recovered: false });
         let id = self.runs.len() as u64 + 1;
         let entries = entries.into_iter().map(|entry| Stamped { at: 0, entry }).collect();

@@ -70,7 +70,7 @@ fn next(report: &Report) -> Option<String> {
             "fix the cause and run it again: nothing is held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            let retry = retry(report.verb, report.release, report.image.as_ref());
+            let retry = retry(report.verb, report.release, report.image.as_ref(), &report.arguments);
             format!("fix the image or the environment and deploy again; to retry this one: `{retry}`")
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
@@ -83,10 +83,14 @@ fn next(report: &Report) -> Option<String> {
 }
 
 /// The command that tries a held release again.
-fn retry(verb: Verb, release: Option<u64>, image: Option<&PinnedImage>) -> String {
+fn retry(verb: Verb, release: Option<u64>, image: Option<&PinnedImage>, arguments: &[String]) -> String {
     match (verb, release, image) {
         (Verb::Rollback, Some(number), _) => format!("astra-agent rollback --to {number} --force"),
         (Verb::DeploySha, _, Some(image)) => format!("astra-agent deploy-sha {} --force", image.digest),
+        (Verb::Deploy, ..) => {
+            let arguments: String = arguments.iter().map(|argument| format!("{argument} ")).collect();
+            format!("astra-agent deploy {arguments}--force")
+        }
         // The timer's verb and `install` deploy what `deploy` does, and have no such option.
         _ => "astra-agent deploy --force".to_owned(),
     }
@@ -144,8 +148,10 @@ mod tests {
     fn the_command_that_tries_a_release_again_exists_for_every_verb() {
         let image: PinnedImage = format!("a.example/b@sha256:{}", "0".repeat(64)).parse().unwrap();
         for verb in [Verb::Install, Verb::Deploy, Verb::DeploySha, Verb::Rollback, Verb::Reconcile] {
-            let command = retry(verb, Some(3), Some(&image));
-            assert!(parses(&command) && command.ends_with(" --force"), "{verb:?}: {command}");
+            for arguments in [vec![], vec![format!("--image front={image}")], vec!["front".to_owned()]] {
+                let command = retry(verb, Some(3), Some(&image), &arguments);
+                assert!(parses(&command) && command.ends_with(" --force"), "{verb:?}: {command}");
+            }
         }
     }
 }

@@ -174,7 +174,7 @@ impl Reconciler<'_> {
             old: snapshot.history.current().cloned(),
             new: plan.candidate.as_ref().map(|c| c.release.clone()),
             pins: match ask.selector {
-                Selector::Committed => self.inputs(snapshot).is_chosen(),
+                _ if ask.keeps_choice() => self.inputs(snapshot).is_chosen(),
                 Selector::Restart => snapshot.history.pinned,
                 _ => ask.selector.by_hand(),
             },

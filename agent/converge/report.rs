@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::{Selector, VerbRequest};
 use crate::host::caddy::Metrics;
 use crate::model::entry::{Entry, RunId, Verb};
 use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::outcome::{Blame, Outcome};
+use crate::plan::release::Request;
 
 /// The result of a run.
 #[derive(Debug, Serialize)]
@@ -43,6 +45,9 @@ pub struct Report {
     /// The images of services that have their own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ServiceName, PinnedImage>,
+    /// The command's arguments that choose services or images, to repeat it.
+    #[serde(skip)]
+    pub arguments: Vec<String>,
     /// Why the run did not converge: the whole error chain, on one line or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -127,6 +132,7 @@ impl Report {
             release: None,
             image: None,
             images: BTreeMap::new(),
+            arguments: Vec::new(),
             error: None,
             warnings: Vec::new(),
             shown: Vec::new(),
@@ -135,6 +141,24 @@ impl Report {
             seconds: 0.0,
             requests: None,
         }
+    }
+
+    /// The images that it asks for.
+    pub(super) fn of(&mut self, ask: &VerbRequest, request: &Request) {
+        self.image = Some(request.image.clone());
+        self.images.clone_from(&request.images);
+        self.arguments = match &ask.selector {
+            Selector::Committed => vec!["--keep-image".to_owned()],
+            Selector::Chosen(chosen) => chosen
+                .keys()
+                .map(|name| match request.images.get(name) {
+                    Some(image) => format!("--image {name}={image}"),
+                    None => format!("--image {}", request.image),
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        self.arguments.extend(ask.only.0.iter().map(ToString::to_string));
     }
 
     /// Collects what the steps reported for the summary.

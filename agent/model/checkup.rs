@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::digest::Digest;
-use super::image::Repository;
+use super::image::{PinnedImage, Repository};
 use super::instance::ServiceName;
 use super::name::CronName;
+use super::release::Release;
 use super::token::Expiry;
 
 /// All facts that `doctor` gathers in one pass.
@@ -55,10 +56,18 @@ pub struct ImageAsked {
 }
 
 impl Checkup {
-    /// The digests of the tracked tags that could be resolved.
-    pub fn digests(&self) -> BTreeMap<ServiceName, Digest> {
-        let resolved = |asked: &ImageAsked| asked.resolved.as_ref()?.as_ref().ok().cloned();
-        self.images.iter().filter_map(|(name, asked)| Some((*name, resolved(asked)?))).collect()
+    /// A release of the newest images beside `current`, as far as their tags could be resolved.
+    pub fn newest(&self, current: &Release) -> Release {
+        let mut newest = current.clone();
+        for (name, asked) in &self.images {
+            let Some(Ok(digest)) = &asked.resolved else { continue };
+            let image = PinnedImage { repository: asked.repository.clone(), digest: digest.clone() };
+            match name.is_app() {
+                true => newest.image = image,
+                false => _ = newest.images.insert(*name, image),
+            }
+        }
+        newest
     }
 }
 

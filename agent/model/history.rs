@@ -264,13 +264,22 @@ impl History {
 
     /// For automatic runs: images are held with any fingerprint.
     pub fn held_for_timer(&self, release: &Release) -> Option<&Held> {
-        self.holds(release).next()
+        self.holds(release).next().or_else(|| self.left(release))
     }
 
     /// For operators: failed images may be tried with another environment, those rolled back from may not.
     pub fn held_for_person(&self, release: &Release) -> Option<&Held> {
-        let same = |h: &Held| h.release.fingerprint == release.fingerprint;
-        self.holds(release).find(|h| h.why == HeldFor::RolledBack || same(h))
+        let same = |h: &&Held| h.release.fingerprint == release.fingerprint;
+        self.holds(release).find(same).or_else(|| self.left(release))
+    }
+
+    /// The hold of a release that was rolled back from, if `release` would bring one of its images back, be it beside
+    /// other ones.
+    fn left(&self, release: &Release) -> Option<&Held> {
+        let serving: BTreeSet<_> = self.current().into_iter().flat_map(Release::digests).collect();
+        let new: BTreeSet<_> = release.digests().filter(|digest| !serving.contains(digest)).collect();
+        let mut left = self.held.iter().rev().filter(|held| held.why == HeldFor::RolledBack);
+        left.find(|held| held.release.digests().any(|digest| new.contains(digest)))
     }
 
     /// All holds of the images of `release`, the newest first.

@@ -35,11 +35,10 @@ impl Release {
         self.image.digest == other.image.digest && self.images.iter().all(same)
     }
 
-    /// Whether its images have these digests. A service that has none here does not count.
-    pub fn has_digests(&self, digests: &BTreeMap<ServiceName, Digest>) -> bool {
-        let app = ServiceName::app();
-        let mut images = std::iter::once((&app, &self.image)).chain(&self.images);
-        images.all(|(name, image)| digests.get(name).is_none_or(|digest| *digest == image.digest))
+    /// Its digests in short form, those of services with their name: `sha256:9a4d0f88f07d, front sha256:4f121600410b`.
+    pub fn short(&self) -> String {
+        let own = self.images.iter().map(|(name, image)| format!(", {name} {}", image.digest.short()));
+        std::iter::once(self.image.digest.short().to_owned()).chain(own).collect()
     }
 
     /// The images, that of the app first.

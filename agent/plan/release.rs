@@ -118,11 +118,11 @@ impl Refusal {
 
     /// A refusal because of this hold.
     pub fn held(held: &Held) -> Self {
-        let (number, digest) = (held.release.number, held.release.image.digest.short());
+        let (number, digests) = (held.release.number, held.release.short());
         let reason = held.reason.lines().next().unwrap_or_default();
-        let what = format!("release {number} ({digest}) is held since run {}: {reason}", held.run);
+        let what = format!("release {number} ({digests}) is held since run {}: {reason}", held.run);
         let fix = "`--force` tries it again; `astra-agent deploy --keep-image` brings a changed environment or changed \
-                   arguments to the image that serves";
+                   arguments to the images that serve";
         Self::Held { number, problem: Problem::host("held", what, fix) }
     }
 

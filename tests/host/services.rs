@@ -110,7 +110,7 @@ fn changes_as_one(engine: Engine, name: &str) {
     host.edit("time.sleep(1e6)", "time.sleep(1); exit(3)");
     let failed = host.agent(["deploy"]);
     assert_eq!(failed.code(), 3, "{}", failed.text());
-    assert!(failed.text().contains("astra-worker@1: the app exited with code 3"), "{}", failed.text());
+    assert!(failed.text().contains("astra-worker@1: it exited with code 3"), "{}", failed.text());
     assert_eq!(changed(&after, &host.containers()), ["astra-worker"]);
     host.edit("time.sleep(1); exit(3)", "time.sleep(1e6)");
     host.assert_all_on("v2");

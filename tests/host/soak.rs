@@ -45,7 +45,7 @@ fn a_killed_conmon_blames_the_host_and_a_killed_app_the_release() {
     let deploy = deploy_and(&host, "v2", "podman kill -s KILL astra-app-1");
     let said = deploy.text();
     assert_eq!(deploy.code(), 3, "{said}");
-    assert!(said.contains("the app exited with code 137 (SIGKILL; out of memory?)"), "{said}");
+    assert!(said.contains("it exited with code 137 (SIGKILL; out of memory?)"), "{said}");
     assert_eq!(host.status()["held"].as_array().unwrap().len(), 1);
     host.assert_tidy();
 }

@@ -79,6 +79,26 @@ fn a_rollback_takes_the_images_of_all_services_back_without_a_registry() {
 }
 
 #[test]
+fn an_image_rolled_back_from_does_not_come_back_beside_another() {
+    let mut world = site().config("[deploy]\n", "[deploy]\nauto = true\n").install("v1");
+    deploy_front(&mut world, "front-2").succeeds();
+    rollback(&mut world).succeeds();
+    world.publish("v2");
+    // The release is pinned, also after a deploy of the other service.
+    assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
+    world.deploy("v2").says("is held").exits(1);
+    world.only("app").run(Verb::Deploy, Selector::Tracked).calls(&[APP]).never_calls(FRONT).succeeds();
+    runs(&world, "v2", "front-1");
+    assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
+    // The tags are followed again by a plain deploy.
+    deploy_front(&mut world, "front-1").succeeds();
+    world.tag("front:latest", "front-2");
+    assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
+    world.force().run(Verb::Deploy, Selector::Tracked).succeeds();
+    runs(&world, "v2", "front-2");
+}
+
+#[test]
 fn a_release_that_fails_by_one_image_is_held_with_that_image_alone() {
     let mut world = site().install("v1");
     world.tag("front:latest", "front-bad");

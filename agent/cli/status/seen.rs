@@ -17,6 +17,7 @@ use crate::model::history::{History, RunRecord};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::observed::InstanceSeen;
 use crate::model::outcome::Outcome;
+use crate::model::release::Release;
 use crate::model::unit::{ActiveState, ServiceResult};
 use crate::plan::{accessories, files};
 
@@ -32,6 +33,9 @@ pub struct Status {
     pub live_since: Option<String>,
     pub rollback_to: Option<String>,
     pub rollback_release: Option<u64>,
+    /// The digests of that release, for the text.
+    #[serde(skip)]
+    pub rollback_digests: String,
     /// The run since which that release is held; a plain `rollback` then refuses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_held: Option<u64>,
@@ -116,6 +120,9 @@ pub struct AccessorySeen {
 pub struct Held {
     pub release: u64,
     pub digest: String,
+    /// The digests of all images, for the text.
+    #[serde(skip)]
+    pub digests: String,
     /// The image itself has served; only the environment it was tried with is held.
     pub only_environment: bool,
     pub run: u64,
@@ -229,6 +236,7 @@ pub fn status(
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
         rollback_to: target.map(|r| r.image.to_string()),
         rollback_release: target.map(|r| r.number),
+        rollback_digests: target.map(Release::short).unwrap_or_default(),
         rollback_held: history.way_back_held().map(|(held, _)| held.run),
         pinned: inputs.is_chosen(),
         lost_release,
@@ -333,6 +341,7 @@ fn held(held: &crate::model::history::Held) -> Held {
     Held {
         release: held.release.number,
         digest: held.release.image.digest.to_string(),
+        digests: held.release.short(),
         only_environment: held.why == crate::model::history::HeldFor::Environment,
         run: held.run,
         reason: out::first_line(&held.reason).to_owned(),

@@ -84,15 +84,14 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
             row(&mut rows, "release", status.lost_release.as_deref().unwrap_or(none).to_owned());
         }
     }
-    let back = match (status.rollback_release, &status.rollback_to) {
-        (Some(number), Some(image)) => {
-            let digest = image.rsplit_once('@').map_or(image.as_str(), |(_, digest)| digest);
+    let back = match status.rollback_release {
+        Some(number) => {
             let held = status
                 .rollback_held
                 .map(|run| format!(", which is held since run {run}: `rollback --force` tries it again"));
-            format!("would go to release {number} ({}){}", short(digest), held.unwrap_or_default())
+            format!("would go to release {number} ({}){}", status.rollback_digests, held.unwrap_or_default())
         }
-        _ => "nothing to go back to".to_owned(),
+        None => "nothing to go back to".to_owned(),
     };
     row(&mut rows, "rollback", back);
     if !status.urls.is_empty() {
@@ -155,8 +154,8 @@ fn held(held: &[Held], rows: &mut Vec<Row>) {
         } else {
             ""
         };
-        let (release, digest, run) = (held.release, short(&held.digest), held.run);
-        let what = format!("release {release} ({digest}{only}) since run {run}: {}", short(&held.reason));
+        let (release, digests, run) = (held.release, &held.digests, held.run);
+        let what = format!("release {release} ({digests}{only}) since run {run}: {}", short(&held.reason));
         row(rows, "held", what);
     }
     if let Some(more) = held.len().checked_sub(HELD_SHOWN).filter(|more| *more > 0) {

@@ -58,9 +58,9 @@ impl Host {
 fn died(unit: &UnitSeen) -> String {
     match unit.exit_code {
         Some(code) if unit.result == ServiceResult::ExitCode || code != 0 => {
-            format!("the app exited with code {}", ExitCode(code))
+            format!("it exited with code {}", ExitCode(code))
         }
-        _ if unit.result.is_failure() => format!("the app ended ({})", unit.result),
-        _ => "the app exited".to_owned(),
+        _ if unit.result.is_failure() => format!("it ended ({})", unit.result),
+        _ => "it exited".to_owned(),
     }
 }

@@ -3,7 +3,6 @@
 use super::Inputs;
 use crate::model::checkup::Checkup;
 use crate::model::envfile::{EnvError, EnvProblem};
-use crate::model::history::Held;
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
 use crate::model::problem::Problem;
 use crate::plan::prune::lost_way_back;
@@ -159,13 +158,12 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
         let what = format!("what runs was chosen by hand: {} is not followed", inputs.config.image);
         found.push(Problem::note("pinned", what, "`astra-agent deploy` follows the tag again"));
     }
-    let digests = checkup.digests();
-    let newest = |held: &&Held| held.release.has_digests(&digests);
-    if let Some(held) = inputs.history.held.iter().rev().find(newest).filter(|_| !digests.is_empty()) {
+    let newest = inputs.history.current().map(|current| checkup.newest(current));
+    if let Some(held) = newest.and_then(|newest| inputs.history.held_for_timer(&newest)) {
         let what = format!(
-            "{} is release {}, which is held: {}",
-            inputs.config.image,
+            "a deploy of the newest images is refused: release {} ({}) is held: {}",
             held.release.number,
+            held.release.short(),
             held.reason.lines().next().unwrap_or_default()
         );
         let fix = "push a fixed image; `astra-agent deploy --force` tries this one again";

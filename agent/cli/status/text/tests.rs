@@ -35,6 +35,7 @@ fn well() -> Status {
         live_since: Some(out::time(NOW - 3 * HOUR)),
         rollback_to: Some(format!("ghcr.io/you/shop@{}", digest("c1"))),
         rollback_release: Some(5),
+        rollback_digests: "sha256:c1c1c1c1c1c1".to_owned(),
         rollback_held: None,
         urls: vec!["https://shop.example.org".to_owned()],
         instances: vec![instance(1), instance(2)],
@@ -60,7 +61,7 @@ fn a_host_that_serves() {
     let expected = "\
 release     6, live for 3 h
 image       ghcr.io/you/shop@sha256:d0d0d0d0d0d0…
-rollback    would go to release 5 (sha256:c1c1c1c1c1c1…)
+rollback    would go to release 5 (sha256:c1c1c1c1c1c1)
 url         https://shop.example.org
 instance 1  ready, release 6, port 8001, active (running)
 instance 2  ready, release 6, port 8002, active (running)
@@ -109,6 +110,7 @@ fn only_the_newest_three_held_releases_are_shown() {
     let held = |release: u64| Held {
         release,
         digest: digest("ab"),
+        digests: "sha256:abababababab, front sha256:cdcdcdcdcdcd".to_owned(),
         only_environment: release == 9,
         run: release + 1,
         reason: "soaking: astra-app@1 was restarted".to_owned(),
@@ -117,7 +119,7 @@ fn only_the_newest_three_held_releases_are_shown() {
     assert_eq!(text.matches("\nheld ").count(), 3, "{text}");
     assert!(text.contains("\n            +6 more: `astra-agent status --json`"), "{text}");
     assert!(
-        text.contains("held        release 9 (sha256:abababababab…, with the environment and container"),
+        text.contains("held        release 9 (sha256:abababababab, front sha256:cdcdcdcdcdcd, with the"),
         "{text}"
     );
     assert!(!text.contains("release 6 (sha256:abab"), "{text}");
