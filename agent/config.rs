@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::model::answers::AnswerLimits;
 use crate::model::envfile::ManagedLines;
 use crate::model::image::{BadImage, PinnedImage, Repository, TrackedImage};
 use crate::model::instance::{InstanceName, ServiceName};
@@ -117,6 +118,8 @@ pub struct Migrate {
 pub struct Deploy {
     /// How long a release must stay ready before traffic, and again with it; may be zero.
     pub soak: Duration,
+    /// Limits for the answers to visitors during the soak of all instances.
+    pub answers: AnswerLimits,
     /// Limit for requests in flight.
     pub drain_timeout: Duration,
     /// Limit for WebSockets and event streams; may be zero.

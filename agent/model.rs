@@ -1,5 +1,6 @@
 //! Floor 1: the types that everything else uses. Pure data and parsing; no clock, no file, no network.
 
+pub mod answers;
 pub mod caddyfile;
 pub mod checkup;
 pub mod cron;

@@ -1,6 +1,8 @@
 //! `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across keys. Called by
 //! load.rs.
 
+use std::time::Duration;
+
 use super::app::no_empty_program;
 use super::container::entrypoint;
 use super::error::{Problems, ValueError};
@@ -8,6 +10,7 @@ use super::read::Reader;
 use super::tree::Tree;
 use super::value;
 use super::{Caddy, Deploy, Migrate, OwnImage, Tls, Verify};
+use crate::model::answers::{AnswerLimits, Share};
 use crate::model::name::HEALTH_PORT;
 
 /// The outer `None`: an error; the inner one: the table is absent.
@@ -33,6 +36,7 @@ pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Op
 pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Deploy> {
     let mut r = Reader { table: &tree.table("deploy"), problems };
     let soak = r.time("soak");
+    let answers = answers(&mut r, soak);
     let drain_timeout = r.time("drain_timeout");
     let websocket_timeout = r.time("websocket_timeout");
     let auto = r.boolean("auto");
@@ -40,12 +44,35 @@ pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Dep
     let min_free = r.size("min_free");
     Some(Deploy {
         soak: soak?,
+        answers: answers?,
         drain_timeout: drain_timeout?,
         websocket_timeout: websocket_timeout?,
         auto: auto?,
         keep: keep?,
         min_free: min_free?,
     })
+}
+
+/// The bounds of Caddy's histogram in milliseconds: it cannot tell on which side of another time an answer was.
+const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
+
+fn answers(r: &mut Reader<'_, '_, '_>, soak: Option<Duration>) -> Option<AnswerLimits> {
+    let errors = r.optional("max_5xx", |r, key| r.text(key, |text| text.parse::<Share>()))?;
+    let p99 = r.optional("max_p99", Reader::time)?;
+    let key = if errors.is_some() { "max_5xx" } else { "max_p99" };
+    if p99.is_some_and(|time| !BOUNDS.contains(&u64::try_from(time.as_millis()).unwrap_or_default())) {
+        let fault = ValueError::new("`max_p99` must be a time that Caddy counts by");
+        r.fault(
+            "max_p99",
+            fault.help("write 5ms, 10ms, 25ms, 50ms, 100ms, 250ms, 500ms, 1s, 2500ms, 5s or 10s"),
+        );
+        return None;
+    }
+    if (errors.is_some() || p99.is_some()) && soak.is_some_and(|soak| soak.is_zero()) {
+        r.fault(key, ValueError::new(format!("`{key}` is judged during the soak, and `soak` is 0s")));
+        return None;
+    }
+    Some(AnswerLimits { errors, p99 })
 }
 
 /// `image` of `[caddy]` or of a service: a tag or a digest.

@@ -11,6 +11,7 @@ use super::logs::Start;
 use super::probe::{ProbeError, probe};
 use super::systemd::JobResult;
 use super::{Host, failpoint};
+use crate::model::answers::AnswerLimits;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::name::TRIAL_ENV;
 use crate::model::outcome::Blame;
@@ -18,11 +19,13 @@ use crate::model::step::{Check, HttpCheck, Probe, Target};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 
+mod answers;
 pub mod drain;
 mod failed;
 mod liveness;
 mod stop;
 
+use answers::Watch;
 use stop::STOP_MARGIN;
 
 /// Poll interval for something that changes within milliseconds.
@@ -172,9 +175,16 @@ impl Host {
         Err(if (300..400).contains(&answer.status) { error.context(Redirected) } else { error })
     }
 
-    /// Watches `instances` for `time`: none may restart, and all must be ready at the end.
-    pub(super) async fn soak(&self, instances: &[(Target, Probe)], time: Duration) -> Result<(), StepError> {
+    /// Watches `instances` for `time`: none may restart, all must be ready at the end, and the answers to visitors
+    /// must keep `limits`.
+    pub(super) async fn soak(
+        &self,
+        instances: &[(Target, Probe)],
+        time: Duration,
+        limits: AnswerLimits,
+    ) -> Result<StepNote, StepError> {
         let deadline = Instant::now() + time;
+        let answers = Watch::start(self, limits).await;
         loop {
             for (instance, ask) in instances {
                 self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;
@@ -182,6 +192,11 @@ impl Host {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
+            }
+            if let Some(watch) = &answers
+                && let Some(broken) = watch.is_broken(self).await
+            {
+                return Err(StepError::release(anyhow!("{broken}")));
             }
             (self.detail)(&format!("{:.0} s to go", left.as_secs_f64().ceil()));
             sleep(left.min(SLOW_POLL * 2)).await;
@@ -197,7 +212,7 @@ impl Host {
                 return Err(self.explain(instance, StepError::release(error).at(instance.id)).await);
             }
         }
-        Ok(())
+        answers::judge(self, answers, limits).await
     }
 
     /// A busy app may miss one or two answers; a hung or broken one gives none.

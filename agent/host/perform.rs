@@ -73,7 +73,7 @@ impl Host {
                 self.restore_committed(instance, *stop, *timeout).await?;
             }
             Step::AwaitReady { instance, probe } => return self.await_ready(instance, probe).await,
-            Step::Soak { instances, time } => self.soak(instances, *time).await?,
+            Step::Soak { instances, time, limits } => return self.soak(instances, *time, *limits).await,
             Step::Undrain { instance, probe, .. } => return Ok(self.undrain(instance, probe).await?.into()),
             Step::StopInstance { instance, stop } => self.stop_instance(instance, *stop).await?,
             Step::FlushImages => self.flush_images().await?,

@@ -7,6 +7,7 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::answers::AnswerLimits;
 use super::envfile::ManagedLines;
 use super::fingerprint::sha256;
 use super::image::PinnedImage;
@@ -103,8 +104,9 @@ pub enum Step {
     RestoreCommitted { instance: Target, stop: Duration, timeout: Duration },
     /// Wait for READY and the readiness path.
     AwaitReady { instance: Target, probe: Probe },
-    /// Watch the instances, each with its readiness check, for this long: no restart, ready at the end.
-    Soak { instances: Vec<(Target, Probe)>, time: Duration },
+    /// Watch the instances, each with its readiness check, for this long: no restart, ready at the end, and answers
+    /// within the limits.
+    Soak { instances: Vec<(Target, Probe)>, time: Duration, limits: AnswerLimits },
     /// Let Caddy send requests again, once it gets a 2xx from the instance itself. Undone by a drain.
     Undrain { instance: Target, probe: Probe, limits: Drain },
     /// Stop the instance within its stop timeout, and remove its trial file and marker.
@@ -315,7 +317,10 @@ impl fmt::Display for Step {
             Self::AwaitReady { instance, probe } => {
                 write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
             }
-            Self::Soak { instances, time } => write!(f, "soak {} for {time:?}", names(instances)),
+            Self::Soak { instances, time, limits } => {
+                write!(f, "soak {} for {time:?}", names(instances))?;
+                if limits.is_some() { write!(f, " ({limits})") } else { Ok(()) }
+            }
             Self::Undrain { instance, .. } => write!(f, "put {instance} into rotation"),
             Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),

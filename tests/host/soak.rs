@@ -1,9 +1,10 @@
 //! Events during a soak, and who is to blame.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::harness::{Host, Output};
-use crate::site::{config_with, installed_with};
+use crate::site::{CONFIG_FILE, config_with, installed_with};
 
 const LONG: [(&str, &str); 1] = [("soak = \"1s\"", "soak = \"4s\"")];
 
@@ -77,4 +78,25 @@ fn a_unit_stopped_by_hand_holds_nothing() {
     });
     assert_eq!(host.status()["held"], serde_json::json!([]));
     host.assert_tidy();
+}
+
+#[test]
+fn a_release_that_answers_visitors_with_errors_is_taken_back() {
+    let judged = ("soak = \"1s\"", "soak = \"3s\"\nmax_5xx = \"5%\"\nmax_p99 = \"5s\"");
+    let host = installed_with("errors", &config_with([judged]));
+    let good = host.read(CONFIG_FILE);
+    host.write(CONFIG_FILE, &good.replace("[env]\n", "[env]\nAPP_ERRORS = \"0.5\"\n"));
+    let load = host.load(50).websockets(0).start();
+    host.wait("curl -sf --max-time 1 localhost/", Duration::from_secs(5));
+    let broken = host.deploy("v2");
+    assert_eq!(broken.code(), 3, "{}", broken.text());
+    assert!(broken.text().contains("answers to visitors had a status of 5xx, limit 5 %"), "{}", broken.text());
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+    host.write(CONFIG_FILE, &good);
+    let deployed = host.deploy("v2").ok();
+    assert!(deployed.text().contains(" answers, 0 of them 5xx, 0 slow"), "{}", deployed.text());
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    host.assert_tidy();
+    // The instances that answered with errors did so to visitors: only those were lost.
+    assert!(load.stop().answered > 0);
 }

@@ -121,7 +121,14 @@ fn answer(shared: &Shared, request: &Request) -> String {
         "GET /config/" => json(200, "", &config(&running)),
         "GET /reverse_proxy/upstreams" => json(200, "", &upstreams(&running)),
         "GET /metrics" => {
-            json(200, "", "caddy_http_response_duration_seconds_count{code=\"200\",server=\"srv0\"} 5\n")
+            // Ten visitors between two looks.
+            state.caddy.answered.0 += 10;
+            state.caddy.answered.1 += state.caddy.errors;
+            let (all, bad) = state.caddy.answered;
+            let of = |code: u16, count: u64| {
+                format!("caddy_http_request_duration_seconds_count{{code=\"{code}\",server=\"srv0\"}} {count}\n")
+            };
+            json(200, "", &(of(200, all - bad) + &of(500, bad)))
         }
         _ => json(404, "", ""),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use astra_agent::converge::Selector;
+use astra_agent::converge::{RollbackTarget, Selector};
 use astra_agent::model::entry::Verb;
 
 use crate::state::{App, How, Migration, digest};
@@ -206,4 +206,26 @@ fn ctrl_c_in_a_move_ends_between_two_instances() {
     ran.never_calls("StopUnit astra-app@1.service").exits(4).serves("v1");
     let ran = world.deploy("v1").calls(&["StartUnit astra-app@1.service", "load"]);
     ran.never_calls("StopUnit astra-app@2.service").succeeds().serves("v1");
+}
+
+#[test]
+fn errors_for_visitors_during_the_soak_take_a_release_back() {
+    let limit = |world: World| world.config("soak = \"1s\"", "soak = \"1s\"\nmax_5xx = \"5%\"");
+    let mut world = limit(World::installed("v1"));
+    world.deploy("v2").succeeds().serves("v2");
+    world.shared.lock().caddy.errors = 2;
+    let ran = world.deploy("v3").says("answers to visitors had a status of 5xx, limit 5 %");
+    ran.exits(3).serves("v2");
+    assert!(world.is_held("v3"));
+    // A way back is not judged, nor is a release without the limit.
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v1");
+    world.change_config("\nmax_5xx = \"5%\"", "");
+    world.deploy("v4").succeeds().serves("v4");
+}
+
+#[test]
+fn answers_that_caddy_does_not_count_are_told_and_judge_nothing() {
+    let mut world = World::installed("v1").config("soak = \"1s\"", "soak = \"1s\"\nmax_5xx = \"5%\"");
+    world.fault("GET /metrics", How::Status(500, "none"));
+    world.deploy("v2").says("no answer was judged").succeeds().serves("v2");
 }

@@ -116,6 +116,10 @@ pub struct Caddy {
     /// It looks for no marker.
     pub blind: bool,
     pub hangs: bool,
+    /// Answers to visitors so far, and those of them with status 500.
+    pub answered: (u64, u64),
+    /// Those with status 500 of ten answers.
+    pub errors: u64,
 }
 
 /// A fault of one call, such as `StartUnit astra-app@1.service` or `POST /images/create`.

@@ -54,6 +54,29 @@ impl Metrics {
         }
     }
 
+    /// Answers to visitors, with any status. From Caddy 2.8 on it includes errors that Caddy made.
+    pub fn answers(&self) -> u64 {
+        self.count(ENDED, |_| true)
+    }
+
+    /// Those with a status of 500 to 599.
+    pub fn server_errors(&self) -> u64 {
+        self.count(ENDED, |sample| sample.label("code").starts_with('5'))
+    }
+
+    /// Answers whose time to the first byte was taken.
+    pub fn timed(&self) -> u64 {
+        self.count(&format!("{ANSWERED}_count"), |_| true)
+    }
+
+    /// Those of them that took no longer than `seconds`, one of Caddy's bounds.
+    pub fn within(&self, seconds: f64) -> u64 {
+        let same = |sample: &Sample| {
+            number(sample.label("le")).is_some_and(|bound| (bound - seconds).abs() < f64::EPSILON)
+        };
+        self.count(&format!("{ANSWERED}_bucket"), same)
+    }
+
     /// Requests that Caddy received, excluding health routes.
     pub fn requests_total(&self) -> u64 {
         self.count(BEGUN, |_| true)

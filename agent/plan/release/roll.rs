@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::{Service, Strategy};
+use crate::model::answers::AnswerLimits;
 use crate::model::envfile::EnvFile;
 use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
@@ -42,7 +43,8 @@ pub(super) fn plan(
     }
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
     let probe = |of: &Service| if request.restart { inputs.probe(of.name) } else { inputs.trial_probe(of) };
-    steps.extend(roll(inputs, &candidate, &touched, (soak, &probe)));
+    let relaxed = request.lenient || request.restart;
+    steps.extend(roll(inputs, &candidate, &touched, (soak, relaxed), &probe));
     if pulls || !is_blind(inputs, request) {
         // Also for an image that was committed earlier: it may have been pruned, and pulled again by hand.
         steps.push(Step::FlushImages);
@@ -118,7 +120,8 @@ fn roll(
     inputs: &Inputs<'_>,
     candidate: &Candidate,
     touched: &BTreeSet<ServiceName>,
-    (soak, probe): (Duration, &dyn Fn(&Service) -> Probe),
+    (soak, relaxed): (Duration, bool),
+    probe: &dyn Fn(&Service) -> Probe,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut changed = Vec::new();
@@ -130,7 +133,11 @@ fn roll(
         changed.extend(order.into_iter().map(|id| (inputs.target(id), probe(service))));
     }
     if !soak.is_zero() && !changed.is_empty() {
-        steps.push(Step::Soak { instances: changed, time: soak });
+        let web = |id: InstanceName| inputs.config.service(id.service).is_some_and(|of| of.web().is_some());
+        // Answers tell nothing of a release of workers, and a rollback is no place to be strict.
+        let judged = !relaxed && changed.iter().any(|(instance, _)| web(instance.id));
+        let limits = if judged { inputs.config.deploy.answers } else { AnswerLimits::default() };
+        steps.push(Step::Soak { instances: changed, time: soak, limits });
     }
     steps
 }
@@ -181,7 +188,8 @@ fn roll_service(
         });
         steps.push(Step::AwaitReady { instance: instance.clone(), probe: probe.clone() });
         if nth == 0 && drains && !gate.is_zero() {
-            steps.push(Step::Soak { instances: vec![(instance.clone(), probe.clone())], time: gate });
+            let limits = AnswerLimits::default();
+            steps.push(Step::Soak { instances: vec![(instance.clone(), probe.clone())], time: gate, limits });
         }
         if drains {
             steps.extend(inputs.undrain(instance));

@@ -1,6 +1,7 @@
 """The pages that tests ask for. Async, so that one process holds many slow ones at a time."""
 
 import asyncio
+import random
 import socket
 import time
 from os import environ
@@ -18,6 +19,8 @@ FAULT = environ.get("APP_FAULT", "")
 READY_STATUS = int(environ.get("APP_READY_STATUS", "200"))
 READY_DELAY = float(environ.get("APP_READY_DELAY", "0"))
 READY_AFTER = time.monotonic() + float(environ.get("APP_READY_AFTER", "0"))
+# The share of visitors who get an error, while the readiness path answers.
+ERRORS = float(environ.get("APP_ERRORS", "0"))
 ASGI = environ.get("APP_SERVER", "asgi") == "asgi"
 WHO = f"{VERSION} {socket.gethostname()}"
 
@@ -51,7 +54,7 @@ def check_host(get_response):
 
 
 async def index(request):
-    return text(WHO)
+    return text(WHO, 500 if random.random() < ERRORS else 200)
 
 
 async def version(request):
