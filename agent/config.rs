@@ -256,10 +256,9 @@ impl Config {
         std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
-    /// The repositories of the images of a release, that of the app first.
-    pub fn repositories(&self) -> impl Iterator<Item = &Repository> {
-        let own = self.others.values().filter_map(|service| service.image.as_ref());
-        std::iter::once(&self.image.repository).chain(own.map(OwnImage::repository))
+    /// The repository of the image of `service`.
+    pub fn repository_of<'a>(&'a self, service: &'a Service) -> &'a Repository {
+        service.image.as_ref().map_or(&self.image.repository, OwnImage::repository)
     }
 
     /// The images in `lines` of the services that have their own.
@@ -291,7 +290,12 @@ impl Config {
             return Ok(service);
         }
         let fix = match self.service(name) {
-            Some(_) => format!("an accessory has verbs of its own: `astra-agent accessory upgrade {name}`"),
+            Some(_) => {
+                let unit = self.name.unit(InstanceName::single(name));
+                format!(
+                    "it is an accessory: `astra-agent accessory restart {name}`; `systemctl stop {unit}` stops it until the next reconcile"
+                )
+            }
             None => {
                 let all: Vec<_> = self.services().map(|service| service.name.to_string()).collect();
                 format!("agent.toml has: {}", all.join(", "))

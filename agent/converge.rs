@@ -26,6 +26,7 @@ use crate::plan::release::{Only, Refusal, Request};
 use crate::plan::{accessories as plan_accessories, keep, moves, release};
 
 mod accessories;
+mod ask;
 mod entry;
 mod execute;
 mod proxy;
@@ -36,6 +37,7 @@ mod report;
 mod resolve;
 mod snapshot;
 
+pub use ask::{SYSTEM_ACTOR, VerbRequest};
 use refuse::Committed;
 pub use report::{Report, Requests};
 pub use resolve::{Choice, RollbackTarget, Selector};
@@ -87,40 +89,6 @@ pub enum Event<'a> {
 
 /// Receives events; called from inside steps, so it must not block.
 pub type Watch = Rc<dyn Fn(&Event<'_>)>;
-
-/// The request of a verb.
-#[derive(Clone, Debug)]
-pub struct VerbRequest {
-    /// The command.
-    pub verb: Verb,
-    /// The release that it asks for.
-    pub selector: Selector,
-    /// The services that it may change.
-    pub only: Only,
-    /// When the migration runs.
-    pub migrate: crate::plan::migrations::MigratePolicy,
-    /// Also deploy a held release.
-    pub force: bool,
-    /// Soak the release before it is committed, as the config says.
-    pub soak: bool,
-    /// Login name behind the command; [`SYSTEM_ACTOR`] when a timer asks.
-    pub actor: String,
-}
-
-/// The actor of a run that systemd started.
-pub const SYSTEM_ACTOR: &str = "systemd";
-
-impl VerbRequest {
-    /// It says nothing on whether tags are followed: it keeps images, or is not for all services.
-    fn keeps_choice(&self) -> bool {
-        let narrow = self.selector == Selector::Tracked && !self.only.0.is_empty();
-        narrow || self.selector == Selector::Committed
-    }
-
-    fn automatic(&self) -> bool {
-        self.actor == SYSTEM_ACTOR
-    }
-}
 
 /// A refusal or failure before any run.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +173,7 @@ impl Reconciler<'_> {
         }
         let history = self.journal.history()?;
         self.refuse_in_safe_mode(ask, &history)?;
+        self.know_services(ask)?;
         let due = self.housekeeping_is_due(ask.verb, &history);
         let committed = self.committed(history)?;
         if !self.change_beside(ask, &mut report).await? {
@@ -295,7 +264,7 @@ impl Reconciler<'_> {
             }
             let mut plan = self.keep_plan(&snapshot, ask.verb);
             if plan.is_empty() {
-                plan = self.move_plan(&snapshot, ask.verb)?;
+                plan = self.move_plan(&snapshot, ask)?;
             }
             if plan.is_empty() {
                 return Ok(true);
@@ -317,14 +286,15 @@ impl Reconciler<'_> {
         keep::plan(&self.inputs(snapshot), verb)
     }
 
-    /// All steps that a run of `verb` would take before its release.
+    /// All steps that a run would take before its release.
     ///
     /// # Errors
     /// A move that the host cannot make.
-    pub fn host_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
-        let mut plan = self.keep_plan(snapshot, verb);
+    pub fn host_plan(&self, snapshot: &Snapshot, ask: &VerbRequest) -> Result<Plan, Refused> {
+        self.know_services(ask)?;
+        let mut plan = self.keep_plan(snapshot, ask.verb);
         plan.steps.splice(0..0, self.accessory_repairs(snapshot));
-        let moves = self.move_plan(snapshot, verb)?;
+        let moves = self.move_plan(snapshot, ask)?;
         plan.steps.extend(moves.steps);
         plan.warnings.extend(moves.warnings);
         Ok(plan)
@@ -336,9 +306,10 @@ impl Reconciler<'_> {
     /// # Errors
     ///
     /// A configured port is used by another process.
-    pub fn move_plan(&self, snapshot: &Snapshot, verb: Verb) -> Result<Plan, Refused> {
+    pub fn move_plan(&self, snapshot: &Snapshot, ask: &VerbRequest) -> Result<Plan, Refused> {
         let inputs = self.inputs(snapshot);
-        if !VerbPolicy::of(verb).moves {
+        // A move restarts instances, and a deploy of some services leaves the others alone.
+        if !VerbPolicy::of(ask.verb).moves || !ask.only.0.is_empty() {
             return Ok(Plan::default());
         }
         let problems = moves::problems(&inputs);

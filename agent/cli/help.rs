@@ -71,7 +71,7 @@ Examples:
   astra-agent deploy                  the newest image of the tracked tag
   astra-agent deploy --dry-run        what that would do
   astra-agent deploy --image ghcr.io/you/shop:v2
-  astra-agent deploy worker           the settings and the image of one service
+  astra-agent deploy worker           one service: settings, and its own image
 
 Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
 3 the release failed and is held, 4 needs a look, 75 another run holds the lock.

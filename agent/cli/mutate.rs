@@ -21,6 +21,7 @@ use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::journal::Journal;
 use crate::model::entry::Verb as Name;
+use crate::model::history::History;
 use crate::model::image::DigestArg;
 use crate::model::instance::ServiceName;
 use crate::model::name::JOURNAL_DIR;
@@ -236,7 +237,7 @@ fn ask(verb: Verb, in_unit: bool) -> Result<(VerbRequest, Mutate, bool), Refused
         Verb::Install(mutate) => (Name::Install, Selector::Tracked, How { mutate, ..How::default() }),
         Verb::Deploy(d) if d.keep_image => (Name::Deploy, Selector::Committed, d.how),
         Verb::Deploy(d) if d.restart => (Name::Deploy, Selector::Restart, d.how),
-        Verb::Deploy(d) => (Name::Deploy, chosen(&d.image), d.how),
+        Verb::Deploy(d) => (Name::Deploy, chosen(&d.image)?, d.how),
         Verb::DeploySha(d) => (Name::DeploySha, Selector::digest(known(&d.digest)?), d.how),
         Verb::Rollback(r) => (Name::Rollback, Selector::Rollback(back(r.to.as_ref())?), r.how),
         Verb::Reconcile(Reconcile { dry_run, mutate }) => {
@@ -289,12 +290,15 @@ impl FromStr for ImageOption {
 }
 
 /// The images of `--image`; without one, the tracked tags.
-pub(super) fn chosen(images: &[ImageOption]) -> Selector {
-    let images = images.iter().map(|option| (option.service, Choice::from(option.image.clone())));
-    match images.collect::<BTreeMap<_, _>>() {
-        none if none.is_empty() => Selector::Tracked,
-        images => Selector::Chosen(images),
+pub(super) fn chosen(images: &[ImageOption]) -> Result<Selector, Refused> {
+    let mut chosen = BTreeMap::new();
+    for ImageOption { service, image } in images {
+        if chosen.insert(*service, Choice::from(image.clone())).is_some() {
+            let what = format!("`--image` names two images of {service}");
+            return Err(Problem::config("image", what, "write one").into());
+        }
     }
+    Ok(if chosen.is_empty() { Selector::Tracked } else { Selector::Chosen(chosen) })
 }
 
 /// The services of the command line.
@@ -307,12 +311,18 @@ pub(super) fn back(to: Option<&ReleaseSelector>) -> Result<RollbackTarget, Refus
     match to {
         None => Ok(RollbackTarget::Nearest),
         Some(ReleaseSelector::Number(number)) => Ok(RollbackTarget::Release(*number)),
-        Some(ReleaseSelector::Digest(digest)) => Ok(RollbackTarget::Digest(known(digest)?.digest)),
+        Some(ReleaseSelector::Digest(digest)) => {
+            let found = digest.resolve_any(&history()?).map_err(|e| Refused::of(Cause::Config, e))?;
+            Ok(RollbackTarget::Digest(found.digest))
+        }
     }
+}
+
+fn history() -> Result<History, Refused> {
+    Ok(Journal::at(JOURNAL_DIR).history()?)
 }
 
 /// The full digest; a shortened one is looked up among the releases that this host knows.
 pub(super) fn known(digest: &DigestSelector) -> Result<DigestArg, Refused> {
-    let history = Journal::at(JOURNAL_DIR).history()?;
-    digest.resolve(&history).map_err(|e| Refused::of(Cause::Config, e))
+    digest.resolve(&history()?).map_err(|e| Refused::of(Cause::Config, e))
 }

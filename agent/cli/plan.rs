@@ -82,7 +82,7 @@ pub(super) fn ask(args: &Args) -> Result<VerbRequest, Refused> {
         Args { rollback: true, .. } => (Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)),
         Args { reconcile: true, .. } => (Verb::Reconcile, Selector::Keep),
         Args { keep_image: true, .. } => (Verb::Deploy, Selector::Committed),
-        Args { image, .. } => (Verb::Deploy, mutate::chosen(image)),
+        Args { image, .. } => (Verb::Deploy, mutate::chosen(image)?),
     };
     let migrate = args.attempt.policy();
     Ok(VerbRequest {
@@ -109,7 +109,7 @@ pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
         }
         refused => refused?,
     }
-    let mut host = reconciler.host_plan(&snapshot, ask.verb)?;
+    let mut host = reconciler.host_plan(&snapshot, ask)?;
     reconciler.check_caddyfiles(&snapshot, &host).await?;
     let release = match ask.selector {
         Selector::Keep => None,

@@ -5,9 +5,8 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
-use crate::converge::{Reconciler, Refused, Report, Requests, Snapshot};
+use crate::converge::{Reconciler, Refused, Report, Requests, Selector, Snapshot};
 use crate::model::entry::Verb;
-use crate::model::image::PinnedImage;
 use crate::model::outcome::{Blame, Outcome};
 use crate::model::problem::{Cause, Problem};
 use crate::plan::release::Refusal;
@@ -70,8 +69,10 @@ fn next(report: &Report) -> Option<String> {
             "fix the cause and run it again: nothing is held".to_owned()
         }
         Outcome::Undone { blame: Blame::Release } | Outcome::Failed { blame: Blame::Release } => {
-            let retry = retry(report.verb, report.release, report.image.as_ref(), &report.arguments);
-            format!("fix the image or the environment and deploy again; to retry this one: `{retry}`")
+            format!(
+                "fix the image or the environment and deploy again; to retry this one: `{}`",
+                retry(report)
+            )
         }
         Outcome::Undone { .. } | Outcome::Failed { .. } => {
             "nothing is held; the same command can be tried again".to_owned()
@@ -82,14 +83,26 @@ fn next(report: &Report) -> Option<String> {
     })
 }
 
-/// The command that tries a held release again.
-fn retry(verb: Verb, release: Option<u64>, image: Option<&PinnedImage>, arguments: &[String]) -> String {
-    match (verb, release, image) {
-        (Verb::Rollback, Some(number), _) => format!("astra-agent rollback --to {number} --force"),
-        (Verb::DeploySha, _, Some(image)) => format!("astra-agent deploy-sha {} --force", image.digest),
-        (Verb::Deploy, ..) => {
-            let arguments: String = arguments.iter().map(|argument| format!("{argument} ")).collect();
-            format!("astra-agent deploy {arguments}--force")
+/// The command that tries a failed release again.
+fn retry(report: &Report) -> String {
+    match (report.verb, report.release, &report.image, &report.asked) {
+        (Verb::Rollback, Some(number), ..) => format!("astra-agent rollback --to {number} --force"),
+        (Verb::DeploySha, _, Some(image), _) => format!("astra-agent deploy-sha {} --force", image.digest),
+        (Verb::Deploy, _, Some(app), Some((selector, only))) => {
+            let mut words = vec!["astra-agent deploy".to_owned()];
+            words.extend(only.0.iter().map(ToString::to_string));
+            match selector {
+                // Nothing is held by a restart.
+                Selector::Restart => return [words, vec!["--restart".to_owned()]].concat().join(" "),
+                Selector::Committed => words.push("--keep-image".to_owned()),
+                Selector::Chosen(chosen) => words.extend(chosen.keys().map(|name| {
+                    let own = report.images.get(name).map(|image| format!("--image {name}={image}"));
+                    own.unwrap_or_else(|| format!("--image {app}"))
+                })),
+                _ => {}
+            }
+            words.push("--force".to_owned());
+            words.join(" ")
         }
         // The timer's verb and `install` deploy what `deploy` does, and have no such option.
         _ => "astra-agent deploy --force".to_owned(),
@@ -143,15 +156,37 @@ fn is_of_the_host(error: &anyhow::Error) -> bool {
 mod tests {
     use super::*;
     use crate::cli::help::parses;
+    use crate::config::OwnImage;
+    use crate::converge::Choice;
+    use crate::model::image::PinnedImage;
+    use crate::model::instance::ServiceName;
+    use crate::plan::release::Only;
 
     #[test]
     fn the_command_that_tries_a_release_again_exists_for_every_verb() {
         let image: PinnedImage = format!("a.example/b@sha256:{}", "0".repeat(64)).parse().unwrap();
+        let front: ServiceName = "front".parse().unwrap();
+        let mut report = Report::new(Verb::Deploy);
+        (report.release, report.image) = (Some(3), Some(image.clone()));
         for verb in [Verb::Install, Verb::Deploy, Verb::DeploySha, Verb::Rollback, Verb::Reconcile] {
-            for arguments in [vec![], vec![format!("--image front={image}")], vec!["front".to_owned()]] {
-                let command = retry(verb, Some(3), Some(&image), &arguments);
-                assert!(parses(&command) && command.ends_with(" --force"), "{verb:?}: {command}");
-            }
+            report.verb = verb;
+            let command = retry(&report);
+            assert!(parses(&command) && command.ends_with(" --force"), "{verb:?}: {command}");
+        }
+        report.verb = Verb::Deploy;
+        report.images.insert(front, image.clone());
+        let chosen = Choice::from(OwnImage::Pinned(image.clone()));
+        let chosen = Selector::Chosen([(front, chosen)].into());
+        let one = Only([front].into());
+        for (selector, only, expected) in [
+            (Selector::Tracked, one.clone(), "astra-agent deploy front --force".to_owned()),
+            (Selector::Restart, one, "astra-agent deploy front --restart".to_owned()),
+            (Selector::Committed, Only::default(), "astra-agent deploy --keep-image --force".to_owned()),
+            (chosen, Only::default(), format!("astra-agent deploy --image front={image} --force")),
+        ] {
+            report.asked = Some((selector, only));
+            assert_eq!(retry(&report), expected);
+            assert!(parses(&expected), "{expected}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::model::entry::{Entry, RunId, Verb};
 use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::outcome::{Blame, Outcome};
-use crate::plan::release::Request;
+use crate::plan::release::{Only, Request};
 
 /// The result of a run.
 #[derive(Debug, Serialize)]
@@ -45,9 +45,9 @@ pub struct Report {
     /// The images of services that have their own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ServiceName, PinnedImage>,
-    /// The command's arguments that choose services or images, to repeat it.
+    /// The release and the services that the command asked for.
     #[serde(skip)]
-    pub arguments: Vec<String>,
+    pub asked: Option<(Selector, Only)>,
     /// Why the run did not converge: the whole error chain, on one line or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -119,7 +119,8 @@ pub(super) fn reason(entries: &[Entry]) -> Option<String> {
 }
 
 impl Report {
-    pub(super) fn new(verb: Verb) -> Self {
+    /// The report of a run that has done nothing yet.
+    pub fn new(verb: Verb) -> Self {
         Self {
             outcome: Outcome::Converged,
             exit_code: 0,
@@ -132,7 +133,7 @@ impl Report {
             release: None,
             image: None,
             images: BTreeMap::new(),
-            arguments: Vec::new(),
+            asked: None,
             error: None,
             warnings: Vec::new(),
             shown: Vec::new(),
@@ -143,22 +144,11 @@ impl Report {
         }
     }
 
-    /// The images that it asks for.
+    /// The request, and its images.
     pub(super) fn of(&mut self, ask: &VerbRequest, request: &Request) {
         self.image = Some(request.image.clone());
         self.images.clone_from(&request.images);
-        self.arguments = match &ask.selector {
-            Selector::Committed => vec!["--keep-image".to_owned()],
-            Selector::Chosen(chosen) => chosen
-                .keys()
-                .map(|name| match request.images.get(name) {
-                    Some(image) => format!("--image {name}={image}"),
-                    None => format!("--image {}", request.image),
-                })
-                .collect(),
-            _ => Vec::new(),
-        };
-        self.arguments.extend(ask.only.0.iter().map(ToString::to_string));
+        self.asked = Some((ask.selector.clone(), ask.only.clone()));
     }
 
     /// Collects what the steps reported for the summary.

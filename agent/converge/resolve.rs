@@ -11,7 +11,7 @@ use crate::config::{OwnImage, Service};
 use crate::model::digest::Digest;
 use crate::model::entry::Verb;
 use crate::model::envfile::ManagedLines;
-use crate::model::history::{Held, History};
+use crate::model::history::{Held, History, RunRecord};
 use crate::model::image::{DigestArg, PinnedImage, Repository, TrackedImage};
 use crate::model::instance::ServiceName;
 use crate::model::name::CADDY_UNIT;
@@ -101,26 +101,22 @@ impl Reconciler<'_> {
     pub async fn request(&self, ask: &VerbRequest, snapshot: &Snapshot) -> Result<Request, Refused> {
         let committed = self.inputs(snapshot).committed();
         let committed = committed.as_ref();
-        self.know_services(ask)?;
         let target = match &ask.selector {
             Selector::Rollback(back) => Some(back_to(back, snapshot, ask.force)?),
             _ => None,
         };
         let app = match target {
             Some(release) => release.image.clone(),
-            None => self.image(ask, &self.config.app, committed).await?,
+            None => self.image(ask, &self.config.app, committed).await?.ok_or_else(nothing_committed)?,
         };
         let mut images = BTreeMap::new();
         for service in self.config.others.values().filter(|service| service.image.is_some()) {
-            let name = service.name;
-            let kept = || committed.and_then(|lines| Some(lines.of(name)?.image.clone()));
-            let image = match target {
-                // A service without an image in the target came later: it stays as it is.
-                Some(release) => release.images.get(&name).cloned().or_else(kept),
-                None if ask.selector == Selector::Restart || !ask.only.includes(service) => kept(),
-                None => Some(self.image(ask, service, committed).await?),
+            let image = match target.and_then(|release| release.images.get(&service.name)) {
+                Some(image) => Some(image.clone()),
+                // A service without an image in the target of a rollback came later: it stays as it is.
+                None => self.image(ask, service, committed).await?,
             };
-            images.extend(image.map(|image| (name, image)));
+            images.extend(image.map(|image| (service.name, image)));
         }
         Ok(Request {
             image: app,
@@ -136,40 +132,34 @@ impl Reconciler<'_> {
     }
 
     /// The image that a deploy starts in `service`: the chosen one, that of its tag, or the committed one if the
-    /// command leaves the service as it is.
+    /// command leaves the service as it is. `None`: the service stays out.
     async fn image(
         &self,
         ask: &VerbRequest,
         service: &Service,
         committed: Option<&ManagedLines>,
-    ) -> Result<PinnedImage, Refused> {
+    ) -> Result<Option<PinnedImage>, Refused> {
         let own = service.image.clone().unwrap_or(OwnImage::Tracked(self.config.image.clone()));
-        let kept = committed.and_then(|lines| Some(lines.of(service.name)?.image.clone()));
-        // The image of another service, or of what is no longer tracked, is none of this one.
-        let kept = kept.filter(|image| image.repository == *own.repository() || service.name.is_app());
-        match (&ask.selector, kept) {
-            (Selector::Chosen(chosen), kept) => match (chosen.get(&service.name), kept) {
-                (Some(choice), _) => self.chosen(service, own.repository(), choice).await,
-                (None, Some(kept)) => Ok(kept),
-                (None, None) => self.newest(&own).await,
-            },
-            (Selector::Tracked, Some(kept)) if !ask.only.includes(service) => Ok(kept),
-            (Selector::Tracked, _) => self.newest(&own).await,
-            (Selector::Committed, None) if !service.name.is_app() => self.newest(&own).await,
-            (Selector::Committed | Selector::Restart, Some(kept)) => Ok(kept),
-            (Selector::Committed | Selector::Restart, None) => {
-                let fix = "`astra-agent install` begins";
-                Err(Problem::host("installed", "no image is committed yet", fix).into())
-            }
-            (Selector::Keep | Selector::Accessory(_) | Selector::Rollback(_), _) => {
-                Err(anyhow!("asking for no image").into())
-            }
-        }
+        let chosen = match &ask.selector {
+            Selector::Chosen(chosen) => chosen.get(&service.name),
+            _ => None,
+        };
+        let follows = match &ask.selector {
+            Selector::Tracked => ask.only.includes(service),
+            // The first release of a host has all services.
+            Selector::Chosen(_) => committed.is_none(),
+            _ => false,
+        };
+        Ok(match chosen {
+            Some(choice) => Some(self.chosen(service, own.repository(), choice).await?),
+            None if follows => Some(self.newest(&own).await?),
+            None => committed.and_then(|lines| Some(lines.of(service.name)?.image.clone())),
+        })
     }
 
     /// # Errors
     /// The command names a service that no release has, or chooses an image for one without its own.
-    fn know_services(&self, ask: &VerbRequest) -> Result<(), Refused> {
+    pub(super) fn know_services(&self, ask: &VerbRequest) -> Result<(), Refused> {
         let none = BTreeMap::new();
         let chosen = if let Selector::Chosen(chosen) = &ask.selector { chosen } else { &none };
         for name in ask.only.0.iter().chain(chosen.keys()) {
@@ -190,6 +180,7 @@ impl Reconciler<'_> {
         Ok(())
     }
 
+    /// The digest of an image of the command line.
     async fn chosen(
         &self,
         service: &Service,
@@ -273,6 +264,10 @@ impl Reconciler<'_> {
     }
 }
 
+fn nothing_committed() -> Problem {
+    Problem::host("installed", "no image is committed yet", "`astra-agent install` begins")
+}
+
 /// The nearest earlier release is held: the attempt to go there may have failed for a temporary reason.
 /// Repeating the command must not silently go to a different release.
 fn held_back(held: &Held, behind: Option<&Release>) -> Problem {
@@ -302,12 +297,18 @@ fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Re
     if let (RollbackTarget::Nearest, false, Some((held, behind))) = (back, force, history.way_back_held()) {
         return Err(held_back(held, behind).into());
     }
-    let served = |release: &Release| release.digests().all(|digest| history.ever_committed.contains(digest));
+    let served = |release: &Release| {
+        let mut committed = history.runs.iter().filter_map(RunRecord::committed);
+        let alone = release.images.is_empty() && history.ever_committed.contains(&release.image.digest);
+        alone || committed.any(|one| one.covers(release))
+    };
     let found = match back {
         RollbackTarget::Nearest => history.rollback_target(),
         RollbackTarget::Release(number) => history.releases.iter().find(|r| r.number == *number && served(r)),
         RollbackTarget::Digest(digest) => {
-            history.releases.iter().rev().find(|r| r.digests().any(|of| of == digest) && served(r))
+            let has = |r: &&Release| r.digests().any(|of| of == digest);
+            let other = || history.releases.iter().rev().find(|r| has(r) && served(r));
+            history.earlier().find(has).or_else(other)
         }
     };
     found.ok_or_else(|| {

@@ -1,7 +1,7 @@
 //! Derives the release history from the journal: committed releases, held ones, the next number, open runs. A
 //! pure fold over the runs; journal.rs reads the files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::digest::Digest;
 use super::entry::{Entry, RunId, Stamped, Verb};
@@ -30,6 +30,9 @@ pub struct Held {
     pub reason: String,
     /// Decides which runs may try it again.
     pub why: HeldFor,
+    /// The images that it brought: one of them is to blame, and a release that has all of them is held as well. Empty
+    /// for [`HeldFor::Environment`].
+    pub brought: BTreeMap<ServiceName, Digest>,
 }
 
 /// Why a release is held, which decides for which runs and with which environment.
@@ -41,6 +44,16 @@ pub enum HeldFor {
     Environment,
     /// Its images were rolled back from: held with any environment.
     RolledBack,
+}
+
+impl Held {
+    /// Whether the hold is of the images of `release`.
+    fn is_of(&self, release: &Release) -> bool {
+        match self.why {
+            HeldFor::Environment => self.release.same_images(release),
+            HeldFor::Failed | HeldFor::RolledBack => release.has(&self.brought),
+        }
+    }
 }
 
 /// The state derived from all earlier runs.
@@ -193,18 +206,19 @@ impl History {
         // The very first release is never held: there is nothing to go back to, and install tries again. Nor
         // is the committed one, to which everything goes back: its failure may be temporary.
         let (Some(new), Some(current)) = (opened.new, self.current()) else { return };
-        let same = new.same_images(current);
+        let brought = new.beyond(current);
+        let same = brought.is_empty();
         if run.blamed() && !(same && new.fingerprint == current.fingerprint) {
             let why = if same { HeldFor::Environment } else { HeldFor::Failed };
             let reason = run.closed().and_then(|(_, reason, _)| reason).unwrap_or("it failed").to_owned();
-            self.hold(Held { release: new.clone(), run: run.id, reason, why });
+            self.hold(Held { release: new.clone(), run: run.id, reason, why, brought });
         }
     }
 
     fn hold(&mut self, mut new: Held) {
-        let rolled_back = |h: &Held| h.release == new.release && h.why == HeldFor::RolledBack;
-        if self.held.iter().any(rolled_back) {
-            new.why = HeldFor::RolledBack;
+        let rolled_back = |h: &&Held| h.release == new.release && h.why == HeldFor::RolledBack;
+        if let Some(known) = self.held.iter().find(rolled_back) {
+            (new.why, new.brought) = (HeldFor::RolledBack, known.brought.clone());
         }
         self.held.retain(|h| h.release != new.release);
         self.held.push(new);
@@ -217,17 +231,18 @@ impl History {
             // A step to a newer image ends an earlier rollback, and the release left behind is not held.
             if let Some(left) = left.filter(|left| below || !self.is_newer(release, left)).cloned() {
                 let reason = format!("rolled back to release {}", release.number);
-                self.hold(Held { release: left, run, reason, why: HeldFor::RolledBack });
+                let brought = left.beyond(release);
+                self.hold(Held { release: left, run, reason, why: HeldFor::RolledBack, brought });
             }
             if let Some(at) = self.commits.iter().rposition(|r| r.same_images(release)) {
                 self.commits.truncate(at);
             }
-        } else if self.commits.last().is_some_and(|top| top.same_images(release)) {
+        } else if self.commits.last().is_some_and(|top| release.covers(top)) {
             // The same images with another config are no rollback target, because a rollback keeps today's
             // config.
             self.commits.pop();
         }
-        self.held.retain(|h| !h.release.same_images(release));
+        self.held.retain(|h| !h.is_of(release));
         self.commits.push(release.clone());
         self.ever_committed.extend(release.digests().cloned());
     }
@@ -264,39 +279,30 @@ impl History {
 
     /// For automatic runs: images are held with any fingerprint.
     pub fn held_for_timer(&self, release: &Release) -> Option<&Held> {
-        self.holds(release).next().or_else(|| self.left(release))
+        self.holds(release).next()
     }
 
     /// For operators: failed images may be tried with another environment, those rolled back from may not.
     pub fn held_for_person(&self, release: &Release) -> Option<&Held> {
-        let same = |h: &&Held| h.release.fingerprint == release.fingerprint;
-        self.holds(release).find(same).or_else(|| self.left(release))
-    }
-
-    /// The hold of a release that was rolled back from, if `release` would bring one of its images back, be it beside
-    /// other ones.
-    fn left(&self, release: &Release) -> Option<&Held> {
-        let serving: BTreeSet<_> = self.current().into_iter().flat_map(Release::digests).collect();
-        let new: BTreeSet<_> = release.digests().filter(|digest| !serving.contains(digest)).collect();
-        let mut left = self.held.iter().rev().filter(|held| held.why == HeldFor::RolledBack);
-        left.find(|held| held.release.digests().any(|digest| new.contains(digest)))
+        let same = |h: &Held| h.release.fingerprint == release.fingerprint;
+        self.holds(release).find(|h| h.why == HeldFor::RolledBack || same(h))
     }
 
     /// All holds of the images of `release`, the newest first.
     fn holds(&self, release: &Release) -> impl Iterator<Item = &Held> {
-        self.held.iter().rev().filter(move |h| h.release.same_images(release))
+        self.held.iter().rev().filter(move |h| h.is_of(release))
     }
 
     /// Whether the images of `a` came to this host after those of `b`.
     fn is_newer(&self, a: &Release, b: &Release) -> bool {
         let first = |of: &Release| {
-            let same = self.releases.iter().filter(|r| r.same_images(of));
+            let same = self.releases.iter().filter(|r| r.covers(of));
             same.map(|r| r.number).min().unwrap_or(of.number)
         };
         first(a) > first(b)
     }
 
-    /// The number of the release with this image and fingerprint: its own if it has one, else the next.
+    /// The number of the release with this image of the app and this fingerprint, which covers the others: its own if it has one, else the next.
     /// Failed attempts before the first commit use no number.
     pub fn number_for(&self, digest: &Digest, fingerprint: &Fingerprint, at_least: u64) -> u64 {
         let known = self
@@ -319,8 +325,7 @@ impl History {
         let mut newest: Vec<&Release> = Vec::new();
         let committed = self.runs.iter().rev().filter_map(RunRecord::committed);
         for release in self.commits.iter().rev().chain(committed) {
-            let known = |of: &&Release| of.same_images(release) && of.images.len() >= release.images.len();
-            if newest.len() < keep && !newest.iter().any(known) {
+            if newest.len() < keep && !newest.iter().any(|known| known.covers(release)) {
                 newest.push(release);
             }
         }

@@ -41,6 +41,35 @@ impl Release {
         std::iter::once(self.image.digest.short().to_owned()).chain(own).collect()
     }
 
+    /// Whether it has each image of `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        other
+            .by_service()
+            .all(|(name, image)| self.image_of(name).is_some_and(|of| of.digest == image.digest))
+    }
+
+    /// The images that `other` does not have.
+    pub fn beyond(&self, other: &Self) -> BTreeMap<ServiceName, Digest> {
+        let new = |(name, image): &(ServiceName, &PinnedImage)| {
+            other.image_of(*name).is_none_or(|of| of.digest != image.digest)
+        };
+        self.by_service().filter(new).map(|(name, image)| (name, image.digest.clone())).collect()
+    }
+
+    /// Whether it has all of these images.
+    pub fn has(&self, images: &BTreeMap<ServiceName, Digest>) -> bool {
+        images.iter().all(|(name, digest)| self.image_of(*name).is_some_and(|of| of.digest == *digest))
+    }
+
+    fn image_of(&self, service: ServiceName) -> Option<&PinnedImage> {
+        if service.is_app() { Some(&self.image) } else { self.images.get(&service) }
+    }
+
+    fn by_service(&self) -> impl Iterator<Item = (ServiceName, &PinnedImage)> {
+        let own = self.images.iter().map(|(name, image)| (*name, image));
+        std::iter::once((ServiceName::app(), &self.image)).chain(own)
+    }
+
     /// The images, that of the app first.
     pub fn all_images(&self) -> impl Iterator<Item = &PinnedImage> {
         std::iter::once(&self.image).chain(self.images.values())

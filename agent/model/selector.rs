@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::digest::Digest;
 use super::history::History;
 use super::image::{DigestArg, Repository};
+use super::release::Release;
 
 /// Enough digits to tell the images of one host apart, and too many for a typing error.
 const SHORTEST: usize = 8;
@@ -108,17 +109,29 @@ impl fmt::Display for DigestSelector {
 }
 
 impl DigestSelector {
-    /// The digest itself if it is complete, else the one release digest in `history` that starts with it.
+    /// The digest itself if it is complete, else the one digest of the app in `history` that starts with it.
     ///
     /// # Errors
     ///
     /// No release has such a digest, or several do.
     pub fn resolve(&self, history: &History) -> Result<DigestArg, BadSelector> {
+        self.among(history.releases.iter().map(|release| &release.image.digest).collect())
+    }
+
+    /// The same among the digests of all services.
+    ///
+    /// # Errors
+    ///
+    /// As of [`DigestSelector::resolve`].
+    pub fn resolve_any(&self, history: &History) -> Result<DigestArg, BadSelector> {
+        self.among(history.releases.iter().flat_map(Release::digests).collect())
+    }
+
+    fn among(&self, mut known: Vec<&Digest>) -> Result<DigestArg, BadSelector> {
         let found = |digest| Ok(DigestArg { repository: self.repository.clone(), digest });
         if let Ok(whole) = self.to_string().parse() {
             return found(whole);
         }
-        let mut known: Vec<&Digest> = history.releases.iter().map(|r| &r.image.digest).collect();
         known.retain(|digest| digest.hex().starts_with(&self.hex));
         known.sort();
         known.dedup();
@@ -137,7 +150,6 @@ impl DigestSelector {
 mod tests {
     use super::*;
     use crate::model::fingerprint::HostKey;
-    use crate::model::release::Release;
 
     fn told<T: FromStr<Err = BadSelector>>(text: &str) -> String {
         text.parse::<T>().map(|_| "taken".to_owned()).unwrap_or_else(|error| error.to_string())

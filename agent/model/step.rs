@@ -325,10 +325,9 @@ impl fmt::Display for Step {
             Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {
-                write!(f, "commit release {} ({}", release.number, release.image)?;
-                let mut own = release.images.iter();
-                own.try_for_each(|(name, image)| write!(f, ", {name} {}", image.digest.short()))?;
-                f.write_str(")")
+                let own =
+                    release.images.iter().map(|(name, image)| format!(", {name} {}", image.digest.short()));
+                write!(f, "commit release {} ({}{})", release.number, release.image, own.collect::<String>())
             }
             Self::RemoveContainer { container } => {
                 write!(f, "remove the left-over container {}", container.name)

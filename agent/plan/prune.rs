@@ -43,7 +43,11 @@ pub fn lost_way_back(inputs: &Inputs<'_>) -> Vec<PinnedImage> {
         // A power cut during the pull leaves an image that is listed and may be empty.
         !here || observed.store_suspect && observed.unflushed.contains(image)
     };
-    target.into_iter().flat_map(Release::all_images).filter(lost).cloned().collect()
+    let own = target.into_iter().flat_map(|target| &target.images);
+    // A rollback starts no service that left the config.
+    let own = own.filter(|(name, _)| inputs.config.service(**name).is_some_and(|of| of.image.is_some()));
+    let images = target.map(|target| &target.image).into_iter().chain(own.map(|(_, image)| image));
+    images.filter(lost).cloned().collect()
 }
 
 /// The step that corrects `last_app_image`, whose content is `seen`: written if it differs, removed if there is
@@ -60,7 +64,7 @@ pub fn pointer(history: &History, seen: Option<&[u8]>) -> Option<Step> {
     }
 }
 
-/// Removes images of the services' repositories beyond `[deploy] keep`. At least two besides the current one are kept.
+/// Removes images of the app's repository, and those of services, beyond `[deploy] keep`. At least two besides the current one are kept.
 fn images(inputs: &Inputs<'_>) -> Vec<Step> {
     // Without a trusted history, no image is known to be surplus.
     if inputs.history.damaged.is_some() || inputs.history.commits.is_empty() {
@@ -72,9 +76,14 @@ fn images(inputs: &Inputs<'_>) -> Vec<Step> {
         // An image has several digests (index and platform manifest): it is kept if one of them is.
         !image.repo_digests.is_empty() && !image.repo_digests.iter().any(|r| keep.contains(&r.digest))
     });
+    let of_services: BTreeSet<_> = inputs.history.releases.iter().flat_map(|r| r.images.values()).collect();
     surplus
         .filter_map(|image| {
-            image.repo_digests.iter().find(|r| inputs.config.repositories().any(|ours| *ours == r.repository))
+            let ours = |image: &&PinnedImage| {
+                // Others may use a public repository, too: only images that were part of a release are removed.
+                image.repository == inputs.config.image.repository || of_services.contains(*image)
+            };
+            image.repo_digests.iter().find(ours)
         })
         .map(|image| Step::RemoveImage { image: image.clone() })
         .collect()
@@ -88,6 +97,7 @@ fn kept(inputs: &Inputs<'_>) -> BTreeSet<Digest> {
     digests.extend(inputs.history.rollback_target().into_iter().flat_map(Release::digests).cloned());
     let pins = inputs.config.accessories.keys().filter_map(|name| accessories::pinned(inputs, *name).ok()?);
     digests.extend(pins.map(|pin| pin.app.image.digest));
+    digests.extend(inputs.caddy_image.map(|image| image.digest.clone()));
     let all = inputs.observed.instances.values().chain(inputs.observed.accessories.values());
     let running = all.filter_map(|i| i.runs.as_ref());
     digests.extend(running.map(|r| r.image.digest.clone()));

@@ -1,4 +1,4 @@
-//! The decision to deploy one image, in this order: held?, preflight, pull, migrate, roll, commit.
+//! The decision to deploy the images of a release, in this order: held?, preflight, pull, migrate, roll, commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,7 +161,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
-    only::check(inputs, request, committed.as_ref(), &env::changed(&current, &wanted.file))?;
+    only::check(inputs, request, committed.as_ref(), &current, &wanted.file)?;
     let trial = trial(inputs, request, &current, &wanted.file)?;
     let lines = &trial.candidate.lines;
     let problems = preflight::problems(inputs, &wanted.file, lines);

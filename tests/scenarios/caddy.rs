@@ -126,7 +126,9 @@ fn answer(shared: &Shared, request: &Request) -> String {
             state.caddy.answered.1 += state.caddy.errors;
             let (all, bad) = state.caddy.answered;
             let of = |code: u16, count: u64| {
-                format!("caddy_http_request_duration_seconds_count{{code=\"{code}\",server=\"srv0\"}} {count}\n")
+                format!(
+                    "caddy_http_request_duration_seconds_count{{code=\"{code}\",server=\"srv0\"}} {count}\n"
+                )
             };
             json(200, "", &(of(200, all - bad) + &of(500, bad)))
         }

@@ -217,7 +217,7 @@ fn errors_for_visitors_during_the_soak_take_a_release_back() {
     let ran = world.deploy("v3").says("answers to visitors had a status of 5xx, limit 5 %");
     ran.exits(3).serves("v2");
     assert!(world.is_held("v3"));
-    // A way back is not judged, nor is a release without the limit.
+    // A rollback is not judged, nor is a release without the limit.
     world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v1");
     world.change_config("\nmax_5xx = \"5%\"", "");
     world.deploy("v4").succeeds().serves("v4");

@@ -23,7 +23,7 @@ fn site() -> World {
         "[services.front]\nimage = \"REGISTRY/front:latest\"\nport = 3000\nbase_port = {base}\n\
          route.path = \"/front\"\nreadiness.timeout = \"20s\"\n"
     );
-    for name in ["front-1", "front-2", "mail-1"] {
+    for name in ["front-1", "front-2", "front-3", "mail-1"] {
         world.image(name, App::Ready, Migration::Passes);
     }
     world.image("front-bad", App::Silent, Migration::Passes);
@@ -96,6 +96,91 @@ fn an_image_rolled_back_from_does_not_come_back_beside_another() {
     assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
     world.force().run(Verb::Deploy, Selector::Tracked).succeeds();
     runs(&world, "v2", "front-2");
+}
+
+#[test]
+fn of_two_images_rolled_back_from_each_may_come_back_beside_another() {
+    let mut world = site().install("v1");
+    world.tag("front:latest", "front-2");
+    world.deploy("v2").succeeds();
+    rollback(&mut world).succeeds();
+    world.run(Verb::Deploy, Selector::Tracked).says("is held").exits(1);
+    world.tag("front:latest", "front-3");
+    world.deploy("v2").succeeds();
+    runs(&world, "v2", "front-3");
+}
+
+#[test]
+fn the_timer_tries_a_bad_image_once_whatever_comes_beside_it() {
+    let mut world = site().config("[deploy]\n", "[deploy]\nauto = true\n").install("v1");
+    world.tag("front:latest", "front-bad");
+    world.timer().reconcile().exits(3);
+    world.publish("v2");
+    assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
+    // Nor does it come back when the service was out of the release in between.
+    let front = world.config.find("[services.front]").unwrap()..world.config.find("[services.mail]").unwrap();
+    let table = world.config[front].to_owned();
+    world.change_config(&table, "");
+    world.run(Verb::Deploy, Selector::Tracked).succeeds();
+    world.change_config("[services.mail]", &format!("{table}[services.mail]"));
+    world.run(Verb::Deploy, Selector::Tracked).says("is held").exits(1);
+    world.tag("front:latest", "front-2");
+    world.run(Verb::Deploy, Selector::Tracked).succeeds();
+    runs(&world, "v2", "front-2");
+}
+
+#[test]
+fn a_step_forward_again_holds_nothing_and_can_be_taken_back() {
+    let mut world = site();
+    let table = TABLE.replace("REGISTRY", world.registry());
+    world.change_config(&table, "");
+    let mut world = world.install("v1");
+    world.change_config("[deploy]\n", &format!("{table}[deploy]\n"));
+    world.run(Verb::Deploy, Selector::Tracked).succeeds();
+    deploy_front(&mut world, "front-2").succeeds();
+    rollback(&mut world).succeeds();
+    runs(&world, "v1", "front-1");
+    let newer = world.history().releases.last().unwrap().number;
+    let forward = Selector::Rollback(RollbackTarget::Release(newer));
+    world.run(Verb::Rollback, forward).succeeds();
+    runs(&world, "v1", "front-2");
+    assert!(world.history().held.is_empty());
+    rollback(&mut world).succeeds();
+    runs(&world, "v1", "front-1");
+}
+
+#[test]
+fn a_rollback_asks_for_no_image_of_a_service_that_it_leaves_alone() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    let running = format!("{}/front@{}", world.registry(), digest("front-1"));
+    assert!(world.shared.lock().local.remove(&running));
+    world.fault("POST /images/create", How::Status(500, "down"));
+    world.fault("HEAD /v2/", How::Status(500, "down"));
+    rollback(&mut world).calls(&[APP]).never_calls(FRONT).succeeds();
+    world.heal();
+    // The fake asks a running container's image for its answer.
+    world.shared.lock().local.insert(running);
+    runs(&world, "v1", "front-1");
+}
+
+#[test]
+fn a_deploy_by_digest_asks_no_registry_for_the_others() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    world.fault("HEAD /v2/", How::Status(500, "down"));
+    world.deploy_sha("v1").calls(&[APP]).never_calls(FRONT).succeeds();
+    runs(&world, "v1", "front-1");
+}
+
+#[test]
+fn a_line_edited_by_hand_refuses_a_deploy_of_one_service() {
+    let mut world = site().install("v1");
+    let env = world.text("/etc/astra/astra.env");
+    world.write("/etc/astra/astra.env", &format!("{env}GREETING=hello\n"));
+    world.tag("front:latest", "front-2");
+    let ran = world.only("front").run(Verb::Deploy, Selector::Tracked);
+    ran.never_calls("Start").says("was edited by hand, and all services read it").exits(1);
 }
 
 #[test]

@@ -12,14 +12,14 @@ use crate::converge::{Reconciler, Snapshot};
 use crate::host::lock::Held as Holder;
 use crate::host::timer::JobSeen;
 use crate::model::entry::Verb;
-use crate::model::envfile::ManagedLines;
 use crate::model::history::{History, RunRecord};
+use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::observed::InstanceSeen;
 use crate::model::outcome::Outcome;
 use crate::model::release::Release;
 use crate::model::unit::{ActiveState, ServiceResult};
-use crate::plan::{accessories, files};
+use crate::plan::{Inputs, accessories, files};
 
 /// The JSON of `status --json`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,11 +28,14 @@ pub struct Status {
     pub image: Option<String>,
     /// The images of services that have their own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<ServiceName, String>,
+    pub images: BTreeMap<ServiceName, PinnedImage>,
     /// When this release was committed.
     pub live_since: Option<String>,
     pub rollback_to: Option<String>,
     pub rollback_release: Option<u64>,
+    /// The images in that release of services that have their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rollback_images: BTreeMap<ServiceName, PinnedImage>,
     /// The digests of that release, for the text.
     #[serde(skip)]
     pub rollback_digests: String,
@@ -120,6 +123,9 @@ pub struct AccessorySeen {
 pub struct Held {
     pub release: u64,
     pub digest: String,
+    /// The images of services that have their own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ServiceName, PinnedImage>,
     /// The digests of all images, for the text.
     #[serde(skip)]
     pub digests: String,
@@ -217,13 +223,6 @@ pub fn status(
         let steps = accessories.chain(reconciler.keep_plan(snapshot, Verb::Reconcile).steps);
         steps.map(|step| step.to_string()).collect()
     };
-    let lost_release = match inputs.env_file().managed() {
-        Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
-        Ok(_) => None,
-        Err(error) => {
-            Some(format!("astra.env cannot be read: {error}; `astra-agent doctor` says what to do"))
-        }
-    };
     let target = history.rollback_target();
     // A run under way has a row of its own.
     let ended = || history.runs.iter().rev().filter(|r| quiet || r.closed().is_some());
@@ -232,14 +231,15 @@ pub fn status(
         engine: session.engine.to_string(),
         release: committed.as_ref().map(|c| c.release),
         image: committed.as_ref().map(|c| c.app.image.to_string()),
-        images: committed.as_ref().map(|c| own_images(reconciler.config, c)).unwrap_or_default(),
+        images: committed.as_ref().map(|c| reconciler.config.own_images(c)).unwrap_or_default(),
         live_since: committed.as_ref().and_then(|c| live_since(history, c.release)).map(out::time),
         rollback_to: target.map(|r| r.image.to_string()),
         rollback_release: target.map(|r| r.number),
+        rollback_images: target.map(|r| r.images.clone()).unwrap_or_default(),
         rollback_digests: target.map(Release::short).unwrap_or_default(),
         rollback_held: history.way_back_held().map(|(held, _)| held.run),
         pinned: inputs.is_chosen(),
-        lost_release,
+        lost_release: lost_release(&inputs),
         urls: urls(reconciler.config),
         instances: instances(reconciler, snapshot),
         accessories: accessories(reconciler, snapshot),
@@ -261,6 +261,17 @@ pub fn status(
     }
 }
 
+/// Why astra.env names no release, although one was committed.
+fn lost_release(inputs: &Inputs<'_>) -> Option<String> {
+    match inputs.env_file().managed() {
+        Ok(None) if inputs.is_nameless() => Some(format!("astra.env names none: {}", inputs.name_again())),
+        Ok(_) => None,
+        Err(error) => {
+            Some(format!("astra.env cannot be read: {error}; `astra-agent doctor` says what to do"))
+        }
+    }
+}
+
 /// When the release was committed last, in milliseconds since 1970.
 fn live_since(history: &History, release: u64) -> Option<u64> {
     let mut commits = history.runs.iter().rev().filter(|r| r.committed().is_some());
@@ -270,10 +281,6 @@ fn live_since(history: &History, release: u64) -> Option<u64> {
         .iter()
         .find(|s| matches!(s.entry, crate::model::entry::Entry::Committed { .. }))
         .map(|s| s.at)
-}
-
-fn own_images(config: &Config, lines: &ManagedLines) -> BTreeMap<ServiceName, String> {
-    config.own_images(lines).into_iter().map(|(name, image)| (name, image.to_string())).collect()
 }
 
 fn urls(config: &Config) -> Vec<String> {
@@ -341,6 +348,7 @@ fn held(held: &crate::model::history::Held) -> Held {
     Held {
         release: held.release.number,
         digest: held.release.image.digest.to_string(),
+        images: held.release.images.clone(),
         digests: held.release.short(),
         only_environment: held.why == crate::model::history::HeldFor::Environment,
         run: held.run,

@@ -76,7 +76,7 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
             row(&mut rows, "release", format!("{release}{live}{pin}"));
             row(&mut rows, "image", short(image));
             for (service, image) in &status.images {
-                row(&mut rows, "image", format!("{} of {service}", short(image)));
+                row(&mut rows, "image", format!("{} of {service}", short(&image.to_string())));
             }
         }
         _ => {

@@ -142,9 +142,9 @@ fn way_back(inputs: &Inputs<'_>) -> Vec<Problem> {
             format!("{LAST_APP_IMAGE} says {}, and a rollback would go to {}", show(&said), show(&true_one));
         found.push(Problem::host("last_app_image", what, "`astra-agent reconcile`"));
     }
-    for (engine, image) in inputs.observed.engine.iter().zip(lost_way_back(inputs)) {
+    for image in lost_way_back(inputs) {
         let what = format!("the image that a rollback goes to is not on this host: {image}");
-        let client = engine.engine.client().rsplit('/').next().unwrap_or("podman");
+        let client = inputs.engine.client().rsplit('/').next().unwrap_or("podman");
         let fix =
             format!("`{client} pull {image}`; the timer does so within the hour, when the registry has it");
         found.push(Problem::host("rollback_image", what, fix));

@@ -57,6 +57,7 @@ pub(super) fn trial(
     if touched.is_empty() && committed.is_some_and(|c| c.release == lines.release) {
         // The same release again, for a migration that was asked for.
         touched = kept;
+        touched.retain(|name| config.service(*name).is_none_or(|of| request.only.includes(of)));
     }
     let release = Release { fingerprint, ..release_of(inputs, wanted, &lines) };
     Ok(Trial { candidate: Candidate { release, lines }, touched })
@@ -86,10 +87,13 @@ fn keep(lines: &mut ManagedLines, committed: &ManagedLines) -> BTreeSet<ServiceN
 /// Whether image or environment may differ from those of the running containers: by this deploy, or because the file
 /// was edited by hand since the commit.
 fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile, wanted: &EnvFile) -> bool {
+    !is_recorded(inputs, committed, current) || !env::changed(current, wanted).is_empty()
+}
+
+/// Whether astra.env is as it was when its release was committed.
+pub(super) fn is_recorded(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile) -> bool {
     let recorded = inputs.history.releases.iter().find(|r| r.number == committed.release);
-    let as_recorded = recorded
-        .is_some_and(|r| r.is_of(committed) && r.fingerprint == fingerprint(inputs, current, committed));
-    !as_recorded || !env::changed(current, wanted).is_empty()
+    recorded.is_some_and(|r| r.is_of(committed) && r.fingerprint == fingerprint(inputs, current, committed))
 }
 
 /// The fingerprint of what changes the containers: variables, arguments, commands, ports, and images other than the

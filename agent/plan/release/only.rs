@@ -1,17 +1,19 @@
 //! `deploy SERVICE…`: whether nothing but those services would change.
 
+use super::candidate::is_recorded;
 use super::{Refusal, Request};
-use crate::model::envfile::ManagedLines;
-use crate::model::name::EnvKey;
+use crate::config::Service;
+use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::problem::Problem;
-use crate::plan::Inputs;
+use crate::plan::{Inputs, env};
 
 /// Refuses a request for some services that would change, add or remove others.
 pub(super) fn check(
     inputs: &Inputs<'_>,
     request: &Request,
     committed: Option<&ManagedLines>,
-    changed: &[EnvKey],
+    current: &EnvFile,
+    wanted: &EnvFile,
 ) -> Result<(), Refusal> {
     if request.only.0.is_empty() {
         return Ok(());
@@ -21,16 +23,29 @@ pub(super) fn check(
         Err(Refusal::Only(Problem::host("only", what, fix)))
     };
     let Some(committed) = committed else {
-        return refuse("the first release of a host is of all services".to_owned());
+        let what = "the first release of a host has all services";
+        return Err(Refusal::Only(Problem::host("only", what, "`astra-agent install` begins")));
     };
     let gone = committed.services.keys().find(|name| inputs.config.service(**name).is_none());
     if let Some(name) = gone {
         return refuse(format!("{name} is no longer in agent.toml, and part of the release"));
     }
-    let others = inputs.config.services().any(|of| !request.only.includes(of) && !inputs.waits(of.name));
-    if others && !changed.is_empty() {
+    let others =
+        || inputs.config.services().filter(|of| !request.only.includes(of) && !inputs.waits(of.name));
+    let moved = |of: &&Service| {
+        committed.of(of.name).is_some_and(|c| c.image.repository != *inputs.config.repository_of(of))
+    };
+    if let Some(of) = others().find(moved) {
+        return refuse(format!("{} gets its image from another repository", of.name));
+    }
+    let changed = env::changed(current, wanted);
+    if others().next().is_some() && !changed.is_empty() {
         let keys: Vec<_> = changed.iter().map(ToString::to_string).collect();
         return refuse(format!("the environment changed, which all services have: {}", keys.join(", ")));
+    }
+    if others().next().is_some() && !is_recorded(inputs, committed, current) {
+        let file = inputs.config.name.env_file();
+        return refuse(format!("{} was edited by hand, and all services read it", file.display()));
     }
     Ok(())
 }

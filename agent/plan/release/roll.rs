@@ -30,7 +30,9 @@ pub(super) fn plan(
     Trial { candidate, touched }: Trial,
     warnings: Vec<String>,
 ) -> Plan {
-    let images: BTreeSet<&PinnedImage> = candidate.lines.all().map(|(_, of)| &of.image).collect();
+    // A rollback needs no image of a service that it leaves alone.
+    let needed = candidate.lines.all().filter(|(name, _)| !request.lenient || touched.contains(name));
+    let images: BTreeSet<&PinnedImage> = needed.map(|(_, of)| &of.image).collect();
     let missing = images.into_iter().filter(|image| !request.restart && pulls(inputs, request, image));
     let mut steps: Vec<_> = missing.map(|image| Step::Pull { image: image.clone() }).collect();
     let pulls = !steps.is_empty();

@@ -110,6 +110,7 @@ fn only_the_newest_three_held_releases_are_shown() {
     let held = |release: u64| Held {
         release,
         digest: digest("ab"),
+        images: std::collections::BTreeMap::new(),
         digests: "sha256:abababababab, front sha256:cdcdcdcdcdcd".to_owned(),
         only_environment: release == 9,
         run: release + 1,
