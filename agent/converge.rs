@@ -22,7 +22,7 @@ use crate::model::problem::{Cause, Problem};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 use crate::plan::policy::VerbPolicy;
-use crate::plan::release::{Only, Refusal, Request};
+use crate::plan::release::{Refusal, Request};
 use crate::plan::{accessories as plan_accessories, keep, moves, release};
 
 mod accessories;
