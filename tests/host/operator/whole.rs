@@ -28,6 +28,9 @@ const NOT_IN_CONTAINERS: [&str; 8] = [
     "BY_HAND",
 ];
 
+/// The drain marker that an operation makes by hand.
+const MARKER: &str = "/run/astra/drain/1";
+
 /// The promises that do not hold.
 pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) -> Vec<String> {
     let mut missing = Vec::new();
@@ -47,7 +50,9 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
         });
         return missing;
     }
-    check(look.answers == BTreeSet::from([version.to_owned()]), &|| {
+    // A marker made by hand stays while agent.toml is invalid, and the only instance with it gets no requests.
+    let drained = lacks.config && known.site.instances == 1 && look.traces.iter().any(|path| path == MARKER);
+    check(drained || look.answers == BTreeSet::from([version.to_owned()]), &|| {
         format!("{version} is committed, the site gives {:?}", look.answers)
     });
     for (instance, container) in &look.instances {
@@ -68,8 +73,8 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let lacking: Vec<_> =
         migrations_of(version).iter().filter(|m| !look.migrations.iter().any(|l| l == *m)).collect();
     check(lacking.is_empty(), &|| format!("{version} serves, the database was not migrated: {lacking:?}"));
-    // A trial file made by hand stays while agent.toml is invalid: reconcile repairs nothing then.
-    let by_hand = |path: &String| lacks.config && path == "/run/astra/trial-1.env";
+    // Reconcile repairs nothing while agent.toml is invalid.
+    let by_hand = |path: &String| lacks.config && (path == "/run/astra/trial-1.env" || path == MARKER);
     let left: Vec<_> = look.traces.iter().filter(|path| !by_hand(path)).collect();
     check(left.is_empty(), &|| format!("left: {left:?}"));
     let others: BTreeSet<_> = look.others.iter().filter(|o| !o.starts_with("stranger ")).collect();
