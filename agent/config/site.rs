@@ -72,6 +72,11 @@ fn answers(r: &mut Reader<'_, '_, '_>, soak: Option<Duration>) -> Option<AnswerL
         r.fault(key, ValueError::new(format!("`{key}` is judged during the soak, and `soak` is 0s")));
         return None;
     }
+    if p99.zip(soak).is_some_and(|(p99, soak)| p99 >= soak) {
+        let fault = ValueError::new("`max_p99` must be shorter than `soak`");
+        r.fault("max_p99", fault.help("no answer of the release could be slower before the soak ends"));
+        return None;
+    }
     Some(AnswerLimits { errors, p99 })
 }
 

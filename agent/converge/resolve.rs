@@ -111,10 +111,15 @@ impl Reconciler<'_> {
         };
         let mut images = BTreeMap::new();
         for service in self.config.others.values().filter(|service| service.image.is_some()) {
-            let image = match target.and_then(|release| release.images.get(&service.name)) {
-                Some(image) => Some(image.clone()),
-                // A service without an image in the target of a rollback came later: it stays as it is.
-                None => self.image(ask, service, committed).await?,
+            let kept = self.image(ask, service, committed);
+            let image = match target.map(|release| (release, release.images.get(&service.name))) {
+                Some((_, Some(image))) => Some(image.clone()),
+                // It came later and stays as it is, unless it still runs the image of the app.
+                Some((release, None)) => kept.await?.map(|kept| match committed {
+                    Some(lines) if lines.app.image == kept => release.image.clone(),
+                    _ => kept,
+                }),
+                None => kept.await?,
             };
             images.extend(image.map(|image| (service.name, image)));
         }
@@ -275,11 +280,13 @@ fn held_back(held: &Held, behind: Option<&Release>) -> Problem {
         format!("; `astra-agent rollback --to {0}` goes past it to release {0}", release.number)
     });
     let reason = held.reason.lines().next().unwrap_or_default();
-    Problem::host(
-        "held",
-        format!("release {} is held since run {}: {reason}", held.release.number, held.run),
-        format!("`astra-agent rollback --force` tries it again{further}"),
-    )
+    let what = format!(
+        "{} is held since run {}, with release {}: {reason}",
+        held.short(),
+        held.run,
+        held.release.number
+    );
+    Problem::host("held", what, format!("`astra-agent rollback --force` goes to it all the same{further}"))
 }
 
 /// `history` shows run numbers, too: the two are easily confused.
@@ -308,7 +315,7 @@ fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Re
         RollbackTarget::Digest(digest) => {
             let has = |r: &&Release| r.digests().any(|of| of == digest);
             let other = || history.releases.iter().rev().find(|r| has(r) && served(r));
-            history.earlier().find(has).or_else(other)
+            history.current().filter(has).or_else(|| history.earlier().find(has)).or_else(other)
         }
     };
     found.ok_or_else(|| {

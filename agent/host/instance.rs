@@ -184,19 +184,20 @@ impl Host {
         limits: AnswerLimits,
     ) -> Result<StepNote, StepError> {
         let deadline = Instant::now() + time;
-        let answers = Watch::start(self, limits).await;
+        let mut answers = Watch::start(self, limits).await;
+        let mut began = self.invocations(instances);
         loop {
             for (instance, ask) in instances {
                 self.unchanged(instance, ask).await.map_err(|error| error.at(instance.id))?;
             }
+            let now = self.invocations(instances);
+            if now != began {
+                // A restart by hand cost visitors answers, and the release is not to blame for that.
+                (began, answers) = (now, Watch::start(self, limits).await);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
-            }
-            if let Some(watch) = &answers
-                && let Some(broken) = watch.is_broken(self).await
-            {
-                return Err(StepError::release(anyhow!("{broken}")));
             }
             (self.detail)(&format!("{:.0} s to go", left.as_secs_f64().ceil()));
             sleep(left.min(SLOW_POLL * 2)).await;
@@ -213,6 +214,11 @@ impl Host {
             }
         }
         answers::judge(self, answers, limits).await
+    }
+
+    fn invocations(&self, instances: &[(Target, Probe)]) -> Vec<Option<String>> {
+        let ready = self.ready.borrow();
+        instances.iter().map(|(of, _)| Some(ready.get(&of.id)?.invocation.clone())).collect()
     }
 
     /// A busy app may miss one or two answers; a hung or broken one gives none.

@@ -47,6 +47,20 @@ pub enum HeldFor {
 }
 
 impl Held {
+    /// The images that are held, in short form.
+    pub fn short(&self) -> String {
+        let one = |(name, digest): (&ServiceName, &Digest)| match name.is_app() {
+            true => digest.short().to_owned(),
+            false => format!("{name} {}", digest.short()),
+        };
+        match self.why {
+            HeldFor::Environment => self.release.short(),
+            HeldFor::Failed | HeldFor::RolledBack => {
+                self.brought.iter().map(one).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
     /// Whether the hold is of the images of `release`.
     fn is_of(&self, release: &Release) -> bool {
         match self.why {
@@ -216,9 +230,20 @@ impl History {
     }
 
     fn hold(&mut self, mut new: Held) {
-        let rolled_back = |h: &&Held| h.release == new.release && h.why == HeldFor::RolledBack;
-        if let Some(known) = self.held.iter().find(rolled_back) {
-            (new.why, new.brought) = (HeldFor::RolledBack, known.brought.clone());
+        if let Some(known) = self.held.iter().find(|h| h.release == new.release) {
+            // Both times one of the images was to blame: one that both have.
+            let both = |(name, digest): &(&ServiceName, &Digest)| new.brought.get(*name) == Some(*digest);
+            let both = known.brought.iter().filter(both).map(|(name, digest)| (*name, digest.clone()));
+            let both: BTreeMap<_, _> = both.collect();
+            let rolled_back = known.why == HeldFor::RolledBack;
+            if !both.is_empty() {
+                new.brought = both;
+            } else if rolled_back {
+                new.brought.clone_from(&known.brought);
+            }
+            if rolled_back {
+                new.why = HeldFor::RolledBack;
+            }
         }
         self.held.retain(|h| h.release != new.release);
         self.held.push(new);
@@ -284,8 +309,10 @@ impl History {
 
     /// For operators: failed images may be tried with another environment, those rolled back from may not.
     pub fn held_for_person(&self, release: &Release) -> Option<&Held> {
-        let same = |h: &Held| h.release.fingerprint == release.fingerprint;
-        self.holds(release).find(|h| h.why == HeldFor::RolledBack || same(h))
+        // Beside other images the fingerprint is another one, too, and tells nothing of the environment.
+        let other =
+            |h: &Held| h.release.fingerprint != release.fingerprint && h.release.images == release.images;
+        self.holds(release).find(|h| h.why == HeldFor::RolledBack || !other(h))
     }
 
     /// All holds of the images of `release`, the newest first.
@@ -302,7 +329,7 @@ impl History {
         first(a) > first(b)
     }
 
-    /// The number of the release with this image of the app and this fingerprint, which covers the others: its own if it has one, else the next.
+    /// The number of the release with this image of the app and this fingerprint: its own if it has one, else the next.
     /// Failed attempts before the first commit use no number.
     pub fn number_for(&self, digest: &Digest, fingerprint: &Fingerprint, at_least: u64) -> u64 {
         let known = self

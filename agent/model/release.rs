@@ -37,8 +37,16 @@ impl Release {
 
     /// Its digests in short form, those of services with their name: `sha256:9a4d0f88f07d, front sha256:4f121600410b`.
     pub fn short(&self) -> String {
-        let own = self.images.iter().map(|(name, image)| format!(", {name} {}", image.digest.short()));
-        std::iter::once(self.image.digest.short().to_owned()).chain(own).collect()
+        self.image.digest.short().to_owned() + &self.own_short()
+    }
+
+    /// The same with the whole name of the app's image.
+    pub fn named(&self) -> String {
+        self.image.to_string() + &self.own_short()
+    }
+
+    fn own_short(&self) -> String {
+        self.images.iter().map(|(name, image)| format!(", {name} {}", image.digest.short())).collect()
     }
 
     /// Whether it has each image of `other`.

@@ -25,7 +25,7 @@ pub use probe::{Check, CommandCheck, HttpCheck, Probe};
 
 /// One act of a plan. Fields of one name mean the same in all variants: `path` and `file` are absolute, `mode`
 /// has permission bits, `units` and `unit` are full names with their suffix, `instance` is the one acted on,
-/// `probe` is its readiness request, `limits` are the times of its drain, `stop` is its stop timeout (SIGTERM
+/// `probe` is its readiness request, `limits` are the times of its drain or those of its answers, `stop` is its stop timeout (SIGTERM
 /// to SIGKILL), `timeout` limits the whole step, and `candidate` is the release on trial.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "one text for the fields that most variants have")]
@@ -318,16 +318,13 @@ impl fmt::Display for Step {
                 write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
             }
             Self::Soak { instances, time, limits } => {
-                write!(f, "soak {} for {time:?}", names(instances))?;
-                if limits.is_some() { write!(f, " ({limits})") } else { Ok(()) }
+                write!(f, "soak {} for {time:?}{limits}", names(instances))
             }
             Self::Undrain { instance, .. } => write!(f, "put {instance} into rotation"),
             Self::StopInstance { instance, .. } => write!(f, "stop {instance}"),
             Self::FlushImages => f.write_str("flush the image store to disk"),
             Self::Commit { candidate: Candidate { release, .. }, .. } => {
-                let own =
-                    release.images.iter().map(|(name, image)| format!(", {name} {}", image.digest.short()));
-                write!(f, "commit release {} ({}{})", release.number, release.image, own.collect::<String>())
+                write!(f, "commit release {} ({})", release.number, release.named())
             }
             Self::RemoveContainer { container } => {
                 write!(f, "remove the left-over container {}", container.name)

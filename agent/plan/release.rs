@@ -118,7 +118,7 @@ impl Refusal {
 
     /// A refusal because of this hold.
     pub fn held(held: &Held) -> Self {
-        let (number, digests) = (held.release.number, held.release.short());
+        let (number, digests) = (held.release.number, held.short());
         let reason = held.reason.lines().next().unwrap_or_default();
         let what = format!("release {number} ({digests}) is held since run {}: {reason}", held.run);
         let fix = "`--force` tries it again; `astra-agent deploy --keep-image` brings a changed environment or changed \

@@ -82,7 +82,7 @@ fn a_unit_stopped_by_hand_holds_nothing() {
 
 #[test]
 fn a_release_that_answers_visitors_with_errors_is_taken_back() {
-    let judged = ("soak = \"1s\"", "soak = \"3s\"\nmax_5xx = \"5%\"\nmax_p99 = \"5s\"");
+    let judged = ("soak = \"1s\"", "soak = \"3s\"\nmax_5xx = \"5%\"\nmax_p99 = \"2500ms\"");
     let host = installed_with("errors", &config_with([judged]));
     let good = host.read(CONFIG_FILE);
     host.write(CONFIG_FILE, &good.replace("[env]\n", "[env]\nAPP_ERRORS = \"0.5\"\n"));
@@ -98,7 +98,7 @@ fn a_release_that_answers_visitors_with_errors_is_taken_back() {
     assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
     host.write(CONFIG_FILE, &good);
     let deployed = host.deploy("v2").ok();
-    assert!(deployed.text().contains(" answers, 0 of them 5xx, 0 slow"), "{}", deployed.text());
+    assert!(deployed.text().contains(" answers, 0 of them 5xx, 0 slower than 2.5s"), "{}", deployed.text());
     assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
     host.assert_tidy();
     let report = load.stop();

@@ -127,7 +127,7 @@ fn answer(shared: &Shared, request: &Request) -> String {
             let (all, bad) = state.caddy.answered;
             let of = |code: u16, count: u64| {
                 format!(
-                    "caddy_http_request_duration_seconds_count{{code=\"{code}\",server=\"srv0\"}} {count}\n"
+                    "caddy_http_response_duration_seconds_count{{code=\"{code}\",handler=\"subroute\",server=\"app\"}} {count}\n"
                 )
             };
             json(200, "", &(of(200, all - bad) + &of(500, bad)))

@@ -213,12 +213,14 @@ fn errors_for_visitors_during_the_soak_take_a_release_back() {
     let limit = |world: World| world.config("soak = \"1s\"", "soak = \"1s\"\nmax_5xx = \"5%\"");
     let mut world = limit(World::installed("v1"));
     world.deploy("v2").succeeds().serves("v2");
-    world.shared.lock().caddy.errors = 2;
+    world.shared.lock().caddy.errors = 5;
     let ran = world.deploy("v3").says("answers to visitors had a status of 5xx, limit 5 %");
     ran.exits(3).serves("v2");
     assert!(world.is_held("v3"));
+    // An operator who insists is not judged.
+    world.force().deploy("v3").succeeds().serves("v3");
     // A rollback is not judged, nor is a release without the limit.
-    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v1");
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v2");
     world.change_config("\nmax_5xx = \"5%\"", "");
     world.deploy("v4").succeeds().serves("v4");
 }

@@ -130,6 +130,30 @@ fn the_timer_tries_a_bad_image_once_whatever_comes_beside_it() {
 }
 
 #[test]
+fn an_app_that_failed_is_not_tried_again_beside_a_new_front_end() {
+    let mut world = site().install("v1");
+    world.image("bad", App::Silent, Migration::Passes);
+    world.deploy("bad").exits(3);
+    world.tag("front:latest", "front-2");
+    world.deploy("bad").says("is held").exits(1);
+    world.only("front").run(Verb::Deploy, Selector::Tracked).succeeds();
+    runs(&world, "v1", "front-2");
+}
+
+#[test]
+fn a_service_that_gets_an_image_of_its_own_goes_back_with_the_app_until_then() {
+    let mut world =
+        World::new().config("[deploy]\n", "[services.mail]\nkind = \"worker\"\n[deploy]\n").install("v1");
+    world.deploy("v2").succeeds();
+    let own = format!("kind = \"worker\"\nimage = \"{}/mail:1\"\n", world.registry());
+    world.change_config("kind = \"worker\"\n", &own);
+    rollback(&mut world).calls(&[APP, MAIL]).succeeds();
+    let lines = crate::units::lines(&world.text("/etc/astra/astra.env"));
+    assert_eq!(lines["MAIL_IMAGE"], world.pinned("v1"));
+    world.serves("v1");
+}
+
+#[test]
 fn a_step_forward_again_holds_nothing_and_can_be_taken_back() {
     let mut world = site();
     let table = TABLE.replace("REGISTRY", world.registry());

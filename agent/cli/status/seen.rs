@@ -349,7 +349,7 @@ fn held(held: &crate::model::history::Held) -> Held {
         release: held.release.number,
         digest: held.release.image.digest.to_string(),
         images: held.release.images.clone(),
-        digests: held.release.short(),
+        digests: held.short(),
         only_environment: held.why == crate::model::history::HeldFor::Environment,
         run: held.run,
         reason: out::first_line(&held.reason).to_owned(),

@@ -15,6 +15,8 @@ const BEGUN: &str = "caddy_http_requests_total";
 /// The handlers that end a request: all of a site with host names is one `subroute`; one without has others beside each
 /// other.
 const ENDS: [&str; 5] = ["subroute", "reverse_proxy", "static_response", "file_server", "error"];
+/// The server of the site in the agent's Caddyfile.
+const SITE: &str = "app";
 /// Prefix of the servers of Caddy's own health routes: they serve no visitors.
 const HEALTH: &str = "health-";
 
@@ -57,25 +59,28 @@ impl Metrics {
         }
     }
 
-    /// Answers to visitors, with any status. From Caddy 2.8 on it includes errors that Caddy made.
+    /// Only the samples of the site itself, without redirects to HTTPS and answers to strange hosts.
+    pub fn of_site(mut self) -> Self {
+        self.samples.retain(|sample| sample.label("server") == SITE);
+        self
+    }
+
+    /// Answers whose head came from a handler; errors that Caddy itself made are not among them.
     pub fn answers(&self) -> u64 {
-        self.count(ENDED, |_| true)
-    }
-
-    /// Those with a status of 500 to 599.
-    pub fn server_errors(&self) -> u64 {
-        self.count(ENDED, |sample| sample.label("code").starts_with('5'))
-    }
-
-    /// Answers whose time to the first byte was taken.
-    pub fn timed(&self) -> u64 {
         self.count(&format!("{ANSWERED}_count"), |_| true)
     }
 
-    /// Those of them that took no longer than `seconds`, one of Caddy's bounds.
+    /// Those of them with a status of 500 to 599.
+    pub fn server_errors(&self) -> u64 {
+        self.count(&format!("{ANSWERED}_count"), |sample| sample.label("code").starts_with('5'))
+    }
+
+    /// Those of them that took no longer than `seconds`, one of Caddy's bounds or infinity, until their first byte.
     pub fn within(&self, seconds: f64) -> u64 {
         let same = |sample: &Sample| {
-            number(sample.label("le")).is_some_and(|bound| (bound - seconds).abs() < f64::EPSILON)
+            number(sample.label("le")).is_some_and(|bound| {
+                bound.total_cmp(&seconds).is_eq() || (bound - seconds).abs() < f64::EPSILON
+            })
         };
         self.count(&format!("{ANSWERED}_bucket"), same)
     }
@@ -111,7 +116,8 @@ impl Metrics {
 
     /// Samples of the servers for visitors, with each request counted once. Caddy counts it in each outermost handler
     /// of its server that it passes: in those that go on to the next one (`headers`, `encode`), and in the one that
-    /// ends it.
+    /// ends it. Counted twice are requests to a service that is not drained itself, on a site without host names, while
+    /// an instance of another one is.
     fn serving(&self, name: &str) -> impl Iterator<Item = &Sample> {
         let ends = |sample: &Sample| ENDS.contains(&sample.label("handler"));
         self.of(name).filter(move |sample| !sample.label("server").starts_with(HEALTH) && ends(sample))
@@ -231,9 +237,10 @@ caddy_http_requests_in_flight{handler="subroute",server="health-1"} 8
     fn caddys_own_errors_are_told_apart_from_the_apps() {
         let seen = Metrics::parse(NEW);
         assert_eq!((seen.proxy_errors(), seen.requests_total()), (2, 10));
-        assert_eq!((seen.answers(), seen.server_errors()), (10, 3));
+        assert_eq!((seen.answers(), seen.server_errors()), (7, 1));
         assert_eq!(seen.durations(), [(0.005, 5), (f64::INFINITY, 7)]);
-        assert_eq!((seen.timed(), seen.within(0.005)), (7, 5));
+        assert_eq!((seen.within(f64::INFINITY), seen.within(0.005)), (7, 5));
+        assert_eq!(seen.clone().of_site().answers(), 0);
         assert_eq!(seen.without(&["srv0"]).requests_total(), 0);
     }
 

@@ -8,9 +8,6 @@ use crate::model::answers::{AnswerLimits, Answers};
 use crate::model::step_error::StepError;
 use crate::model::step_note::StepNote;
 
-/// With so many bad answers the end of a long soak is not waited for.
-const PLENTY: u64 = 50;
-
 /// Counts answers from its start on.
 pub(super) struct Watch {
     limits: AnswerLimits,
@@ -20,30 +17,19 @@ pub(super) struct Watch {
 impl Watch {
     /// `None`: nothing is limited, or Caddy does not answer.
     pub async fn start(host: &Host, limits: AnswerLimits) -> Option<Self> {
-        let before = if limits.is_some() { host.caddy.metrics().await.ok()? } else { return None };
+        let before = if limits.is_some() { host.caddy.metrics().await.ok()?.of_site() } else { return None };
         Some(Self { limits, before })
     }
 
     /// `None`: Caddy does not answer, or counts from zero again, as after a load of another config.
-    pub async fn so_far(&self, host: &Host) -> Option<Answers> {
-        let now = host.caddy.metrics().await.ok()?;
+    async fn so_far(&self, host: &Host) -> Option<Answers> {
+        let now = host.caddy.metrics().await.ok()?.of_site();
         let since = |count: fn(&Metrics) -> u64| count(&now).checked_sub(count(&self.before));
-        let all = since(Metrics::answers)?;
-        let in_time = self.limits.p99.map(|limit| {
-            let limit = limit.as_secs_f64();
-            now.within(limit).checked_sub(self.before.within(limit))
-        });
-        let slow = match in_time {
-            None => 0,
-            Some(in_time) => since(Metrics::timed)?.checked_sub(in_time?)?,
-        };
-        Some(Answers { all, errors: since(Metrics::server_errors)?, slow })
-    }
-
-    /// The limit that is broken already, if that cannot be an accident any more.
-    pub async fn is_broken(&self, host: &Host) -> Option<String> {
-        let answers = self.so_far(host).await?;
-        self.limits.broken_by(&answers).filter(|_| answers.errors.max(answers.slow) >= PLENTY)
+        let (timed, made) = (since(Metrics::answers)?, since(Metrics::proxy_errors)?);
+        let limit = self.limits.p99.map_or(f64::INFINITY, |limit| limit.as_secs_f64());
+        let in_time = now.within(limit).checked_sub(self.before.within(limit))?;
+        let errors = since(Metrics::server_errors)? + made;
+        Some(Answers { all: timed + made, errors, timed, slow: timed.checked_sub(in_time)? })
     }
 }
 
@@ -65,6 +51,6 @@ pub(super) async fn judge(
     };
     match limits.broken_by(&answers) {
         Some(broken) => Err(StepError::release(anyhow!("{broken}"))),
-        None => Ok(StepNote::note(answers.to_string())),
+        None => Ok(StepNote::note(limits.told(&answers))),
     }
 }

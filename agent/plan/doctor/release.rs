@@ -163,7 +163,7 @@ fn pins(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
         let what = format!(
             "a deploy of the newest images is refused: release {} ({}) is held: {}",
             held.release.number,
-            held.release.short(),
+            held.short(),
             held.reason.lines().next().unwrap_or_default()
         );
         let fix = "push a fixed image; `astra-agent deploy --force` tries this one again";

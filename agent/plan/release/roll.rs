@@ -45,7 +45,8 @@ pub(super) fn plan(
     }
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
     let probe = |of: &Service| if request.restart { inputs.probe(of.name) } else { inputs.trial_probe(of) };
-    let relaxed = request.lenient || request.restart;
+    // Neither the way to what served nor an operator who insists is judged.
+    let relaxed = request.lenient || request.restart || request.force;
     steps.extend(roll(inputs, &candidate, &touched, (soak, relaxed), &probe));
     if pulls || !is_blind(inputs, request) {
         // Also for an image that was committed earlier: it may have been pruned, and pulled again by hand.
@@ -135,13 +136,20 @@ fn roll(
         changed.extend(order.into_iter().map(|id| (inputs.target(id), probe(service))));
     }
     if !soak.is_zero() && !changed.is_empty() {
-        let web = |id: InstanceName| inputs.config.service(id.service).is_some_and(|of| of.web().is_some());
-        // Answers tell nothing of a release of workers, and a rollback is no place to be strict.
-        let judged = !relaxed && changed.iter().any(|(instance, _)| web(instance.id));
-        let limits = if judged { inputs.config.deploy.answers } else { AnswerLimits::default() };
+        let limits = if relaxed { AnswerLimits::default() } else { answer_limits(inputs, touched) };
         steps.push(Step::Soak { instances: changed, time: soak, limits });
     }
     steps
+}
+
+/// Answers tell nothing of a release of workers. Nor are they the release's own if it restarted the only instance of a
+/// service, or if one is paused: Caddy made those.
+fn answer_limits(inputs: &Inputs<'_>, touched: &BTreeSet<ServiceName>) -> AnswerLimits {
+    let mut web = inputs.config.services().filter(|of| of.web().is_some());
+    let mut changed = web.clone().filter(|of| touched.contains(&of.name)).peekable();
+    let judged =
+        changed.peek().is_some() && changed.all(|of| of.most() > 1) && web.all(|of| of.instances > 0);
+    if judged { inputs.config.deploy.answers } else { AnswerLimits::default() }
 }
 
 /// The instances of a service in the order in which they change.
