@@ -13,7 +13,7 @@ pub struct Share(u16);
 
 /// The text is not a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a share in per cent, more than 0% and less than 100%, e.g. \"1%\" or \"0.5%\"")]
+#[error("not a share in per cent: write more than 0% and less than 100%, e.g. \"1%\" or \"0.5%\"")]
 pub struct BadShare;
 
 impl FromStr for Share {
