@@ -256,9 +256,9 @@ impl Config {
         std::iter::once(&self.app).chain(others(true)).chain(others(false))
     }
 
-    /// The repository of the image of `service`.
-    pub fn repository_of<'a>(&'a self, service: &'a Service) -> &'a Repository {
-        service.image.as_ref().map_or(&self.image.repository, OwnImage::repository)
+    /// The image that a deploy resolves for `service`: its own, or that of the app.
+    pub fn image_of(&self, service: &Service) -> OwnImage {
+        service.image.clone().unwrap_or_else(|| OwnImage::Tracked(self.image.clone()))
     }
 
     /// The images in `lines` of the services that have their own.

@@ -1,5 +1,6 @@
 //! `history`: the runs of this host, newest first.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use crate::journal::Journal;
 use crate::model::digest::Digest;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::{Opened, RunRecord};
-use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::name::JOURNAL_DIR;
 use crate::model::outcome::{Blame, Outcome};
@@ -36,7 +36,7 @@ struct Row {
     accessory: Option<ServiceName>,
     /// The images of services that have their own, if they are not those of the release before.
     #[serde(skip)]
-    changed: Vec<(ServiceName, Digest)>,
+    changed: BTreeMap<ServiceName, Digest>,
     actor: String,
     release: Option<Release>,
     outcome: Option<Outcome>,
@@ -91,16 +91,11 @@ fn row(run: &RunRecord) -> Option<Row> {
     })
 }
 
-fn changed(opened: &Opened<'_>) -> Vec<(ServiceName, Digest)> {
-    let old = opened.old.map(|old| &old.images);
-    let other = |name: &ServiceName, image: &PinnedImage| {
-        old.is_some_and(|old| old.get(name).is_none_or(|old| old.digest != image.digest))
-    };
-    let images = opened.new.into_iter().flat_map(|new| &new.images);
-    images
-        .filter(|(name, image)| other(name, image))
-        .map(|(name, image)| (*name, image.digest.clone()))
-        .collect()
+/// The images of services that the run brought, beside that of the app, which has a column.
+fn changed(opened: &Opened<'_>) -> BTreeMap<ServiceName, Digest> {
+    let mut brought = opened.new.zip(opened.old).map(|(new, old)| new.beyond(old)).unwrap_or_default();
+    brought.remove(&ServiceName::app());
+    brought
 }
 
 const HEADER: [&str; 9] = ["RUN", "AGE", "STARTED", "VERB", "RELEASE", "DIGEST", "OUTCOME", "TOOK", "BY"];

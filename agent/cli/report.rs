@@ -92,8 +92,7 @@ fn retry(report: &Report) -> String {
             let mut words = vec!["astra-agent deploy".to_owned()];
             words.extend(only.0.iter().map(ToString::to_string));
             match selector {
-                // Nothing is held by a restart.
-                Selector::Restart => return [words, vec!["--restart".to_owned()]].concat().join(" "),
+                Selector::Restart => words.push("--restart".to_owned()),
                 Selector::Committed => words.push("--keep-image".to_owned()),
                 Selector::Chosen(chosen) => words.extend(chosen.keys().map(|name| {
                     let own = report.images.get(name).map(|image| format!("--image {name}={image}"));
@@ -101,7 +100,10 @@ fn retry(report: &Report) -> String {
                 })),
                 _ => {}
             }
-            words.push("--force".to_owned());
+            // Nothing is held by a restart.
+            if *selector != Selector::Restart {
+                words.push("--force".to_owned());
+            }
             words.join(" ")
         }
         // The timer's verb and `install` deploy what `deploy` does, and have no such option.

@@ -144,7 +144,7 @@ impl Reconciler<'_> {
         service: &Service,
         committed: Option<&ManagedLines>,
     ) -> Result<Option<PinnedImage>, Refused> {
-        let own = service.image.clone().unwrap_or(OwnImage::Tracked(self.config.image.clone()));
+        let own = self.config.image_of(service);
         let chosen = match &ask.selector {
             Selector::Chosen(chosen) => chosen.get(&service.name),
             _ => None,

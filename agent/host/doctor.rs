@@ -108,12 +108,9 @@ impl Host {
     }
 
     async fn look_at_registry(&self, config: &Config, checkup: &mut Checkup) {
-        let app = OwnImage::Tracked(config.image.clone());
-        let own = config.services().map(|of| (of.name, of.image.as_ref()));
-        for (name, image) in
-            own.filter_map(|(name, own)| Some((name, own.or(name.is_app().then_some(&app))?)))
-        {
-            checkup.images.insert(name, self.ask_registry(image).await);
+        for service in config.services().filter(|of| of.name.is_app() || of.image.is_some()) {
+            let asked = self.ask_registry(&config.image_of(service)).await;
+            checkup.images.insert(service.name, asked);
         }
     }
 

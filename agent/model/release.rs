@@ -51,9 +51,7 @@ impl Release {
 
     /// Whether it has each image of `other`.
     pub fn covers(&self, other: &Self) -> bool {
-        other
-            .by_service()
-            .all(|(name, image)| self.image_of(name).is_some_and(|of| of.digest == image.digest))
+        other.beyond(self).is_empty()
     }
 
     /// The images that `other` does not have.

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::model::fingerprint::HostKey;
 
@@ -13,7 +11,7 @@ fn ran(run: u64, minutes: u64, verb: Verb, release: u64, outcome: Option<Outcome
         at: out::time(NOW - minutes * 60_000),
         verb,
         accessory: None,
-        changed: Vec::new(),
+        changed: BTreeMap::new(),
         actor: "root".to_owned(),
         release: (release > 0).then_some(Release {
             number: release,

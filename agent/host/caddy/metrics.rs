@@ -114,10 +114,9 @@ impl Metrics {
         self.serving(name).filter(|s| wanted(s)).map(|s| whole(s.value)).sum()
     }
 
-    /// Samples of the servers for visitors, with each request counted once. Caddy counts it in each outermost handler
-    /// of its server that it passes: in those that go on to the next one (`headers`, `encode`), and in the one that
-    /// ends it. Counted twice are requests to a service that is not drained itself, on a site without host names, while
-    /// an instance of another one is.
+    /// Samples of the servers for visitors, with each request counted once: Caddy counts it in every outermost handler
+    /// that it passes (`headers`, `encode`, `reverse_proxy`), and it ends in one of [`ENDS`]. One case is counted twice:
+    /// on a site without host names, requests to a service without a drained instance while another service has one.
     fn serving(&self, name: &str) -> impl Iterator<Item = &Sample> {
         let ends = |sample: &Sample| ENDS.contains(&sample.label("handler"));
         self.of(name).filter(move |sample| !sample.label("server").starts_with(HEALTH) && ends(sample))

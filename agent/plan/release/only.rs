@@ -33,7 +33,7 @@ pub(super) fn check(
     let others =
         || inputs.config.services().filter(|of| !request.only.includes(of) && !inputs.waits(of.name));
     let moved = |of: &&Service| {
-        committed.of(of.name).is_some_and(|c| c.image.repository != *inputs.config.repository_of(of))
+        committed.of(of.name).is_some_and(|c| c.image.repository != *inputs.config.image_of(of).repository())
     };
     if let Some(of) = others().find(moved) {
         return refuse(format!("{} gets its image from another repository", of.name));
