@@ -2,7 +2,7 @@
 //! above can trust. Called by cli/, which hands the result on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::model::answers::AnswerLimits;
 use crate::model::envfile::ManagedLines;
 use crate::model::image::{BadImage, PinnedImage, Repository, TrackedImage};
 use crate::model::instance::{InstanceName, ServiceName};
-use crate::model::name::{AppName, CronName, EnvKey};
+use crate::model::name::{AppName, CronName, EnvKey, FileName};
 use crate::model::observed::Engine;
 use crate::model::problem::Problem;
 use crate::model::secret::Secret;
@@ -21,6 +21,7 @@ mod app;
 mod container;
 mod env;
 mod error;
+mod files;
 mod jobs;
 mod keys;
 mod load;
@@ -35,6 +36,7 @@ mod value;
 mod words;
 
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use files::{FileSource, MountedFile};
 pub use load::{load, load_one, parse, texts};
 pub use service::{Accessory, Container, Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub env: BTreeMap<EnvKey, EnvSource>,
     /// The location of each of them: `file:line:column`.
     pub env_places: BTreeMap<EnvKey, String>,
+    /// `[files.NAME]`.
+    pub files: BTreeMap<FileName, MountedFile>,
     /// `[migrate]`; `None`: no migration.
     pub migrate: Option<Migrate>,
     /// `[deploy]`.
@@ -302,6 +306,11 @@ impl Config {
             }
         };
         Err(Problem::config("service", format!("`{name}` is no service of the release"), fix))
+    }
+
+    /// The templates of `[files]` that are files of their own.
+    pub fn templates(&self) -> impl Iterator<Item = &Path> {
+        self.files.values().filter_map(MountedFile::template)
     }
 
     /// All services, the accessories included.

@@ -27,6 +27,7 @@ pub mod instances;
 pub mod keep;
 pub mod migrations;
 pub mod moves;
+pub mod own_files;
 pub mod policy;
 pub mod preflight;
 pub mod prune;

@@ -151,10 +151,11 @@ impl World {
         if let Some(of) = self.committed {
             let app = ServiceLines {
                 image: image(of),
-                args: units::app_args(&config.app, Engine::Podman, &config.name),
+                args: units::app_args(&config.app, Engine::Podman, &config.name, &[]),
                 command: Vec::new(),
                 port: config.app.web().map(|web| web.port),
                 since: None,
+                env: None,
             };
             let (services, keys) = (BTreeMap::new(), BTreeSet::new());
             let lines = ManagedLines { release: u64::from(of), app, services, keys };

@@ -14,11 +14,17 @@ use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
 use crate::model::problem::Problem;
 use crate::model::staged::Staged;
-use crate::plan::{checks, env};
+use crate::plan::env::{self, Mute};
+use crate::plan::{checks, own_files};
 
 /// Checks that need more than the config.
-const NOT_CHECKED: [&str; 4] =
-    ["the env file and required_env", "the files that volumes mount", "the image", "[caddy] extra"];
+const NOT_CHECKED: [&str; 5] = [
+    "the env file and required_env",
+    "the files that volumes mount",
+    "the templates of [files]",
+    "the image",
+    "[caddy] extra",
+];
 
 /// The result of a check: errors (exit code 2), warnings, and the checks that were left out.
 #[derive(Default)]
@@ -80,6 +86,14 @@ fn this_host() -> Result<Found, Refused> {
     found.problems.extend(release(&config, &file));
     let (given, unread) = sources::env_values(&config)?;
     let flaws = env::judge(&config, &file, &staged, &given, &unread);
+    // A template would say again that a variable is missing.
+    if flaws.is_empty() {
+        let wanted = env::desired(&config, &file, &staged, &given, Mute::Refuse);
+        let wanted = wanted.map_or_else(|_| file.clone(), |wanted| wanted.file);
+        let files = Files::new(Path::new("/"));
+        let seen = |path: &Path| Some(files.read(path).ok()??.bytes);
+        found.problems.extend(own_files::judge(&config, &wanted, seen).iter().map(ToString::to_string));
+    }
     found.problems.extend(flaws.into_iter().map(|(_, problem)| problem.to_string()));
     Ok(found)
 }

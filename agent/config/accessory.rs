@@ -6,15 +6,14 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use super::app::{Defaults, named, service};
-use super::error::{Problems, Show, ValueError};
+use super::error::{Problems, ValueError};
 use super::read::Reader;
 use super::site::own_image;
-use super::tree::{ServiceTables, Tree, describe};
+use super::tree::{ServiceTables, Tree};
 use super::value::clip;
 use super::{Accessory, Caddy, Network, Service};
-use crate::model::envfile::is_reserved;
 use crate::model::instance::ServiceName;
-use crate::model::name::{EnvKey, HEALTH_PORT};
+use crate::model::name::HEALTH_PORT;
 
 /// Whether the tables belong to an accessory.
 pub(super) fn is_accessory(tables: &ServiceTables<'_>) -> bool {
@@ -42,14 +41,8 @@ fn accessory(
     let mut r = Reader { table: &tables.own, problems };
     r.require("image");
     let image = own_image(&mut r);
-    let secrets = r.optional("secrets", secrets).map(Option::unwrap_or_default);
     let publish = r.distinct("publish", |text| published(text).map(|_| text.to_owned()));
-    let service = service?;
-    let secrets = secrets?;
-    if let Some(name) = secrets.keys().find(|name| service.env.contains_key(*name)) {
-        r.fault("secrets", ValueError::new(format!("`{name}` is in `env` and in `secrets`")));
-        return None;
-    }
+    let service = Service { inherit_env: false, ..service? };
     if service.readiness.notify {
         let fault = ValueError::new("an accessory has no `notify`: what uses it would wait for it at boot");
         let mut r = Reader { table: &tables.readiness, problems };
@@ -62,35 +55,7 @@ fn accessory(
         r.fault("publish", fault.help("leave `publish` out"));
         return None;
     }
-    Some(Accessory { service, image: image?, secrets, publish: publish? })
-}
-
-/// `{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }`
-fn secrets(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<BTreeMap<EnvKey, EnvKey>> {
-    let entries = r.entries(key)?;
-    let mut secrets = BTreeMap::new();
-    for node in &entries {
-        let of = match node.value {
-            DeValue::String(text) => text.parse::<EnvKey>().map_err(|_| {
-                // The text may be the secret itself: it is not shown.
-                ValueError::new(format!("`{}` must be the name of a variable", node.name))
-                    .help("the value itself belongs under [env], or to `astra-agent env set`")
-            }),
-            other => {
-                Err(ValueError::new(format!("`{}` must be a string, found {}", node.name, describe(other))))
-            }
-        };
-        match (node.name.parse::<EnvKey>(), of) {
-            (Ok(name), _) if is_reserved(name.as_str()) => {
-                let fault = ValueError::new(format!("`{name}` is the agent's own and cannot be set"));
-                r.problems.add(&node.key, Show::UpToMark, fault);
-            }
-            (Ok(name), Ok(of)) => _ = secrets.insert(name, of),
-            (Err(error), _) => r.problems.add(&node.key, Show::UpToMark, error),
-            (_, Err(fault)) => r.problems.add(&node.span, Show::OnlyKey(node.name), fault),
-        }
-    }
-    (secrets.len() == entries.len()).then_some(secrets)
+    Some(Accessory { service, image: image?, publish: publish? })
 }
 
 /// The ports of the host in `[ADDRESS:]PORT[-PORT]:PORT[-PORT][/tcp|/udp]`, and the protocol.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::accessory::is_accessory;
 use super::container::container;
-use super::env::public_env;
+use super::env::{public_env, secrets};
 use super::error::{Problems, Show, ValueError};
 use super::read::Reader;
 use super::readiness::{checks, liveness, readiness};
@@ -152,26 +152,12 @@ pub(super) fn service(
     let required_env = r.distinct("required_env", str::parse::<EnvKey>);
     no_empty_program(&mut r, "command", command.as_deref());
     let container = container(&mut r);
-    let env = if name.is_app() { Some(BTreeMap::new()) } else { public_env(&mut r) };
-    if network == Some(Network::Host)
-        && matches!(kind, Some(Kind::Web(_)))
-        && let Some(own) =
-            env.iter().flatten().map(|(key, _)| key.as_str()).find(|key| ["PORT", "HOST"].contains(key))
-    {
-        let fault = ValueError::new(format!("with network = \"host\" each instance gets its own {own}"));
-        r.fault("env", fault.help("leave it out"));
-    }
+    let on_host = network == Some(Network::Host) && matches!(kind, Some(Kind::Web(_)));
+    let environment = environment(&mut r, name, on_host, required_env.as_deref());
     let at_most_one = at_most(&mut r, instances);
     let (instances, kind, at_most_one) = (instances?, kind?, at_most_one?);
-    let default = match kind {
-        // A second copy beside the only one keeps the site up.
-        Kind::Web(_) if instances == 1 && !at_most_one => Strategy::Surge,
-        _ => Strategy::Rolling,
-    };
-    let strategy = match kind {
-        Kind::Web(_) if !at_most_one => defaults.strategy.unwrap_or(default),
-        Kind::Web(_) | Kind::Worker(_) => Strategy::Rolling,
-    };
+    let strategy = strategy(&kind, instances, at_most_one, defaults);
+    let (inherit_env, env, secrets) = environment?;
     Some(Service {
         name,
         image: None,
@@ -186,10 +172,48 @@ pub(super) fn service(
         stop_timeout: stop_timeout?,
         required_env: required_env?,
         readiness: readiness?,
-        env: env?,
+        inherit_env,
+        env,
+        secrets,
         container: container?,
         at_most_one,
     })
+}
+
+/// In which order the instances of a service change.
+fn strategy(kind: &Kind, instances: u16, at_most_one: bool, defaults: Defaults) -> Strategy {
+    match kind {
+        Kind::Worker(_) => Strategy::Rolling,
+        Kind::Web(_) if at_most_one => Strategy::Rolling,
+        // A second copy beside the only one keeps the site up.
+        Kind::Web(_) if instances == 1 => defaults.strategy.unwrap_or(Strategy::Surge),
+        Kind::Web(_) => defaults.strategy.unwrap_or(Strategy::Rolling),
+    }
+}
+
+/// `inherit_env`, `env` and `secrets`.
+type Environment = (bool, BTreeMap<EnvKey, String>, BTreeMap<EnvKey, EnvKey>);
+
+/// The app has `[env]` alone. `on_host`: each instance gets its own address.
+fn environment(
+    r: &mut Reader<'_, '_, '_>,
+    name: ServiceName,
+    on_host: bool,
+    required: Option<&[EnvKey]>,
+) -> Option<Environment> {
+    if name.is_app() {
+        return Some((true, BTreeMap::new(), BTreeMap::new()));
+    }
+    let env = public_env(r);
+    let mut names = env.iter().flatten().map(|(key, _)| key.as_str());
+    if let Some(own) = names.find(|key| on_host && ["PORT", "HOST"].contains(key)) {
+        let fault = ValueError::new(format!("with network = \"host\" each instance gets its own {own}"));
+        r.fault("env", fault.help("leave it out"));
+    }
+    let inherit_env = r.boolean("inherit_env");
+    let secrets = secret_env(r, env.as_ref());
+    never_set(r, inherit_env, required);
+    Some((inherit_env?, env?, secrets?))
 }
 
 /// The kind, as `kind` says or by the keys that are there: a service with a port is a web service; the app always
@@ -260,8 +284,8 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
         (route, "path"),
         (route, "strip_prefix"),
     ];
-    let of_accessories = [(own, "secrets"), (own, "publish")];
-    let of_releases = [(own, "instances"), (own, "at_most"), (own, "required_env")];
+    let of_accessories = [(own, "publish")];
+    let of_releases = [(own, "instances"), (own, "at_most"), (own, "required_env"), (own, "inherit_env")];
     let of_workers = [(readiness, "settle"), (readiness, "command"), (readiness, "tcp")];
     let mut refuse = |keys: &[(&Table<'_>, &str)], message: &str, help: &str| {
         for (table, key) in keys {
@@ -323,6 +347,29 @@ fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
         return None;
     }
     Some(bytes)
+}
+
+/// `secrets`, none of them also in `env`.
+fn secret_env(
+    r: &mut Reader<'_, '_, '_>,
+    env: Option<&BTreeMap<EnvKey, String>>,
+) -> Option<BTreeMap<EnvKey, EnvKey>> {
+    let secrets = r.optional("secrets", secrets).map(Option::unwrap_or_default)?;
+    if let Some(name) = secrets.keys().find(|name| env.is_some_and(|env| env.contains_key(*name))) {
+        r.fault("secrets", ValueError::new(format!("`{name}` is in `env` and in `secrets`")));
+        return None;
+    }
+    Some(secrets)
+}
+
+/// A service without the environment of the application has a variable by `env` or `secrets` alone.
+fn never_set(r: &mut Reader<'_, '_, '_>, inherit_env: Option<bool>, required: Option<&[EnvKey]>) {
+    if inherit_env == Some(false) && required.is_some_and(|names| !names.is_empty()) {
+        let fault = ValueError::new(
+            "`required_env` is of the application's environment, which `inherit_env = false` excludes",
+        );
+        r.fault("required_env", fault.help("leave it out: each of `secrets` must have a value"));
+    }
 }
 
 /// Whether two copies must never run at once.

@@ -164,3 +164,31 @@ pub(super) fn public_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, 
     }
     (env.len() == entries.len()).then_some(env)
 }
+
+/// `secrets` of a service: `{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }`
+pub(super) fn secrets(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<BTreeMap<EnvKey, EnvKey>> {
+    let entries = r.entries(key)?;
+    let mut secrets = BTreeMap::new();
+    for node in &entries {
+        let of = match node.value {
+            DeValue::String(text) => text.parse::<EnvKey>().map_err(|_| {
+                // The text may be the secret itself: it is not shown.
+                ValueError::new(format!("`{}` must be the name of a variable", node.name))
+                    .help("the value itself belongs under [env], or to `astra-agent env set`")
+            }),
+            other => {
+                Err(ValueError::new(format!("`{}` must be a string, found {}", node.name, describe(other))))
+            }
+        };
+        match (node.name.parse::<EnvKey>(), of) {
+            (Ok(name), _) if is_reserved(name.as_str()) => {
+                let fault = ValueError::new(format!("`{name}` is the agent's own and cannot be set"));
+                r.problems.add(&node.key, Show::UpToMark, fault);
+            }
+            (Ok(name), Ok(of)) => _ = secrets.insert(name, of),
+            (Err(error), _) => r.problems.add(&node.key, Show::UpToMark, error),
+            (_, Err(fault)) => r.problems.add(&node.span, Show::OnlyKey(node.name), fault),
+        }
+    }
+    (secrets.len() == entries.len()).then_some(secrets)
+}

@@ -27,13 +27,11 @@ pub(super) enum KeyDefault {
 }
 use KeyDefault::{Means, Required, Value};
 
-/// A table of the config.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Section {
-    pub path: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference shows it"))]
-    pub doc: &'static str,
-}
+mod sections;
+
+#[cfg(test)]
+pub(super) use sections::Section;
+pub(super) use sections::TABLES;
 
 /// The one table that is a list.
 pub(super) const JOBS: &str = "cron_jobs";
@@ -46,6 +44,12 @@ pub(super) const ANY: &str = "NAME";
 pub(super) const SERVICE: &str = "services.NAME";
 pub(super) const SERVICE_READINESS: &str = "services.NAME.readiness";
 pub(super) const SERVICE_ROUTE: &str = "services.NAME.route";
+
+/// The table of all files for containers, by name.
+pub(super) const FILES: &str = "files";
+/// The table of one file.
+pub(super) const FILE: &str = "files.NAME";
+pub(super) const FILE_MOUNT: &str = "files.NAME.mount";
 
 /// The keys of `[app]` that a service has as well, with the same meaning.
 const SHARED: [&str; 19] = [
@@ -68,58 +72,6 @@ const SHARED: [&str; 19] = [
     "cap_drop",
     "cap_add",
     "required_env",
-];
-
-/// In the order of the reference.
-pub(super) const TABLES: &[Section] = &[
-    Section { path: "app", doc: "The application and its instances. Only `image` is required." },
-    Section { path: "app.readiness", doc: "When an instance may take traffic." },
-    Section {
-        path: "env",
-        doc: "The application's environment, written to `/etc/astra/NAME.env` (0600). Any name is a key here. \
-              Other lines of that file are kept byte for byte. A value must reach containers and systemd as the \
-              same text: it may not begin with a quote or a space, end in one, or have a backslash, a line \
-              break or a control character. A name removed from this table is removed from the file by the next deploy; a \
-              generated value stays, because it may protect data (`astra-agent env unset NAME` removes it). \
-              `APP_IMAGE`, `ASTRA_RELEASE`, `APP_ARGS`, `APP_COMMAND`, `ASTRA_APP_PORT`, `ASTRA_CONFIG_KEYS`, \
-              `ASTRA_ENV` and `ASTRA_PORT` are the agent's own and refused.",
-    },
-    Section {
-        path: SERVICE,
-        doc: "Another service beside `[app]`: a web service with `port`, a worker without, or an accessory (`kind`). Its name is \
-              part of its unit, `astra-NAME@1.service`. It has the environment of the application, and belongs to the same \
-              release: a deploy changes the application first, then the other web services, then the workers, and commits \
-              all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
-              `command`, `volumes`, `memory`, `cpus`, `stop_timeout`, `required_env`, `entrypoint`, `init`, `stop_signal`, \
-              `user`, `ulimits`, `add_hosts`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`.",
-    },
-    Section {
-        path: SERVICE_READINESS,
-        doc: "When an instance counts as ready. A web service has `path`, `interval` and `answer_timeout`; a worker and an accessory have one of `settle`, `command` and `tcp`.",
-    },
-    Section {
-        path: SERVICE_ROUTE,
-        doc: "Which requests go to a web service; all others go to the application. At least one of `hosts` and `path` is \
-              required.",
-    },
-    Section { path: "migrate", doc: "The database migration. Without this table there is none." },
-    Section { path: "deploy", doc: "How releases are deployed." },
-    Section { path: "caddy", doc: "The proxy in front of the instances." },
-    Section {
-        path: JOBS,
-        doc: "A timed job; one `[[cron_jobs]]` each, at most 256. Jobs of all files add up; each name is used once. \
-              Either the five fields or `every`, and either `command` or `run`. The fields read as in crontab(5): \
-              lists, ranges, steps, names, and either day or weekday if both are restricted; an empty string is \
-              the default.",
-    },
-    Section {
-        path: "verify",
-        doc: "Signatures of the application's image. podman checks them itself whenever it pulls, by \
-              `/etc/containers/policy.json` (containers-policy.json(5)); the agent checks that this policy accepts \
-              nothing unsigned, and that only root can write it and its keys. By key: `sigstoreSigned` or `signedBy` with \
-              a key file. Scopes with a tag never match: images are pulled by digest. docker checks no signatures, and is \
-              refused.",
-    },
 ];
 
 const fn key(
@@ -203,8 +155,10 @@ pub(super) const KEYS: &[Key] = &[
         "`accessory`: a service with an image of its own, e.g. a database or a cache, that belongs to no release. Its image is pinned when a deploy first starts it; from then on only `astra-agent accessory upgrade NAME` and `astra-agent accessory restart NAME` touch it, and both go back if it does not become ready."),
     key(SERVICE, "image", "image with tag or digest", Means("that of `[app]`"), r#""docker.io/library/redis:7""#,
         "An image of its own. With a web service or a worker it is part of the release: `deploy` resolves its tag and pulls it with that of `[app]`, and `rollback` takes all of them back. A service without `port` then needs `kind`. Required for an accessory."),
+    key(SERVICE, "inherit_env", "true or false", Value("true"), "false",
+        "Whether a web service or a worker has the environment of the application. With false it has `env` and `secrets` alone: a front end need not know the password of the database, and a change under `[env]` does not restart it. An accessory never has it."),
     key(SERVICE, "secrets", "table of names", Means("none"), r#"{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }"#,
-        "Only for an accessory, which does not get the application's environment: the name of a variable in its container, and that of the variable under `[env]` or in the env file whose value it has. Kept in `/etc/astra/astra-NAME.env` (0600)."),
+        "The name of a variable in its container, and that of the variable under `[env]` or in the env file whose value it has; a deploy is refused while that is missing. Unlike `env` it is on no command line. Kept in a file (0600) in `/etc/astra/files`, that of an accessory in `/etc/astra/astra-NAME.env`."),
     key(SERVICE, "publish", "list of `[ADDRESS:]PORT:PORT[/udp]`", Value("[]"), r#"["127.0.0.1:5432:5432"]"#,
         "Only for an accessory: ports of this host, and those of the container. Without an address the port is open to the network, and the engine opens it past a firewall of the host (ufw)."),
     key(SERVICE, "instances", "0 to 254", Value("1"), "2",
@@ -248,6 +202,19 @@ pub(super) const KEYS: &[Key] = &[
         "`NAME = { generate = LENGTH }`: a random value of that many characters, generated once, then kept."),
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
         "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path. Not supported yet, and refused: `secret`, `parameter` and `host`."),
+
+    key(FILE, "content", "string", Means("`template` is there"), r#""token = {{ FRPS_TOKEN | tojson }}""#,
+        "The template itself."),
+    key(FILE, "template", "path below `/etc/astra`", Means("`content` is there"), r#""templates/frps.toml.j2""#,
+        "A file with the template; relative paths begin at `/etc/astra`."),
+    key(FILE, "mode", "octal number in quotes", Value(r#""0444""#), r#""0444""#,
+        "Its permission bits in the container. No user of the host can reach it in any case."),
+    key(FILE, "owner", "`UID` or `UID:GID`", Means("root"), r#""999:999""#,
+        "Its owner, for a program that accepts its file only from its own user; with it, `mode` may be `\"0400\"`."),
+    key(FILE_MOUNT, "services", "list of services", Required, r#"["app"]"#,
+        "The services whose containers have it: `app`, other services, accessories."),
+    key(FILE_MOUNT, "path", "absolute path", Required, r#""/etc/frp/frps.toml""#,
+        "Its path there; read-only."),
 
     key("migrate", "command", "list of strings, or list of lists of strings", Required, r#"["migrate.sh"]"#,
         "Run in a one-off container of the new image, with the new environment, before any instance changes. Until the deploy is done, and after an undo, old code runs with the new schema: expand first, contract in a later release. Several commands, `[[\"a\"], [\"b\"]]`, run one after another; the first that fails ends the deploy."),
@@ -339,7 +306,7 @@ pub(super) fn names(table: &str) -> Vec<&'static str> {
         Some((above, name)) => (above == table).then_some(name),
         None => table.is_empty().then_some(t.path),
     });
-    keys.chain(below).chain(table.is_empty().then_some(SERVICES)).collect()
+    keys.chain(below).chain(table.is_empty().then_some([SERVICES, FILES]).into_iter().flatten()).collect()
 }
 
 /// The default of a string key, without its quotes.

@@ -1,12 +1,14 @@
 //! Reads the files and makes a [`Config`] of them. Called by cli/.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
-use super::{Config, accessory, across, app, env, jobs, keys, site};
-use crate::model::name::{CONFIG_DIR, CONFIG_FILE, SCALE_FILE};
+use super::{Accessory, Config, MountedFile, Service, accessory, across, app, env, files, jobs, keys, site};
+use crate::model::instance::ServiceName;
+use crate::model::name::{CONFIG_DIR, CONFIG_FILE, FileName, SCALE_FILE};
 
 /// Larger files are taken for a mistake.
 const LARGEST: u64 = 1 << 20;
@@ -89,12 +91,13 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         let accessories = accessories.iter().flatten();
         accessory::ports(&tree, accessories, &services, caddy, &mut problems);
     }
+    let files = files_of(&tree, (&app, &others, &accessories), &mut problems);
     let verify = site::verify(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     let notices = problems.finish()?;
     let config = (|| {
         let app::Site { name, image, engine } = of_site?;
-        let (app, others, accessories, migrate) = (app?, others?, accessories?, migrate?);
+        let (app, others, accessories, files, migrate) = (app?, others?, accessories?, files?, migrate?);
         let (deploy, caddy, verify) = (deploy?, caddy?, verify?);
         Some(Config {
             name,
@@ -105,6 +108,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             accessories,
             env,
             env_places,
+            files,
             migrate,
             deploy,
             caddy,
@@ -118,6 +122,25 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
         ConfigErrors(vec![*error])
     })
+}
+
+/// The services as far as they were read: the app, the others, and the accessories.
+type Services<'s> = (
+    &'s Option<Service>,
+    &'s Option<BTreeMap<ServiceName, Service>>,
+    &'s Option<BTreeMap<ServiceName, Accessory>>,
+);
+
+/// `[files]`; `None` while a service has an error, whose name would be unknown here.
+fn files_of(
+    tree: &Tree<'_>,
+    (app, others, accessories): Services<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<BTreeMap<FileName, MountedFile>> {
+    let (app, others, accessories) = (app.as_ref()?, others.as_ref()?, accessories.as_ref()?);
+    let accessories = accessories.values().map(|accessory| &accessory.service);
+    let services: Vec<_> = std::iter::once(app).chain(others.values()).chain(accessories).collect();
+    files::files(tree, &services, problems)
 }
 
 fn fragments(dir: &Path) -> Result<Vec<PathBuf>, Box<ConfigError>> {

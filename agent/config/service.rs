@@ -37,8 +37,12 @@ pub struct Service {
     pub required_env: Vec<EnvKey>,
     /// When an instance counts as ready.
     pub readiness: Readiness,
-    /// Variables of this service, added to the environment of the application; not secret.
+    /// Whether it has the environment of the application; an accessory never has.
+    pub inherit_env: bool,
+    /// Variables of this service, added to its environment; not secret.
     pub env: BTreeMap<EnvKey, String>,
+    /// Secret variables: the name in its container, and that in the environment of the application.
+    pub secrets: BTreeMap<EnvKey, EnvKey>,
     /// The other settings that become arguments of the engine.
     pub container: Container,
     /// Two copies must never run at once: the old one is stopped before the new one starts.
@@ -78,8 +82,6 @@ pub struct Accessory {
     pub service: Service,
     /// Tracked or pinned; either way, it runs from a digest.
     pub image: OwnImage,
-    /// Secret variables: the name in its container, and that in the environment of the application.
-    pub secrets: BTreeMap<EnvKey, EnvKey>,
     /// `[ADDRESS:]PORT:PORT[/udp]`: published as the engine does it.
     pub publish: Vec<String>,
 }

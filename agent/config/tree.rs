@@ -17,7 +17,7 @@ pub(super) struct Node<'a> {
     pub key: Span,
     pub span: Span,
     pub value: &'a DeValue<'a>,
-    /// Below `[env]`: must never be shown.
+    /// Below `[env]`, or the content of a file: must never be shown.
     pub secret: bool,
 }
 
@@ -46,11 +46,19 @@ pub(super) struct ServiceTables<'a> {
     pub route: Table<'a>,
 }
 
+/// The tables of one of `[files.NAME]`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FileTables<'a> {
+    pub own: Table<'a>,
+    pub mount: Table<'a>,
+}
+
 /// All tables by path, the services by name, and the jobs in order.
 #[derive(Debug, Default)]
 pub(super) struct Tree<'a> {
     tables: BTreeMap<&'static str, Table<'a>>,
     services: BTreeMap<&'a str, ServiceTables<'a>>,
+    files: BTreeMap<&'a str, FileTables<'a>>,
     /// The source that only changes numbers: a table there alone makes no service.
     pub numbers: Option<usize>,
     pub jobs: Vec<Table<'a>>,
@@ -64,21 +72,24 @@ impl<'a> Tree<'a> {
     /// The tables of each service in a user's file, above the defaults.
     pub fn services(&self) -> impl Iterator<Item = (&'a str, ServiceTables<'a>)> {
         let defaults = self.services.get(keys::ANY).cloned().unwrap_or_default();
-        let above = |table: &Table<'a>, defaults: &Table<'a>| {
-            let mut table = table.clone();
-            for (key, node) in &defaults.nodes {
-                table.nodes.entry(key).or_insert_with(|| node.clone());
-            }
-            table
-        };
         let given = self.services.iter().filter(|(_, tables)| tables.own.given.is_some());
         given.map(move |(name, tables)| {
             let tables = ServiceTables {
-                own: above(&tables.own, &defaults.own),
-                readiness: above(&tables.readiness, &defaults.readiness),
-                route: above(&tables.route, &defaults.route),
+                own: tables.own.above(&defaults.own),
+                readiness: tables.readiness.above(&defaults.readiness),
+                route: tables.route.above(&defaults.route),
             };
             (*name, tables)
+        })
+    }
+
+    /// The tables of each of `[files.NAME]` in a user's file, above the defaults.
+    pub fn files(&self) -> impl Iterator<Item = (&'a str, FileTables<'a>)> {
+        let defaults = self.files.get(keys::ANY).cloned().unwrap_or_default();
+        let given = self.files.iter().filter(|(_, tables)| tables.own.given.is_some());
+        given.map(move |(name, tables)| {
+            let own = tables.own.above(&defaults.own);
+            (*name, FileTables { own, mount: tables.mount.above(&defaults.mount) })
         })
     }
 
@@ -98,6 +109,10 @@ impl<'a> Tree<'a> {
             let node = node(path, file, key, value);
             if path.is_empty() && node.name == keys::SERVICES {
                 self.add_services(file, &node, problems);
+                continue;
+            }
+            if path.is_empty() && node.name == keys::FILES {
+                self.add_files(file, &node, problems);
                 continue;
             }
             let below = if path.is_empty() { node.name.to_owned() } else { format!("{path}.{}", node.name) };
@@ -139,26 +154,26 @@ impl<'a> Tree<'a> {
             if file > 0 && self.numbers != Some(file) && tables.own.given.is_none() {
                 tables.own.given = Some(service.key.clone());
             }
-            for (key, value) in inner {
-                let node = self::node(keys::SERVICE, file, key, value);
-                let below = match node.name {
-                    "readiness" => &mut tables.readiness,
-                    "route" => &mut tables.route,
-                    _ => {
-                        tables.own.add(node, problems);
-                        continue;
-                    }
-                };
-                let DeValue::Table(inner) = node.value else {
-                    return no_table(&below.title, &node, problems);
-                };
-                if file > 0 {
-                    below.given.get_or_insert(node.key.clone());
-                }
-                for (key, value) in inner {
-                    below.add(self::node(below.path, file, key, value), problems);
-                }
+            let ServiceTables { own, readiness, route } = tables;
+            add_named(own, &mut [("readiness", readiness), ("route", route)], file, inner, problems);
+        }
+    }
+
+    fn add_files(&mut self, file: usize, node: &Node<'a>, problems: &mut Problems<'_>) {
+        let DeValue::Table(files) = node.value else { return no_table("files.NAME", node, problems) };
+        for (name, value) in files {
+            let of = self::node(keys::FILES, file, name, value);
+            let title = format!("{}.{}", keys::FILES, of.name);
+            let DeValue::Table(inner) = of.value else { return no_table(&title, &of, problems) };
+            let tables = self.files.entry(of.name).or_insert_with(|| FileTables {
+                own: Table::of(keys::FILE, &title),
+                mount: Table::of(keys::FILE_MOUNT, &format!("{title}.mount")),
+            });
+            if file > 0 && tables.own.given.is_none() {
+                tables.own.given = Some(of.key.clone());
             }
+            let FileTables { own, mount } = tables;
+            add_named(own, &mut [("mount", mount)], file, inner, problems);
         }
     }
 
@@ -190,11 +205,44 @@ impl<'a> Table<'a> {
         Self { path, title: title.to_owned(), given: None, nodes: BTreeMap::new() }
     }
 
+    /// The same with the keys of `defaults` that it lacks.
+    fn above(&self, defaults: &Self) -> Self {
+        let mut table = self.clone();
+        for (key, node) in &defaults.nodes {
+            table.nodes.entry(key).or_insert_with(|| node.clone());
+        }
+        table
+    }
+
     /// Overrides a key of an earlier file; an unknown one is an error.
     fn add(&mut self, node: Node<'a>, problems: &mut Problems<'_>) {
         match keys::find(self.path, node.name) {
             Some(_) => _ = self.nodes.insert(node.name, node),
             None => unknown(self.path, &self.title, &node, problems),
+        }
+    }
+}
+
+/// Adds the keys of a table with a name, and of the tables `below` it.
+fn add_named<'a>(
+    own: &mut Table<'a>,
+    below: &mut [(&str, &mut Table<'a>)],
+    file: usize,
+    inner: &'a DeTable<'a>,
+    problems: &mut Problems<'_>,
+) {
+    for (key, value) in inner {
+        let node = self::node(own.path, file, key, value);
+        let Some((_, below)) = below.iter_mut().find(|(name, _)| *name == node.name) else {
+            own.add(node, problems);
+            continue;
+        };
+        let DeValue::Table(inner) = node.value else { return no_table(&below.title, &node, problems) };
+        if file > 0 {
+            below.given.get_or_insert(node.key.clone());
+        }
+        for (key, value) in inner {
+            below.add(self::node(below.path, file, key, value), problems);
         }
     }
 }
@@ -217,7 +265,7 @@ fn node<'a>(
         key: span(key.span()),
         span: span(value.span()),
         value: value.get_ref(),
-        secret: path == "env",
+        secret: path == "env" || path == keys::FILE && *key.get_ref() == "content",
     }
 }
 

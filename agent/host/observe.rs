@@ -14,8 +14,8 @@ use super::probe::probe;
 use crate::config::{Config, Service};
 use crate::model::instance::InstanceName;
 use crate::model::name::{
-    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN, STATE,
-    TRIAL_ENV, UNIT_DIR, WORKING,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
+    STATE, TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray};
 use crate::model::policy::Policy;
@@ -120,6 +120,10 @@ impl Host {
     fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
         paths.extend([config.name.env_file(), config.name.staged_env()]);
+        paths.extend(config.templates().map(Path::to_owned));
+        paths.extend(
+            self.files.list(Path::new(FILES_DIR))?.into_iter().map(|name| Path::new(FILES_DIR).join(name)),
+        );
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
         paths.extend(config.accessories.keys().map(|name| config.name.accessory_env(*name)));
         for name in self.files.list(Path::new(UNIT_DIR))? {
@@ -152,7 +156,7 @@ impl Host {
                 }
             }
         }
-        for dir in [DRAIN_DIR, CADDY_SOCKET_DIR] {
+        for dir in [DRAIN_DIR, CADDY_SOCKET_DIR, FILES_DIR] {
             if self.files.owner(Path::new(dir))?.is_some() {
                 observed.dirs.insert(dir.into());
             }
@@ -169,7 +173,8 @@ impl Host {
             self.files.missing(config.all_services().flat_map(Service::volume_sources));
         observed.store_suspect = self.store_is_suspect()?;
         observed.unflushed = self.unflushed()?;
-        observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
+        observed.leftovers =
+            self.files.leftovers([ETC, FILES_DIR, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
         Ok(())
     }
 

@@ -37,6 +37,9 @@ impl Host {
                 }
                 self.files.write_atomic(path, content.bytes(), *mode)?;
             }
+            Step::WriteOwnFile { path, mode, owner, content } => {
+                self.files.write_owned(path, content.bytes(), *mode, *owner)?;
+            }
             Step::BackupFile { path } => self.backup_file(path)?,
             Step::RemoveFile { path } => {
                 self.files.remove(path)?;

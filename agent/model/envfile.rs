@@ -52,6 +52,9 @@ pub enum EnvError {
     /// `ASTRA_APP_PORT` is not a number from 1 to 65535.
     #[error("reading {0}: it must be a port, 1 to 65535")]
     Port(String),
+    /// The env file of a service is not one that a deploy wrote.
+    #[error("reading {0}: it must be the path of a file in /etc/astra/files")]
+    File(String),
     /// `ASTRA_SERVICES` has a text that names no service.
     #[error("reading ASTRA_SERVICES: it must be names of services, with spaces between them")]
     Services,

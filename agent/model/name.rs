@@ -43,6 +43,9 @@ pub const WAY_BACK_SEEN: &str = "/run/astra/way-back";
 pub const HOST_KEY: &str = "/var/lib/astra-agent/host.key";
 /// The rollback target's image as one line: an output, for scripts and operators.
 pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
+/// The files of the committed release: environments of services, and `[files]`. The name of a file has a code of its
+/// content, so that none ever changes.
+pub const FILES_DIR: &str = "/etc/astra/files";
 /// Registry credentials (containers-auth.json(5)).
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
 /// The policy that podman's service reads before it accepts an image; its API has no option for another one.
@@ -170,6 +173,11 @@ text_type!(
     /// Name of a cron job: `astra-cron-NAME.timer`.
     CronName, "cron job name", |t| is_label(t, 64),
     "lower-case letters, digits and `-`, beginning with a letter, at most 64"
+);
+text_type!(
+    /// Name of a file for containers: `[files.NAME]`.
+    FileName, "file name", |t| is_label(t, 32),
+    "lower-case letters, digits and `-`, beginning with a letter, at most 32"
 );
 text_type!(
     /// Name of an environment variable (POSIX.1-2017, 8.1): valid for all readers of an env file.

@@ -34,6 +34,14 @@ pub enum Step {
     MakeDir { path: PathBuf, mode: u32 },
     /// Replace a file atomically, or create it with its directory.
     WriteFile { path: PathBuf, mode: u32, content: Content },
+    /// Write a file of a release; its path has a code of its content.
+    WriteOwnFile {
+        path: PathBuf,
+        mode: u32,
+        /// User and group; `None`: root.
+        owner: Option<(u32, u32)>,
+        content: Content,
+    },
     /// Keep a hand-made file as `PATH.before-astra`, unless that copy exists already.
     BackupFile { path: PathBuf },
     /// Remove a file; a missing one is no error.
@@ -176,13 +184,15 @@ pub enum Content {
         /// The changed variables, without the managed ones.
         changed: Vec<EnvKey>,
     },
+    /// A file that may have secrets: only its size is shown.
+    Hidden(Vec<u8>),
 }
 
 impl Content {
     /// The whole content, secrets included.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Plain(bytes) | Self::Secret { bytes, .. } => bytes,
+            Self::Plain(bytes) | Self::Hidden(bytes) | Self::Secret { bytes, .. } => bytes,
         }
     }
 }
@@ -200,6 +210,7 @@ impl fmt::Display for Content {
                 let sum = sha256(bytes);
                 write!(f, "{} bytes, sha256 {}", bytes.len(), sum.get(..12).unwrap_or(&sum))
             }
+            Self::Hidden(bytes) => write!(f, "{} bytes", bytes.len()),
             Self::Secret { changed, .. } if changed.is_empty() => f.write_str("no key changed"),
             Self::Secret { changed, .. } => {
                 let names: Vec<_> = changed.iter().map(EnvKey::as_str).collect();
@@ -232,6 +243,7 @@ impl Step {
             }
             Self::MakeDir { .. }
             | Self::WriteFile { .. }
+            | Self::WriteOwnFile { .. }
             | Self::BackupFile { .. }
             | Self::RemoveFile { .. }
             | Self::DaemonReload
@@ -275,7 +287,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeDir { path, mode } => write!(f, "create {} ({mode:04o})", path.display()),
-            Self::WriteFile { path, mode, content } => {
+            Self::WriteFile { path, mode, content } | Self::WriteOwnFile { path, mode, content, .. } => {
                 write!(f, "write {} ({mode:04o}; {content})", path.display())
             }
             Self::BackupFile { path } => {

@@ -24,6 +24,7 @@ use crate::model::step::{Check, Content, Fallback, Probe, Step};
 use crate::model::unit::ActiveState;
 
 use super::env::{self, Mute, Wanted};
+use super::own_files::{self, OwnFiles};
 use super::{Inputs, checks, files, release, units};
 
 /// How long an accessory that went back to its pin must run.
@@ -124,7 +125,8 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let with_secrets = file_with_secrets(accessory, &wanted)?;
     let runs = seen(inputs, name).runs.map(|runs| runs.release);
     let last = before.as_ref().map(|before| before.release).max(runs);
-    let lines = lines(inputs, accessory, image, last.unwrap_or_default() + 1);
+    let own = own_files::of(inputs, &wanted.file, Mute::Refuse)?;
+    let lines = lines(inputs, accessory, image, last.unwrap_or_default() + 1, &own);
     let told = |error: EnvError| {
         Problem::config("accessory", format!("the lines of {name}: {error}"), "change them")
     };
@@ -154,6 +156,7 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     steps.push(Step::FlushImages);
     steps.extend(inputs.make_network(&candidate.lines.app.args));
     steps.extend(release::keep_made(inputs, &wanted));
+    steps.extend(own.steps(inputs, &candidate.lines));
     steps.push(Step::WriteTrialEnv { content: content.clone() });
     steps.push(Step::StartTrial {
         instance: instance.clone(),
@@ -197,13 +200,25 @@ pub fn pin_lines(inputs: &Inputs<'_>) -> Vec<String> {
 }
 
 /// The lines that define its container.
-fn lines(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage, pin: u64) -> ManagedLines {
+fn lines(
+    inputs: &Inputs<'_>,
+    accessory: &Accessory,
+    image: &PinnedImage,
+    pin: u64,
+    own: &OwnFiles,
+) -> ManagedLines {
     let app = ServiceLines {
         image: image.clone(),
-        args: units::accessory_args(accessory, inputs.engine, &inputs.config.name),
+        args: units::accessory_args(
+            accessory,
+            inputs.engine,
+            &inputs.config.name,
+            own.mounts_of(accessory.service.name),
+        ),
         command: units::app_command(&accessory.service),
         port: None,
         since: None,
+        env: None,
     };
     ManagedLines { release: pin, app, services: Default::default(), keys: Default::default() }
 }
@@ -221,7 +236,7 @@ fn wanted_env(inputs: &Inputs<'_>) -> Result<Wanted, Problem> {
 /// Its future env file, before the agent's own lines.
 fn file_with_secrets(accessory: &Accessory, wanted: &Wanted) -> Result<EnvFile, Problem> {
     let mut file = EnvFile::default();
-    for (name, of) in &accessory.secrets {
+    for (name, of) in &accessory.service.secrets {
         let real = |value: &Secret| !value.reveal().is_empty() && !is_placeholder(value.reveal());
         let Some(value) = wanted.file.get(of.as_str()).filter(real) else {
             return Err(without_value(accessory.service.name, of));
@@ -302,10 +317,19 @@ fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
     if is_edited(inputs, name, &pin) {
         return Some(format!("{restart} image: {} was edited by hand", path(inputs, name).display()));
     }
-    if lines(inputs, accessory, &pin.app.image, pin.release) != pin {
-        return Some(format!("{restart} arguments or command"));
-    }
     let wanted = wanted_env(inputs).ok()?;
+    let own = match own_files::of(inputs, &wanted.file, Mute::Refuse) {
+        Ok(own) => own,
+        Err(problem) => {
+            return Some(format!(
+                "`astra-agent accessory restart {name}` would be refused: {}",
+                problem.what
+            ));
+        }
+    };
+    if lines(inputs, accessory, &pin.app.image, pin.release, &own) != pin {
+        return Some(format!("{restart} arguments, command or files"));
+    }
     let future = file_with_secrets(accessory, &wanted).ok()?.with_managed(&pin).ok()?;
     (!env::changed(&file(inputs, name), &future).is_empty()).then(|| format!("{restart} secrets"))
 }

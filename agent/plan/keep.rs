@@ -3,7 +3,7 @@
 
 use super::instances;
 use super::policy::VerbPolicy;
-use super::{Inputs, caddy_trial, files};
+use super::{Inputs, caddy_trial, files, own_files};
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::RunRecord;
 use crate::model::outcome::{Blame, Outcome};
@@ -20,9 +20,16 @@ pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
     } else {
         steps.extend(files::routes(inputs));
     }
+    if policy.repairs_drift {
+        // Before the instances that need them.
+        steps.extend(own_files::repairs(inputs));
+    }
     steps.extend(instances::steps(inputs, policy.repairs));
     if policy.repairs_drift && !keeps_surplus(inputs, &steps) {
         steps.extend(files::remove_surplus(inputs));
+    }
+    if policy.repairs_drift {
+        steps.extend(own_files::unused(inputs));
     }
     // Whatever was cut off: what is committed comes back at the next boot.
     steps.extend(files::enabling(inputs));

@@ -16,7 +16,7 @@ use super::env::{Mute, Wanted};
 use super::instances::RepairScope;
 use super::migrations::MigratePolicy;
 use super::preflight;
-use super::{Inputs, env, instances};
+use super::{Inputs, env, instances, own_files};
 
 mod candidate;
 mod only;
@@ -187,6 +187,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         let why = inputs.observed.env_unread.get(key).map_or("no value", String::as_str);
         format!("{key} keeps its committed value, its source gave none: {why}")
     }));
+    warnings.extend(trial.own.kept.iter().map(|why| format!("a file stays as it was committed: {why}")));
     let alone = |of: &Service| of.web().is_some() && of.strategy == Strategy::Rolling && of.instances == 1;
     for of in inputs.config.services().filter(|of| alone(of) && trial.touched.contains(&of.name)) {
         let down = if of.name.is_app() { "the site".to_owned() } else { of.name.to_string() };
@@ -257,7 +258,8 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
         inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
     };
     let touched = lines.all().map(|(name, _)| name).filter(included).collect();
-    let trial = Trial { candidate: Candidate { release, lines }, touched };
+    let own = own_files::of(inputs, current, Mute::Keep).unwrap_or_default();
+    let trial = Trial { candidate: Candidate { release, lines }, touched, own };
     Ok(roll::plan(inputs, request, current, &wanted, trial, Vec::new()))
 }
 

@@ -8,20 +8,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Accessory, Config, Kind, Migrate, Network, Service};
+use crate::config::{Accessory, Config, Migrate, Service};
 use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    AppName, CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE,
-    TRIAL_ENV, unit_file,
+    CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
+    unit_file,
 };
 use crate::model::observed::Engine;
 
 use super::cron;
 
+pub mod args;
 pub mod container;
 pub mod text;
 
+pub use args::{Mount, accessory_args, app_args, app_command, network_arg};
 use text::{filled, quote_exec, span};
 
 /// The sandbox of all agent processes: the content of [`SANDBOX_FILE`].
@@ -90,56 +92,6 @@ fn enabled_of(config: &Config, part: impl Fn(ServiceName) -> bool) -> Vec<String
     instances.chain(own).chain(config.cron_jobs.iter().map(|job| job.name.timer())).collect()
 }
 
-/// `APP_ARGS` of a release: the arguments of `podman run` or `docker run` for every container of the service: its
-/// instances, and for the app migration and cron jobs. The release's fingerprint covers them.
-pub fn app_args(app: &Service, engine: Engine, site: &AppName) -> Vec<String> {
-    let mut args = Vec::new();
-    if engine == Engine::Podman {
-        let who = if app.readiness.notify { "container" } else { "conmon" };
-        args.push(format!("--sdnotify={who}"));
-    }
-    args.push(format!("--stop-timeout={}", whole_seconds(app.stop_timeout)));
-    // A migration and a cron job must reach the same hosts as the instances.
-    match app.network {
-        Network::Bridge => {}
-        Network::Host => {
-            args.push("--network=host".to_owned());
-            // Each instance gets its own values from its unit.
-            let own = ["--env=PORT", "--env=HOST"].into_iter().filter(|_| app.web().is_some());
-            args.extend(own.map(str::to_owned));
-        }
-        Network::Site => {
-            args.push(network_arg(site));
-            // The path to a web service is Caddy, which knows what is drained: it has no name.
-            let name = matches!(app.kind, Kind::Worker(_)).then(|| format!("--network-alias={}", app.name));
-            args.extend(name);
-        }
-    }
-    args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
-    args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
-    args.extend(app.volumes.iter().map(|volume| format!("--volume={volume}")));
-    args.extend(container::args(&app.container));
-    args.extend(app.env.iter().map(|(key, value)| format!("--env={key}={value}")));
-    args
-}
-
-/// `APP_COMMAND` of a release: the words after the image. Empty: the image's own.
-pub fn app_command(of: &Service) -> Vec<String> {
-    container::argv(&of.container.entrypoint, &of.command)
-}
-
-/// The argument that puts a container on the network of its site.
-pub fn network_arg(site: &AppName) -> String {
-    format!("--network={}", site.network())
-}
-
-/// The arguments for the container of an accessory.
-pub fn accessory_args(accessory: &Accessory, engine: Engine, site: &AppName) -> Vec<String> {
-    let mut args = app_args(&accessory.service, engine, site);
-    args.extend(accessory.publish.iter().map(|ports| format!("--publish={ports}")));
-    args
-}
-
 /// Publishes the port of an instance, which stands in its `variable`.
 fn publish(variable: &str) -> String {
     let at = |address: &str| format!("--publish={address}:${{ASTRA_PORT}}:${{{variable}}} \\\n");
@@ -160,10 +112,13 @@ fn accessory_unit(config: &Config, engine: Engine, accessory: &Accessory) -> Str
 fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, ServiceName)) -> String {
     let (env_file, named) = (lines.0.to_string_lossy().into_owned(), lines.1);
     let (start_timeout, stop_timeout) = (span(of.readiness.timeout + MARGIN), span(of.stop_timeout + MARGIN));
-    let [image, args, command, port, since] = service_keys(named);
+    let [image, args, command, port, since, env] = service_keys(named);
     let is_web = of.web().is_some();
     let unset = format!("{image}= {args}= {command}= {since}=")
         + &if is_web { format!(" {port}=8000") } else { String::new() };
+    // The app and an accessory have the file of their lines.
+    let env_default = if named.is_app() { String::new() } else { format!(" {env}={env_file}") };
+    let unset = unset + &env_default;
     let container = format!("{}-{}-%i", config.name, of.name);
     let file = of.name.specifier();
     let common = [
@@ -176,6 +131,7 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
         ("command", &format!("${command}")),
         ("since", &format!("${{{since}}}")),
         ("env_file", env_file.as_str()),
+        ("env", &format!("${{{env}}}")),
         ("publish", &if is_web { publish(&port) } else { String::new() }),
         ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), named)),
         ("after", &after(config, of)),
@@ -382,10 +338,6 @@ fn run_timeout(config: &Config) -> Duration {
     };
     let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
     config.services().map(each).sum::<Duration>() + migration + config.deploy.soak * 2 + RUN_MARGIN
-}
-
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

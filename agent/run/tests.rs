@@ -23,8 +23,14 @@ fn deploy() -> Plan {
     let fingerprint = HostKey::new([1; 32]).fingerprint([b"x".as_slice()]);
     let release =
         Release { number: 2, image: image.clone(), images: std::collections::BTreeMap::new(), fingerprint };
-    let app =
-        ServiceLines { image: image.clone(), args: vec![], command: vec![], port: Some(8000), since: None };
+    let app = ServiceLines {
+        image: image.clone(),
+        args: vec![],
+        command: vec![],
+        port: Some(8000),
+        since: None,
+        env: None,
+    };
     let lines = ManagedLines { release: 2, app, services: Default::default(), keys: Default::default() };
     let candidate = Candidate { release, lines };
     let stop = Duration::from_secs(1);

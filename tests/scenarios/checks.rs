@@ -38,7 +38,7 @@ impl World {
             let unit = &state.units[&config.name.unit(id)];
             assert_eq!((unit.active, unit.sub), ("active", "running"), "instance {id}");
             let labels = &state.containers[&config.name.container(id)].labels;
-            let [own, _, _, _, since] = service_keys(id.service);
+            let [own, _, _, _, since, _] = service_keys(id.service);
             let has_own = config.service(id.service).is_some_and(|service| service.image.is_some());
             assert_eq!(
                 labels["astra.image"],

@@ -177,7 +177,7 @@ fn a_hand_made_unit_file_is_kept_as_a_copy() {
 fn a_container_that_a_power_cut_left_is_removed() {
     let mut world = World::installed("v1");
     let labels = [("astra.release".to_owned(), "1".to_owned())].into();
-    let left = Container { labels, state: "exited" };
+    let left = Container { labels, env: Default::default(), files: Default::default(), state: "exited" };
     world.shared.lock().containers.insert("astra-app-7".to_owned(), left);
     world.deploy("v2").calls(&["remove container astra-app-7"]).succeeds().serves("v2");
 }

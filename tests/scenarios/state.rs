@@ -62,6 +62,10 @@ pub struct Unit {
 
 pub struct Container {
     pub labels: BTreeMap<String, String>,
+    /// The variables of its env file.
+    pub env: BTreeMap<String, String>,
+    /// The files of the release in it: path there, and content.
+    pub files: BTreeMap<String, String>,
     pub state: &'static str,
 }
 

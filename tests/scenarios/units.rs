@@ -100,6 +100,18 @@ fn container(unit: &str) -> String {
     unit.replace('@', "-").replace(".service", "")
 }
 
+/// The files of a release in the arguments of a container, and their paths there.
+fn mounts(args: &str) -> BTreeMap<String, String> {
+    let volumes =
+        args.split_whitespace().filter_map(|arg| arg.trim_matches(['"', '\'']).strip_prefix("--volume="));
+    let files = volumes.filter(|volume| volume.starts_with("/etc/astra/files/"));
+    let pair = |volume: &str| {
+        let mut parts = volume.split(':').map(str::to_owned);
+        Some((parts.next()?, parts.next()?))
+    };
+    files.filter_map(pair).collect()
+}
+
 /// The behaviour of `image`; `None`: it is not local, and so podman does not start it.
 fn local(state: &State, image: &str) -> Option<Image> {
     let digest = image.split_once('@')?.1;
@@ -125,7 +137,7 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
         let port = drop_in.split("ASTRA_PORT=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
         (environment(&state, instance), port.unwrap_or(0_u16), named)
     };
-    let [image, _, command, _, since] = service_keys(named);
+    let [image, args, command, _, since, own_file] = service_keys(named);
     if env.get(&command).is_some_and(|command| command == FAILS) {
         shared.lock().say(name, &container(name), "no such queue");
         return end(shared, name, life, (1, 4));
@@ -135,6 +147,25 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
         // ExecCondition= of the unit.
         set(shared, name, life, ("inactive", "dead"));
         return "skipped";
+    }
+    let (variables, mounted): (_, BTreeMap<String, String>) = {
+        let state = shared.lock();
+        let own = own_env(&state, instance).unwrap_or_else(|| "/etc/astra/astra.env".to_owned());
+        let file = env.get(&own_file).cloned().unwrap_or(own);
+        let mounted = mounts(env.get(&args).map_or("", String::as_str));
+        let lost = mounted.keys().chain([&file]).find(|path| !state.is_there(path)).cloned();
+        if let Some(lost) = lost {
+            drop(state);
+            shared.lock().say(name, "podman", &format!("Error: statfs {lost}: no such file or directory"));
+            return end(shared, name, life, (1, ENGINE));
+        }
+        let read = mounted.into_iter().map(|(source, target)| (target, state.text(&source)));
+        (lines(&state.text(&file)), read.collect())
+    };
+    let refused = |text: &String| text.starts_with(FAILS);
+    if BTreeMap::values(&mounted).any(refused) {
+        shared.lock().say(name, &container(name), "bad file");
+        return end(shared, name, life, (1, 4));
     }
     let known = local(&shared.lock(), &image);
     let Some(Image { app, .. }) = known else {
@@ -167,7 +198,9 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
         if state.unit_in(name, life).is_none() {
             return "canceled";
         }
-        state.containers.insert(container(name), Container { labels, state: "running" });
+        state
+            .containers
+            .insert(container(name), Container { labels, env: variables, files: mounted, state: "running" });
         state.apps.extend(server.map(|server| (name.to_owned(), server)));
     }
     if let App::Turns(after, status) = app {

@@ -3,7 +3,7 @@
 
 use astra_agent::model::entry::{Entry, Verb};
 use astra_agent::model::history::History;
-use astra_agent::model::name::TRIAL_ENV;
+use astra_agent::model::name::{FILES_DIR, TRIAL_ENV};
 use astra_agent::model::outcome::{Blame, Outcome};
 use astra_agent::model::plan::Plan;
 use astra_agent::model::step::Step;
@@ -29,6 +29,7 @@ pub enum Bug {
     RejoinsBeforeItIsReady,
     ReturnsNothing,
     LeavesTheSpare,
+    RemovesFilesBeforeTheCommit,
 }
 
 impl Bug {
@@ -63,6 +64,7 @@ impl Bug {
             }
             Self::LeavesTheSpare => without(&mut plan, |s| matches!(s, Step::StopInstance { .. })),
             Self::CommitsBeforeTheLastIsReady => commit_early(&mut plan),
+            Self::RemovesFilesBeforeTheCommit => remove_early(&mut plan),
             Self::RejoinsBeforeItIsReady => rejoin_early(&mut plan),
             _ => {}
         }
@@ -121,6 +123,16 @@ fn commit_early(plan: &mut Plan) {
         plan.commit = Some(last + moved.len() - 1);
         plan.steps.splice(last..last, moved);
     }
+}
+
+/// The files of the release before go when those of the next are there.
+fn remove_early(plan: &mut Plan) {
+    let Some(commit) = plan.commit else { return };
+    let of_release = |s: &Step| matches!(s, Step::RemoveFile { path } if path.starts_with(FILES_DIR));
+    let early: Vec<Step> = plan.steps.iter().filter(|s| of_release(s)).cloned().collect();
+    plan.steps.retain(|s| !of_release(s));
+    plan.commit = Some(commit + early.len());
+    plan.steps.splice(commit..commit, early);
 }
 
 /// The marker goes before the wait.

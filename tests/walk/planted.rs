@@ -16,7 +16,7 @@ const fn planted(bug: Bug, promise: &'static str, kind: Kind) -> Planted {
     Planted { bug, promise, kind, surge: false }
 }
 
-pub const PLANTED: [Planted; 16] = [
+pub const PLANTED: [Planted; 17] = [
     planted(Bug::StopsWithoutDraining, "an_instance_is_drained_before_it_stops", Kind::NewDigest),
     planted(Bug::CommitsBeforeTheLastIsReady, "a_commit_finds_every_instance_on_it", Kind::NewDigest),
     planted(Bug::CommitsBeforeTheStoreIsFlushed, "astra_env_names_a_release_that_is_there", Kind::NewDigest),
@@ -32,12 +32,15 @@ pub const PLANTED: [Planted; 16] = [
     planted(Bug::ForgetsTheCommitOfACutRun, "history_tells_the_truth", Kind::NewDigest),
     planted(Bug::RejoinsBeforeItIsReady, "an_instance_rejoins_only_when_it_is_ready", Kind::NewDigest),
     planted(Bug::ReturnsNothing, "nothing_of_a_trial_is_left", Kind::NewDigest),
+    planted(Bug::RemovesFilesBeforeTheCommit, "a_container_finds_the_files_of_its_release", Kind::NewRole),
     Planted { surge: true, ..planted(Bug::LeavesTheSpare, "nothing_of_a_trial_is_left", Kind::NewDigest) },
 ];
 
 fn finds(bug: Bug) {
     let planted = PLANTED.iter().find(|planted| planted.bug == bug).unwrap();
-    let scenario = Scenario { site: Site::new(2, planted.surge), kind: planted.kind };
+    let workers = u8::from(planted.kind == Kind::NewRole);
+    let site = Site { workers, ..Site::new(2, planted.surge) };
+    let scenario = Scenario { site, kind: planted.kind };
     let left = Left { disturbances: 1, operations: 1 };
     let walked = walk(scenario, left, bug);
     let Some(found) = walked.found else { panic!("{bug:?} was not found in {} states", walked.states) };
@@ -72,4 +75,5 @@ tests! {
     an_instance_that_rejoins_too_early_is_found: RejoinsBeforeItIsReady,
     an_instance_that_is_not_returned_is_found: ReturnsNothing,
     a_spare_that_stays_is_found: LeavesTheSpare,
+    a_file_that_is_removed_too_early_is_found: RemovesFilesBeforeTheCommit,
 }

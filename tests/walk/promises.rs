@@ -7,7 +7,7 @@ use astra_agent::model::plan::Plan;
 use astra_agent::model::step::Step;
 
 use crate::agent::{Ask, Pending, Process, Run};
-use crate::host::{APPS, Fact, Host, MOST, Stored, Unit};
+use crate::host::{APPS, ENV_FILE, Fact, Host, MOST, Stored, Unit};
 use crate::site::digest_of;
 use crate::state::{Held, State};
 
@@ -51,6 +51,7 @@ pub fn at_step(before: &State, after: &State, taken: &Taken<'_>) -> Kept {
     an_instance_rejoins_only_when_it_is_ready(taken)?;
     something_serves_at_all_times(before, after, taken)?;
     astra_env_names_a_release_that_is_there(after)?;
+    a_container_finds_the_files_of_its_release(after)?;
     a_commit_finds_every_instance_on_it(before, after, taken)?;
     a_service_that_stays_the_same_is_left_alone(before, taken)?;
     the_way_back_is_kept(before, taken)
@@ -134,6 +135,16 @@ fn astra_env_names_a_release_that_is_there(after: &State) -> Kept {
     hold("astra_env_names_a_release_that_is_there", known == Some(&(named.digest, named.variant)), || {
         format!("{named:?} was made as {known:?}")
     })
+}
+
+/// P1: whatever systemd starts has what its lines name.
+fn a_container_finds_the_files_of_its_release(after: &State) -> Kept {
+    let trials = (1..=MOST).filter_map(|n| after.host.trial(n));
+    for text in after.host.disk.get(ENV_FILE).into_iter().chain(trials) {
+        let lost = text.uses().iter().find(|path| !after.host.disk.contains(path));
+        hold("a_container_finds_the_files_of_its_release", lost.is_none(), || format!("{lost:?} is gone"))?;
+    }
+    Ok(())
 }
 
 /// P5: a release that was never ready is not committed.

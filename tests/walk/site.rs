@@ -10,6 +10,7 @@ use astra_agent::model::envfile::{EnvFile, ManagedLines};
 use astra_agent::model::fingerprint::{HostKey, sha256};
 use astra_agent::model::image::PinnedImage;
 use astra_agent::model::instance::ServiceName;
+use astra_agent::model::name::FILES_DIR;
 
 use crate::host::APPS;
 
@@ -71,7 +72,12 @@ impl Site {
              [deploy]\nstrategy = \"{strategy}\"\nauto = {auto}\nkeep = 2\n\
              [env]\nWORKERS = \"{env}\"\n"
         );
-        let worker = format!("[services.worker]\ninstances = {workers}\ncommand = [\"work\", \"{role}\"]\n");
+        // The mode of all files of a walk.
+        let worker = format!(
+            "[services.worker]\ninstances = {workers}\ncommand = [\"work\", \"{role}\"]\n\
+             [files.role]\ncontent = \"{role}\"\nmode = \"0644\"\n\
+             mount = {{ services = [\"worker\"], path = \"/etc/role\" }}\n"
+        );
         let text = if workers > 0 { text + &worker } else { text };
         config::parse(&[("agent.toml".into(), text)]).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -113,6 +119,8 @@ pub struct Body {
     since: [Option<u64>; 2],
     /// In a Caddyfile: a bit for each instance that it sends requests to.
     knows: u8,
+    /// In an env file or a trial file: the files that the containers use.
+    uses: Vec<String>,
     sum: OnceLock<String>,
 }
 
@@ -141,6 +149,7 @@ impl Text {
             names: named(bytes),
             since: since(bytes),
             knows: known_by(bytes),
+            uses: used_by(bytes),
             sum: OnceLock::new(),
         }));
         known.insert(bytes.to_vec(), body);
@@ -157,6 +166,10 @@ impl Text {
 
     pub fn knows(self, instance: u8) -> bool {
         self.0.knows & (1 << instance) != 0
+    }
+
+    pub fn uses(self) -> &'static [String] {
+        &self.0.uses
     }
 
     pub fn names(self) -> Option<Named> {
@@ -177,6 +190,12 @@ fn known_by(bytes: &[u8]) -> u8 {
     let text = String::from_utf8_lossy(bytes);
     let named = |n: &u16| text.contains(&format!("127.0.1.{n}:{}", 8000 + n));
     (1..=u16::from(APPS)).filter(named).map(|n| 1 << n).sum()
+}
+
+fn used_by(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let paths = text.match_indices(FILES_DIR).filter_map(|(at, _)| text[at..].split(':').next());
+    paths.map(str::to_owned).collect()
 }
 
 fn named(bytes: &[u8]) -> Option<Named> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICE_READINESS, TABLES};
+use super::super::keys::{FILE, JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICE_READINESS, TABLES};
 use super::*;
 
 /// The text above the tables.
@@ -47,6 +47,7 @@ fn examples(table: &str) -> String {
             (JOBS, "every" | "command")
                 | (SERVICE, "kind" | "image" | "secrets" | "publish")
                 | (SERVICE_READINESS, "settle" | "command" | "tcp")
+                | (FILE, "template")
         )
     };
     keys.filter(exclusive)

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::super::keys::{JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICES, TABLES};
+use super::super::keys::{FILE, FILES, JOBS, KEYS, Key, KeyDefault, SERVICE, SERVICES, TABLES};
 
 const STRING: &str = "string";
 
@@ -32,7 +32,7 @@ fn kind(words: &str) -> Json {
             json!({ "type": STRING, "pattern": "^([0-9]+(ms|s|m|h|d))+$" })
         }
         words if words.starts_with("size") => json!({ "type": STRING, "pattern": "^[0-9]+[KMGT]?$" }),
-        words if words.starts_with('`') && !words.contains("USER") => {
+        words if words.starts_with('`') && !words.contains("USER") && !words.contains("UID") => {
             json!({ "enum": words.split('`').skip(1).step_by(2).collect::<Vec<_>>() })
         }
         _ => json!({ "type": STRING }),
@@ -91,6 +91,9 @@ fn schema() -> Json {
     let service = TABLES.iter().find(|section| section.path == SERVICE).unwrap();
     let services = json!({ "type": "object", "additionalProperties": table(SERVICE, service.doc) });
     properties.insert(SERVICES.to_owned(), services);
+    let file = TABLES.iter().find(|section| section.path == FILE).unwrap();
+    let files = json!({ "type": "object", "additionalProperties": table(FILE, file.doc) });
+    properties.insert(FILES.to_owned(), files);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "agent.toml of astra-agent",

@@ -2,6 +2,7 @@
 //! each service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::systemd::{self, Comments};
 use super::{EnvError, EnvFile, is_placeholder};
 use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
-use crate::model::name::EnvKey;
+use crate::model::name::{EnvKey, FILES_DIR, TRIAL_ENV};
 
 /// The managed lines that every env file has, or may have. They have no meaning to the application.
 pub const MANAGED_KEYS: [&str; 8] =
@@ -50,6 +51,9 @@ pub struct ServiceLines {
     /// `ASTRA_APP_RELEASE`: its containers are unchanged since this release. `None`: since the committed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
+    /// `ASTRA_WORKER_ENV`: the env file of its container, below [`FILES_DIR`]. `None`: astra.env, as for the app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<PathBuf>,
 }
 
 /// The units' default port.
@@ -68,6 +72,7 @@ struct Names {
     command: String,
     port: String,
     since: String,
+    env: String,
 }
 
 impl Names {
@@ -79,14 +84,16 @@ impl Names {
             command: format!("{name}_COMMAND"),
             port: format!("ASTRA_{name}_PORT"),
             since: format!("ASTRA_{name}_RELEASE"),
+            env: if service.is_app() { "ASTRA_ENV".to_owned() } else { format!("ASTRA_{name}_ENV") },
         }
     }
 }
 
-/// The names of the lines of `service`: image, arguments, command, port and release.
-pub fn service_keys(service: ServiceName) -> [String; 5] {
-    let Names { image, args, command, port, since } = Names::of(service);
-    [image, args, command, port, since]
+/// The names of the lines of `service`: image, arguments, command, port, release and env file. The last is no line of
+/// the app, but a variable of its unit.
+pub fn service_keys(service: ServiceName) -> [String; 6] {
+    let Names { image, args, command, port, since, env } = Names::of(service);
+    [image, args, command, port, since, env]
 }
 
 impl ServiceLines {
@@ -102,12 +109,15 @@ impl ManagedLines {
         Self { keys: other.keys.clone(), ..self.clone() } == *other
     }
 
-    /// The same with the release of each service written out: for a file that overrides lines of another.
+    /// The same with the release and the env file of each service written out: for a trial file, which overrides the
+    /// committed lines.
     #[must_use]
     pub fn in_full(&self) -> Self {
         let full = |of: &ServiceLines| ServiceLines { since: of.since.or(Some(self.release)), ..of.clone() };
-        let services = self.services.iter().map(|(name, of)| (*name, full(of))).collect();
-        Self { app: full(&self.app), services, ..self.clone() }
+        let env = |of: &ServiceLines| of.env.clone().or_else(|| Some(TRIAL_ENV.into()));
+        let services =
+            self.services.iter().map(|(name, of)| (*name, ServiceLines { env: env(of), ..full(of) }));
+        Self { app: full(&self.app), services: services.collect(), ..self.clone() }
     }
 
     /// The lines of `service`; `None`: it is not part of this release.
@@ -186,12 +196,14 @@ impl EnvFile {
                 port => Some(port.parse().ok().filter(|n| *n > 0).ok_or(EnvError::Port(names.port))?),
             };
             let since = (!text(&names.since).is_empty()).then(|| number(&names.since)).transpose()?;
+            let env = Some(text(&names.env)).filter(|path| !path.is_empty() && !service.is_app());
             Ok(ServiceLines {
                 image: text(&names.image).parse().map_err(|bad| EnvError::Image(names.image, bad))?,
                 args: systemd::words(&text(&names.args)),
                 command: systemd::words(&text(&names.command)),
                 port,
                 since,
+                env: env.map(|path| env_path(path).ok_or(EnvError::File(names.env))).transpose()?,
             })
         };
         let app = lines(ServiceName::app())?;
@@ -258,7 +270,12 @@ impl EnvFile {
         // Without this line the first service has the usual port.
         let no_port = || service.is_app().then(|| NO_PORT.to_owned());
         let port = lines.port.map(|port| port.to_string()).or_else(no_port);
-        for (key, text) in [(names.port, port), (names.since, lines.since.map(|since| since.to_string()))] {
+        let since = lines.since.map(|since| since.to_string());
+        let env = lines.env.as_ref().map(|path| path.display().to_string());
+        let env = (names.env, env.filter(|_| !service.is_app()));
+        for (key, text) in
+            [(names.port, port), (names.since, since)].into_iter().chain((!service.is_app()).then_some(env))
+        {
             match text {
                 Some(text) => self.put(&key, &text)?,
                 None => _ = self.remove(&key),
@@ -266,6 +283,13 @@ impl EnvFile {
         }
         Ok(())
     }
+}
+
+/// The env file of a service.
+fn env_path(text: String) -> Option<PathBuf> {
+    let path = PathBuf::from(text);
+    let own = path.parent() == Some(Path::new(FILES_DIR)) && path.file_name().is_some();
+    (own || path == Path::new(TRIAL_ENV)).then_some(path)
 }
 
 /// The number of a release, from 1.

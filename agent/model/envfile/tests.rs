@@ -12,7 +12,14 @@ const DIGEST: &str = "sha256:00112233445566778899aabbccddeeff0011223344556677889
 fn lines(args: &[&str], command: &[&str]) -> ManagedLines {
     let own = |a: &[&str]| a.iter().map(|s| (*s).to_owned()).collect();
     let image = format!("ghcr.io/a/b@{DIGEST}").parse().unwrap();
-    let app = ServiceLines { image, args: own(args), command: own(command), port: Some(8000), since: None };
+    let app = ServiceLines {
+        image,
+        args: own(args),
+        command: own(command),
+        port: Some(8000),
+        since: None,
+        env: None,
+    };
     ManagedLines { release: 7, app, services: BTreeMap::new(), keys: BTreeSet::new() }
 }
 

@@ -39,6 +39,7 @@ impl Step {
         match self {
             Self::MakeDir { .. }
             | Self::WriteFile { .. }
+            | Self::WriteOwnFile { .. }
             | Self::BackupFile { .. }
             | Self::RemoveFile { .. }
             | Self::DaemonReload

@@ -6,7 +6,8 @@ use super::Problem;
 use crate::config::Config;
 use crate::model::checkup::{Checkup, Kind, Owner};
 use crate::model::name::{
-    AUTH_FILE, CADDY_SOCKET_DIR, CONFIG_DIR, CONFIG_FILE, DRAIN_DIR, ETC, HOST_KEY, JOURNAL_DIR, RUN, STATE,
+    AUTH_FILE, CADDY_SOCKET_DIR, CONFIG_DIR, CONFIG_FILE, DRAIN_DIR, ETC, FILES_DIR, HOST_KEY, JOURNAL_DIR,
+    RUN, STATE,
 };
 
 /// A path with its check, the type it must have, and the mode that a fix sets.
@@ -30,6 +31,7 @@ fn rules(config: &Config) -> Vec<Rule> {
     rules.extend(own.map(|path| file("env_mode", path, 0o077, "0600")));
     rules.extend([
         dir("etc_dir", ETC, 0o077, "0700"),
+        dir("etc_dir", FILES_DIR, 0o077, "0700"),
         dir("config", CONFIG_DIR, 0o022, "go-w"),
         dir("state_dir", STATE, 0o077, "0700"),
         dir("state_dir", JOURNAL_DIR, 0o077, "0700"),

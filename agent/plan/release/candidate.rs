@@ -9,12 +9,15 @@ use crate::model::fingerprint::Fingerprint;
 use crate::model::image::PinnedImage;
 use crate::model::instance::ServiceName;
 use crate::model::release::{Candidate, Release};
+use crate::plan::env::Mute;
+use crate::plan::own_files::{self, OwnFiles};
 use crate::plan::{Inputs, env, units};
 
 /// A release to try, and the services whose containers it replaces.
 pub(super) struct Trial {
     pub candidate: Candidate,
     pub touched: BTreeSet<ServiceName>,
+    pub own: OwnFiles,
 }
 
 pub(super) fn trial(
@@ -25,12 +28,15 @@ pub(super) fn trial(
 ) -> Result<Trial, Refusal> {
     let config = inputs.config;
     let committed = inputs.committed();
+    let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
+    let own = own_files::of(inputs, wanted, mute).map_err(|problem| Refusal::Preflight(vec![problem]))?;
     let service = |of: &Service, image: &PinnedImage| ServiceLines {
         image: image.clone(),
-        args: units::app_args(of, inputs.engine, &config.name),
+        args: units::app_args(of, inputs.engine, &config.name, own.mounts_of(of.name)),
         command: units::app_command(of),
         port: of.web().map(|web| web.port),
         since: None,
+        env: own.env_of(of.name),
     };
     // A service that the request does not name stays as it is, or out.
     let as_is = |of: &Service| committed.as_ref().and_then(|lines| lines.of(of.name)).cloned();
@@ -48,8 +54,11 @@ pub(super) fn trial(
     let at_least = committed.as_ref().and_then(newest).unwrap_or_default();
     lines.release = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
     let kept = match &committed {
-        Some(committed) if !env_differs(inputs, committed, current, wanted) => keep(&mut lines, committed),
-        _ => BTreeSet::new(),
+        Some(committed) => {
+            let differs = env_differs(inputs, committed, current, wanted);
+            keep(&mut lines, committed, |of| of.env.is_some() || !differs)
+        }
+        None => BTreeSet::new(),
     };
     wanted.with_managed(&lines).map_err(|e| Refusal::Env(e.to_string()))?;
     let mut touched: BTreeSet<_> =
@@ -60,7 +69,7 @@ pub(super) fn trial(
         touched.retain(|name| config.service(*name).is_none_or(|of| request.only.includes(of)));
     }
     let release = Release { fingerprint, ..release_of(inputs, wanted, &lines) };
-    Ok(Trial { candidate: Candidate { release, lines }, touched })
+    Ok(Trial { candidate: Candidate { release, lines }, touched, own })
 }
 
 /// The release of these lines.
@@ -71,10 +80,14 @@ pub(super) fn release_of(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedL
 }
 
 /// Services whose containers would be the same keep them, and the number in their labels.
-fn keep(lines: &mut ManagedLines, committed: &ManagedLines) -> BTreeSet<ServiceName> {
+fn keep(
+    lines: &mut ManagedLines,
+    committed: &ManagedLines,
+    same_env: impl Fn(&ServiceLines) -> bool,
+) -> BTreeSet<ServiceName> {
     let release = lines.release;
     let keep = |name: ServiceName, of: &mut ServiceLines| {
-        let same = committed.of(name).is_some_and(|old| old.starts_as(of));
+        let same = same_env(of) && committed.of(name).is_some_and(|old| old.starts_as(of));
         if same {
             of.since = committed.since(name).filter(|since| *since != release);
         }
@@ -126,5 +139,7 @@ fn of_service(lines: &ServiceLines) -> Vec<Vec<u8>> {
             .collect::<Vec<_>>()
     };
     let port = lines.port.map(|port| format!("port {port}").into_bytes());
-    [words("args", &lines.args), words("command", &lines.command)].concat().into_iter().chain(port).collect()
+    let env = lines.env.as_ref().map(|path| format!("env {}", path.display()).into_bytes());
+    let words = [words("args", &lines.args), words("command", &lines.command)].concat();
+    words.into_iter().chain(port).chain(env).collect()
 }

@@ -4,6 +4,7 @@ use super::fingerprint;
 use crate::model::envfile::{EnvFile, ManagedLines};
 use crate::model::observed::Running;
 use crate::plan::env::Mute;
+use crate::plan::own_files::{self, OwnFiles};
 use crate::plan::{Inputs, accessories, env, files, moves, units};
 
 /// One line for each difference that waits for a deploy.
@@ -12,11 +13,17 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let current = inputs.env_file();
     let given = &inputs.observed.env_values;
     let wanted = env::desired(inputs.config, &current, &inputs.staged(), given, Mute::Refuse);
-    let mut pending = match wanted {
-        Ok(wanted) => environment(&current, &wanted.file),
-        Err(error) => vec![format!("deploy would be refused: {}", error.told(&inputs.observed.env_unread))],
+    let (mut pending, wanted) = match wanted {
+        Ok(wanted) => (environment(&current, &wanted.file), wanted.file),
+        Err(error) => {
+            let why = error.told(&inputs.observed.env_unread);
+            (vec![format!("deploy would be refused: {why}")], current.clone())
+        }
     };
-    pending.extend(services(inputs, &committed));
+    match own_files::of(inputs, &wanted, Mute::Refuse) {
+        Ok(own) => pending.extend(services(inputs, &committed, &own)),
+        Err(problem) => pending.push(format!("deploy would be refused: {}", problem.what)),
+    }
     let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
     let now = fingerprint(inputs, &current, &committed);
     if known.is_some_and(|r| r.fingerprint != now) && pending.is_empty() {
@@ -37,6 +44,10 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
             ));
         }
     }
+    let lost = own_files::lost(inputs).into_iter();
+    pending.extend(
+        lost.map(|path| format!("{} is lost: `astra-agent reconcile` makes it again", path.display())),
+    );
     pending.extend(moves::pending(inputs));
     pending.extend(accessories::pending(inputs));
     pending.extend(files::pending(inputs));
@@ -44,7 +55,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
 }
 
 /// Services that a deploy would add, remove or change.
-fn services(inputs: &Inputs<'_>, committed: &ManagedLines) -> Vec<String> {
+fn services(inputs: &Inputs<'_>, committed: &ManagedLines, own: &OwnFiles) -> Vec<String> {
     let gone = committed.services.keys().filter(|name| inputs.config.service(**name).is_none());
     let mut pending: Vec<_> =
         gone.map(|name| format!("deploy would take the service {name} out of the release")).collect();
@@ -54,7 +65,8 @@ fn services(inputs: &Inputs<'_>, committed: &ManagedLines) -> Vec<String> {
             pending.push(format!("deploy would start the service {name}"));
             continue;
         };
-        let same = units::app_args(service, inputs.engine, &inputs.config.name) == of.args
+        let args = units::app_args(service, inputs.engine, &inputs.config.name, own.mounts_of(name));
+        let same = args == of.args
             && units::app_command(service) == of.command
             && service.web().map(|web| web.port) == of.port;
         let whose =

@@ -19,7 +19,7 @@ use crate::model::unit::UnitSeen;
 use super::Request;
 use super::candidate::Trial;
 use crate::plan::env::Wanted;
-use crate::plan::{Inputs, env, files, instances, migrations, units};
+use crate::plan::{Inputs, env, files, instances, migrations, own_files, units};
 
 /// All steps from the pull to the cleanup after the commit.
 pub(super) fn plan(
@@ -27,7 +27,7 @@ pub(super) fn plan(
     request: &Request,
     current: &EnvFile,
     wanted: &Wanted,
-    Trial { candidate, touched }: Trial,
+    Trial { candidate, touched, own }: Trial,
     warnings: Vec<String>,
 ) -> Plan {
     // A rollback needs no image of a service that it leaves alone.
@@ -39,6 +39,7 @@ pub(super) fn plan(
     let mut touched_lines = touched.iter().filter_map(|name| candidate.lines.of(*name));
     steps.extend(touched_lines.find_map(|of| inputs.make_network(&of.args)));
     steps.extend(keep_made(inputs, wanted));
+    steps.extend(own.steps(inputs, &candidate.lines));
     steps.push(Step::WriteTrialEnv { content: trial_env(current, &wanted.file, &candidate) });
     if !request.restart {
         steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
@@ -256,6 +257,7 @@ fn after(
     }
     steps.extend(tried.iter().map(|id| Step::RemoveFile { path: id.trial_file() }));
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
+    steps.extend(own_files::unused_beside(inputs, Some(&candidate.lines)));
     for spare in tried.iter().filter(|id| inputs.config.is_spare(**id)) {
         let instance = inputs.target(*spare);
         steps.extend(inputs.drain(instance.clone()));

@@ -32,7 +32,7 @@ fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
         format!("==> enabled <==\n{}\n\n", enabled(config).join("\n")),
-        format!("==> APP_ARGS <==\n{}\n", app_args(&config.app, engine, &config.name).join("\n")),
+        format!("==> APP_ARGS <==\n{}\n", app_args(&config.app, engine, &config.name, &[]).join("\n")),
     ];
     texts.chain(lists).collect()
 }
@@ -161,8 +161,10 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
         "--cap-add=NET_BIND_SERVICE",
     ];
     for engine in [Engine::Podman, Engine::Docker] {
-        let (args, without) =
-            (app_args(&config.app, engine, &config.name), app_args(&config_of("").app, engine, &config.name));
+        let (args, without) = (
+            app_args(&config.app, engine, &config.name, &[]),
+            app_args(&config_of("").app, engine, &config.name, &[]),
+        );
         // An absent key adds no argument: an upgrade of the agent must not change the arguments.
         assert_eq!(args, [&without[..], &wanted.map(str::to_owned)[..]].concat());
     }

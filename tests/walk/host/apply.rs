@@ -69,6 +69,7 @@ pub fn apply(host: &mut Host, step: &Step, extent: Extent) -> Vec<Fact> {
         Step::Undrain { .. } => {}
         Step::MakeDir { .. }
         | Step::WriteFile { .. }
+        | Step::WriteOwnFile { .. }
         | Step::BackupFile { .. }
         | Step::RemoveFile { .. }
         | Step::DaemonReload
@@ -118,7 +119,9 @@ fn trial_file(candidate: &Candidate) -> Vec<u8> {
 fn apply_whole(host: &mut Host, step: &Step, facts: &mut Vec<Fact>) {
     match step {
         Step::MakeDir { .. } => host.dirs = true,
-        Step::WriteFile { path, content, .. } => host.put(text(path), content.bytes()),
+        Step::WriteFile { path, content, .. } | Step::WriteOwnFile { path, content, .. } => {
+            host.put(text(path), content.bytes())
+        }
         Step::RemoveFile { path } => {
             let marks = |n: &u8| super::id(*n).marker() == *path && host.is_drained(*n);
             let bared = (1..=MOST).find(marks).filter(|n| {
