@@ -61,6 +61,9 @@ pub struct Config {
     pub engine: Option<Engine>,
     /// `[app]`, a web service.
     pub app: Service,
+    /// `[app.route]`: requests that go to the app before a less specific route takes them. The app gets what no route
+    /// takes in any case.
+    pub app_route: Option<Route>,
     /// `[services.NAME]`, in the order of names.
     pub others: BTreeMap<ServiceName, Service>,
     /// `[services.NAME]` with `kind = "accessory"`, which belong to no release.

@@ -82,11 +82,24 @@ pub(super) fn variables(tree: &Tree<'_>, services: &[&Service], problems: &mut P
 }
 
 /// Each route leads to one service, by names of the site.
-pub(super) fn routes(tree: &Tree<'_>, services: &[&Service], caddy: &Caddy, problems: &mut Problems<'_>) {
+pub(super) fn routes(
+    tree: &Tree<'_>,
+    services: &[&Service],
+    app_route: Option<&Route>,
+    caddy: &Caddy,
+    problems: &mut Problems<'_>,
+) {
     let routes: Vec<(&Service, &Route)> =
-        services.iter().filter_map(|service| Some((*service, service.web()?.route.as_ref()?))).collect();
+        services.iter().filter_map(|service| Some((*service, route_of(service, app_route)?))).collect();
     for (nth, (service, route)) in routes.iter().enumerate() {
         let Some(span) = place(tree, service) else { continue };
+        if app_route.is_none() && route.path.is_empty() && route.hosts.is_empty() {
+            let fault = ValueError::new(format!(
+                "[services.{}] takes every request, and [app] gets none",
+                service.name
+            ));
+            problems.add(&span, Show::Line, fault.help("write `[app.route]`, and `path = \"/…\"` below it"));
+        }
         let show = Show::Line;
         let unknown = route.hosts.iter().find(|host| !caddy.hosts.is_empty() && !caddy.hosts.contains(host));
         if let Some(host) = unknown {
@@ -106,7 +119,14 @@ pub(super) fn routes(tree: &Tree<'_>, services: &[&Service], caddy: &Caddy, prob
     }
 }
 
+fn route_of<'s>(service: &'s Service, app_route: Option<&'s Route>) -> Option<&'s Route> {
+    service.web()?.route.as_ref().or(app_route.filter(|_| service.name.is_app()))
+}
+
 fn place(tree: &Tree<'_>, service: &Service) -> Option<Span> {
+    if service.name.is_app() {
+        return tree.table("app.route").given;
+    }
     let (_, tables) = tree.services().find(|(name, _)| *name == service.name.as_str())?;
     tables.route.given.or(tables.own.given)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::accessory::is_accessory;
 use super::container::container;
-use super::env::{public_env, secrets};
+use super::env::environment;
 use super::error::{Problems, Show, ValueError};
 use super::read::Reader;
 use super::readiness::{checks, liveness, readiness};
@@ -191,31 +191,6 @@ fn strategy(kind: &Kind, instances: u16, at_most_one: bool, defaults: Defaults) 
     }
 }
 
-/// `inherit_env`, `env` and `secrets`.
-type Environment = (bool, BTreeMap<EnvKey, String>, BTreeMap<EnvKey, EnvKey>);
-
-/// The app has `[env]` alone. `on_host`: each instance gets its own address.
-fn environment(
-    r: &mut Reader<'_, '_, '_>,
-    name: ServiceName,
-    on_host: bool,
-    required: Option<&[EnvKey]>,
-) -> Option<Environment> {
-    if name.is_app() {
-        return Some((true, BTreeMap::new(), BTreeMap::new()));
-    }
-    let env = public_env(r);
-    let mut names = env.iter().flatten().map(|(key, _)| key.as_str());
-    if let Some(own) = names.find(|key| on_host && ["PORT", "HOST"].contains(key)) {
-        let fault = ValueError::new(format!("with network = \"host\" each instance gets its own {own}"));
-        r.fault("env", fault.help("leave it out"));
-    }
-    let inherit_env = r.boolean("inherit_env");
-    let secrets = secret_env(r, env.as_ref());
-    never_set(r, inherit_env, required);
-    Some((inherit_env?, env?, secrets?))
-}
-
 /// The kind, as `kind` says or by the keys that are there: a service with a port is a web service; the app always
 /// has one.
 fn kind(
@@ -316,13 +291,26 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
     }
 }
 
-fn route(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Route> {
-    let mut r = Reader { table: &tables.route, problems };
+/// `[app.route]`; the inner `None`: it says nothing.
+pub(super) fn app_route(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Option<Route>> {
+    let (hosts, path) = targets(&mut Reader { table: &tree.table("app.route"), problems })?;
+    let path = path.unwrap_or_default();
+    let says = !hosts.is_empty() || !path.is_empty();
+    Some(says.then_some(Route { hosts, path, strip_prefix: false }))
+}
+
+/// The hosts and the path of a route; an empty path: all.
+fn targets(r: &mut Reader<'_, '_, '_>) -> Option<(Vec<String>, Option<String>)> {
     let hosts = r.distinct("hosts", value::host)?;
     let path = r.optional("path", |r, key| r.text(key, |text| value::url_path(text, false)))?;
-    let path = path.unwrap_or_default().trim_end_matches('/').to_owned();
+    Some((hosts, path.map(|path| path.trim_end_matches('/').to_owned())))
+}
+
+fn route(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Route> {
+    let mut r = Reader { table: &tables.route, problems };
+    let (hosts, path) = targets(&mut r)?;
     let strip_prefix = r.boolean("strip_prefix")?;
-    if hosts.is_empty() && path.is_empty() {
+    if hosts.is_empty() && path.is_none() {
         let title = &tables.own.title;
         let fault = ValueError::new(format!("no request goes to [{title}]"));
         let help = format!("write `[{title}.route]`, and `path = \"/…\"` or `hosts = [\"…\"]` below it");
@@ -330,6 +318,7 @@ fn route(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Rout
         problems.add(span, Show::Line, fault.help(help));
         return None;
     }
+    let path = path.unwrap_or_default();
     if strip_prefix && path.is_empty() {
         r.fault("strip_prefix", ValueError::new("`strip_prefix` needs a `path`"));
         return None;
@@ -347,29 +336,6 @@ fn memory(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<u64> {
         return None;
     }
     Some(bytes)
-}
-
-/// `secrets`, none of them also in `env`.
-fn secret_env(
-    r: &mut Reader<'_, '_, '_>,
-    env: Option<&BTreeMap<EnvKey, String>>,
-) -> Option<BTreeMap<EnvKey, EnvKey>> {
-    let secrets = r.optional("secrets", secrets).map(Option::unwrap_or_default)?;
-    if let Some(name) = secrets.keys().find(|name| env.is_some_and(|env| env.contains_key(*name))) {
-        r.fault("secrets", ValueError::new(format!("`{name}` is in `env` and in `secrets`")));
-        return None;
-    }
-    Some(secrets)
-}
-
-/// A service without the environment of the application has a variable by `env` or `secrets` alone.
-fn never_set(r: &mut Reader<'_, '_, '_>, inherit_env: Option<bool>, required: Option<&[EnvKey]>) {
-    if inherit_env == Some(false) && required.is_some_and(|names| !names.is_empty()) {
-        let fault = ValueError::new(
-            "`required_env` is of the application's environment, which `inherit_env = false` excludes",
-        );
-        r.fault("required_env", fault.help("leave it out: each of `secrets` must have a value"));
-    }
 }
 
 /// Whether two copies must never run at once.

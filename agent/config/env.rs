@@ -12,6 +12,7 @@ use super::read::Reader;
 use super::tree::{Node, Tree, describe};
 use super::value;
 use crate::model::envfile::{MANAGED_KEYS, check_value, is_reserved};
+use crate::model::instance::ServiceName;
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
@@ -126,6 +127,54 @@ fn table_source<'a>(
     None
 }
 
+/// `inherit_env`, `env` and `secrets`.
+pub(super) type Environment = (bool, BTreeMap<EnvKey, String>, BTreeMap<EnvKey, EnvKey>);
+
+/// The app has `[env]` alone. `on_host`: each instance gets its own address.
+pub(super) fn environment(
+    r: &mut Reader<'_, '_, '_>,
+    name: ServiceName,
+    on_host: bool,
+    required: Option<&[EnvKey]>,
+) -> Option<Environment> {
+    if name.is_app() {
+        return Some((true, BTreeMap::new(), BTreeMap::new()));
+    }
+    let env = public_env(r);
+    let mut names = env.iter().flatten().map(|(key, _)| key.as_str());
+    if let Some(own) = names.find(|key| on_host && ["PORT", "HOST"].contains(key)) {
+        let fault = ValueError::new(format!("with network = \"host\" each instance gets its own {own}"));
+        r.fault("env", fault.help("leave it out"));
+    }
+    let inherit_env = r.boolean("inherit_env");
+    let secrets = secret_env(r, env.as_ref());
+    never_set(r, inherit_env, required);
+    Some((inherit_env?, env?, secrets?))
+}
+
+/// `secrets`, none of them also in `env`.
+fn secret_env(
+    r: &mut Reader<'_, '_, '_>,
+    env: Option<&BTreeMap<EnvKey, String>>,
+) -> Option<BTreeMap<EnvKey, EnvKey>> {
+    let secrets = r.optional("secrets", secrets).map(Option::unwrap_or_default)?;
+    if let Some(name) = secrets.keys().find(|name| env.is_some_and(|env| env.contains_key(*name))) {
+        r.fault("secrets", ValueError::new(format!("`{name}` is in `env` and in `secrets`")));
+        return None;
+    }
+    Some(secrets)
+}
+
+/// A service without the environment of the application has a variable by `env` or `secrets` alone.
+fn never_set(r: &mut Reader<'_, '_, '_>, inherit_env: Option<bool>, required: Option<&[EnvKey]>) {
+    if inherit_env == Some(false) && required.is_some_and(|names| !names.is_empty()) {
+        let fault = ValueError::new(
+            "`required_env` is of the application's environment, which `inherit_env = false` excludes",
+        );
+        r.fault("required_env", fault.help("leave it out: each of `secrets` must have a value"));
+    }
+}
+
 /// `env` of a job or a service, added to `[env]`. These variables are part of a command line, which every user of
 /// the host may read.
 pub(super) fn public_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, String>> {
@@ -166,7 +215,7 @@ pub(super) fn public_env(r: &mut Reader<'_, '_, '_>) -> Option<BTreeMap<EnvKey, 
 }
 
 /// `secrets` of a service: `{ POSTGRES_PASSWORD = "DATABASE_PASSWORD" }`
-pub(super) fn secrets(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<BTreeMap<EnvKey, EnvKey>> {
+fn secrets(r: &mut Reader<'_, '_, '_>, key: &str) -> Option<BTreeMap<EnvKey, EnvKey>> {
     let entries = r.entries(key)?;
     let mut secrets = BTreeMap::new();
     for node in &entries {

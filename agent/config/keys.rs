@@ -36,6 +36,8 @@ pub(super) use sections::TABLES;
 /// The one table that is a list.
 pub(super) const JOBS: &str = "cron_jobs";
 
+pub(super) const APP_ROUTE: &str = "app.route";
+
 /// The table of all services but the app, by name.
 pub(super) const SERVICES: &str = "services";
 /// Stands for the name of a service.
@@ -151,6 +153,11 @@ pub(super) const KEYS: &[Key] = &[
     key("app.readiness", "answer_timeout", "time, up to `60s`", Value(r#""2s""#), r#""2s""#,
         "Limit for one answer of the readiness path, for Caddy, deploys and `status`. Raise it for an application whose only worker may be busy for longer."),
 
+    key(APP_ROUTE, "path", "path of a URL", Means("all paths"), r#""/shop""#,
+        "This path and everything below it."),
+    key(APP_ROUTE, "hosts", "list of host names", Value("[]"), "[]",
+        "Names of the site, each also in `[caddy] hosts`; empty: all names."),
+
     key(SERVICE, "kind", "`web`, `worker` or `accessory`", Means("`web` with `port`, else `worker`"), r#""accessory""#,
         "`accessory`: a service with an image of its own, e.g. a database or a cache, that belongs to no release. Its image is pinned when a deploy first starts it; from then on only `astra-agent accessory upgrade NAME` and `astra-agent accessory restart NAME` touch it, and both go back if it does not become ready."),
     key(SERVICE, "image", "image with tag or digest", Means("that of `[app]`"), r#""docker.io/library/redis:7""#,
@@ -192,7 +199,7 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_ROUTE, "hosts", "list of host names", Value("[]"), "[]",
         "Names of the site for this service, each also in `[caddy] hosts`; empty: all names."),
     key(SERVICE_ROUTE, "path", "path of a URL", Means("all paths"), r#""/api""#,
-        "This path and everything below it. If several routes fit, the one with the longest path gets the request."),
+        "This path and everything below it. If several routes fit, the one with the longest path gets the request. `\"/\"`: every path; then the application needs `[app.route]`."),
     key(SERVICE_ROUTE, "strip_prefix", "true or false", Value("false"), "false",
         "true: the service sees the request without `path`."),
 

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+use toml::de::DeTable;
+
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
 use super::{Accessory, Config, MountedFile, Service, accessory, across, app, env, files, jobs, keys, site};
@@ -67,26 +70,21 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let sources: Vec<Source> = std::iter::once(defaults).chain(given).collect();
     let mut problems = Problems::new(&sources);
     let documents = tree::syntax(&sources, &mut problems);
-    let is_numbers =
-        |source: &Source| source.path.ends_with(Path::new(SCALE_FILE).file_name().unwrap_or_default());
-    let mut tree = Tree::default();
-    tree.numbers = sources.iter().position(is_numbers);
-    for (file, document) in documents.iter().enumerate() {
-        tree.add(file, document.get_ref(), &mut problems);
-    }
+    let tree = merged(&sources, &documents, &mut problems);
     let of_site = app::site(&tree, &mut problems);
     let defaults = app::defaults(&tree, &mut problems);
     let app = app::app(&tree, defaults, &mut problems);
+    let app_route = app::app_route(&tree, &mut problems);
     let others = app::others(&tree, defaults, &mut problems);
     let accessories = accessory::accessories(&tree, defaults, &mut problems);
     let (env, env_places) = env::env(&tree, &mut problems);
     let migrate = site::migrate(&tree, &mut problems);
     let caddy = site::caddy(&tree, &mut problems);
     let deploy = site::deploy(&tree, &mut problems);
-    if let (Some(app), Some(others), Some(caddy)) = (&app, &others, &caddy) {
+    if let (Some(app), Some(others), Some(caddy), Some(app_route)) = (&app, &others, &caddy, &app_route) {
         let services: Vec<_> = std::iter::once(app).chain(others.values()).collect();
         across::ports(&tree, &services, caddy, &mut problems);
-        across::routes(&tree, &services, caddy, &mut problems);
+        across::routes(&tree, &services, app_route.as_ref(), caddy, &mut problems);
         across::variables(&tree, &services, &mut problems);
         let accessories = accessories.iter().flatten();
         accessory::ports(&tree, accessories, &services, caddy, &mut problems);
@@ -104,6 +102,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             image,
             engine,
             app,
+            app_route: app_route?,
             others,
             accessories,
             env,
@@ -122,6 +121,22 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         let error = file_error(Path::new(CONFIG_FILE), "the configuration is incomplete".to_owned());
         ConfigErrors(vec![*error])
     })
+}
+
+/// All documents, the later ones above the earlier.
+fn merged<'a>(
+    sources: &[Source],
+    documents: &'a [Spanned<DeTable<'a>>],
+    problems: &mut Problems<'_>,
+) -> Tree<'a> {
+    let is_numbers =
+        |source: &Source| source.path.ends_with(Path::new(SCALE_FILE).file_name().unwrap_or_default());
+    let mut tree = Tree::default();
+    tree.numbers = sources.iter().position(is_numbers);
+    for (file, document) in documents.iter().enumerate() {
+        tree.add(file, document.get_ref(), problems);
+    }
+    tree
 }
 
 /// The services as far as they were read: the app, the others, and the accessories.

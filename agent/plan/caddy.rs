@@ -3,7 +3,6 @@
 //! The text depends only on the config, the instances' ports and Caddy's version, so an unchanged config is
 //! never loaded again: a load takes 4 s.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -116,15 +115,14 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
 
 /// The routes of the site: the longer path first, then names before any name; the app gets the rest.
 fn site_routes(config: &Config, version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
-    let served = upstreams.iter().map(|of| (of.web, routes::route(version, of)));
+    let app = config.app_route.as_ref();
+    let served = upstreams.iter().map(|of| (of.web, routes::route(version, of, app)));
     let is_served = |service: &&Service| upstreams.iter().any(|of| of.service.name == service.name);
     let paused = config.paused().filter(|service| !is_served(service));
-    let paused = paused.filter_map(|service| Some((service.web()?, routes::paused(service, service.web()?))));
+    let paused =
+        paused.filter_map(|service| Some((service.web()?, routes::paused(service, service.web()?, app))));
     let mut routes: Vec<(&Web, String)> = served.chain(paused).collect();
-    let rank = |web: &Web| {
-        let route = web.route.as_ref()?;
-        Some((Reverse(route.path.len()), route.hosts.is_empty()))
-    };
+    let rank = |web: &Web| web.route.as_ref().map(routes::rank);
     routes.sort_by_key(|(web, _)| (rank(web).is_none(), rank(web)));
     routes.into_iter().map(|(_, text)| text).collect()
 }

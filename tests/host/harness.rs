@@ -190,7 +190,7 @@ impl Host {
 
     /// Traffic for this host: `host.load(500).start()`, and later `.stop()`.
     pub fn load(&self, rate: u32) -> LoadBuilder<'_> {
-        LoadBuilder { host: self, rate, websockets: 10, quick: false, below: "" }
+        LoadBuilder { host: self, rate, websockets: 10, quick: false, gets: false, below: "" }
     }
 }
 
@@ -224,6 +224,7 @@ pub struct LoadBuilder<'a> {
     rate: u32,
     websockets: usize,
     quick: bool,
+    gets: bool,
     below: &'a str,
 }
 
@@ -242,6 +243,11 @@ impl<'a> LoadBuilder<'a> {
         Self { quick: true, websockets: 0, ..self }
     }
 
+    /// Only GET /, without WebSockets.
+    pub fn gets(self) -> Self {
+        Self { gets: true, websockets: 0, ..self }
+    }
+
     pub fn start(self) -> Load {
         // Beside target/DIR/deps, where this test lies.
         let load = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("load");
@@ -254,6 +260,7 @@ impl<'a> LoadBuilder<'a> {
             .args(["--websockets", &self.websockets.to_string()])
             .args(["--below", self.below])
             .args(self.quick.then_some("--quick"))
+            .args(self.gets.then_some("--gets"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("starting the load generator");

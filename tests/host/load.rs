@@ -48,6 +48,9 @@ struct Args {
     /// Only quick POSTs: an instance soon has none in flight, and a proxy must not send one twice.
     #[arg(long)]
     quick: bool,
+    /// Only GET /: a front end that was built answers nothing else.
+    #[arg(long)]
+    gets: bool,
 }
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -70,9 +73,10 @@ impl Kind {
     const ALL: [Kind; 5] = [Kind::Get, Kind::Post, Kind::SlowGet, Kind::SlowPost, Kind::Sse];
 
     /// In 500 requests, 2 are event streams of 5 s and 10 slow ones of 2 s; the rest is quick.
-    fn of(number: u64, quick: bool) -> Kind {
+    fn of(number: u64, args: &Args) -> Kind {
         match number % 500 {
-            _ if quick => Kind::Post,
+            _ if args.gets => Kind::Get,
+            _ if args.quick => Kind::Post,
             0 | 250 => Kind::Sse,
             n if n % 100 == 33 => Kind::SlowGet,
             n if n % 100 == 66 => Kind::SlowPost,
@@ -156,7 +160,7 @@ impl Generator {
 
     /// Timed from when it was due: a slow generator sends late, and must not hide it.
     async fn request(self: Arc<Self>, number: u64, due: Instant) {
-        let kind = Kind::of(number, self.args.quick);
+        let kind = Kind::of(number, &self.args);
         let late = due.elapsed();
         let result = match timeout(LIMIT, self.exchange(kind, number)).await {
             Ok(result) => result,
@@ -358,7 +362,7 @@ async fn main() -> Fallible<()> {
             requests.spawn(Arc::clone(&generator).request(number, due));
         } else {
             let error = format!("{MOST_UNDER_WAY} requests are under way");
-            generator.count(Kind::of(number, generator.args.quick), due, due.elapsed(), Err(error.into()));
+            generator.count(Kind::of(number, &generator.args), due, due.elapsed(), Err(error.into()));
         }
     }
     let seconds = generator.at();

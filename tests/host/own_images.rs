@@ -20,7 +20,7 @@ route = { path = "/front", strip_prefix = true }
 
 impl Host {
     /// Moves the tag of the front end's repository to what a version of the app is.
-    fn push_front(&self, version: &str) {
+    pub fn push_front(&self, version: &str) {
         let registry = "http://127.0.0.1:5000/v2";
         let script = format!(
             "set -eo pipefail; manifest=$(mktemp)

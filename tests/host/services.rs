@@ -36,7 +36,7 @@ fn site(engine: Engine, name: &str) -> Host {
 
 impl Host {
     /// Changes agent.toml.
-    fn edit(&self, old: &str, new: &str) {
+    pub fn edit(&self, old: &str, new: &str) {
         let config = self.read(CONFIG_FILE);
         assert!(config.contains(old), "{config}");
         self.write(CONFIG_FILE, &config.replace(old, new));

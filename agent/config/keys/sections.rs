@@ -1,6 +1,6 @@
 //! The tables of the config, and their meaning.
 
-use super::{FILE, FILE_MOUNT, JOBS, SERVICE, SERVICE_READINESS, SERVICE_ROUTE};
+use super::{APP_ROUTE, FILE, FILE_MOUNT, JOBS, SERVICE, SERVICE_READINESS, SERVICE_ROUTE};
 
 /// A table of the config.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,11 @@ pub(in crate::config) struct Section {
 pub(in crate::config) const TABLES: &[Section] = &[
     Section { path: "app", doc: "The application and its instances. Only `image` is required." },
     Section { path: "app.readiness", doc: "When an instance may take traffic." },
+    Section {
+        path: APP_ROUTE,
+        doc: "Requests that go to the application although the route of a service would take them: beside a front end with `route.path = \"/\"`, \
+              an application below `/api`. Without it, and in any case, the application gets what no route takes.",
+    },
     Section {
         path: "env",
         doc: "The application's environment, written to `/etc/astra/NAME.env` (0600). Any name is a key here. \

@@ -90,6 +90,97 @@ fn two_services_cannot_have_one_route_or_a_name_of_another_site() {
 }
 
 #[test]
+fn the_app_needs_a_route_beside_a_service_that_takes_every_path() {
+    let front = API.replace("api", "front").replace("/front", "/");
+    let found = errors(&front);
+    assert!(found[0].message.starts_with("[services.front] takes every request"), "{found:?}");
+    let config = good(&[&format!("{MINIMAL}[app.route]\npath = \"/api/\"\n{front}")]);
+    assert_eq!(config.app_route.unwrap().path, "/api");
+    let found = errors(&format!("[app.route]\npath = \"/api\"\n{API}"));
+    assert!(found[0].message.starts_with("the route of api is that of app as well"), "{found:?}");
+    assert_eq!(good(&[&format!("{MINIMAL}[app.route]\nhosts = []\n")]).app_route, None);
+}
+
+#[test]
+fn an_environment_of_its_own_excludes_names_that_it_cannot_have() {
+    for (text, message) in [
+        ("inherit_env = false\nrequired_env = [\"A\"]", "`required_env` is of the application's environment"),
+        ("env = { A = \"x\" }\nsecrets = { A = \"B\" }", "`A` is in `env` and in `secrets`"),
+        ("secrets = { ASTRA_ENV = \"B\" }", "`ASTRA_ENV` is the agent's own"),
+        ("secrets = { A = 1 }", "`A` must be a string"),
+        (
+            "kind = \"accessory\"\nimage = \"a.example/b:1\"\ninherit_env = true",
+            "an accessory has no `inherit_env`",
+        ),
+    ] {
+        let found = errors(&format!("[services.a]\n{text}\n"));
+        assert!(found[0].message.starts_with(message), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn the_mistakes_of_a_file_are_errors_at_their_place() {
+    let mount = "mount = { services = [\"app\"], path = \"/etc/a\" }\n";
+    for (text, place, message) in [
+        (format!("[files.A]\ncontent = \"\"\n{mount}"), "3:8", "`A` is not a valid file name"),
+        (format!("[files.a]\n{mount}"), "3:8", "[files.a] needs either `content` or `template`"),
+        (format!("[files.a]\ncontent = \"\"\ntemplate = \"b\"\n{mount}"), "3:8", "[files.a] needs either"),
+        ("[files.a]\ncontent = \"\"\n".to_owned(), "3:8", "[files.a] has no `mount`"),
+        (
+            format!("[files.a]\ntemplate = \"/root/x\"\n{mount}"),
+            "4:12",
+            "`/root/x` is no path below /etc/astra",
+        ),
+        (format!("[files.a]\ntemplate = \"../x\"\n{mount}"), "4:12", "`../x` is no path below /etc/astra"),
+        (format!("[files.a]\ncontent = \"\"\nmode = \"999\"\n{mount}"), "5:8", "`999` is no mode"),
+        (format!("[files.a]\ncontent = \"\"\nowner = \"www\"\n{mount}"), "5:9", "`www` is no owner"),
+        (format!("[files.a]\ncontent = \"\"\nmod = 1\n{mount}"), "5:1", "unknown key `mod` in [files.a]"),
+        (
+            "[files.a]\ncontent = \"\"\n[files.a.mount]\nservices = [\"ap\"]\npath = \"/a\"".to_owned(),
+            "6:13",
+            "there is no service `ap`",
+        ),
+        (
+            "[files.a]\ncontent = \"\"\n[files.a.mount]\nservices = []\npath = \"/a\"".to_owned(),
+            "6:12",
+            "`services` is empty",
+        ),
+        (
+            "[files.a]\ncontent = \"\"\n[files.a.mount]\nservices = [\"app\"]\npath = \"/a:b\"".to_owned(),
+            "7:8",
+            "`/a:b` cannot be the path of a file",
+        ),
+        (
+            format!("[files.a]\ncontent = \"\"\n{mount}[files.b]\ncontent = \"\"\n{mount}"),
+            "8:38",
+            "[files.a] is at `/etc/a` already",
+        ),
+        (
+            format!("volumes = [\"/x:/etc/a\"]\n[files.a]\ncontent = \"\"\n{mount}"),
+            "6:38",
+            "a volume of app is at `/etc/a` already",
+        ),
+    ] {
+        let found = errors(&text);
+        let [error] = &found[..] else { panic!("{text}: {found:?}") };
+        let at = error.place.as_ref().map(|place| format!("{}:{}", place.line, place.column));
+        assert_eq!(at.as_deref(), Some(place), "{text}: {error}");
+        assert!(error.message.starts_with(message), "{text}: {error}");
+    }
+}
+
+/// A token stands in the content of a file.
+#[test]
+fn no_error_shows_the_content_of_a_file() {
+    for text in
+        ["[files.a]\ncontent = [\"canary\"]\n", "[files.a]\ncontent = \"canary\"\ncontents = \"canary\"\n"]
+    {
+        let found = errors(text).iter().map(ToString::to_string).collect::<String>();
+        assert!(!found.contains("canary"), "{found}");
+    }
+}
+
+#[test]
 fn the_fragment_of_numbers_alone_makes_no_service() {
     let file = |path: &str, text: &str| (std::path::PathBuf::from(path), text.to_owned());
     let numbers = file("/etc/astra/agent.d/zz-scale.toml", "[services.gone]\ninstances = 3\n");

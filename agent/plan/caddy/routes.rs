@@ -1,11 +1,12 @@
 //! The parts of the Caddyfile that repeat for each service and instance: routes, upstreams, drain routes, health
 //! sites.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use crate::config::{Service, Web};
+use crate::config::{Route, Service, Web};
 use crate::model::instance::{InstanceId, InstanceName, ServiceName};
 use crate::model::name::HEALTH_PORT;
 use crate::plan::files::Listens;
@@ -69,32 +70,46 @@ pub(super) fn plain_matcher() -> &'static str {
 }
 
 /// The part of the site for one service: its requests go to all its instances, or around the drained ones.
-pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>) -> String {
+pub(super) fn route(version: (u32, u32), of: &Upstreams<'_>, app: Option<&Route>) -> String {
     let name = of.name();
     let private = private(name, &of.web.path);
     let inner = format!("{private}route @working {{\n\timport drained_{name}\n}}\n{}", proxies(version, of));
-    matched(name, of.web, &inner)
+    matched(name, of.web, app, &inner)
 }
 
 /// The same for a service that is paused. A bare `error` would come before the routes of all other services.
-pub(super) fn paused(service: &Service, web: &Web) -> String {
+pub(super) fn paused(service: &Service, web: &Web, app: Option<&Route>) -> String {
     let text = if web.route.is_some() { "error 503\n" } else { "route {\n\terror 503\n}\n" };
-    matched(service.name, web, text)
+    matched(service.name, web, app, text)
 }
 
-/// `inner` for the requests of a service.
-fn matched(name: ServiceName, web: &Web, inner: &str) -> String {
-    let Some(route) = &web.route else { return inner.to_owned() };
-    let mut matcher = String::new();
+/// The longer path first, then names before any name.
+pub(super) fn rank(route: &Route) -> impl Ord + use<> {
+    (Reverse(route.path.len()), route.hosts.is_empty())
+}
+
+/// The conditions of a route, one a line; none for all requests.
+fn conditions(route: &Route) -> String {
+    let mut lines = String::new();
     if !route.hosts.is_empty() {
-        let _ = writeln!(
-            matcher,
-            "\thost {}",
-            route.hosts.iter().map(|h| quote(h)).collect::<Vec<_>>().join(" ")
-        );
+        let hosts = route.hosts.iter().map(|h| quote(h)).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(lines, "\thost {hosts}");
     }
     if !route.path.is_empty() {
-        let _ = writeln!(matcher, "\tpath {} {}", quote(&route.path), quote(&format!("{}/*", route.path)));
+        let _ = writeln!(lines, "\tpath {} {}", quote(&route.path), quote(&format!("{}/*", route.path)));
+    }
+    lines
+}
+
+/// `inner` for the requests of a service, without those that go to the app by a more specific route.
+fn matched(name: ServiceName, web: &Web, app: Option<&Route>, inner: &str) -> String {
+    let Some(route) = &web.route else { return inner.to_owned() };
+    let mut matcher = conditions(route);
+    if let Some(app) = app.filter(|app| rank(app) < rank(route)) {
+        let _ = writeln!(matcher, "\tnot {{\n{}\t}}", indent(&conditions(app)));
+    }
+    if matcher.is_empty() {
+        matcher.push_str("\tpath *\n");
     }
     let strip = match route.strip_prefix && !route.path.is_empty() {
         true => format!("uri strip_prefix {}\n", quote(&route.path)),

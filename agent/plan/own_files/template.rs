@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::value::Kwargs;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, filters};
 
 use crate::config::{FileSource, MountedFile};
 use crate::model::name::FileName;
@@ -47,16 +48,7 @@ pub fn rendered(
     template: &str,
     values: &BTreeMap<String, Secret>,
 ) -> Result<String, Problem> {
-    let mut jinja = Environment::new();
-    jinja.set_undefined_behavior(UndefinedBehavior::Strict);
-    // As Ansible has it: a line with `{% if … %}` alone leaves none.
-    let syntax =
-        SyntaxConfig::builder().keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build();
-    jinja.set_syntax(syntax.unwrap_or_default());
-    // One rule for every kind of file: `tojson` quotes.
-    jinja.set_auto_escape_callback(|_| AutoEscape::None);
-    jinja.set_debug(true);
-    jinja.set_fuel(Some(FUEL));
+    let jinja = environment();
     let values = values.iter().map(|(key, value)| (key.as_str(), value.reveal()));
     jinja.render_named_str(name.as_str(), template, Value::from_pairs(values)).map_err(|error| {
         let place = match &file.source {
@@ -70,6 +62,35 @@ pub fn rendered(
         };
         Problem::config("template", what, fix)
     })
+}
+
+pub(super) fn environment() -> Environment<'static> {
+    let mut jinja = Environment::new();
+    jinja.set_undefined_behavior(UndefinedBehavior::Strict);
+    // These accept a variable that is missing, whatever the behaviour is.
+    for filter in ["escape", "e", "indent", "pprint", "zip", "chain"] {
+        jinja.remove_filter(filter);
+    }
+    jinja.add_filter("tojson", quoted);
+    // As Ansible has it: a line with `{% if … %}` alone leaves none.
+    let mut syntax = SyntaxConfig::builder();
+    let syntax = syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true).build();
+    jinja.set_syntax(syntax.unwrap_or_default());
+    // One rule for every kind of file: `tojson` quotes.
+    jinja.set_auto_escape_callback(|_| AutoEscape::None);
+    jinja.set_debug(true);
+    jinja.set_fuel(Some(FUEL));
+    jinja
+}
+
+/// `tojson`, which would write `null` for a variable that is missing.
+fn quoted(value: &Value, indent: Option<Value>, args: Kwargs) -> Result<Value, Error> {
+    let within =
+        |value: &Value| value.try_iter().is_ok_and(|mut items| items.any(|item| item.is_undefined()));
+    if value.is_undefined() || within(value) {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    filters::tojson(value, indent, args)
 }
 
 /// `:3:12`: line and column, from 1.
@@ -88,7 +109,7 @@ fn position(template: &str, error: &Error) -> String {
 /// The error without values: only where the detail is about the template's own words is it shown.
 fn told(template: &str, error: &Error) -> String {
     let kind = error.kind();
-    let at = error.range().and_then(|range| template.get(range)).filter(|text| text.len() < 100);
+    let at = error.range().and_then(|range| tag(template, range.start)).filter(|text| text.len() < 100);
     match (kind, at) {
         (ErrorKind::UndefinedError, Some(text)) => format!("`{text}` has no value"),
         (
@@ -102,4 +123,12 @@ fn told(template: &str, error: &Error) -> String {
         ) => error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}")),
         _ => kind.to_string(),
     }
+}
+
+/// The expression or statement around a place, without its braces.
+fn tag(template: &str, at: usize) -> Option<&str> {
+    let (before, after) = template.split_at_checked(at)?;
+    let start = ["{{", "{%"].iter().filter_map(|open| before.rfind(open)).max()? + 2;
+    let end = at + ["}}", "%}"].iter().filter_map(|close| after.find(close)).min()?;
+    Some(template.get(start..end)?.trim())
 }

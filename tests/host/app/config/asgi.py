@@ -1,5 +1,7 @@
 """Django for HTTP, and an echo on /ws that says first who answers."""
 
+from os import environ
+
 from django.core.asgi import get_asgi_application
 
 django = get_asgi_application()
@@ -9,7 +11,7 @@ from config.views import WHO  # noqa: E402 (settings must be loaded first)
 
 async def echo(scope, receive, send):
     await receive()  # websocket.connect
-    if scope["path"] != "/ws":
+    if scope["path"] != f"/{environ.get('APP_BELOW', '')}ws":
         await send({"type": "websocket.close", "code": 4404})
         return
     await send({"type": "websocket.accept"})

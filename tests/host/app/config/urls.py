@@ -1,8 +1,10 @@
-from django.urls import path
+from os import environ
+
+from django.urls import include, path
 
 from config import views
 
-urlpatterns = [
+routes = [
     path("", views.index),
     path("count", views.count),
     path("echo", views.echo),
@@ -14,3 +16,6 @@ urlpatterns = [
     path("health", views.readyz),
     path("version", views.version),
 ]
+# APP_BELOW: "api/", for an app below a path of the site.
+below = environ.get("APP_BELOW", "")
+urlpatterns = [path(below, include(routes))] if below else routes
