@@ -34,7 +34,7 @@ ALLOWED_HOSTS = "*"
 SECRET_KEY = { generate = 64 }
 "#;
 
-fn site(engine: Engine, name: &str) -> Host {
+pub fn site(engine: Engine, name: &str) -> Host {
     let host = Host::boot_with(name, engine);
     host.push_front("v1");
     host.write(CONFIG_FILE, CONFIG);
@@ -57,7 +57,7 @@ impl Host {
             .collect()
     }
 
-    fn of_accessories(&self) -> Vec<String> {
+    pub fn of_accessories(&self) -> Vec<String> {
         let is_one =
             |line: &String| ["chronos-db-", "chronos-frps-"].iter().any(|name| line.starts_with(name));
         self.all_but("-").into_iter().filter(is_one).collect()

@@ -4,6 +4,7 @@
 
 mod blind;
 mod points;
+mod site;
 mod tally;
 
 pub use tally::commit;

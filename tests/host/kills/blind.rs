@@ -16,7 +16,7 @@ const SEGMENT: usize = 20;
 
 /// Starts a verb, kills its main process after `moment`, and returns when; `None`: it had ended successfully
 /// before.
-fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>, String> {
+pub fn kill(host: &Host, words: &str, moment: Duration) -> Result<Option<SystemTime>, String> {
     let verb = words.split(' ').next().unwrap();
     let output = host
         .sh(&format!(
@@ -75,7 +75,7 @@ fn measured(host: &Host, words: &str) -> Duration {
 }
 
 /// Numbers from 0 to 1, the same for the same seed.
-fn fractions(seed: u64) -> impl Iterator<Item = f64> {
+pub fn fractions(seed: u64) -> impl Iterator<Item = f64> {
     // The golden ratio spreads any number of them evenly.
     let start = (seed % 1000) as f64 / 1000.0;
     iter::successors(Some(start), |last| Some((last + 0.618_033_988_75).fract()))
