@@ -9,6 +9,7 @@ use crate::model::selector::{DigestSelector, ReleaseSelector};
 use crate::plan::migrations::MigratePolicy;
 
 mod check;
+mod config;
 mod cron;
 mod doctor;
 mod engine;
@@ -88,6 +89,9 @@ enum Verb {
     History(History),
     /// Check agent.toml and the env file; with FILE or --root, check a config without a host and without root
     Check(Check),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Find what is unsafe or broken on this host, with a fix for each; changes nothing
     Doctor,
     /// The app's environment
@@ -234,6 +238,20 @@ pub struct Check {
     root: Option<std::path::PathBuf>,
 }
 
+/// The verbs of `config`.
+#[derive(Subcommand)]
+pub enum ConfigVerb {
+    /// Show agent.toml and agent.d as one, each setting with its file and line, secrets masked
+    Show {
+        /// Show the config below DIR/etc/astra: needs neither root nor a host
+        #[arg(long, value_name = "DIR")]
+        root: Option<std::path::PathBuf>,
+        /// Also the settings that no file has
+        #[arg(long)]
+        defaults: bool,
+    },
+}
+
 #[derive(Args)]
 struct Status {
     /// Follow the run that is under way to its end; without one, refresh every 2 s
@@ -343,6 +361,7 @@ pub async fn run() -> u8 {
         Verb::Status(what) => status::run(what.watch, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
         Verb::Check(what) => check::run(&what, cli.json),
+        Verb::Config(what) => config::run(&what, cli.json),
         Verb::Doctor => doctor::run(cli.json).await,
         Verb::Env(what) => env::run(&what, cli.json).await,
         Verb::Cron(what) => cron::run(&what, cli.json).await,

@@ -28,6 +28,7 @@ mod load;
 mod read;
 mod readiness;
 mod service;
+mod show;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use files::{FileSource, MountedFile};
 pub use load::{load, load_one, parse, texts};
 pub use service::{Accessory, Container, Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
+pub use show::{Setting, settings};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 ///
@@ -314,6 +316,11 @@ impl Config {
     /// The templates of `[files]` that are files of their own.
     pub fn templates(&self) -> impl Iterator<Item = &Path> {
         self.files.values().filter_map(MountedFile::template)
+    }
+
+    /// Whether it is a service of the release, and no accessory.
+    pub fn is_of_release(&self, name: ServiceName) -> bool {
+        name.is_app() || self.others.contains_key(&name)
     }
 
     /// All services, the accessories included.

@@ -18,7 +18,7 @@ const WIDTH: usize = 80;
 /// Verbs grouped by purpose. A verb in no group is listed in the last one.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
-    ("Look", &["status", "plan", "history", "doctor", "check"]),
+    ("Look", &["status", "plan", "history", "doctor", "check", "config"]),
     ("Repair", &["reconcile", "recover", "caddy-upgrade"]),
     ("Scale", &["scale", "pause", "resume"]),
     ("More", &["env", "cron", "accessory"]),
@@ -124,7 +124,7 @@ const HABITS: [(&[&str], &str); 19] = [
         "`astra-agent deploy` for the app, `astra-agent caddy-upgrade` for Caddy, `astra-agent accessory upgrade NAME` for an accessory",
     ),
     (&["audit", "releases", "runs"], "`astra-agent history` lists the runs with their releases"),
-    (&["validate", "lint", "config"], "`astra-agent check` reads agent.toml and the env file"),
+    (&["validate", "lint"], "`astra-agent check` reads agent.toml and the env file"),
     (&["watch", "attach", "follow"], "`astra-agent status --watch` follows the run that is under way"),
     (&["health", "ping"], "`astra-agent status` has exit code 0 when all is well"),
     (&["secret", "secrets", "set"], "`astra-agent env set KEY` reads a value from standard input"),

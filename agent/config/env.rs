@@ -141,13 +141,15 @@ pub(super) fn environment(
         return Some((true, BTreeMap::new(), BTreeMap::new()));
     }
     let env = public_env(r);
-    let mut names = env.iter().flatten().map(|(key, _)| key.as_str());
-    if let Some(own) = names.find(|key| on_host && ["PORT", "HOST"].contains(key)) {
+    let secrets = secret_env(r, env.as_ref());
+    let own = |key: &&EnvKey| on_host && ["PORT", "HOST"].contains(&key.as_str());
+    let of_env = env.iter().flat_map(BTreeMap::keys).find(own).map(|key| ("env", key));
+    let of_secrets = secrets.iter().flat_map(BTreeMap::keys).find(own).map(|key| ("secrets", key));
+    if let Some((table, own)) = of_env.or(of_secrets) {
         let fault = ValueError::new(format!("with network = \"host\" each instance gets its own {own}"));
-        r.fault("env", fault.help("leave it out"));
+        r.fault(table, fault.help("leave it out"));
     }
     let inherit_env = r.boolean("inherit_env");
-    let secrets = secret_env(r, env.as_ref());
     never_set(r, inherit_env, required);
     Some((inherit_env?, env?, secrets?))
 }

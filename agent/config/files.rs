@@ -22,8 +22,6 @@ pub struct MountedFile {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// User and group; `None`: root.
-    pub owner: Option<(u32, u32)>,
 }
 
 impl MountedFile {
@@ -90,7 +88,6 @@ fn file(tables: &FileTables<'_>, services: &[&Service], problems: &mut Problems<
     let content = r.optional("content", |r, key| r.text(key, content));
     let template = r.optional("template", |r, key| r.text(key, template));
     let mode = r.text("mode", mode);
-    let owner = r.optional("owner", |r, key| r.text(key, owner));
     let source = match (content?, template?) {
         (Some(text), None) => FileSource::Content(text),
         (None, Some(path)) => FileSource::Template(path),
@@ -126,7 +123,7 @@ fn file(tables: &FileTables<'_>, services: &[&Service], problems: &mut Problems<
         r.fault("services", ValueError::new("`services` is empty: no container would have the file"));
         return None;
     }
-    Some(MountedFile { source, services: mounted?, path: path?, mode: mode?, owner: owner? })
+    Some(MountedFile { source, services: mounted?, path: path?, mode: mode? })
 }
 
 /// Why a file cannot be at its path: a service has another one there.
@@ -178,19 +175,11 @@ fn target(text: &str) -> Result<String, ValueError> {
 }
 
 fn mode(text: &str) -> Result<u32, ValueError> {
-    let mode =
-        u32::from_str_radix(text, 8).ok().filter(|mode| (3..=4).contains(&text.len()) && *mode <= 0o777);
+    let mode = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| (3..=4).contains(&text.len()) && *mode <= 0o777 && *mode & 0o400 != 0);
     mode.ok_or_else(|| {
-        ValueError::new(format!("`{}` is no mode", clip(text))).help("write the permission bits as \"0440\"")
-    })
-}
-
-/// `UID` or `UID:GID`: names would be those of this host.
-fn owner(text: &str) -> Result<(u32, u32), ValueError> {
-    let (user, group) = text.split_once(':').unwrap_or((text, text));
-    let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id < u32::MAX && !text.starts_with('+'));
-    id(user).zip(id(group)).ok_or_else(|| {
-        ValueError::new(format!("`{}` is no owner", clip(text)))
-            .help("write the numbers of user and group in the container, as \"999:999\"")
+        ValueError::new(format!("`{}` is no mode", clip(text)))
+            .help("write the permission bits as \"0440\"; its owner, root, must be able to read it")
     })
 }

@@ -65,9 +65,7 @@ pub fn load_one(path: &Path) -> Result<Config, ConfigErrors> {
 ///
 /// The error lists all errors of all texts.
 pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
-    let defaults = Source { path: PathBuf::from("(defaults)"), text: keys::defaults() };
-    let given = files.iter().map(|(path, text)| Source { path: path.clone(), text: text.clone() });
-    let sources: Vec<Source> = std::iter::once(defaults).chain(given).collect();
+    let sources = sources(files);
     let mut problems = Problems::new(&sources);
     let documents = tree::syntax(&sources, &mut problems);
     let tree = merged(&sources, &documents, &mut problems);
@@ -123,8 +121,15 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     })
 }
 
+/// The defaults, and the files above them.
+pub(super) fn sources(files: &[(PathBuf, String)]) -> Vec<Source> {
+    let defaults = Source { path: PathBuf::from("(defaults)"), text: keys::defaults() };
+    let given = files.iter().map(|(path, text)| Source { path: path.clone(), text: text.clone() });
+    std::iter::once(defaults).chain(given).collect()
+}
+
 /// All documents, the later ones above the earlier.
-fn merged<'a>(
+pub(super) fn merged<'a>(
     sources: &[Source],
     documents: &'a [Spanned<DeTable<'a>>],
     problems: &mut Problems<'_>,

@@ -10,6 +10,7 @@ mod docs;
 mod refused;
 mod schema;
 mod services;
+mod show;
 
 pub(super) const MINIMAL: &str = "[app]\nimage = \"ghcr.io/almalinux/astra:latest\"\n";
 /// The contract as it was agreed on, word for word.

@@ -343,7 +343,7 @@ fn near_env(text: &str, at: usize) -> bool {
     for line in lines {
         let line = line.trim_start();
         let name = line.trim_start_matches(['[', ' ', '\t', '"', '\'']);
-        if name.starts_with("env") {
+        if ["env", "files", "content"].iter().any(|secret| name.starts_with(secret)) {
             inside = true;
         } else if line.starts_with('[') && TABLES.iter().any(|t| name.starts_with(t.path)) {
             inside = false;

@@ -83,19 +83,10 @@ impl Files {
     ///
     /// A parent directory breaks these rules, or the disk is full or read-only.
     pub fn write_atomic(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-        self.write_owned(path, bytes, mode, None)
+        self.try_write(path, bytes, mode).with_context(|| format!("writing {}", path.display()))
     }
 
-    /// The same for a file of another user and group.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Files::write_atomic`].
-    pub fn write_owned(&self, path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
-        self.try_write(path, bytes, mode, owner).with_context(|| format!("writing {}", path.display()))
-    }
-
-    fn try_write(&self, path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
+    fn try_write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         let (parent, name) = split(path)?;
         let dir = self.walk().trusted(parent)?;
         let mut temp = OsString::from(".");
@@ -107,9 +98,6 @@ impl Files {
         let written = (|| -> Result<()> {
             // The umask restricts the mode that open(2) gets, and the mode must be set before the first byte
             // is written.
-            if let Some((user, group)) = owner {
-                std::os::unix::fs::fchown(&file, Some(user), Some(group)).context("changing its owner")?;
-            }
             fchmod(&file, Mode::from_bits_truncate(mode & 0o7777))?;
             file.write_all(bytes)?;
             file.sync_all()?;

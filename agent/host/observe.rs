@@ -117,13 +117,24 @@ impl Host {
         Ok(unknown)
     }
 
+    /// The files of releases, their templates, and the pins of accessories, also of those that left the config.
+    fn release_files(&self, config: &Config, observed: &mut Observed) -> Result<Vec<PathBuf>> {
+        let mut paths: Vec<PathBuf> = config.templates().map(Path::to_owned).collect();
+        let names = self.files.list(Path::new(ETC))?.into_iter();
+        let pins = names.filter(|name| config.name.accessory(name).is_some());
+        paths.extend(pins.map(|name| Path::new(ETC).join(name)));
+        match self.files.list(Path::new(FILES_DIR)) {
+            Ok(names) => paths.extend(names.into_iter().map(|name| Path::new(FILES_DIR).join(name))),
+            // Something else in its place: only a release that uses such files fails.
+            Err(error) => observed.odd.push(format!("{error:#}")),
+        }
+        Ok(paths)
+    }
+
     fn see_files(&self, config: &Config, scope: &Scope, observed: &mut Observed) -> Result<()> {
         let mut paths: BTreeSet<PathBuf> = scope.files.iter().cloned().collect();
         paths.extend([config.name.env_file(), config.name.staged_env()]);
-        paths.extend(config.templates().map(Path::to_owned));
-        paths.extend(
-            self.files.list(Path::new(FILES_DIR))?.into_iter().map(|name| Path::new(FILES_DIR).join(name)),
-        );
+        paths.extend(self.release_files(config, observed)?);
         paths.insert(crate::model::name::LAST_APP_IMAGE.into());
         paths.extend(config.accessories.keys().map(|name| config.name.accessory_env(*name)));
         for name in self.files.list(Path::new(UNIT_DIR))? {
@@ -173,8 +184,8 @@ impl Host {
             self.files.missing(config.all_services().flat_map(Service::volume_sources));
         observed.store_suspect = self.store_is_suspect()?;
         observed.unflushed = self.unflushed()?;
-        observed.leftovers =
-            self.files.leftovers([ETC, FILES_DIR, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
+        observed.leftovers = self.files.leftovers([ETC, RUN, STATE, DRAIN_DIR, UNIT_DIR].map(Path::new))?;
+        observed.leftovers.extend(self.files.leftovers([Path::new(FILES_DIR)]).unwrap_or_default());
         Ok(())
     }
 

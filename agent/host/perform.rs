@@ -29,16 +29,13 @@ impl Host {
     pub async fn perform(&self, step: &Step) -> Result<StepNote, StepError> {
         match step {
             Step::MakeDir { path, mode } => self.files.make_dir(path, *mode)?,
-            Step::WriteFile { path, mode, content } => {
+            Step::WriteFile { path, mode, content } | Step::WriteOwnFile { path, mode, content } => {
                 if let Some(dir) = path.parent()
                     && self.files.owner(dir)?.is_none()
                 {
                     self.files.make_dir(dir, 0o755)?;
                 }
                 self.files.write_atomic(path, content.bytes(), *mode)?;
-            }
-            Step::WriteOwnFile { path, mode, owner, content } => {
-                self.files.write_owned(path, content.bytes(), *mode, *owner)?;
             }
             Step::BackupFile { path } => self.backup_file(path)?,
             Step::RemoveFile { path } => {

@@ -120,6 +120,19 @@ impl EnvFile {
         keys.into_iter().collect()
     }
 
+    /// The variables of a container alone, sorted: without the agent's own lines, comments, and lines that a later one
+    /// overrides.
+    #[must_use]
+    pub fn variables(&self) -> Self {
+        let line = |key: String| {
+            let line = self.lines.get(self.position(&key)?)?;
+            let (key, value) = line.assignment().filter(|_| !self.is_managed(&key))?;
+            let content = [key.as_bytes(), b"=", value].concat();
+            Some(Line { content, end: b"\n".to_vec() })
+        };
+        Self { lines: self.keys().into_iter().filter_map(line).collect() }
+    }
+
     /// Sets `key`: in the last line that has it, else in a new one.
     ///
     /// # Errors

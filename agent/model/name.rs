@@ -232,6 +232,11 @@ impl AppName {
         PathBuf::from(format!("{ETC}/{self}-{accessory}.env"))
     }
 
+    /// The accessory whose env file has this name: `astra-redis.env`.
+    pub fn accessory(&self, file: &str) -> Option<ServiceName> {
+        file.strip_prefix(self.as_str())?.strip_prefix('-')?.strip_suffix(".env")?.parse().ok()
+    }
+
     /// `/etc/astra/astra.staged.env`: changes by `env set` and `env unset`, until a deploy commits them.
     pub fn staged_env(&self) -> PathBuf {
         PathBuf::from(format!("{ETC}/{self}.staged.env"))

@@ -35,13 +35,7 @@ pub enum Step {
     /// Replace a file atomically, or create it with its directory.
     WriteFile { path: PathBuf, mode: u32, content: Content },
     /// Write a file of a release; its path has a code of its content.
-    WriteOwnFile {
-        path: PathBuf,
-        mode: u32,
-        /// User and group; `None`: root.
-        owner: Option<(u32, u32)>,
-        content: Content,
-    },
+    WriteOwnFile { path: PathBuf, mode: u32, content: Content },
     /// Keep a hand-made file as `PATH.before-astra`, unless that copy exists already.
     BackupFile { path: PathBuf },
     /// Remove a file; a missing one is no error.
@@ -287,7 +281,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeDir { path, mode } => write!(f, "create {} ({mode:04o})", path.display()),
-            Self::WriteFile { path, mode, content } | Self::WriteOwnFile { path, mode, content, .. } => {
+            Self::WriteFile { path, mode, content } | Self::WriteOwnFile { path, mode, content } => {
                 write!(f, "write {} ({mode:04o}; {content})", path.display())
             }
             Self::BackupFile { path } => {

@@ -14,7 +14,7 @@ use crate::model::envfile::{EnvError, EnvFile, ManagedLines, ServiceLines, is_pl
 use crate::model::history::RunRecord;
 use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
-use crate::model::name::{EnvKey, TRIAL_ENV};
+use crate::model::name::{EnvKey, TRIAL_ENV, unit_file};
 use crate::model::observed::InstanceSeen;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
@@ -125,7 +125,7 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let with_secrets = file_with_secrets(accessory, &wanted)?;
     let runs = seen(inputs, name).runs.map(|runs| runs.release);
     let last = before.as_ref().map(|before| before.release).max(runs);
-    let own = own_files::of(inputs, &wanted.file, Mute::Refuse)?;
+    let own = own_files::of(inputs, &wanted.file, Mute::Refuse, |of| of == name)?;
     let lines = lines(inputs, accessory, image, last.unwrap_or_default() + 1, &own);
     let told = |error: EnvError| {
         Problem::config("accessory", format!("the lines of {name}: {error}"), "change them")
@@ -288,6 +288,11 @@ pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
     let keeps = retried || seen.unit.is_active() && (silent || runs == Some(true));
     let mut steps: Vec<Step> = inputs.make_network(&pin.app.args).into_iter().collect();
     if !keeps {
+        // Its table was out of the config, and its unit went with it.
+        let template = inputs.config.name.template(name);
+        if !inputs.observed.files.contains_key(&unit_file(&template)) {
+            steps.extend(files::current_unit(inputs, &template));
+        }
         steps.extend([inputs.restore(instance.clone()), inputs.await_ready(instance.clone())]);
     }
     if !seen.unit.is_enabled() {
@@ -317,19 +322,18 @@ fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
     if is_edited(inputs, name, &pin) {
         return Some(format!("{restart} image: {} was edited by hand", path(inputs, name).display()));
     }
-    let wanted = wanted_env(inputs).ok()?;
-    let own = match own_files::of(inputs, &wanted.file, Mute::Refuse) {
+    let wanted = wanted_env(inputs).ok();
+    let env = wanted.as_ref().map_or_else(|| inputs.env_file(), |wanted| wanted.file.clone());
+    let own = match own_files::of(inputs, &env, Mute::Refuse, |of| of == name) {
         Ok(own) => own,
         Err(problem) => {
-            return Some(format!(
-                "`astra-agent accessory restart {name}` would be refused: {}",
-                problem.what
-            ));
+            let why = problem.what;
+            return Some(format!("`astra-agent accessory restart {name}` would be refused: {why}"));
         }
     };
     if lines(inputs, accessory, &pin.app.image, pin.release, &own) != pin {
         return Some(format!("{restart} arguments, command or files"));
     }
-    let future = file_with_secrets(accessory, &wanted).ok()?.with_managed(&pin).ok()?;
+    let future = file_with_secrets(accessory, &wanted?).ok()?.with_managed(&pin).ok()?;
     (!env::changed(&file(inputs, name), &future).is_empty()).then(|| format!("{restart} secrets"))
 }

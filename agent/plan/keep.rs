@@ -28,9 +28,6 @@ pub fn plan(inputs: &Inputs<'_>, verb: Verb) -> Plan {
     if policy.repairs_drift && !keeps_surplus(inputs, &steps) {
         steps.extend(files::remove_surplus(inputs));
     }
-    if policy.repairs_drift {
-        steps.extend(own_files::unused(inputs));
-    }
     // Whatever was cut off: what is committed comes back at the next boot.
     steps.extend(files::enabling(inputs));
     // Last: the instances come back even where Caddy does not start.

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, MountedFile, Service};
-use crate::model::envfile::{EnvError, EnvFile, ManagedLines, is_placeholder};
+use crate::model::envfile::{EnvFile, ManagedLines, is_placeholder};
 use crate::model::instance::ServiceName;
-use crate::model::name::{EnvKey, FILES_DIR, FileName};
+use crate::model::name::{ETC, EnvKey, FILES_DIR, FileName};
 use crate::model::problem::Problem;
 use crate::model::secret::Secret;
 use crate::model::step::{Content, Step};
@@ -27,6 +27,8 @@ use template::rendered;
 const DIR_MODE: u32 = 0o700;
 /// Permission bits of an environment.
 const ENV_MODE: u32 = 0o600;
+/// Largest file that a template may make.
+const LARGEST: usize = 256 << 10;
 /// Digits of a fingerprint in a name.
 const CODE: usize = 16;
 
@@ -43,43 +45,73 @@ pub struct OwnFiles {
 #[derive(Clone, Debug, PartialEq)]
 struct OwnFile {
     mode: u32,
-    owner: Option<(u32, u32)>,
     content: Content,
 }
 
-/// The files of a release with the environment `env`. With [`Mute::Keep`] a template that fails leaves its file as it
-/// was committed.
+/// The files of the services that `concern`, with the environment `env`. With [`Mute::Keep`] a file that cannot be made
+/// stays as it was committed.
 ///
 /// # Errors
 ///
-/// A template fails, or an environment is too large.
-pub fn of(inputs: &Inputs<'_>, env: &EnvFile, mute: Mute) -> Result<OwnFiles, Problem> {
+/// A template fails, or an environment cannot be written.
+pub fn of(
+    inputs: &Inputs<'_>,
+    env: &EnvFile,
+    mute: Mute,
+    concern: impl Fn(ServiceName) -> bool,
+) -> Result<OwnFiles, Problem> {
     let mut own = OwnFiles::default();
-    for service in inputs.config.others.values().filter(|service| has_own_env(service)) {
-        let (name, file) = (service.name, own_env(service, env));
-        let file = file.map_err(|(key, error)| bad_secret(name, &key, &error))?;
-        let path = own.add(inputs, &format!("{name}.env"), ENV_MODE, None, file.render());
-        own.env.insert(name, path);
+    let services = inputs.config.others.values().filter(|of| has_own_env(of) && concern(of.name));
+    for service in services {
+        let name = service.name;
+        let before = || inputs.committed()?.of(name)?.env.clone();
+        let path = match own_env(service, env, mute) {
+            Ok(file) => Some(own.add(inputs, &format!("{name}.env"), ENV_MODE, file.render())),
+            Err(problem) if mute == Mute::Keep => {
+                own.kept.push(problem.what);
+                before()
+            }
+            Err(problem) => return Err(problem),
+        };
+        own.env.extend(path.map(|path| (name, path)));
     }
     let values = values(env);
     for (name, file) in &inputs.config.files {
+        let services: Vec<_> = file.services.iter().copied().filter(|service| concern(*service)).collect();
+        if services.is_empty() {
+            continue;
+        }
         let seen = |path: &Path| Some(inputs.observed.files.get(path)?.bytes.as_slice());
-        let path =
-            match template::read(name, file, seen).and_then(|text| rendered(name, file, &text, &values)) {
-                Ok(text) => Some(own.add(inputs, name.as_str(), file.mode, file.owner, text.into_bytes())),
-                Err(problem) if mute == Mute::Keep => {
-                    own.kept.push(problem.what);
-                    None
-                }
-                Err(problem) => return Err(problem),
-            };
-        for service in &file.services {
-            let source = path.clone().or_else(|| committed(inputs, *service, name));
+        let path = match made(name, file, &values, seen) {
+            Ok(text) => Some(own.add(inputs, name.as_str(), file.mode, text.into_bytes())),
+            Err(problem) if mute == Mute::Keep => {
+                own.kept.push(problem.what);
+                None
+            }
+            Err(problem) => return Err(problem),
+        };
+        for service in services {
+            let source = path.clone().or_else(|| committed(inputs, service, name));
             let mount = source.map(|source| Mount { source, target: file.path.clone() });
-            own.mounts.entry(*service).or_default().extend(mount);
+            own.mounts.entry(service).or_default().extend(mount);
         }
     }
     Ok(own)
+}
+
+/// The text of a file.
+fn made<'s>(
+    name: &FileName,
+    file: &MountedFile,
+    values: &BTreeMap<String, Secret>,
+    seen: impl FnOnce(&Path) -> Option<&'s [u8]>,
+) -> Result<String, Problem> {
+    let text = rendered(name, file, &template::read(name, file, seen)?, values)?;
+    if text.len() > LARGEST {
+        let what = format!("[files.{name}] would be larger than 256 KiB");
+        return Err(Problem::config("template", what, "mount such a file with `volumes`"));
+    }
+    Ok(text)
 }
 
 impl OwnFiles {
@@ -93,19 +125,12 @@ impl OwnFiles {
         self.mounts.get(&service).map_or(&[], Vec::as_slice)
     }
 
-    fn add(
-        &mut self,
-        inputs: &Inputs<'_>,
-        name: &str,
-        mode: u32,
-        owner: Option<(u32, u32)>,
-        bytes: Vec<u8>,
-    ) -> PathBuf {
-        let form = format!("{mode:04o} {owner:?}");
+    fn add(&mut self, inputs: &Inputs<'_>, name: &str, mode: u32, bytes: Vec<u8>) -> PathBuf {
+        let form = format!("{mode:04o}");
         let parts: [&[u8]; 4] = [b"file", name.as_bytes(), form.as_bytes(), &bytes];
         let code = inputs.key.fingerprint(parts).to_string();
         let path = Path::new(FILES_DIR).join(format!("{name}.{}", code.get(..CODE).unwrap_or(&code)));
-        self.files.insert(path.clone(), OwnFile { mode, owner, content: Content::Hidden(bytes) });
+        self.files.insert(path.clone(), OwnFile { mode, content: Content::Hidden(bytes) });
         path
     }
 
@@ -118,8 +143,8 @@ impl OwnFiles {
             seen.is_none_or(|seen| seen.bytes != file.content.bytes() || seen.mode != file.mode)
         });
         let write = |(path, file): (&PathBuf, &OwnFile)| {
-            let OwnFile { mode, owner, content } = file.clone();
-            Step::WriteOwnFile { path: path.clone(), mode, owner, content }
+            let OwnFile { mode, content } = file.clone();
+            Step::WriteOwnFile { path: path.clone(), mode, content }
         };
         let mut steps: Vec<Step> = lacking.map(write).collect();
         if !steps.is_empty() && !inputs.observed.dirs.contains(Path::new(FILES_DIR)) {
@@ -134,8 +159,7 @@ pub fn judge(config: &Config, env: &EnvFile, seen: impl Fn(&Path) -> Option<Vec<
     let values = values(env);
     let fault = |(name, file): (&FileName, &MountedFile)| {
         let bytes = file.template().and_then(&seen);
-        let text = template::read(name, file, |_| bytes.as_deref());
-        text.and_then(|text| rendered(name, file, &text, &values)).err()
+        made(name, file, &values, |_| bytes.as_deref()).err()
     };
     config.files.iter().filter_map(fault).collect()
 }
@@ -145,35 +169,28 @@ fn has_own_env(service: &Service) -> bool {
     !service.inherit_env || !service.secrets.is_empty()
 }
 
-/// The environment of a service: that of the application, unless it does not inherit it, and its secrets.
-fn own_env(service: &Service, env: &EnvFile) -> Result<EnvFile, (EnvKey, EnvError)> {
-    let mut file = if service.inherit_env { of_application(env) } else { EnvFile::default() };
+/// The environment of a service: that of the application, unless it does not inherit it, and its secrets. One without a
+/// value is left out: a deploy is refused for it anyway, and with [`Mute::Keep`] it is an error.
+fn own_env(service: &Service, env: &EnvFile, mute: Mute) -> Result<EnvFile, Problem> {
+    let mut file = if service.inherit_env { env.variables() } else { EnvFile::default() };
+    let fault = |key: &EnvKey, why: &dyn std::fmt::Display| {
+        Problem::config("env", format!("{key} of {}: {why}", service.name), "change its value")
+    };
     for (name, of) in &service.secrets {
-        // Without a value the deploy is refused; a rollback goes on.
-        if let Some(value) = env.get(of.as_str()).filter(|value| !is_placeholder(value.reveal())) {
-            file.set(name.as_str(), &value).map_err(|error| (name.clone(), error))?;
+        match env.get(of.as_str()).filter(|value| !is_placeholder(value.reveal())) {
+            Some(value) => file.set(name.as_str(), &value).map_err(|error| fault(name, &error))?,
+            None if mute == Mute::Keep => return Err(fault(name, &format!("{of} has no value"))),
+            None => {}
         }
     }
     Ok(file)
 }
 
-fn bad_secret(service: ServiceName, key: &EnvKey, error: &EnvError) -> Problem {
-    Problem::config("env", format!("{key} of {service}: {error}"), "change its value")
-}
-
-/// The file without the agent's own lines.
-fn of_application(env: &EnvFile) -> EnvFile {
-    let mut file = env.clone();
-    for key in env.keys().iter().filter(|key| env.is_managed(key)) {
-        file.remove(key);
-    }
-    file
-}
-
-/// The variables of the application.
+/// The variables of the application; a placeholder counts as missing, an empty text does not.
 fn values(env: &EnvFile) -> BTreeMap<String, Secret> {
     let keys = env.keys().into_iter().filter(|key| !env.is_managed(key));
-    keys.filter_map(|key| env.get(&key).map(|value| (key, value))).collect()
+    let real = |value: &Secret| value.reveal().is_empty() || !is_placeholder(value.reveal());
+    keys.filter_map(|key| env.get(&key).filter(real).map(|value| (key, value))).collect()
 }
 
 /// The file of that name in the committed containers of a service.
@@ -209,7 +226,17 @@ fn named(lines: &ManagedLines) -> BTreeSet<PathBuf> {
     env.chain(mounted).collect()
 }
 
-/// The lines of the committed release and of each accessory.
+/// The pins of all accessories that were ever started here: their files stay when their table goes.
+fn pins(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
+    let is_one = |path: &&PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        inputs.config.name.accessory(name).is_some() && path.parent() == Some(Path::new(ETC))
+    };
+    let files = inputs.observed.files.iter().filter(|(path, _)| is_one(path));
+    files.filter_map(|(_, seen)| EnvFile::parse(&seen.bytes).managed().ok().flatten()).collect()
+}
+
+/// The lines of the committed release and of each accessory of the config.
 fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
     let pins =
         inputs.config.accessories.keys().filter_map(|name| accessories::written(inputs, *name).ok()?);
@@ -218,40 +245,39 @@ fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
 
 /// Writes files in use that were lost or changed, as far as their content can be made again.
 pub fn repairs(inputs: &Inputs<'_>) -> Vec<Step> {
-    let Ok(own) = of(inputs, &inputs.env_file(), Mute::Keep) else { return Vec::new() };
+    let Ok(own) = of(inputs, &inputs.env_file(), Mute::Keep, |_| true) else { return Vec::new() };
     in_use(inputs).iter().flat_map(|lines| own.steps(inputs, lines)).collect()
 }
 
-/// Files in use that are not there.
-pub fn lost(inputs: &Inputs<'_>) -> Vec<PathBuf> {
+/// Files in use that are not there, and cannot be made again.
+pub fn lost(inputs: &Inputs<'_>) -> Vec<Problem> {
+    let written = repairs(inputs);
+    let comes = |path: &PathBuf| {
+        written.iter().any(|step| matches!(step, Step::WriteOwnFile { path: of, .. } if of == path))
+    };
     let used = in_use(inputs).iter().flat_map(named).collect::<BTreeSet<_>>();
-    used.into_iter().filter(|path| !inputs.observed.files.contains_key(path)).collect()
+    let lost = used.into_iter().filter(|path| !inputs.observed.files.contains_key(path) && !comes(path));
+    let problem = |path: PathBuf| {
+        let what = format!("{} is lost: a container that needs it cannot start again", path.display());
+        let fix = "put it back from a backup; or `astra-agent deploy --keep-image`, for an accessory \
+                   `astra-agent accessory restart NAME`, makes one of today's settings";
+        Problem::host("own_files", what, fix)
+    };
+    lost.map(problem).collect()
 }
 
-fn unused_by(inputs: &Inputs<'_>, used: &BTreeSet<PathBuf>) -> Vec<Step> {
+/// After the commit of `lines`: removes the files that neither they, nor the lines before, nor an accessory name. Those
+/// of the release before stay for one more release, as a cron job may be starting with them.
+pub fn unused(inputs: &Inputs<'_>, lines: &ManagedLines) -> Vec<Step> {
+    let all = std::iter::once(lines.clone()).chain(inputs.committed()).chain(pins(inputs));
+    let used: BTreeSet<PathBuf> = all.flat_map(|lines| named(&lines)).collect();
     let own = |path: &&PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        path.parent() == Some(Path::new(FILES_DIR))
-            && name.rsplit_once('.').is_some_and(|(_, code)| is_code(code))
+        let coded = name.rsplit_once('.').is_some_and(|(_, code)| is_code(code));
+        path.parent() == Some(Path::new(FILES_DIR)) && coded
     };
     let gone = inputs.observed.files.keys().filter(own).filter(|path| !used.contains(*path));
     gone.map(|path| Step::RemoveFile { path: path.clone() }).collect()
-}
-
-/// Removes the files that neither the committed release nor an accessory uses. Nothing while one of them cannot be
-/// read.
-pub fn unused(inputs: &Inputs<'_>) -> Vec<Step> {
-    unused_beside(inputs, inputs.committed().as_ref())
-}
-
-/// The same once `lines` are committed.
-pub fn unused_beside(inputs: &Inputs<'_>, lines: Option<&ManagedLines>) -> Vec<Step> {
-    let pins: Vec<_> =
-        inputs.config.accessories.keys().map(|name| accessories::written(inputs, *name)).collect();
-    let (Some(lines), false) = (lines, pins.iter().any(Result::is_err)) else { return Vec::new() };
-    let pins = pins.into_iter().filter_map(|pin| pin.ok().flatten());
-    let used = std::iter::once(lines.clone()).chain(pins).flat_map(|lines| named(&lines)).collect();
-    unused_by(inputs, &used)
 }
 
 #[cfg(test)]

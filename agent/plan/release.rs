@@ -258,7 +258,8 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
         inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
     };
     let touched = lines.all().map(|(name, _)| name).filter(included).collect();
-    let own = own_files::of(inputs, current, Mute::Keep).unwrap_or_default();
+    let own = own_files::of(inputs, current, Mute::Keep, |name| inputs.config.is_of_release(name))
+        .unwrap_or_default();
     let trial = Trial { candidate: Candidate { release, lines }, touched, own };
     Ok(roll::plan(inputs, request, current, &wanted, trial, Vec::new()))
 }

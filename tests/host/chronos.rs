@@ -119,14 +119,18 @@ fn serves(engine: Engine, name: &str) {
     // A template that fails changes nothing.
     let (files, all) = (host.sh("ls /etc/astra/files").ok().stdout, host.all_but("-"));
     host.edit("FRPS_TOKEN | tojson", "FRPS_TOKE | tojson");
-    let refused = host.agent(["deploy", "--keep-image"]);
+    let refused = host.agent(["accessory", "restart", "frps"]);
     assert_eq!(refused.code(), 2, "{}", refused.text());
     assert!(
         refused.text().contains("[files.frps] content:3:29: `FRPS_TOKE | tojson` has no value"),
         "{}",
         refused.text()
     );
-    assert_eq!(host.agent(["accessory", "restart", "frps"]).code(), 2);
+    let status = host.agent(["status"]).text();
+    assert!(status.contains("`astra-agent accessory restart frps` would be refused"), "{status}");
+    let check = host.agent(["check"]);
+    assert!(check.code() == 2 && check.text().contains("`FRPS_TOKE | tojson`"), "{}", check.text());
+    host.agent(["deploy", "--keep-image"]).ok();
     assert_eq!((host.sh("ls /etc/astra/files").ok().stdout, host.all_but("-")), (files, all));
     // A changed file comes with the accessory's own verb, and goes again if the program does not accept it.
     host.edit("FRPS_TOKE | tojson", "FRPS_TOKEN | tojson");

@@ -55,10 +55,15 @@ fn kept(world: &World) -> Vec<String> {
     names
 }
 
+/// The files of the committed release, and at most those of the release before.
 #[track_caller]
-fn keeps_one_of_each(world: &World) {
-    let names: Vec<_> = kept(world).iter().map(|name| name.rsplit_once('.').unwrap().0.to_owned()).collect();
+fn keeps_what_is_needed(world: &World) {
+    let lines = world.text("/etc/astra/astra.env");
+    let (used, before): (Vec<_>, Vec<_>) =
+        kept(world).into_iter().partition(|name| lines.contains(name.as_str()));
+    let names: Vec<_> = used.iter().map(|name| name.rsplit_once('.').unwrap().0.to_owned()).collect();
     assert_eq!(names, ["front.env", "mail"]);
+    assert!(before.len() <= 2, "{before:?}");
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn a_changed_environment_restarts_only_services_that_have_it() {
     world.change_config("FRONT_KEY = { generate = 16 }\n", "");
     deploy(&mut world).calls(&[APP, FRONT, WORKER]).succeeds();
     assert_eq!(env(&world, "astra-front-1")["SESSION_KEY"], "changed-by-hand");
-    keeps_one_of_each(&world);
+    keeps_what_is_needed(&world);
     world.serves("v1");
 }
 
@@ -116,7 +121,7 @@ fn a_changed_file_restarts_the_services_that_have_it() {
     world.change_config("relay =", "smtp =");
     deploy(&mut world).calls(&[WORKER]).never_calls(APP).never_calls(FRONT).succeeds();
     assert_eq!(mail(&world), "smtp = mx1\n");
-    keeps_one_of_each(&world);
+    keeps_what_is_needed(&world);
     deploy(&mut world).changes_nothing().succeeds();
     world.reconcile().changes_nothing().succeeds();
     world.deploy("v2").succeeds();
@@ -131,10 +136,12 @@ fn a_release_that_fails_with_a_new_file_gets_the_old_one_back() {
     deploy(&mut world).exits(3);
     assert_eq!(mail(&world), "relay = mx1\n");
     world.serves("v1");
-    // The new one is used by none.
+    // The new one is used by none, and goes with the next release.
     world.change_config("fail =", "relay =");
-    world.reconcile().succeeds();
-    keeps_one_of_each(&world);
+    world.reconcile().changes_nothing().succeeds();
+    world.deploy("v2").succeeds();
+    world.deploy("v3").succeeds();
+    assert_eq!(kept(&world).len(), 2);
 }
 
 #[test]
@@ -153,7 +160,7 @@ fn a_kill_at_any_step_leaves_every_container_the_files_of_its_release() {
         world.serves(release);
         assert!(kept(&world).len() <= 3, "step {step}: {:?}", kept(&world));
         world.reconcile().succeeds();
-        keeps_one_of_each(&world);
+        world.serves(release);
     }
 }
 
@@ -202,10 +209,8 @@ fn a_secret_without_a_value_is_refused() {
 
 #[test]
 fn a_template_of_its_own_is_read_from_its_file() {
-    let mut world = site().config(
-        "content = \"relay = {{ RELAY }}\\n\"",
-        "template = \"templates/mail.j2\"\nmode = \"0400\"\nowner = \"0:0\"",
-    );
+    let mut world = site()
+        .config("content = \"relay = {{ RELAY }}\\n\"", "template = \"templates/mail.j2\"\nmode = \"0400\"");
     world.publish("v1");
     world.run(Verb::Install, Selector::Tracked).says("templates/mail.j2 cannot be read").exits(2);
     std::fs::create_dir(world.root.join("etc/astra/templates")).unwrap();
@@ -279,4 +284,109 @@ fn a_file_that_cannot_be_written_changes_nothing() {
     std::fs::remove_file(world.root.join("etc/astra/files")).unwrap();
     deploy(&mut world).succeeds();
     world.serves("v1");
+}
+
+#[test]
+fn a_rollback_keeps_the_committed_environment_when_a_secret_has_no_value_today() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    let before = env(&world, "astra-front-1");
+    world.change_config("SESSION_KEY = \"FRONT_KEY\"", "SESSION_KEY = \"NEW_KEY\"");
+    // Staged values may be the reason for a rollback, so it takes none of them.
+    world.write(STAGED, "NEW_KEY=other\n");
+    world
+        .run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest))
+        .says("NEW_KEY has no value")
+        .succeeds();
+    assert_eq!(env(&world, "astra-front-1"), before);
+    world.serves("v1");
+}
+
+#[test]
+fn a_rollback_keeps_the_committed_environment_when_a_secret_cannot_be_written_today() {
+    let mut world = site().install("v1");
+    world.deploy("v2").succeeds();
+    let file = world.text("/etc/astra/astra.env") + "ODD=\"quoted\n";
+    world.write("/etc/astra/astra.env", &file);
+    world.change_config("SESSION_KEY = \"FRONT_KEY\"", "SESSION_KEY = \"ODD\"");
+    deploy(&mut world).changes_nothing().exits(2);
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds();
+    assert_eq!(env(&world, "astra-front-1").len(), 1);
+    world.serves("v1");
+}
+
+#[test]
+fn a_template_that_fails_hinders_only_the_services_that_have_its_file() {
+    let world = site();
+    let redis = format!("[services.redis]\nkind = \"accessory\"\nimage = \"{}/redis:7\"\n", world.registry());
+    world.image("redis", App::Ready, Migration::Passes);
+    world.tag("redis:7", "redis");
+    let mut world = world.config("[deploy]\n", &format!("{redis}[deploy]\n")).install("v1");
+    world.change_config("{{ RELAY }}", "{{ RELAI }}");
+    world.run(Verb::AccessoryRestart, Selector::Accessory("redis".parse().unwrap())).succeeds();
+    world.change_config("COLOUR = \"green\"", "COLOUR = \"blue\"");
+    world.only("front").run(Verb::Deploy, Selector::Committed).calls(&[FRONT]).never_calls(WORKER).succeeds();
+    deploy(&mut world).says("RELAI").exits(2);
+    assert_eq!(mail(&world), "relay = mx1\n");
+}
+
+#[test]
+fn the_files_of_an_accessory_stay_while_its_table_is_out_of_the_config() {
+    let world = site();
+    let redis = format!(
+        "[services.redis]\nkind = \"accessory\"\nimage = \"{}/redis:7\"\n\
+         [files.redis]\ncontent = \"save {{{{ RELAY }}}}\\n\"\nmount = {{ services = [\"redis\"], path = \"/etc/redis\" }}\n",
+        world.registry()
+    );
+    world.image("redis", App::Ready, Migration::Passes);
+    world.tag("redis:7", "redis");
+    let mut world = world.config("[deploy]\n", &format!("{redis}[deploy]\n")).install("v1");
+    world.change_config(&redis, "");
+    world.reconcile().succeeds();
+    // Another value, and releases that remove files.
+    world.change_config("\"mx1\"", "\"mx2\"");
+    world.deploy("v2").succeeds();
+    world.deploy("v3").succeeds();
+    world.change_config("[deploy]\n", &format!("{redis}[deploy]\n"));
+    world.reconcile().succeeds();
+    assert_eq!(files(&world, "astra-redis-1")["/etc/redis"], "save mx1\n");
+}
+
+#[test]
+fn something_else_in_place_of_the_directory_hinders_only_releases_that_use_it() {
+    let mut world = World::installed("v1");
+    world.write(DIR, "");
+    world.deploy("v2").succeeds().serves("v2");
+    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest)).succeeds().serves("v1");
+}
+
+#[test]
+fn lines_edited_by_hand_are_tried_like_any_other() {
+    let mut world = site().install("v1");
+    world.change_config("COLOUR = \"green\"", "COLOUR = \"blue\"");
+    let file = world.text("/etc/astra/astra.env").replace("COLOUR=green", "COLOUR=blue");
+    world.write("/etc/astra/astra.env", &file);
+    deploy(&mut world).calls(&[FRONT]).succeeds();
+}
+
+#[test]
+fn a_comment_in_the_env_file_restarts_nothing() {
+    let mut world = site().config("inherit_env = false\n", "").install("v1");
+    let file = "# a note\n".to_owned() + &world.text("/etc/astra/astra.env");
+    world.write("/etc/astra/astra.env", &file);
+    deploy(&mut world).changes_nothing().succeeds();
+}
+
+#[test]
+fn a_file_that_would_be_too_large_is_refused() {
+    let mut world = site().install("v1");
+    world.change_config("{{ RELAY }}", "{% for a in range(90000) %}long{% endfor %}");
+    deploy(&mut world).says("larger than 256 KiB").changes_nothing().exits(2);
+}
+
+#[test]
+fn a_placeholder_is_no_value_in_a_template() {
+    let mut world = site().install("v1");
+    world.change_config("RELAY = \"mx1\"", "RELAY = \"...\"");
+    deploy(&mut world).says("`RELAY` has no value").changes_nothing().exits(2);
 }

@@ -32,7 +32,7 @@ fn kind(words: &str) -> Json {
             json!({ "type": STRING, "pattern": "^([0-9]+(ms|s|m|h|d))+$" })
         }
         words if words.starts_with("size") => json!({ "type": STRING, "pattern": "^[0-9]+[KMGT]?$" }),
-        words if words.starts_with('`') && !words.contains("USER") && !words.contains("UID") => {
+        words if words.starts_with('`') && !words.contains("USER") => {
             json!({ "enum": words.split('`').skip(1).step_by(2).collect::<Vec<_>>() })
         }
         _ => json!({ "type": STRING }),

@@ -133,7 +133,6 @@ fn the_mistakes_of_a_file_are_errors_at_their_place() {
         ),
         (format!("[files.a]\ntemplate = \"../x\"\n{mount}"), "4:12", "`../x` is no path below /etc/astra"),
         (format!("[files.a]\ncontent = \"\"\nmode = \"999\"\n{mount}"), "5:8", "`999` is no mode"),
-        (format!("[files.a]\ncontent = \"\"\nowner = \"www\"\n{mount}"), "5:9", "`www` is no owner"),
         (format!("[files.a]\ncontent = \"\"\nmod = 1\n{mount}"), "5:1", "unknown key `mod` in [files.a]"),
         (
             "[files.a]\ncontent = \"\"\n[files.a.mount]\nservices = [\"ap\"]\npath = \"/a\"".to_owned(),

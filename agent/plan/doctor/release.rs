@@ -5,6 +5,7 @@ use crate::model::checkup::Checkup;
 use crate::model::envfile::{EnvError, EnvProblem};
 use crate::model::name::{JOURNAL_DIR, LAST_APP_IMAGE};
 use crate::model::problem::Problem;
+use crate::plan::own_files;
 use crate::plan::prune::lost_way_back;
 
 pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
@@ -14,6 +15,7 @@ pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
         found.extend(leftovers(inputs));
         found.extend(way_back(inputs));
     }
+    found.extend(own_files::lost(inputs));
     found.extend(pins(inputs, checkup));
     found
 }

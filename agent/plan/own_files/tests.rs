@@ -3,13 +3,7 @@ use crate::config::FileSource;
 
 fn file() -> MountedFile {
     let services = vec![ServiceName::app()];
-    MountedFile {
-        source: FileSource::Content(String::new()),
-        services,
-        path: "/a".into(),
-        mode: 0o444,
-        owner: None,
-    }
+    MountedFile { source: FileSource::Content(String::new()), services, path: "/a".into(), mode: 0o444 }
 }
 
 fn made(template: &str) -> Result<String, String> {

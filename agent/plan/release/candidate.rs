@@ -29,7 +29,9 @@ pub(super) fn trial(
     let config = inputs.config;
     let committed = inputs.committed();
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
-    let own = own_files::of(inputs, wanted, mute).map_err(|problem| Refusal::Preflight(vec![problem]))?;
+    let included = |name| inputs.config.services().any(|of| of.name == name && request.only.includes(of));
+    let own = own_files::of(inputs, wanted, mute, included);
+    let own = own.map_err(|problem| Refusal::Preflight(vec![problem]))?;
     let service = |of: &Service, image: &PinnedImage| ServiceLines {
         image: image.clone(),
         args: units::app_args(of, inputs.engine, &config.name, own.mounts_of(of.name)),
@@ -55,8 +57,9 @@ pub(super) fn trial(
     lines.release = inputs.history.number_for(&request.image.digest, &fingerprint, at_least);
     let kept = match &committed {
         Some(committed) => {
-            let differs = env_differs(inputs, committed, current, wanted);
-            keep(&mut lines, committed, |of| of.env.is_some() || !differs)
+            let recorded = is_recorded(inputs, committed, current);
+            let same = env::changed(current, wanted).is_empty();
+            keep(&mut lines, committed, |of| recorded && (same || of.env.is_some()))
         }
         None => BTreeSet::new(),
     };
@@ -79,7 +82,8 @@ pub(super) fn release_of(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedL
     Release { number: lines.release, image: lines.app.image.clone(), images, fingerprint }
 }
 
-/// Services whose containers would be the same keep them, and the number in their labels.
+/// Services whose containers would be the same keep them: nothing was edited by hand since the commit, and an environment
+/// of its own has its content in its name. They keep them, and the number in their labels.
 fn keep(
     lines: &mut ManagedLines,
     committed: &ManagedLines,
@@ -95,12 +99,6 @@ fn keep(
     };
     let app = keep(ServiceName::app(), &mut lines.app);
     app.into_iter().chain(lines.services.iter_mut().filter_map(|(name, of)| keep(*name, of))).collect()
-}
-
-/// Whether image or environment may differ from those of the running containers: by this deploy, or because the file
-/// was edited by hand since the commit.
-fn env_differs(inputs: &Inputs<'_>, committed: &ManagedLines, current: &EnvFile, wanted: &EnvFile) -> bool {
-    !is_recorded(inputs, committed, current) || !env::changed(current, wanted).is_empty()
 }
 
 /// Whether astra.env is as it was when its release was committed.

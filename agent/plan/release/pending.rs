@@ -20,7 +20,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
             (vec![format!("deploy would be refused: {why}")], current.clone())
         }
     };
-    match own_files::of(inputs, &wanted, Mute::Refuse) {
+    match own_files::of(inputs, &wanted, Mute::Refuse, |name| inputs.config.is_of_release(name)) {
         Ok(own) => pending.extend(services(inputs, &committed, &own)),
         Err(problem) => pending.push(format!("deploy would be refused: {}", problem.what)),
     }
@@ -44,10 +44,7 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
             ));
         }
     }
-    let lost = own_files::lost(inputs).into_iter();
-    pending.extend(
-        lost.map(|path| format!("{} is lost: `astra-agent reconcile` makes it again", path.display())),
-    );
+    pending.extend(own_files::lost(inputs).iter().map(ToString::to_string));
     pending.extend(moves::pending(inputs));
     pending.extend(accessories::pending(inputs));
     pending.extend(files::pending(inputs));
@@ -68,11 +65,13 @@ fn services(inputs: &Inputs<'_>, committed: &ManagedLines, own: &OwnFiles) -> Ve
         let args = units::app_args(service, inputs.engine, &inputs.config.name, own.mounts_of(name));
         let same = args == of.args
             && units::app_command(service) == of.command
+            && own.env_of(name) == of.env
             && service.web().map(|web| web.port) == of.port;
         let whose =
             if name.is_app() { "the container".to_owned() } else { format!("the container of {name}") };
         if !same {
-            pending.push(format!("deploy would change the arguments, command or port of {whose}"));
+            pending
+                .push(format!("deploy would change the arguments, command, environment or port of {whose}"));
         }
     }
     pending

@@ -130,6 +130,10 @@ fn roll(
     let mut steps = Vec::new();
     let mut changed = Vec::new();
     for service in inputs.config.services().filter(|service| touched.contains(&service.name)) {
+        if candidate.lines.of(service.name).is_some_and(|of| of.env.is_some()) {
+            // An older one would give the container the environment of the application.
+            steps.extend(files::current_unit(inputs, &inputs.config.name.template(service.name)));
+        }
         let order = order(inputs, service);
         // The first instance of the site is the gatekeeper.
         let gate = if changed.is_empty() { soak } else { Duration::ZERO };
@@ -257,7 +261,7 @@ fn after(
     }
     steps.extend(tried.iter().map(|id| Step::RemoveFile { path: id.trial_file() }));
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
-    steps.extend(own_files::unused_beside(inputs, Some(&candidate.lines)));
+    steps.extend(own_files::unused(inputs, &candidate.lines));
     for spare in tried.iter().filter(|id| inputs.config.is_spare(**id)) {
         let instance = inputs.target(*spare);
         steps.extend(inputs.drain(instance.clone()));

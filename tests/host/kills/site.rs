@@ -35,7 +35,7 @@ part; cat /etc/astra/chronos.env; echo; cat /etc/astra/chronos-*.env | grep _ARG
 part; astra-agent history -n 1000 --json | jq -c '.runs[] | select(.outcome == null)'
 "#;
 
-/// What the host lacks of being whole; else the version that all of it serves.
+/// The version that all of the host serves; else the parts that are missing.
 fn missing(host: &Host, accessories: &[String]) -> Result<String, Vec<String>> {
     let look = host.sh(LOOK).stdout;
     let parts: Vec<&str> = look.split('\x1e').collect();
@@ -123,7 +123,7 @@ fn a_site_cut_off_at_any_moment_is_of_one_release_in_every_service() {
     let mut tally = Tally::new("a site of five services", None);
     let seed = env::var("ASTRA_SEED").map_or(7, |seed| seed.parse().unwrap());
     for (nth, fraction) in fractions(seed).take(wanted).enumerate() {
-        let moment = length.mul_f64(1.1 * fraction);
+        let moment = length.mul_f64(1.6 * fraction);
         publish(&host, super::other(&version));
         let power = nth % 3 == 2;
         let cut = if power {
