@@ -89,7 +89,7 @@ enum Verb {
     History(History),
     /// Check agent.toml and the env file; with FILE or --root, check a config without a host and without root
     Check(Check),
-    /// The configuration
+    /// agent.toml and its fragments as one
     #[command(subcommand)]
     Config(ConfigVerb),
     /// Find what is unsafe or broken on this host, with a fix for each; changes nothing
