@@ -232,6 +232,7 @@ impl Operator {
             Hand::Marker => "touch /run/astra/drain/1",
             Hand::Trial => "echo ASTRA_RELEASE=77 >/run/astra/trial-1.env",
             Hand::LastImage => "echo nonsense >/etc/astra/last_app_image",
+            Hand::LostFile => "mkdir -p /etc/astra/files; cp -a /etc/astra/files /root/files; rm -f $(ls -d /etc/astra/files/* | head -n1)",
             Hand::Stranger => "ENGINE run -d --name stranger --network none $(ENGINE images -q 127.0.0.1:5000/astra | head -n1) sleep 100000",
         });
     }
@@ -243,6 +244,10 @@ impl Operator {
                 _ = self.sh(&format!("sed -i '/^export NOT/d' {ENV_FILE}; rm -f /root/astra.env"))
             }
             Op::Hand(Hand::Stranger) => _ = self.sh("ENGINE rm -f stranger"),
+            // It cannot be made again if agent.toml has changed since.
+            Op::Hand(Hand::LostFile) => {
+                _ = self.sh("cp -an /root/files/. /etc/astra/files/; rm -r /root/files")
+            }
             _ => {}
         }
     }
@@ -333,6 +338,7 @@ fn kill(victim: Victim) -> &'static str {
         Victim::Conmon => "kill -KILL $(systemctl show -P MainPID astra-app@1)",
         Victim::App => "ENGINE kill astra-app-1",
         Victim::Caddy => "ENGINE kill astra-caddy",
+        Victim::Worker => "ENGINE kill astra-worker-1",
         Victim::Podman => "systemctl kill -s KILL ENGINE.service",
     }
 }

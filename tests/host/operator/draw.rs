@@ -49,9 +49,20 @@ pub struct Site {
     /// OPERATOR_NOTE, which only `env set` provides, is required.
     pub required: bool,
     pub cron: bool,
+    /// A worker beside the app, and a file in both.
+    pub worker: Option<Worker>,
     pub literals: BTreeMap<&'static str, String>,
     /// An invalid line in `agent.toml`.
     pub broken: bool,
+}
+
+/// The second service.
+#[derive(Clone, Copy, Debug)]
+pub struct Worker {
+    /// It has the environment of the app.
+    pub inherits: bool,
+    /// A word in its command and in the file: another one is another release of the same image.
+    pub role: u16,
 }
 
 pub const TOKEN_FILE: &str = "/etc/astra/token";
@@ -96,6 +107,7 @@ impl Site {
             source: draw.one_in(3),
             required: draw.one_in(4),
             cron: draw.one_in(3),
+            worker: None,
             literals: BTreeMap::new(),
             broken: false,
         }
@@ -162,6 +174,24 @@ SECRET_KEY = {{ generate = 64 }}
                      \n[[cron_jobs]]\nname = \"row\"\nhour = \"4\"\nrun = [\"python3\", \"manage.py\", \"tick\"]\n\
                      \n[[cron_jobs]]\nname = \"here\"\nhour = \"5\"\ncommand = \"true\"\n";
         }
+        if let Some(Worker { inherits, role }) = self.worker {
+            write!(
+                toml,
+                r#"
+[services.worker]
+command = ["python3", "-c", "import signal, time; signal.signal(15, lambda *a: exit(0)); time.sleep(1e6)", "{role}"]
+inherit_env = {inherits}
+secrets = {{ JOB_KEY = "SECRET_KEY" }}
+stop_timeout = "5s"
+readiness = {{ settle = "500ms", timeout = "40s" }}
+
+[files.word]
+content = "role {role}, key {{{{ SECRET_KEY | tojson }}}}"
+mount = {{ services = ["app", "worker"], path = "/etc/word" }}
+"#
+            )
+            .unwrap();
+        }
         if self.broken {
             toml += "\n[deploy-]\nsoak = 5\n";
         }
@@ -188,6 +218,7 @@ SECRET_KEY = {{ generate = 64 }}
             (self.source, "file source"),
             (self.required, "required"),
             (self.cron, "cron"),
+            (self.worker.is_some(), "worker"),
         ];
         words.extend(flags.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_owned()));
         let behaviour = self.behaviour.iter().filter(|(key, _)| **key != "APP_SERVER");

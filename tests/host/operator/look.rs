@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::harness::Host;
+use crate::harness::{Engine, Host};
 
 /// Part after part. Changes nothing.
 const LOOK: &str = r#"
@@ -23,6 +23,7 @@ part; cat /etc/astra/last_app_image 2>/dev/null
 part; systemctl list-units --state=failed --plain --no-legend 'astra-*' | grep -v 'astra-cron-\|astra-migrate'
 part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrations where app = 'notes'" \
     -c "select 'used ' || key from used_key" 2>/dev/null
+part; ENGINE ps -a --filter name=astra-worker- --format '{{.Names}} {{.State}} LABEL'; ls /etc/astra/files 2>/dev/null
 part; sed -n 's/^FIELD_KEY=//p' /etc/astra/astra.env | tr -d '\n' | sha256sum | cut -d' ' -f1
 "#;
 
@@ -37,7 +38,7 @@ const SECRETS: &str = r#"
 umask 077
 sed -nE 's/^(SECRET_KEY|FIELD_KEY|DATABASE_PASSWORD|TOKEN)=//p' /etc/astra/astra.env | grep . >/root/secrets || exit 0
 grep -rlF -f /root/secrets /etc/astra /run/astra /etc/systemd /var/lib/astra-agent 2>/dev/null |
-    grep -v '\.env$\|^/etc/astra/token\(\.away\)\?$' | sed 's/^/file /'
+    grep -v '\.env$\|^/etc/astra/files/\|^/etc/astra/token\(\.away\)\?$' | sed 's/^/file /'
 grep -lF -f /root/secrets /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/argv: /'
 journalctl -q --no-pager -o cat | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemd journal: /'
 systemctl show 'astra-*' | grep -F -f /root/secrets | head -n 3 | sed 's/^/systemctl show: /'
@@ -78,13 +79,19 @@ pub struct Look {
     /// sha256 of each FIELD_KEY that a migration used, and of the one in astra.env.
     pub used_keys: Vec<String>,
     pub field_key: String,
+    /// The container of the worker with its image, and the files of releases.
+    pub worker: Vec<String>,
 }
 
 impl Look {
     pub fn at(host: &Host) -> Result<Self, String> {
-        let text = host.sh(&LOOK.replace("ENGINE", host.engine.client())).stdout;
+        let label = match host.engine {
+            Engine::Podman => "{{index .Labels \"astra.image\"}}",
+            Engine::Docker => "{{.Label \"astra.image\"}}",
+        };
+        let text = host.sh(&LOOK.replace("ENGINE", host.engine.client()).replace("LABEL", label)).stdout;
         let parts: Vec<&str> = text.split('\x1e').collect();
-        let [env, site, status, code, history, apps, others, traces, last, failed, migrations, key] =
+        let [env, site, status, code, history, apps, others, traces, last, failed, migrations, worker, key] =
             parts[..]
         else {
             return Err(format!("a look that was cut off: {text}"));
@@ -115,11 +122,17 @@ impl Look {
                 .map(str::to_owned)
                 .collect(),
             field_key: key.trim().to_owned(),
+            worker: lines(worker),
         })
     }
 
     pub fn image(&self) -> &str {
         self.env.get("APP_IMAGE").map_or("", String::as_str)
+    }
+
+    /// The release since which the app is unchanged.
+    pub fn since(&self) -> &str {
+        self.env.get("ASTRA_APP_RELEASE").map_or_else(|| self.release(), String::as_str)
     }
 
     pub fn release(&self) -> &str {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::draw::{Draw, Site};
+use super::draw::{Draw, Site, Worker};
 
 /// An operation, with everything that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,8 @@ pub enum Edit {
     Literal(&'static str, String),
     Behaviour(&'static str, &'static str),
     StopTimeout(&'static str),
+    /// A worker of this role that inherits the environment, or none.
+    Worker(Option<(bool, u16)>),
     Broken(bool),
 }
 
@@ -77,6 +79,8 @@ pub enum Hand {
     Trial,
     LastImage,
     Stranger,
+    /// A file of the release is lost.
+    LostFile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,6 +89,7 @@ pub enum Victim {
     App,
     Caddy,
     Podman,
+    Worker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,6 +164,27 @@ impl Op {
                 Op::Both(draw.pick(&["deploy", "deploy --force"]), draw.pick(&words))
             }
         }
+    }
+
+    /// Operations on a site with a worker.
+    pub fn of_worker(draw: &mut Draw, count: usize) -> Vec<Op> {
+        let one = |draw: &mut Draw| match draw.below(7) {
+            0 => Op::Kill(Victim::Worker),
+            1 => Op::Systemctl(draw.pick(&["restart", "stop"]), "astra-worker@1"),
+            2 | 3 => Op::Hand(Hand::LostFile),
+            _ => {
+                let worker = (!draw.one_in(4)).then(|| (draw.one_in(2), 1 + draw.below(3) as u16));
+                let then = draw.pick(&[
+                    Some("deploy"),
+                    Some("deploy"),
+                    Some("deploy worker"),
+                    Some("reconcile"),
+                    None,
+                ]);
+                Op::Edit(Edit::Worker(worker), then)
+            }
+        };
+        (0..count).map(|_| one(draw)).collect()
     }
 
     /// A sequence of `length` or a few more: outages end after a while.
@@ -238,6 +264,9 @@ impl Edit {
             Edit::Literal(key, value) => _ = site.literals.insert(key, value),
             Edit::Behaviour(key, value) => _ = site.behaviour.insert(key, value),
             Edit::StopTimeout(time) => site.stop_timeout = time,
+            Edit::Worker(worker) => {
+                site.worker = worker.map(|(inherits, role)| Worker { inherits, role });
+            }
             Edit::Broken(broken) => site.broken = broken,
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::act::{Done, Operator};
-use super::draw::{Draw, Site};
+use super::draw::{Draw, Site, Worker};
 use super::judge::{self, Lacks};
 use super::look::Look;
 use super::ops::{By, Op};
@@ -28,7 +28,17 @@ impl Drawn {
     pub fn new(seed: u64, length: usize) -> Self {
         let mut draw = Draw::new(seed);
         let site = Site::draw(&mut draw);
-        let ops = Op::sequence(&mut draw, &site, length);
+        let mut ops = Op::sequence(&mut draw, &site, length);
+        let mut site = site;
+        // Drawn apart, so that a seed of before draws the same operations.
+        let mut draw = Draw::new(!seed);
+        if draw.one_in(2) {
+            site.worker = Some(Worker { inherits: draw.one_in(2), role: 1 });
+            for op in Op::of_worker(&mut draw, length.div_ceil(4)) {
+                let at = draw.below(ops.len() + 1);
+                ops.insert(at, op);
+            }
+        }
         Self { seed, site, ops }
     }
 }

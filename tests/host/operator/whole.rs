@@ -28,6 +28,9 @@ const NOT_IN_CONTAINERS: [&str; 8] = [
     "BY_HAND",
 ];
 
+/// Beginnings of the agent's own lines of a second service, and of all services.
+const OF_SERVICES: [&str; 2] = ["WORKER_", "ASTRA_"];
+
 /// The drain marker that an operation makes by hand.
 const MARKER: &str = "/run/astra/drain/1";
 
@@ -39,7 +42,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
             missing.push(what());
         }
     };
-    let (image, release) = (look.image(), look.release());
+    let (image, release, since) = (look.image(), look.release(), look.since());
     let version = known.version(image).unwrap_or_default();
     check(!version.is_empty(), &|| format!("astra.env names {image:?}"));
     kept(look, memory, &mut check);
@@ -56,14 +59,16 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
         format!("{version} is committed, the site gives {:?}", look.answers)
     });
     for (instance, container) in &look.instances {
-        check(container.running && container.release == release, &|| {
+        check(container.running && container.release == since, &|| {
             format!(
-                "astra-app-{instance}: running {}, release {}, not {release}",
+                "astra-app-{instance}: running {}, release {}, not {since}",
                 container.running, container.release
             )
         });
         let differs = |(key, value): &(&String, &String)| {
-            !NOT_IN_CONTAINERS.contains(&key.as_str()) && container.env.get(*key) != Some(*value)
+            !NOT_IN_CONTAINERS.contains(&key.as_str())
+                && !OF_SERVICES.iter().any(|own| key.starts_with(own))
+                && container.env.get(*key) != Some(*value)
         };
         let differ: Vec<_> = look.env.iter().filter(differs).map(|(key, _)| key).collect();
         check(differ.is_empty(), &|| {
@@ -77,7 +82,8 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let by_hand = |path: &String| lacks.config && (path == "/run/astra/trial-1.env" || path == MARKER);
     let left: Vec<_> = look.traces.iter().filter(|path| !by_hand(path)).collect();
     check(left.is_empty(), &|| format!("left: {left:?}"));
-    let others: BTreeSet<_> = look.others.iter().filter(|o| !o.starts_with("stranger ")).collect();
+    let apart = |o: &&String| !o.starts_with("stranger ") && !o.starts_with("astra-worker-");
+    let others: BTreeSet<_> = look.others.iter().filter(apart).collect();
     check(others.iter().eq(["astra-caddy running"].iter()), &|| format!("containers: {others:?}"));
     check(look.failed_units.is_empty(), &|| format!("failed units: {}", look.failed_units));
     check(!look.history.is_empty(), &|| "history shows no run".into());
@@ -87,6 +93,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     if lacks.config || lacks.doubtful && look.status_code == 2 {
         return missing;
     }
+    of_worker(look, known, &mut check);
     let wanted: BTreeSet<u16> = (1..=known.site.instances).collect();
     check(look.instances.keys().eq(wanted.iter()), &|| {
         format!("{} instances are wanted, there are {:?}", wanted.len(), look.instances.keys())
@@ -95,7 +102,9 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let told = look.status["release"].to_string();
     check(told == release, &|| format!("status: {}, astra.env: {release}", look.status));
     for i in look.status["instances"].as_array().map_or(&[][..], Vec::as_slice) {
-        let whole = i["release"] == look.status["release"] && i["ready"] == true && i["drained"] == false;
+        // A service that stays the same keeps its release.
+        let newest = !i["service"].is_null() || i["release"].as_u64() == since.parse().ok();
+        let whole = newest && i["ready"] == true && i["drained"] == false;
         check(whole, &|| format!("status: {i}"));
     }
     for key in ["cut_off_run", "journal_damaged"] {
@@ -106,6 +115,31 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
         format!("last_app_image {}, a rollback leads to {back:?}", look.last_image)
     });
     missing
+}
+
+/// The worker of the committed release runs, of its image, and every file that the release names is there.
+fn of_worker(look: &Look, known: &Known, check: &mut impl FnMut(bool, &dyn Fn() -> String)) {
+    let line = |key: &str| look.env.get(key).map_or("", String::as_str);
+    let committed = line("ASTRA_SERVICES").contains("worker");
+    let (containers, files): (Vec<_>, Vec<_>) =
+        look.worker.iter().partition(|line| line.starts_with("astra-worker-"));
+    // One that left agent.toml is stopped, and one that came waits for a deploy.
+    let wanted: Vec<String> = match committed && known.site.worker.is_some() {
+        true => vec![format!("astra-worker-1 running {}", line("WORKER_IMAGE"))],
+        false => Vec::new(),
+    };
+    check(containers.iter().map(|line| line.trim()).eq(&wanted), &|| {
+        format!("workers: {containers:?}, not {wanted:?}")
+    });
+    check(!committed || line("WORKER_IMAGE") == look.image(), &|| {
+        format!("the app runs {}, the worker {}", look.image(), line("WORKER_IMAGE"))
+    });
+    let named = [line("APP_ARGS"), line("WORKER_ARGS"), line("ASTRA_WORKER_ENV")].join(" ");
+    let paths = named
+        .split(|c: char| " :,=\"'".contains(c))
+        .filter_map(|word| word.strip_prefix("/etc/astra/files/"));
+    let lost: Vec<_> = paths.filter(|name| !files.iter().any(|file| file == name)).collect();
+    check(lost.is_empty(), &|| format!("astra.env names files that are lost: {lost:?}"));
 }
 
 /// Generated values that were used stay the same.
