@@ -30,6 +30,19 @@ fn site() -> World {
     world.config("[deploy]\n", &format!("{services}[deploy]\n"))
 }
 
+/// The same with an accessory that has a file, serving v1; also the lines of its tables.
+fn site_with_redis() -> (World, String) {
+    let world = site();
+    let redis = format!(
+        "[services.redis]\nkind = \"accessory\"\nimage = \"{}/redis:7\"\n\
+         [files.redis]\ncontent = \"save {{{{ RELAY }}}}\\n\"\nmount = {{ services = [\"redis\"], path = \"/etc/redis\" }}\n",
+        world.registry()
+    );
+    world.image("redis", App::Ready, Migration::Passes);
+    world.tag("redis:7", "redis");
+    (world.config("[deploy]\n", &format!("{redis}[deploy]\n")).install("v1"), redis)
+}
+
 fn deploy(world: &mut World) -> Ran<'_> {
     world.run(Verb::Deploy, Selector::Committed)
 }
@@ -243,15 +256,7 @@ fn lost_and_changed_files_are_made_again_and_those_of_others_stay() {
 
 #[test]
 fn an_accessory_takes_a_changed_file_with_its_own_verb_and_goes_back() {
-    let world = site();
-    let redis = format!(
-        "[services.redis]\nkind = \"accessory\"\nimage = \"{}/redis:7\"\n\
-         [files.redis]\ncontent = \"save {{{{ RELAY }}}}\\n\"\nmount = {{ services = [\"redis\"], path = \"/etc/redis\" }}\n",
-        world.registry()
-    );
-    world.image("redis", App::Ready, Migration::Passes);
-    world.tag("redis:7", "redis");
-    let mut world = world.config("[deploy]\n", &format!("{redis}[deploy]\n")).install("v1");
+    let (mut world, _) = site_with_redis();
     let saved = |world: &World| files(world, "astra-redis-1")["/etc/redis"].clone();
     let restart = |world: &mut World| {
         world.run(Verb::AccessoryRestart, Selector::Accessory("redis".parse().unwrap())).code()
@@ -332,15 +337,7 @@ fn a_template_that_fails_hinders_only_the_services_that_have_its_file() {
 
 #[test]
 fn the_files_of_an_accessory_stay_while_its_table_is_out_of_the_config() {
-    let world = site();
-    let redis = format!(
-        "[services.redis]\nkind = \"accessory\"\nimage = \"{}/redis:7\"\n\
-         [files.redis]\ncontent = \"save {{{{ RELAY }}}}\\n\"\nmount = {{ services = [\"redis\"], path = \"/etc/redis\" }}\n",
-        world.registry()
-    );
-    world.image("redis", App::Ready, Migration::Passes);
-    world.tag("redis:7", "redis");
-    let mut world = world.config("[deploy]\n", &format!("{redis}[deploy]\n")).install("v1");
+    let (mut world, redis) = site_with_redis();
     world.change_config(&redis, "");
     world.reconcile().succeeds();
     // Another value, and releases that remove files.

@@ -31,6 +31,16 @@ fn a_fragment_changes_one_key_of_a_service() {
     assert_eq!(worker.kind, Kind::Worker(Liveness::Settle(Duration::from_secs(1))));
 }
 
+/// The text has this error alone, at this place.
+#[track_caller]
+fn is_one_error(text: &str, place: &str, message: &str) {
+    let found = errors(text);
+    let [error] = &found[..] else { panic!("{text}: {found:?}") };
+    let at = error.place.as_ref().map(|place| format!("{}:{}", place.line, place.column));
+    assert_eq!(at.as_deref(), Some(place), "{text}: {error}");
+    assert!(error.message.starts_with(message), "{text}: {error}");
+}
+
 #[test]
 fn the_mistakes_of_a_service_are_errors_at_their_place() {
     for (text, place, message) in [
@@ -69,11 +79,7 @@ fn the_mistakes_of_a_service_are_errors_at_their_place() {
             "`A_COMMAND` is the agent's own line for [services.a]",
         ),
     ] {
-        let found = errors(text);
-        let [error] = &found[..] else { panic!("{text}: {found:?}") };
-        let at = error.place.as_ref().map(|place| format!("{}:{}", place.line, place.column));
-        assert_eq!(at.as_deref(), Some(place), "{text}: {error}");
-        assert!(error.message.starts_with(message), "{text}: {error}");
+        is_one_error(text, place, message);
     }
 }
 
@@ -160,11 +166,7 @@ fn the_mistakes_of_a_file_are_errors_at_their_place() {
             "a volume of app is at `/etc/a` already",
         ),
     ] {
-        let found = errors(&text);
-        let [error] = &found[..] else { panic!("{text}: {found:?}") };
-        let at = error.place.as_ref().map(|place| format!("{}:{}", place.line, place.column));
-        assert_eq!(at.as_deref(), Some(place), "{text}: {error}");
-        assert!(error.message.starts_with(message), "{text}: {error}");
+        is_one_error(&text, place, message);
     }
 }
 
