@@ -9,7 +9,7 @@ use crate::model::observed::InstanceSeen;
 use crate::model::step::Step;
 use crate::model::unit::ActiveState;
 
-use super::Inputs;
+use super::{Inputs, own_files};
 
 /// The scope of the repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,9 @@ fn keep(
             _ => Vec::new(),
         };
     }
-    if scope == RepairScope::Leftovers {
+    // astra.env of a backup without its files: what serves would not come back.
+    let stays = active && !on_trial && own_files::lacks(inputs, committed, id.service);
+    if scope == RepairScope::Leftovers || stays {
         return Vec::new();
     }
     let mut steps = Vec::new();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, MountedFile, Service};
-use crate::model::envfile::{EnvFile, ManagedLines, is_placeholder};
+use crate::model::envfile::{EnvFile, ManagedLines, ServiceLines, is_placeholder};
 use crate::model::instance::ServiceName;
 use crate::model::name::{ETC, EnvKey, FILES_DIR, FileName};
 use crate::model::problem::Problem;
@@ -221,9 +221,11 @@ fn path_in(arg: &str) -> Option<PathBuf> {
 
 /// The files that the containers of these lines use.
 fn named(lines: &ManagedLines) -> BTreeSet<PathBuf> {
-    let env = lines.all().filter_map(|(_, of)| of.env.clone());
-    let mounted = lines.all().flat_map(|(_, of)| of.args.iter().filter_map(|arg| path_in(arg)));
-    env.chain(mounted).collect()
+    lines.all().flat_map(|(_, of)| named_by(of)).collect()
+}
+
+fn named_by(of: &ServiceLines) -> impl Iterator<Item = PathBuf> + use<'_> {
+    of.env.clone().into_iter().chain(of.args.iter().filter_map(|arg| path_in(arg)))
 }
 
 /// The pins of all accessories that were ever started here: their files stay when their table goes.
@@ -251,19 +253,31 @@ pub fn repairs(inputs: &Inputs<'_>) -> Vec<Step> {
 
 /// Files in use that are not there, and cannot be made again.
 pub fn lost(inputs: &Inputs<'_>) -> Vec<Problem> {
-    let written = repairs(inputs);
-    let comes = |path: &PathBuf| {
-        written.iter().any(|step| matches!(step, Step::WriteOwnFile { path: of, .. } if of == path))
-    };
-    let used = in_use(inputs).iter().flat_map(named).collect::<BTreeSet<_>>();
-    let lost = used.into_iter().filter(|path| !inputs.observed.files.contains_key(path) && !comes(path));
     let problem = |path: PathBuf| {
         let what = format!("{} is lost: a container that needs it cannot start again", path.display());
         let fix = "put it back from a backup; or `astra-agent deploy --keep-image`, for an accessory \
                    `astra-agent accessory restart NAME`, makes one of today's settings";
         Problem::host("own_files", what, fix)
     };
-    lost.map(problem).collect()
+    absent(inputs, in_use(inputs).iter().flat_map(named)).into_iter().map(problem).collect()
+}
+
+/// Whether the committed release of a service could not start: a file of it is lost for good.
+pub fn lacks(inputs: &Inputs<'_>, lines: &ManagedLines, service: ServiceName) -> bool {
+    !absent(inputs, lines.of(service).into_iter().flat_map(named_by)).is_empty()
+}
+
+/// Those that are not there, and that `repairs` cannot make.
+fn absent(inputs: &Inputs<'_>, used: impl Iterator<Item = PathBuf>) -> BTreeSet<PathBuf> {
+    let mut gone: BTreeSet<_> = used.filter(|path| !inputs.observed.files.contains_key(path)).collect();
+    if !gone.is_empty() {
+        for step in repairs(inputs) {
+            if let Step::WriteOwnFile { path, .. } = step {
+                gone.remove(&path);
+            }
+        }
+    }
+    gone
 }
 
 /// After the commit of `lines`: removes the files that neither they, nor the lines before, nor an accessory name. Those

@@ -387,3 +387,21 @@ fn a_placeholder_is_no_value_in_a_template() {
     world.change_config("RELAY = \"mx1\"", "RELAY = \"...\"");
     deploy(&mut world).says("`RELAY` has no value").changes_nothing().exits(2);
 }
+
+#[test]
+fn an_instance_that_serves_is_not_stopped_for_a_release_whose_files_are_lost() {
+    let mut world = site().install("v1");
+    let backup = world.text("/etc/astra/astra.env");
+    world.change_config("COLOUR = \"green\"", "COLOUR = \"blue\"");
+    world.change_config("SESSION_KEY =", "OTHER_KEY =");
+    deploy(&mut world).succeeds();
+    for name in kept(&world).iter().filter(|name| backup.contains(name.as_str())) {
+        std::fs::remove_file(world.root.join("etc/astra/files").join(name)).unwrap();
+    }
+    world.write("/etc/astra/astra.env", &backup);
+    world.reconcile().never_calls("StopUnit astra-front");
+    assert_eq!(env(&world, "astra-front-1").keys().collect::<Vec<_>>(), ["OTHER_KEY"]);
+    // A deploy of today's settings ends it.
+    deploy(&mut world).succeeds();
+    world.serves("v1");
+}
