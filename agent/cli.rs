@@ -89,7 +89,7 @@ enum Verb {
     History(History),
     /// Check agent.toml and the env file; with FILE or --root, check a config without a host and without root
     Check(Check),
-    /// agent.toml and its fragments as one
+    /// Show agent.toml and its fragments merged
     #[command(subcommand)]
     Config(ConfigVerb),
     /// Find what is unsafe or broken on this host, with a fix for each; changes nothing
@@ -241,14 +241,11 @@ pub struct Check {
 /// The verbs of `config`.
 #[derive(Subcommand)]
 pub enum ConfigVerb {
-    /// Show agent.toml and agent.d as one, each setting with its file and line, secrets masked
+    /// Show agent.toml and agent.d merged, each setting with its file and line, secrets masked
     Show {
         /// Show the config below DIR/etc/astra: needs neither root nor a host
         #[arg(long, value_name = "DIR")]
         root: Option<std::path::PathBuf>,
-        /// Also the settings that no file has
-        #[arg(long)]
-        defaults: bool,
     },
 }
 

@@ -9,14 +9,13 @@ use crate::config::{self, Setting};
 use crate::converge::Refused;
 
 pub fn run(what: &ConfigVerb, json: bool) -> Result<u8, Refused> {
-    let ConfigVerb::Show { root, defaults } = what;
+    let ConfigVerb::Show { root } = what;
     if root.is_none() {
         session::root()?;
     }
     let root = root.as_deref().unwrap_or(Path::new("/"));
     let texts = config::texts(root).map_err(session::wrong_config)?;
-    let mut settings = config::settings(&texts).map_err(session::wrong_config)?;
-    settings.retain(|setting| *defaults || setting.place.is_some());
+    let settings = config::settings(&texts).map_err(session::wrong_config)?;
     if json {
         let settings: Vec<_> = settings.iter().map(entry).collect();
         out::json(&json!({ "settings": settings }));
@@ -46,8 +45,7 @@ fn show(settings: &[Setting]) {
             table = &setting.table;
             out::line(table);
         }
-        let place = setting.place.as_deref().unwrap_or("default");
-        out::line(&format!("{:<width$}  # {place}", text(setting)));
+        out::line(&format!("{:<width$}  # {}", text(setting), setting.place));
     }
 }
 

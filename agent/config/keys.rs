@@ -215,7 +215,7 @@ pub(super) const KEYS: &[Key] = &[
     key(FILE, "template", "path below `/etc/astra`", Means("`content` is there"), r#""templates/frps.toml.j2""#,
         "A file with the template; relative paths begin at `/etc/astra`."),
     key(FILE, "mode", "octal number in quotes", Value(r#""0444""#), r#""0444""#,
-        "Its permission bits in the container, where its owner is root. On the host no other user can reach it in any case."),
+        "Its permission bits in the container, where its owner is root. On the host, only root can reach it, whatever the mode."),
     key(FILE_MOUNT, "services", "list of services", Required, r#"["app"]"#,
         "The services whose containers have it: `app`, other services, accessories."),
     key(FILE_MOUNT, "path", "absolute path", Required, r#""/etc/frp/frps.toml""#,

@@ -9,7 +9,7 @@ use super::keys::{self, TABLES};
 use super::load::{merged, parse, sources};
 use super::tree::{self, Node, Table, Tree};
 
-/// A setting that is in force.
+/// A setting of a user's file that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its table as a user writes it: `[services.worker]`, `[[cron_jobs]]`.
@@ -18,12 +18,12 @@ pub struct Setting {
     pub key: String,
     /// In TOML, on one line; `"***"` for a secret.
     pub value: String,
-    /// `FILE:LINE:COLUMN`; `None`: the default.
-    pub place: Option<String>,
+    /// `FILE:LINE:COLUMN`.
+    pub place: String,
 }
 
-/// All settings that are in force, in the order of the reference: those of later files above those of earlier ones, and
-/// these above the defaults.
+/// All settings of these files that are in force, in the order of the reference: those of later files above those of
+/// earlier ones.
 ///
 /// # Errors
 ///
@@ -37,21 +37,22 @@ pub fn settings(files: &[(PathBuf, String)]) -> Result<Vec<Setting>, ConfigError
     let mut settings = Vec::new();
     for (heading, table) in tables(&tree) {
         // Keys of one table in the order of the reference, variables by name.
-        let mut nodes: Vec<&Node<'_>> = table.nodes.values().collect();
+        let mut nodes: Vec<&Node<'_>> = table.nodes.values().filter(|node| node.key.file > 0).collect();
         nodes.sort_by_key(|node| keys::of(table.path).position(|key| key.name == node.name));
         settings.extend(nodes.into_iter().map(|node| Setting {
             table: heading.clone(),
             key: node.name.to_owned(),
-            value: if hides(node) { "\"***\"".to_owned() } else { written(node.value) },
-            place: (node.key.file > 0).then(|| problems.locate(&node.key)),
+            value: written(node.value, hides(&table, node)),
+            place: problems.locate(&node.key),
         }));
     }
     Ok(settings)
 }
 
-/// A source of a variable is no secret, its text is.
-fn hides(node: &Node<'_>) -> bool {
-    node.secret && !matches!(node.value, DeValue::Table(_))
+/// Lines for Caddy and headers may have tokens. A source of a variable is no secret, its text is.
+fn hides(table: &Table<'_>, node: &Node<'_>) -> bool {
+    let of_caddy = table.path == "caddy" && ["extra", "headers_up"].contains(&node.name);
+    of_caddy || node.secret && !matches!(node.value, DeValue::Table(_))
 }
 
 /// Each table with its heading, in the order of the reference.
@@ -75,17 +76,26 @@ fn tables<'a>(tree: &Tree<'a>) -> Vec<(String, Table<'a>)> {
     tables
 }
 
-/// A value in TOML, on one line.
-fn written(value: &DeValue<'_>) -> String {
-    let text = |text: &str| serde_json::Value::from(text).to_string();
+/// A value in TOML, on one line; each text of a `hidden` one is masked.
+fn written(value: &DeValue<'_>, hidden: bool) -> String {
+    // TOML escapes as JSON does, and more control characters.
+    let text = |text: &str| -> String {
+        let json = serde_json::Value::from(text).to_string();
+        let escape = |c: char| match c.is_control() {
+            true => format!("\\u{:04X}", u32::from(c)),
+            false => c.to_string(),
+        };
+        json.chars().map(escape).collect()
+    };
     match value {
+        _ if hidden && !matches!(value, DeValue::Table(_)) => text("***"),
         DeValue::String(string) => text(string),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(truth) => truth.to_string(),
         DeValue::Datetime(time) => time.to_string(),
         DeValue::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| written(item.get_ref())).collect();
+            let items: Vec<_> = items.iter().map(|item| written(item.get_ref(), hidden)).collect();
             format!("[{}]", items.join(", "))
         }
         DeValue::Table(table) => {
@@ -96,7 +106,7 @@ fn written(value: &DeValue<'_>) -> String {
                 |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
                     let key = key.get_ref();
                     let name = if plain(key) { key.to_string() } else { text(key) };
-                    format!("{name} = {}", written(value.get_ref()))
+                    format!("{name} = {}", written(value.get_ref(), hidden))
                 };
             format!("{{ {} }}", table.iter().map(pair).collect::<Vec<_>>().join(", "))
         }

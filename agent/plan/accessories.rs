@@ -286,8 +286,11 @@ pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
     let retried = seen.unit.active == ActiveState::Activating && !on_trial && runs != Some(false);
     let silent = runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
     let keeps = retried || seen.unit.is_active() && (silent || runs == Some(true));
-    let mut steps: Vec<Step> = inputs.make_network(&pin.app.args).into_iter().collect();
-    if !keeps {
+    // Its file of a backup without those that it names: what serves would not come back.
+    let stays = seen.unit.is_active() && !on_trial && own_files::lacks(inputs, &pin, ServiceName::app());
+    let mut steps = own_files::repairs_of(inputs, &pin);
+    steps.extend(inputs.make_network(&pin.app.args));
+    if !keeps && !stays {
         // Its table was out of the config, and its unit went with it.
         let template = inputs.config.name.template(name);
         if !inputs.observed.files.contains_key(&unit_file(&template)) {

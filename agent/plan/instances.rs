@@ -149,8 +149,10 @@ fn keep(
     // If the engine does not answer, it is unknown what an instance runs, and serving instances are not
     // touched; but a trial file is proof.
     let unknown = active && runs.is_none() && inputs.observed.engine.is_none() && !on_trial;
+    // astra.env of a backup without its files: what serves would not come back.
+    let stays = active && !on_trial && own_files::lacks(inputs, committed, id.service);
     let ready = inputs.await_ready(instance.clone());
-    if unknown || (active && runs == Some(true)) || (retried && runs != Some(false)) {
+    if unknown || stays || (active && runs == Some(true)) || (retried && runs != Some(false)) {
         return match drained {
             true if scope != RepairScope::Leftovers => {
                 [ready].into_iter().chain(inputs.undrain(instance)).collect()
@@ -158,9 +160,7 @@ fn keep(
             _ => Vec::new(),
         };
     }
-    // astra.env of a backup without its files: what serves would not come back.
-    let stays = active && !on_trial && own_files::lacks(inputs, committed, id.service);
-    if scope == RepairScope::Leftovers || stays {
+    if scope == RepairScope::Leftovers {
         return Vec::new();
     }
     let mut steps = Vec::new();

@@ -6,7 +6,7 @@
 
 use super::checks;
 use super::files::Listens;
-use super::{Inputs, files, instances, units};
+use super::{Inputs, files, instances, own_files, units};
 use crate::config::{Service, Strategy};
 use crate::model::instance::InstanceName;
 use crate::model::plan::Plan;
@@ -15,6 +15,11 @@ use crate::model::step::{Content, Step, Target};
 
 /// The wanted instances of `service`, and its spare, that are not on their configured port.
 fn moved(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
+    let lines = inputs.committed();
+    if lines.is_some_and(|lines| own_files::lacks(inputs, &lines, service.name)) {
+        // The committed release could not start there: the next one moves.
+        return Vec::new();
+    }
     let ids = service.instances().chain(service.spare());
     ids.filter(|id| inputs.port(*id) != inputs.config.port_of(*id)).collect()
 }

@@ -38,7 +38,7 @@ pub struct OwnFiles {
     files: BTreeMap<PathBuf, OwnFile>,
     env: BTreeMap<ServiceName, PathBuf>,
     mounts: BTreeMap<ServiceName, Vec<Mount>>,
-    /// Files that stay as they were committed, and why.
+    /// Files that could not be made, and what happens instead.
     pub kept: Vec<String>,
 }
 
@@ -68,8 +68,9 @@ pub fn of(
         let path = match own_env(service, env, mute) {
             Ok(file) => Some(own.add(inputs, &format!("{name}.env"), ENV_MODE, file.render())),
             Err(problem) if mute == Mute::Keep => {
-                own.kept.push(problem.what);
-                before()
+                let before = before();
+                own.keep(before.as_deref(), &problem);
+                before
             }
             Err(problem) => return Err(problem),
         };
@@ -85,7 +86,8 @@ pub fn of(
         let path = match made(name, file, &values, seen) {
             Ok(text) => Some(own.add(inputs, name.as_str(), file.mode, text.into_bytes())),
             Err(problem) if mute == Mute::Keep => {
-                own.kept.push(problem.what);
+                let before = services.iter().find_map(|service| committed(inputs, *service, name));
+                own.keep(before.as_deref(), &problem);
                 None
             }
             Err(problem) => return Err(problem),
@@ -123,6 +125,15 @@ impl OwnFiles {
     /// The files in the containers of a service.
     pub fn mounts_of(&self, service: ServiceName) -> &[Mount] {
         self.mounts.get(&service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes a file that stays as it was committed, or out.
+    fn keep(&mut self, before: Option<&Path>, problem: &Problem) {
+        let how = match before {
+            Some(_) => "a file stays as it was committed",
+            None => "a file is left out",
+        };
+        self.kept.push(format!("{how}: {}", problem.what));
     }
 
     fn add(&mut self, inputs: &Inputs<'_>, name: &str, mode: u32, bytes: Vec<u8>) -> PathBuf {
@@ -212,11 +223,18 @@ fn is_code(text: &str) -> bool {
     text.len() == CODE && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The file of a release in an argument of the engine.
+/// The file of a release in an argument of the engine, as [`Mount`] writes it.
 fn path_in(arg: &str) -> Option<PathBuf> {
-    let at = arg.find(FILES_DIR)?;
-    let path = arg.get(at..)?.split([':', ',']).next()?;
-    path.get(FILES_DIR.len()..)?.starts_with('/').then(|| path.into())
+    let source = arg.strip_prefix("--volume=").or_else(|| arg.strip_prefix("--mount=type=bind,source="))?;
+    let path = Path::new(source.split([':', ',']).next()?);
+    is_own(path).then(|| path.to_owned())
+}
+
+/// Whether the path is that of a file of a release: another one there is an operator's.
+fn is_own(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let coded = name.rsplit_once('.').is_some_and(|(_, code)| is_code(code));
+    path.parent() == Some(Path::new(FILES_DIR)) && coded
 }
 
 /// The files that the containers of these lines use.
@@ -228,14 +246,24 @@ fn named_by(of: &ServiceLines) -> impl Iterator<Item = PathBuf> + use<'_> {
     of.env.clone().into_iter().chain(of.args.iter().filter_map(|arg| path_in(arg)))
 }
 
-/// The pins of all accessories that were ever started here: their files stay when their table goes.
-fn pins(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
-    let is_one = |path: &&PathBuf| {
+/// The pins of all accessories that were ever started here, also of those whose table is gone. `None`: one of them is
+/// lost or cannot be read, and so is the list of its files.
+fn pins(inputs: &Inputs<'_>) -> Option<Vec<ManagedLines>> {
+    let is_one = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         inputs.config.name.accessory(name).is_some() && path.parent() == Some(Path::new(ETC))
     };
+    let unknown = |name: &ServiceName| {
+        !matches!(accessories::written(inputs, *name), Ok(Some(_))) && accessories::is_up(inputs, *name)
+    };
+    if inputs.observed.unreadable.keys().any(|path| is_one(path))
+        || inputs.config.accessories.keys().any(unknown)
+    {
+        return None;
+    }
     let files = inputs.observed.files.iter().filter(|(path, _)| is_one(path));
-    files.filter_map(|(_, seen)| EnvFile::parse(&seen.bytes).managed().ok().flatten()).collect()
+    let pins = files.map(|(_, seen)| EnvFile::parse(&seen.bytes).managed().ok());
+    pins.collect::<Option<Vec<_>>>().map(|pins| pins.into_iter().flatten().collect())
 }
 
 /// The lines of the committed release and of each accessory of the config.
@@ -247,8 +275,20 @@ fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
 
 /// Writes files in use that were lost or changed, as far as their content can be made again.
 pub fn repairs(inputs: &Inputs<'_>) -> Vec<Step> {
-    let Ok(own) = of(inputs, &inputs.env_file(), Mute::Keep, |_| true) else { return Vec::new() };
-    in_use(inputs).iter().flat_map(|lines| own.steps(inputs, lines)).collect()
+    let mut steps: Vec<Step> = Vec::new();
+    for step in in_use(inputs).iter().flat_map(|lines| repairs_of(inputs, lines)) {
+        // A service and an accessory may have the same file.
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// The same of these lines alone.
+pub fn repairs_of(inputs: &Inputs<'_>, lines: &ManagedLines) -> Vec<Step> {
+    let own = of(inputs, &inputs.env_file(), Mute::Keep, |_| true);
+    own.map(|own| own.steps(inputs, lines)).unwrap_or_default()
 }
 
 /// Files in use that are not there, and cannot be made again.
@@ -256,7 +296,7 @@ pub fn lost(inputs: &Inputs<'_>) -> Vec<Problem> {
     let problem = |path: PathBuf| {
         let what = format!("{} is lost: a container that needs it cannot start again", path.display());
         let fix = "put it back from a backup; or `astra-agent deploy --keep-image`, for an accessory \
-                   `astra-agent accessory restart NAME`, makes one of today's settings";
+                   `astra-agent accessory restart NAME`, creates one from the current settings";
         Problem::host("own_files", what, fix)
     };
     absent(inputs, in_use(inputs).iter().flat_map(named)).into_iter().map(problem).collect()
@@ -283,14 +323,10 @@ fn absent(inputs: &Inputs<'_>, used: impl Iterator<Item = PathBuf>) -> BTreeSet<
 /// After the commit of `lines`: removes the files that neither they, nor the lines before, nor an accessory name. Those
 /// of the release before stay for one more release, as a cron job may be starting with them.
 pub fn unused(inputs: &Inputs<'_>, lines: &ManagedLines) -> Vec<Step> {
-    let all = std::iter::once(lines.clone()).chain(inputs.committed()).chain(pins(inputs));
+    let Some(pins) = pins(inputs) else { return Vec::new() };
+    let all = std::iter::once(lines.clone()).chain(inputs.committed()).chain(pins);
     let used: BTreeSet<PathBuf> = all.flat_map(|lines| named(&lines)).collect();
-    let own = |path: &&PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let coded = name.rsplit_once('.').is_some_and(|(_, code)| is_code(code));
-        path.parent() == Some(Path::new(FILES_DIR)) && coded
-    };
-    let gone = inputs.observed.files.keys().filter(own).filter(|path| !used.contains(*path));
+    let gone = inputs.observed.files.keys().filter(|path| is_own(path) && !used.contains(*path));
     gone.map(|path| Step::RemoveFile { path: path.clone() }).collect()
 }
 

@@ -187,7 +187,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         let why = inputs.observed.env_unread.get(key).map_or("no value", String::as_str);
         format!("{key} keeps its committed value, its source gave none: {why}")
     }));
-    warnings.extend(trial.own.kept.iter().map(|why| format!("a file stays as it was committed: {why}")));
+    warnings.extend(trial.own.kept.iter().cloned());
     let alone = |of: &Service| of.web().is_some() && of.strategy == Strategy::Rolling && of.instances == 1;
     for of in inputs.config.services().filter(|of| alone(of) && trial.touched.contains(&of.name)) {
         let down = if of.name.is_app() { "the site".to_owned() } else { of.name.to_string() };
@@ -247,16 +247,19 @@ fn keep(
 /// undo.
 fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<Plan, Refusal> {
     let Some(lines) = inputs.committed() else { return Ok(Plan::default()) };
-    let problems = preflight::problems(inputs, current, &lines);
+    let mut problems = preflight::problems(inputs, current, &lines);
+    let included = |name: &ServiceName| {
+        inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
+    };
+    let lacking = lines.all().any(|(name, _)| included(&name) && own_files::lacks(inputs, &lines, name));
+    // What serves would not come back.
+    problems.extend(own_files::lost(inputs).into_iter().filter(|_| lacking));
     if !problems.is_empty() {
         return Err(Refusal::Preflight(problems));
     }
     let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.is_of(&lines));
     let release = recorded.cloned().unwrap_or_else(|| release_of(inputs, current, &lines));
     let wanted = Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new() };
-    let included = |name: &ServiceName| {
-        inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
-    };
     let touched = lines.all().map(|(name, _)| name).filter(included).collect();
     let own = own_files::of(inputs, current, Mute::Keep, |name| inputs.config.is_of_release(name))
         .unwrap_or_default();

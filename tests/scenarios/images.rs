@@ -204,7 +204,7 @@ fn a_line_edited_by_hand_refuses_a_deploy_of_one_service() {
     world.write("/etc/astra/astra.env", &format!("{env}GREETING=hello\n"));
     world.tag("front:latest", "front-2");
     let ran = world.only("front").run(Verb::Deploy, Selector::Tracked);
-    ran.never_calls("Start").says("was edited by hand, and all services read it").exits(1);
+    ran.never_calls("Start").says("was edited by hand, and app reads it as well").exits(1);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_deploy_of_one_service_is_refused_when_others_would_change() {
     let mut refused = |service: &str, words: &str, code| {
         world.only(service).run(Verb::Deploy, Selector::Tracked).changes_nothing().says(words).exits(code);
     };
-    refused("front", "the environment changed, which all services have: GREETING", 1);
+    refused("front", "the environment changed, which app has as well: GREETING", 1);
     world.run(Verb::Deploy, Selector::Tracked).succeeds();
     let table = TABLE.replace("REGISTRY", world.registry());
     world.change_config(&table, "");

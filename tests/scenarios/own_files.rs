@@ -405,3 +405,64 @@ fn an_instance_that_serves_is_not_stopped_for_a_release_whose_files_are_lost() {
     deploy(&mut world).succeeds();
     world.serves("v1");
 }
+
+#[test]
+fn an_accessory_that_serves_is_not_stopped_for_a_pin_whose_files_are_lost() {
+    let (mut world, _) = site_with_redis();
+    let restart = |world: &mut World| {
+        world.run(Verb::AccessoryRestart, Selector::Accessory("redis".parse().unwrap())).code()
+    };
+    let backup = world.text("/etc/astra/astra-redis.env");
+    world.change_config("\"save ", "\"keep ");
+    assert_eq!(restart(&mut world), 0);
+    for name in kept(&world).iter().filter(|name| backup.contains(name.as_str())) {
+        std::fs::remove_file(world.root.join("etc/astra/files").join(name)).unwrap();
+    }
+    world.write("/etc/astra/astra-redis.env", &backup);
+    world.reconcile().never_calls("StopUnit astra-redis").code();
+    assert_eq!(files(&world, "astra-redis-1")["/etc/redis"], "keep mx1\n");
+    assert_eq!(restart(&mut world), 0);
+}
+
+#[test]
+fn nothing_is_removed_while_the_pin_of_an_accessory_cannot_be_read() {
+    let (mut world, _) = site_with_redis();
+    let pin = world.text("/etc/astra/astra-redis.env");
+    let of_pin: Vec<_> = kept(&world).into_iter().filter(|name| pin.contains(name.as_str())).collect();
+    world.change_config("\"save ", "\"keep ");
+    world.write("/etc/astra/astra-redis.env", "APP_IMAGE=nonsense\nASTRA_RELEASE=1\n");
+    world.deploy("v2");
+    world.deploy("v3");
+    assert!(of_pin.iter().all(|name| kept(&world).contains(name)), "{:?}", kept(&world));
+    world.write("/etc/astra/astra-redis.env", &pin);
+    world.reconcile().succeeds();
+}
+
+#[test]
+fn a_restart_is_refused_while_a_file_is_lost_that_cannot_be_made_again() {
+    let mut world = site().install("v1");
+    world.change_config("relay =", "smtp =");
+    let lost: Vec<_> = kept(&world).into_iter().filter(|name| name.starts_with("mail")).collect();
+    std::fs::remove_file(world.root.join("etc/astra/files").join(&lost[0])).unwrap();
+    let again = Selector::Restart;
+    world.run(Verb::Deploy, again).says("is lost").never_calls("StopUnit").exits(1);
+    deploy(&mut world).succeeds();
+    world.serves("v1");
+}
+
+#[test]
+fn one_service_is_deployed_beside_a_changed_environment_that_the_others_do_not_have() {
+    let world = site().config("[services.worker]\n", "").config(
+        "[files.mail]\ncontent = \"relay = {{ RELAY }}\\n\"\nmount = { services = [\"worker\"], path = \"/etc/mail\" }\n",
+        "",
+    );
+    let registry = world.registry().to_owned();
+    world.image("front-1", App::Ready, Migration::Passes);
+    world.tag("front:latest", "front-1");
+    let image = format!("[services.front]\nimage = \"{registry}/front:latest\"\n");
+    let mut world = world.config("[services.front]\n", &image).install("v1");
+    world.change_config("\"hidden\"", "\"other\"");
+    world.only("app").run(Verb::Deploy, Selector::Committed).calls(&[APP]).never_calls(FRONT).succeeds();
+    world.change_config("\"other\"", "\"third\"");
+    world.only("front").run(Verb::Deploy, Selector::Committed).says("which app has as well").exits(1);
+}

@@ -128,9 +128,13 @@ fn commit_early(plan: &mut Plan) {
 /// The files of the release before go when those of the next are there.
 fn remove_early(plan: &mut Plan) {
     let Some(commit) = plan.commit else { return };
-    let of_release = |s: &Step| matches!(s, Step::RemoveFile { path } if path.starts_with(FILES_DIR));
-    let early: Vec<Step> = plan.steps.iter().filter(|s| of_release(s)).cloned().collect();
-    plan.steps.retain(|s| !of_release(s));
+    let Some(Step::Commit { old: Some(old), .. }) = plan.steps.get(commit) else { return };
+    let args = old.all().flat_map(|(_, of)| &of.args);
+    let files = args.filter_map(|arg| arg.strip_prefix("--volume=")?.split(':').next());
+    let early: Vec<Step> = files
+        .filter(|path| path.starts_with(FILES_DIR))
+        .map(|path| Step::RemoveFile { path: path.into() })
+        .collect();
     plan.commit = Some(commit + early.len());
     plan.steps.splice(commit..commit, early);
 }

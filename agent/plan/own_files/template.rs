@@ -31,7 +31,7 @@ pub fn read<'s>(
     };
     let fault = |what: &str| {
         let what = format!("[files.{name}]: the template {} {what}", path.display());
-        Problem::config("template", what, "a rollback keeps the committed file")
+        Problem::config("template", what, "put the file there, or change `template`")
     };
     let bytes = seen(path).ok_or_else(|| fault("cannot be read"))?;
     String::from_utf8(bytes.to_vec()).map_err(|_| fault("is not UTF-8"))

@@ -29,7 +29,11 @@ pub(super) fn trial(
     let config = inputs.config;
     let committed = inputs.committed();
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
-    let included = |name| inputs.config.services().any(|of| of.name == name && request.only.includes(of));
+    let included = |name| {
+        // A rollback starts no service that never served here.
+        let starts = !request.lenient || !inputs.waits(name);
+        starts && inputs.config.services().any(|of| of.name == name && request.only.includes(of))
+    };
     let own = own_files::of(inputs, wanted, mute, included);
     let own = own.map_err(|problem| Refusal::Preflight(vec![problem]))?;
     let service = |of: &Service, image: &PinnedImage| ServiceLines {

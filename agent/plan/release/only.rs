@@ -39,13 +39,16 @@ pub(super) fn check(
         return refuse(format!("{} gets its image from another repository", of.name));
     }
     let changed = env::changed(current, wanted);
-    if others().next().is_some() && !changed.is_empty() {
+    // An environment of their own stays as it is.
+    let mut sharing = others().filter(|of| of.inherit_env).map(|of| of.name.to_string());
+    let sharing = sharing.next();
+    if let Some(name) = sharing.as_ref().filter(|_| !changed.is_empty()) {
         let keys: Vec<_> = changed.iter().map(ToString::to_string).collect();
-        return refuse(format!("the environment changed, which all services have: {}", keys.join(", ")));
+        return refuse(format!("the environment changed, which {name} has as well: {}", keys.join(", ")));
     }
-    if others().next().is_some() && !is_recorded(inputs, committed, current) {
+    if let Some(name) = sharing.filter(|_| !is_recorded(inputs, committed, current)) {
         let file = inputs.config.name.env_file();
-        return refuse(format!("{} was edited by hand, and all services read it", file.display()));
+        return refuse(format!("{} was edited by hand, and {name} reads it as well", file.display()));
     }
     Ok(())
 }
