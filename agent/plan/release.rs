@@ -252,7 +252,7 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
         inputs.config.service(*name).is_none_or(|service| request.only.includes(service))
     };
     let lacking = lines.all().any(|(name, _)| included(&name) && own_files::lacks(inputs, &lines, name));
-    // What serves would not come back.
+    // A container that serves would not come back.
     problems.extend(own_files::lost(inputs).into_iter().filter(|_| lacking));
     if !problems.is_empty() {
         return Err(Refusal::Preflight(problems));
