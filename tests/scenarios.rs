@@ -48,6 +48,8 @@ mod environment;
 mod faults;
 #[path = "scenarios/images.rs"]
 mod images;
+#[path = "scenarios/lost_files.rs"]
+mod lost_files;
 #[path = "scenarios/own_files.rs"]
 mod own_files;
 #[path = "scenarios/reconcile.rs"]

@@ -288,7 +288,7 @@ pub fn repairs(inputs: &Inputs<'_>, name: ServiceName) -> Vec<Step> {
     let keeps = retried || seen.unit.is_active() && (silent || runs == Some(true));
     // Its file of a backup without those that it names: what serves would not come back.
     let stays = seen.unit.is_active() && !on_trial && own_files::lacks(inputs, &pin, ServiceName::app());
-    let mut steps = own_files::repairs_of(inputs, &pin);
+    let mut steps = own_files::repairs_of(inputs, std::slice::from_ref(&pin));
     steps.extend(inputs.make_network(&pin.app.args));
     if !keeps && !stays {
         // Its table was out of the config, and its unit went with it.

@@ -215,26 +215,22 @@ fn committed(inputs: &Inputs<'_>, service: ServiceName, name: &FileName) -> Opti
 
 /// Whether the path is that of a file of this name.
 fn is_of(path: &Path, name: &str) -> bool {
-    let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-    file.rsplit_once('.').is_some_and(|(of, code)| of == name && is_code(code))
+    name_in(path) == Some(name)
 }
 
-fn is_code(text: &str) -> bool {
-    text.len() == CODE && text.bytes().all(|b| b.is_ascii_hexdigit())
+/// The name of a file of a release, without its code; `None`: another file, which is an operator's.
+fn name_in(path: &Path) -> Option<&str> {
+    let file = path.file_name()?.to_str().filter(|_| path.parent() == Some(Path::new(FILES_DIR)))?;
+    let (name, code) = file.rsplit_once('.')?;
+    let is_code = code.len() == CODE && code.bytes().all(|b| b.is_ascii_hexdigit());
+    is_code.then_some(name)
 }
 
 /// The file of a release in an argument of the engine, as [`Mount`] writes it.
 fn path_in(arg: &str) -> Option<PathBuf> {
     let source = arg.strip_prefix("--volume=").or_else(|| arg.strip_prefix("--mount=type=bind,source="))?;
     let path = Path::new(source.split([':', ',']).next()?);
-    is_own(path).then(|| path.to_owned())
-}
-
-/// Whether the path is that of a file of a release: another one there is an operator's.
-fn is_own(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let coded = name.rsplit_once('.').is_some_and(|(_, code)| is_code(code));
-    path.parent() == Some(Path::new(FILES_DIR)) && coded
+    name_in(path).map(|_| path.to_owned())
 }
 
 /// The files that the containers of these lines use.
@@ -275,20 +271,23 @@ fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
 
 /// Writes files in use that were lost or changed, as far as their content can be made again.
 pub fn repairs(inputs: &Inputs<'_>) -> Vec<Step> {
+    repairs_of(inputs, &in_use(inputs))
+}
+
+/// The same of these lines alone. Most sites have no such file: nothing is rendered for them.
+pub fn repairs_of(inputs: &Inputs<'_>, lines: &[ManagedLines]) -> Vec<Step> {
+    if lines.iter().all(|lines| named(lines).is_empty()) {
+        return Vec::new();
+    }
+    let Ok(own) = of(inputs, &inputs.env_file(), Mute::Keep, |_| true) else { return Vec::new() };
     let mut steps: Vec<Step> = Vec::new();
-    for step in in_use(inputs).iter().flat_map(|lines| repairs_of(inputs, lines)) {
+    for step in lines.iter().flat_map(|lines| own.steps(inputs, lines)) {
         // A service and an accessory may have the same file.
         if !steps.contains(&step) {
             steps.push(step);
         }
     }
     steps
-}
-
-/// The same of these lines alone.
-pub fn repairs_of(inputs: &Inputs<'_>, lines: &ManagedLines) -> Vec<Step> {
-    let own = of(inputs, &inputs.env_file(), Mute::Keep, |_| true);
-    own.map(|own| own.steps(inputs, lines)).unwrap_or_default()
 }
 
 /// Files in use that are not there, and cannot be made again.
@@ -320,13 +319,13 @@ fn absent(inputs: &Inputs<'_>, used: impl Iterator<Item = PathBuf>) -> BTreeSet<
     gone
 }
 
-/// After the commit of `lines`: removes the files that neither they, nor the lines before, nor an accessory name. Those
-/// of the release before stay for one more release, as a cron job may be starting with them.
+/// After the commit of `lines`: removes the files that neither they, nor the lines before, nor an accessory name. A
+/// cron job that is starting may still need the files of the previous release, so they stay until the next commit.
 pub fn unused(inputs: &Inputs<'_>, lines: &ManagedLines) -> Vec<Step> {
     let Some(pins) = pins(inputs) else { return Vec::new() };
     let all = std::iter::once(lines.clone()).chain(inputs.committed()).chain(pins);
     let used: BTreeSet<PathBuf> = all.flat_map(|lines| named(&lines)).collect();
-    let gone = inputs.observed.files.keys().filter(|path| is_own(path) && !used.contains(*path));
+    let gone = inputs.observed.files.keys().filter(|path| name_in(path).is_some() && !used.contains(*path));
     gone.map(|path| Step::RemoveFile { path: path.clone() }).collect()
 }
 

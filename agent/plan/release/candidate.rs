@@ -86,8 +86,8 @@ pub(super) fn release_of(inputs: &Inputs<'_>, wanted: &EnvFile, lines: &ManagedL
     Release { number: lines.release, image: lines.app.image.clone(), images, fingerprint }
 }
 
-/// Services whose containers would be the same keep them: nothing was edited by hand since the commit, and an environment
-/// of its own has its content in its name. They keep them, and the number in their labels.
+/// A service keeps its containers, and the release number in their labels, if a new container would be the same.
+/// `same_env` says whether its environment is the same; the name of an own env file already covers the content.
 fn keep(
     lines: &mut ManagedLines,
     committed: &ManagedLines,
