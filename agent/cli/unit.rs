@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::out;
 use crate::converge::{Refused, SYSTEM_ACTOR};
 use crate::host::binary;
+use crate::host::engine;
 use crate::host::files::Files;
 use crate::host::signals::Signals;
 use crate::host::systemd::Systemd;
@@ -34,6 +35,10 @@ pub fn actor(in_unit: bool) -> String {
 
 /// Runs this command line inside a transient unit, and returns its exit code.
 pub async fn run_in_unit(verb: Verb, json: bool) -> Result<u8, Refused> {
+    if verb != Verb::Reconcile {
+        // A reconcile that finds nothing to do needs no engine.
+        engine::wake_podman();
+    }
     let systemd = Systemd::connect().await?;
     if let Err(error) = prepare_sandbox(&systemd).await {
         // A rollback must work on a host that cannot be written.

@@ -41,6 +41,12 @@ const REMOVE: Duration = Duration::from_secs(120);
 /// Pause before a request is repeated after a broken connection.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// Starts podman's service, which ends after 5 s without requests and takes 0.1 s to start: a connection to its socket is
+/// enough (systemd.socket(5)). Waits for nothing; whoever asks the service learns of a failure.
+pub fn wake_podman() {
+    let _ = std::os::unix::net::UnixStream::connect(PODMAN_SOCKET);
+}
+
 /// An engine behind one unix socket.
 #[derive(Debug)]
 pub struct EngineClient {

@@ -8,7 +8,7 @@ use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
 use super::units::text::{filled, quote_exec, span};
-use super::units::{clear, container, one_off, one_off_client, one_off_stop, own_lines, remove};
+use super::units::{clear, container, one_off, one_off_client, one_off_stop, own_lines, sweep};
 
 /// A timer and a service for every job.
 pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
@@ -53,7 +53,7 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
                     ("env_file", &env_file),
                     ("own_lines", &own_lines(&env_file, &format!("/run/astra/cron-{name}.env"))),
                     ("client", one_off_client(engine)),
-                    ("remove", remove(engine)),
+                    ("sweep", &sweep(engine, &format!("astra-cron-{name}"))),
                     ("clear", &clear(engine, &format!("astra-cron-{name}"))),
                     ("one_off", &quote_exec(&one_off(engine, entrypoint, &job.env))),
                     ("command", &quote_exec(&container::argv(entrypoint, &job.argv))),
