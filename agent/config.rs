@@ -1,7 +1,7 @@
 //! Floor 2: the desired state. agent.toml and its fragments become one validated [`Config`], which the floors
 //! above can trust. Called by cli/, which hands the result on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::model::secret::Secret;
 mod accessory;
 mod across;
 mod app;
+mod calls;
 mod container;
 mod env;
 mod error;
@@ -326,6 +327,11 @@ impl Config {
     /// All services, the accessories included.
     pub fn all_services(&self) -> impl Iterator<Item = &Service> {
         self.services().chain(self.accessories.values().map(|accessory| &accessory.service))
+    }
+
+    /// The services that others call by name.
+    pub fn called(&self) -> BTreeSet<ServiceName> {
+        self.all_services().flat_map(|service| service.calls.iter().copied()).collect()
     }
 
     /// Whether a container is on the network of this site.

@@ -59,7 +59,8 @@ fn range(r: &mut Reader<'_, '_, '_>, service: &Service, web: &Web) -> Option<Ran
     Some(web.base_port + 1..=last)
 }
 
-fn table<'a>(tree: &Tree<'a>, service: &Service) -> Table<'a> {
+/// The table of a service.
+pub(super) fn table<'a>(tree: &Tree<'a>, service: &Service) -> Table<'a> {
     let mut others = tree.services().filter(|(name, _)| *name == service.name.as_str());
     others.next().map_or_else(|| tree.table("app"), |(_, tables)| tables.own)
 }

@@ -151,6 +151,7 @@ pub(super) fn service(
     let stop_timeout = r.time("stop_timeout");
     let required_env = r.distinct("required_env", str::parse::<EnvKey>);
     no_empty_program(&mut r, "command", command.as_deref());
+    let calls = r.distinct("calls", str::parse::<ServiceName>);
     let container = container(&mut r);
     let on_host = network == Some(Network::Host) && matches!(kind, Some(Kind::Web(_)));
     let environment = environment(&mut r, name, on_host, required_env.as_deref());
@@ -175,6 +176,7 @@ pub(super) fn service(
         inherit_env,
         env,
         secrets,
+        calls: calls?.into_iter().collect(),
         container: container?,
         at_most_one,
     })
@@ -213,7 +215,9 @@ fn kind(
     r.require("base_port");
     let base_port = r.integer("base_port", 1..=65534);
     let port = r.integer("port", 1..=65535);
-    let route = if name.is_app() { Some(None) } else { route(tables, problems).map(Some) };
+    // Without a route it is for other services alone: calls.rs.
+    let routed = !name.is_app() && tables.route.given.is_some();
+    let route = if routed { route(tables, problems).map(Some) } else { Some(None) };
     let (interval, answer_timeout) = checks?;
     Some(Kind::Web(Web {
         base_port: base_port?,
@@ -311,11 +315,9 @@ fn route(tables: &ServiceTables<'_>, problems: &mut Problems<'_>) -> Option<Rout
     let (hosts, path) = targets(&mut r)?;
     let strip_prefix = r.boolean("strip_prefix")?;
     if hosts.is_empty() && path.is_none() {
-        let title = &tables.own.title;
-        let fault = ValueError::new(format!("no request goes to [{title}]"));
-        let help = format!("write `[{title}.route]`, and `path = \"/…\"` or `hosts = [\"…\"]` below it");
-        let span = tables.route.given.as_ref().or(tables.own.given.as_ref())?;
-        problems.add(span, Show::Line, fault.help(help));
+        let fault = ValueError::new(format!("[{}] names no request", tables.route.title));
+        let help = "write `path = \"/…\"` or `hosts = [\"…\"]` below it";
+        problems.add(tables.route.given.as_ref()?, Show::Line, fault.help(help));
         return None;
     }
     let path = path.unwrap_or_default();

@@ -54,7 +54,7 @@ pub(super) const FILE: &str = "files.NAME";
 pub(super) const FILE_MOUNT: &str = "files.NAME.mount";
 
 /// The keys of `[app]` that a service has as well, with the same meaning.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "network",
     "command",
     "volumes",
@@ -67,6 +67,7 @@ const SHARED: [&str; 19] = [
     "user",
     "ulimits",
     "add_hosts",
+    "calls",
     "healthcheck",
     "read_only",
     "tmpfs",
@@ -125,6 +126,8 @@ pub(super) const KEYS: &[Key] = &[
         "Resource limits, by the names of the engines: `nofile`, `nproc`, `memlock` and others."),
     key("app", "add_hosts", "table of IP addresses", Value("{}"), r#"{ "ipa.example.org" = "10.0.0.9" }"#,
         "Lines for the container's `/etc/hosts`; `\"host-gateway\"` is the address of this host. podman copies the host's own `/etc/hosts` at each start, docker does not."),
+    key("app", "calls", "list of services", Value("[]"), r#"["api"]"#,
+        "Web services that this one calls by name: its containers reach `http://api` on this host, through Caddy, which sends no request to an instance that is drained. `app` is that of `[app]`. Accessories and workers have names by themselves on the network `site`."),
     key("app", "healthcheck", "true or false", Value("true"), "false",
         "false: the image's HEALTHCHECK does not run. The agent does not use it (but `[app.readiness]`), and podman makes a timer for each container with one."),
     key("app", "read_only", "true or false", Value("false"), "true",

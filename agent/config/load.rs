@@ -9,7 +9,9 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, ConfigErrors, Problems, Source};
 use super::tree::{self, Tree};
-use super::{Accessory, Config, MountedFile, Service, accessory, across, app, env, files, jobs, keys, site};
+use super::{
+    Accessory, Config, MountedFile, Service, accessory, across, app, calls, env, files, jobs, keys, site,
+};
 use crate::model::instance::ServiceName;
 use crate::model::name::{CONFIG_DIR, CONFIG_FILE, FileName, SCALE_FILE};
 
@@ -84,6 +86,9 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
         across::ports(&tree, &services, caddy, &mut problems);
         across::routes(&tree, &services, app_route.as_ref(), caddy, &mut problems);
         across::variables(&tree, &services, &mut problems);
+        if let Some(accessories) = &accessories {
+            calls::calls(&tree, &services, accessories, &mut problems);
+        }
         let accessories = accessories.iter().flatten();
         accessory::ports(&tree, accessories, &services, caddy, &mut problems);
     }

@@ -1,6 +1,6 @@
 //! The services of a site: `[app]` and `[services.NAME]`. Read by app.rs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Service {
     pub env: BTreeMap<EnvKey, String>,
     /// Secret variables: the name in its container, and that in the environment of the application.
     pub secrets: BTreeMap<EnvKey, EnvKey>,
+    /// Web services that its containers reach by name, through Caddy.
+    pub calls: BTreeSet<ServiceName>,
     /// The other settings that become arguments of the engine.
     pub container: Container,
     /// Two copies must never run at once: the old one is stopped before the new one starts.
@@ -99,7 +101,7 @@ pub struct Web {
     pub interval: Duration,
     /// Limit for one answer of the readiness path, in every check.
     pub answer_timeout: Duration,
-    /// `None`: the app, which gets all requests that no route takes.
+    /// `None`: the app, which gets all requests that no route takes, or a service for other services alone.
     pub route: Option<Route>,
 }
 

@@ -12,10 +12,10 @@ use super::Host;
 use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, Service};
-use crate::model::instance::InstanceName;
+use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, MIGRATE_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
-    STATE, TRIAL_ENV, UNIT_DIR, WORKING,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, MIGRATE_UNIT, NAMES_UNIT, POLICY,
+    ROOTS_OWN_POLICY, RUN, STATE, TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray};
 use crate::model::policy::Policy;
@@ -71,6 +71,9 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
+        // A socket can only be bound to an address of this host.
+        let here = |name: &ServiceName| std::net::UdpSocket::bind((name.address(), 0)).is_ok();
+        observed.named = config.called().into_iter().filter(here).collect();
         // The engine may have to be started first, so the rest is observed meanwhile.
         let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
             if scope.images { self.ask_images().await } else { None }
@@ -141,7 +144,10 @@ impl Host {
             let job =
                 name.starts_with(CRON_PREFIX) && (name.ends_with(".timer") || name.ends_with(".service"));
             let of = |unit: &str| config.name.instance(unit);
-            if job || name == MIGRATE_UNIT || config.name.service(&name).is_some() {
+            if job
+                || [MIGRATE_UNIT, NAMES_UNIT].contains(&name.as_str())
+                || config.name.service(&name).is_some()
+            {
                 paths.insert(Path::new(UNIT_DIR).join(&name));
             } else if name.strip_suffix(".d").and_then(of).is_some() {
                 let dir = Path::new(UNIT_DIR).join(&name);

@@ -3,11 +3,13 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest as _, Sha256};
 
 use super::name::{BadName, DRAIN_DIR, RUN, is_label};
 
@@ -44,6 +46,13 @@ impl ServiceName {
     /// Prefix of the paths of its health routes: nothing for the app, `/services/api` for another service.
     pub fn health_path(self) -> String {
         if self.is_app() { String::new() } else { format!("/services/{self}") }
+    }
+
+    /// The address at which Caddy takes requests of containers that call it: 198.18.x.y, of a range that no network
+    /// routes (RFC 2544). It follows from the name alone, so nothing changes it.
+    pub fn address(self) -> Ipv4Addr {
+        let [a, b, ..]: [u8; 32] = Sha256::digest(self.as_str()).into();
+        Ipv4Addr::new(198, 18, a, b)
     }
 
     /// Its instances from 1 to `count`.
@@ -134,8 +143,8 @@ impl InstanceId {
     }
 
     /// 127.0.1.i: the address that Caddy proxies to.
-    pub fn address(self) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::new(127, 0, 1, self.0)
+    pub fn address(self) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 1, self.0)
     }
 }
 

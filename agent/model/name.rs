@@ -74,6 +74,8 @@ pub const SANDBOX_FILE_NOW: &str = "/run/systemd/system/astra-agent-.service.d/1
 pub const CADDY_UNIT: &str = "astra-caddy.service";
 /// The unit of the database migration, started by a deploy alone.
 pub const MIGRATE_UNIT: &str = "astra-migrate.service";
+/// The unit that sets the addresses of services that others call by name.
+pub const NAMES_UNIT: &str = "astra-names.service";
 /// Prefix of all cron units.
 pub const CRON_PREFIX: &str = "astra-cron-";
 /// Runs `recover` at boot, and after a run was killed.

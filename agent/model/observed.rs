@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::checkup::Owner;
 use super::image::PinnedImage;
-use super::instance::InstanceName;
+use super::instance::{InstanceName, ServiceName};
 use super::release::Release;
 use super::unit::UnitSeen;
 
@@ -34,6 +34,8 @@ pub struct Observed {
     pub taken: BTreeSet<InstanceName>,
     /// Configured ports of instances still elsewhere on which another process listens.
     pub busy: BTreeSet<u16>,
+    /// The services that others call, and whose address this host has.
+    pub named: BTreeSet<ServiceName>,
     /// Files that could not be read, and why.
     pub odd: Vec<String>,
     /// Whether `/run/astra/trial.env` is there.

@@ -18,6 +18,7 @@ use super::files::Listens;
 use super::units::text::filled;
 
 mod door;
+mod inside;
 mod routes;
 
 use routes::Upstreams;
@@ -45,14 +46,19 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
     let global = version >= GLOBAL_METRICS;
     let upstreams: Vec<Upstreams<'_>> =
         config.services().filter_map(|service| Upstreams::of(service, listens)).collect();
-    let numbers: BTreeSet<InstanceId> = listens.keys().map(|id| id.number).collect();
+    let called = inside::called(config, listens);
+    let is_routed = |of: &&Upstreams<'_>| upstreams.iter().any(|known| known.service.name == of.service.name);
+    let known: Vec<&Upstreams<'_>> =
+        upstreams.iter().chain(called.iter().filter(|of| !is_routed(of))).collect();
+    let numbers: BTreeSet<InstanceId> = known.iter().flat_map(|of| of.ports.keys().copied()).collect();
     let (listener, site) = site(config);
-    let services = upstreams.iter().map(|of| service(config, version, of, own_address));
+    let services = known.iter().map(|of| service(config, version, of, own_address));
     let paused = config.app.instances == 0 && !upstreams.iter().any(|of| of.service.name.is_app());
     let door = config.caddy.health.as_deref();
     let door = door.map(|path| door::door(path, &upstreams, paused, own_address));
     let mut health_servers: Vec<_> =
         numbers.iter().map(|n| routes::health_server(&n.address(), &n.to_string(), !global)).collect();
+    health_servers.extend(inside::servers(config, version));
     health_servers.extend(door.as_ref().map(|_| routes::health_server(&own_address, "door", !global)));
     let door = door.unwrap_or_default();
     filled(
@@ -68,8 +74,9 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("drain_dir", DRAIN_DIR),
             ("health_port", &HEALTH_PORT.to_string()),
             ("services", services.collect::<Vec<_>>().join("\n").trim_end()),
-            ("health_sites", &routes::health_sites(&numbers, &upstreams)),
+            ("health_sites", &routes::health_sites(&numbers, &known)),
             ("site", &site),
+            ("inside", &inside::sites(config, version, &called)),
             ("tls", if config.caddy.tls == Tls::Internal { "tls internal" } else { "" }),
             ("door", &door),
             ("blocked", &blocked(config)),
@@ -116,11 +123,14 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
 /// The routes of the site: the longer path first, then names before any name; the app gets the rest.
 fn site_routes(config: &Config, version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
     let app = config.app_route.as_ref();
-    let served = upstreams.iter().map(|of| (of.web, routes::route(version, of, app)));
+    let is_public = |service: &Service, web: &Web| service.name.is_app() || web.route.is_some();
+    let served = upstreams.iter().filter(|of| is_public(of.service, of.web));
+    let served = served.map(|of| (of.web, routes::route(version, of, app)));
     let is_served = |service: &&Service| upstreams.iter().any(|of| of.service.name == service.name);
     let paused = config.paused().filter(|service| !is_served(service));
-    let paused =
-        paused.filter_map(|service| Some((service.web()?, routes::paused(service, service.web()?, app))));
+    let paused = paused.filter_map(|service| Some((service, service.web()?)));
+    let paused = paused.filter(|(service, web)| is_public(service, web));
+    let paused = paused.map(|(service, web)| (web, routes::paused(service, web, app)));
     let mut routes: Vec<(&Web, String)> = served.chain(paused).collect();
     let rank = |web: &Web| web.route.as_ref().map(routes::rank);
     routes.sort_by_key(|(web, _)| (rank(web).is_none(), rank(web)));

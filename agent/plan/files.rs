@@ -7,8 +7,8 @@ use crate::model::envfile::ManagedLines;
 use crate::model::fingerprint::sha256;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, MIGRATE_UNIT, RECOVER_UNIT,
-    UNIT_DIR, unit_file,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, MIGRATE_UNIT, NAMES_UNIT,
+    RECOVER_UNIT, UNIT_DIR, unit_file,
 };
 use crate::model::observed::{CaddySeen, InstanceSeen, service_section};
 use crate::model::step::{Content, Step};
@@ -64,9 +64,16 @@ pub fn steps(inputs: &Inputs<'_>) -> Vec<Step> {
     steps.extend(caddyfile_steps(inputs, &listens(inputs)));
     let stale = stale(inputs, &desired);
     steps.extend(stop_stale(inputs, &stale));
+    let written: BTreeSet<PathBuf> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::WriteFile { path, .. } => Some(path.clone()),
+            _ => None,
+        })
+        .collect();
     let mut changed = BTreeSet::new();
     for (path, bytes) in &desired {
-        if path == Path::new(CADDYFILE) || is_as(inputs, path, bytes) {
+        if path == Path::new(CADDYFILE) || written.contains(path) || is_as(inputs, path, bytes) {
             continue;
         }
         steps.extend(backup_file(inputs, path));
@@ -221,10 +228,22 @@ fn caddyfile_steps(inputs: &Inputs<'_>, listens: &Listens) -> Vec<Step> {
     let bytes = caddyfile(inputs, listens);
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let runs = loaded.is_none_or(|runs| runs.caddyfile.as_deref() == Some(&sha256(&bytes)));
-    if runs && is_as(inputs, Path::new(CADDYFILE), &bytes) {
+    let mut steps = addresses(inputs);
+    if !(runs && is_as(inputs, Path::new(CADDYFILE), &bytes)) {
+        steps.extend(backup_file(inputs, Path::new(CADDYFILE)));
+        steps.push(caddyfile_step(inputs, listens));
+    }
+    steps
+}
+
+/// Sets the addresses at which Caddy is to listen for containers, and its unit with it.
+fn addresses(inputs: &Inputs<'_>) -> Vec<Step> {
+    if inputs.config.called().is_subset(&inputs.observed.named) {
         return Vec::new();
     }
-    backup_file(inputs, Path::new(CADDYFILE)).into_iter().chain([caddyfile_step(inputs, listens)]).collect()
+    let mut steps = current_unit(inputs, NAMES_UNIT);
+    steps.push(Step::StartUnit { unit: NAMES_UNIT.to_owned() });
+    steps
 }
 
 fn caddyfile(inputs: &Inputs<'_>, listens: &Listens) -> Vec<u8> {
@@ -315,7 +334,7 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
             let of = |unit: &str| inputs.config.name.instance(unit);
             path.starts_with(UNIT_DIR)
                 && (name.starts_with(CRON_PREFIX)
-                    || name == MIGRATE_UNIT
+                    || [MIGRATE_UNIT, NAMES_UNIT].contains(&name)
                     || inputs.config.name.service(name).is_some_and(|service| {
                         !runs(service) && is_own_template(inputs, service) == Some(true)
                     })

@@ -12,8 +12,8 @@ use crate::config::{Accessory, Config, Migrate, Service};
 use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
-    unit_file,
+    CADDY_UNIT, EnvKey, MIGRATE_UNIT, NAMES_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT,
+    SANDBOX_FILE, TRIAL_ENV, unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -50,6 +50,9 @@ pub fn render(
         unit(&config.name.template(accessory.service.name), accessory_unit(config, engine, accessory));
     }
     unit(CADDY_UNIT, caddy(config, engine));
+    if !config.called().is_empty() {
+        unit(NAMES_UNIT, names(config));
+    }
     if let Some(job) = &config.migrate {
         unit(MIGRATE_UNIT, migrate(config, engine, job));
     }
@@ -246,7 +249,8 @@ fn caddy(config: &Config, engine: Engine) -> String {
     let web = config.services().filter(|service| service.web().is_some());
     let instances: Vec<_> = web.flat_map(Service::instances).map(|id| config.name.unit(id)).collect();
     let instances = instances.join(" ");
-    let common = [("app", config.name.as_str()), ("instances", &instances)];
+    let names = if config.called().is_empty() { String::new() } else { format!(" {NAMES_UNIT}") };
+    let common = [("app", config.name.as_str()), ("instances", &instances), ("names", &names)];
     match engine {
         Engine::Podman => filled(include_str!("../../units/caddy-podman.service"), &common),
         Engine::Docker => {
@@ -254,6 +258,16 @@ fn caddy(config: &Config, engine: Engine) -> String {
             filled(include_str!("../../units/caddy-docker.service"), &[&common[..], &own].concat())
         }
     }
+}
+
+/// The addresses of the services that others call.
+fn names(config: &Config) -> String {
+    let set = |name: ServiceName| format!("ExecStart=ip address replace {}/32 dev lo", name.address());
+    let addresses: Vec<_> = config.called().into_iter().map(set).collect();
+    filled(
+        include_str!("../../units/names.service"),
+        &[("app", config.name.as_str()), ("addresses", &addresses.join("\n"))],
+    )
 }
 
 /// The main process of a docker unit, whose container is dockerd's child.

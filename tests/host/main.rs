@@ -9,6 +9,7 @@ mod auto;
 mod balancer;
 mod broken;
 mod caddy;
+mod calls;
 mod chronos;
 mod container;
 mod cron;

@@ -245,7 +245,7 @@ fn all_errors_of_all_files_come_at_once() {
 fn an_error_shows_its_line() {
     assert_eq!(
         ConfigErrors(errors("\tinstnaces = 2 # two")).to_string(),
-        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, entrypoint, init, stop_signal, user, ulimits, add_hosts, healthcheck, read_only, tmpfs, shm_size, cap_drop, cap_add, at_most, required_env, readiness, route"
+        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, entrypoint, init, stop_signal, user, ulimits, add_hosts, calls, healthcheck, read_only, tmpfs, shm_size, cap_drop, cap_add, at_most, required_env, readiness, route"
     );
     assert_eq!(
         ConfigErrors(errors("# ä\nengine = \"podmna\"")).to_string(),

@@ -108,6 +108,43 @@ fn the_app_needs_a_route_beside_a_service_that_takes_every_path() {
 }
 
 #[test]
+fn a_service_calls_web_services_of_the_release() {
+    let pdf = "[services.pdf]\nport = 8080\nbase_port = 8200\n";
+    let config = good(&[&format!("{MINIMAL}calls = [\"pdf\", \"app\"]\n{pdf}")]);
+    assert_eq!(config.called().into_iter().map(|name| name.to_string()).collect::<Vec<_>>(), ["app", "pdf"]);
+    assert_eq!(config.others.values().next().unwrap().web().unwrap().route, None);
+    let accessory = "[services.db]\nkind = \"accessory\"\nimage = \"a.example/b:1\"\n";
+    for (text, message) in [
+        ("calls = [\"db\"]", "`db` is an accessory, which Caddy does not reach"),
+        ("calls = [\"b\"]", "`b` is a worker, which Caddy does not reach"),
+        ("calls = [\"pfd\"]", "`pfd` is no web service"),
+        ("calls = [\"pdf\", \"pdf\"]", "`pdf` is listed twice in `calls`"),
+        ("calls = [\"pdf\"]\nadd_hosts = { pdf = \"10.0.0.1\" }", "`add_hosts` has the name `pdf` as well"),
+    ] {
+        let found = errors(&format!(
+            "{pdf}{accessory}[services.b]\n[services.c]\ncalls = [\"pdf\"]\n[services.a]\n{text}\n"
+        ));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].message.starts_with(message), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn two_names_with_one_address_cannot_both_be_called() {
+    let mut seen = std::collections::BTreeMap::new();
+    let names = (0..5000).map(|n| format!("s{n}").parse::<ServiceName>().unwrap());
+    let twins = names.into_iter().find_map(|name| Some((seen.insert(name.address(), name)?, name)));
+    let (one, two) = twins.unwrap();
+    let web = |name, base| format!("[services.{name}]\nport = 80\nbase_port = {base}\n");
+    let found = errors(&format!(
+        "{}{}[services.a]\ncalls = [\"{one}\", \"{two}\"]\n",
+        web(one, 8100),
+        web(two, 8200)
+    ));
+    assert!(found[0].message.contains("would have the same address"), "{found:?}");
+}
+
+#[test]
 fn an_environment_of_its_own_excludes_names_that_it_cannot_have() {
     for (text, message) in [
         ("inherit_env = false\nrequired_env = [\"A\"]", "`required_env` is of the application's environment"),

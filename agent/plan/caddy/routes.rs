@@ -135,7 +135,7 @@ fn private(name: ServiceName, ready: &str) -> String {
 }
 
 /// The proxies of a service over all instances, with health checks.
-fn proxies(version: (u32, u32), of: &Upstreams<'_>) -> String {
+pub(super) fn proxies(version: (u32, u32), of: &Upstreams<'_>) -> String {
     let (name, interval) = (of.name(), of.web.interval);
     let all: Vec<_> = of.ports.keys().copied().collect();
     // Streams are few, and clients reopen a stream that hits a hung instance, so they are checked less often.
@@ -219,7 +219,7 @@ pub(super) fn health_server(address: &Ipv4Addr, name: &str, own_metrics: bool) -
 }
 
 /// A site for each loopback address: the health routes of the instances with this number.
-pub(super) fn health_sites(numbers: &BTreeSet<InstanceId>, services: &[Upstreams<'_>]) -> String {
+pub(super) fn health_sites(numbers: &BTreeSet<InstanceId>, services: &[&Upstreams<'_>]) -> String {
     let site = |id: &InstanceId| {
         let mut inner = format!("import health_site {}\n", id.address());
         let there = services.iter().filter(|of| of.ports.contains_key(id));

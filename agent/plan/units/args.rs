@@ -54,6 +54,7 @@ pub fn app_args(app: &Service, engine: Engine, site: &AppName, mounts: &[Mount])
             args.extend(name);
         }
     }
+    args.extend(app.calls.iter().map(|name| format!("--add-host={name}:{}", name.address())));
     args.extend(app.memory.map(|bytes| format!("--memory={bytes}b")));
     args.extend(app.cpus.map(|cpus| format!("--cpus={cpus}")));
     args.extend(app.volumes.iter().map(|volume| format!("--volume={volume}")));

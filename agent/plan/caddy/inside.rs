@@ -1,0 +1,54 @@
+//! The inner sites of Caddy: containers reach a service of `calls` there by its name, past drained instances as
+//! visitors do. Each service has an address of its own instead of a host name: a front end may pass on the visitor's
+//! `Host`.
+
+use crate::config::Config;
+use crate::model::instance::ServiceName;
+
+use super::routes::{self, Upstreams, indent};
+use super::{DRAIN_DIR, GLOBAL_METRICS, Listens, filled};
+
+/// The upstreams of the services that are called, also of one that is not committed yet: others of the same release
+/// may call it while they are on trial.
+pub(super) fn called<'a>(config: &'a Config, listens: &Listens) -> Vec<Upstreams<'a>> {
+    let of = |name| {
+        let service = config.service(name)?;
+        let wanted = service.instances().chain(service.spare());
+        let wanted: Listens = wanted.filter_map(|id| Some((id, config.port_of(id)?))).collect();
+        Upstreams::of(service, listens).or_else(|| Upstreams::of(service, &wanted))
+    };
+    config.called().into_iter().filter_map(of).collect()
+}
+
+/// The sites of all services that are called; one that is paused answers 503.
+pub(super) fn sites(config: &Config, version: (u32, u32), called: &[Upstreams<'_>]) -> String {
+    let site = |name: ServiceName| {
+        let of = called.iter().find(|of| of.service.name == name);
+        let inner = of.map_or_else(
+            || "error 503\n".to_owned(),
+            |of| format!("route @working {{\n\timport drained_{name}\n}}\n{}", routes::proxies(version, of)),
+        );
+        filled(
+            include_str!("../../../caddy/Inside"),
+            &[
+                ("service", name.as_str()),
+                ("address", &name.address().to_string()),
+                ("scheme", if config.is_https() { "https" } else { "http" }),
+                ("plain", routes::plain_matcher()),
+                ("drain_dir", DRAIN_DIR),
+                ("inner", &indent(&inner)),
+            ],
+        )
+    };
+    config.called().into_iter().map(site).collect::<Vec<_>>().join("\n")
+}
+
+/// Their servers. A caller may name the visitor, whom it knows, so the networks of containers are trusted.
+pub(super) fn servers(config: &Config, version: (u32, u32)) -> Vec<String> {
+    let metrics = if version < GLOBAL_METRICS { "\tmetrics\n" } else { "" };
+    let trust = "\ttrusted_proxies static private_ranges 198.18.0.0/15\n";
+    let server = |name: ServiceName| {
+        format!("servers {}:80 {{\n\tname inside-{name}\n{metrics}{trust}}}", name.address())
+    };
+    config.called().into_iter().map(server).collect()
+}
