@@ -144,7 +144,12 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
         ("stop_timeout", &stop_timeout),
     ];
     match engine {
-        Engine::Podman => filled(include_str!("../../units/service-podman.service"), &common),
+        Engine::Podman => {
+            let own = include_str!("../../units/unanswered.conf");
+            let own = if is_web { filled(own, &[("args", &format!("${args}"))]) } else { String::new() };
+            let values = [&common[..], &[("unanswered", own.as_str())]].concat();
+            filled(include_str!("../../units/service-podman.service"), &values)
+        }
         Engine::Docker => {
             let wait = docker_wait(&container);
             let values = [&common[..], &[("wait", wait.as_str())]].concat();

@@ -30,7 +30,7 @@ fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     host.assert_tidy();
 }
 
-/// Caddy checks the way of WebSockets every nine seconds: after a slow start the next check may be that far away.
+/// Caddy checks the way of WebSockets every fifteen seconds: after a slow start the next check may be that far away.
 /// A handshake waits for it, and a load in that time would end its wait.
 fn await_websockets(host: &Host) {
     let handshake = "curl -s -o /dev/null -m 2 -w '%{http_code}' -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
@@ -74,6 +74,23 @@ fn an_instance_that_hangs_or_is_not_ready_leaves_rotation_within_five_seconds() 
     let report = load.stop();
     // A request in flight is lost with the killed instance.
     assert!(report.failed <= 2, "{report:#?}");
+}
+
+/// While a container starts, podman listens on its published ports for 0.05 s, and answers nothing.
+#[test]
+fn no_request_hangs_on_a_container_that_starts() {
+    let host = installed_with("starts", &config_with([QUICK]));
+    let ask = "curl -s -m 8 -o /dev/null -w '%{exitcode} %{time_connect}\\n' 127.0.0.1:8001/version";
+    let script = format!(
+        "for kill in 1 2 3; do
+            podman kill astra-app-1 >/dev/null
+            for i in $(seq 400); do {ask} & sleep 0.008; done
+        done; wait"
+    );
+    let answers = host.sh(&script).stdout;
+    let hung = answers.lines().filter(|line| line.starts_with("28 ") && *line != "28 0.000000").count();
+    let served = answers.lines().filter(|line| line.starts_with("0 ")).count();
+    assert!(hung == 0 && served > 200, "{hung} hung, {served} served");
 }
 
 fn back_in_rotation(host: &Host) {
