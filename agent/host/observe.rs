@@ -71,9 +71,7 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
-        // A socket can only be bound to an address of this host.
-        let here = |name: &ServiceName| std::net::UdpSocket::bind((name.address(), 0)).is_ok();
-        observed.named = config.called().into_iter().filter(here).collect();
+        observed.named = self.named(config);
         // The engine may have to be started first, so the rest is observed meanwhile.
         let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
             if scope.images { self.ask_images().await } else { None }
@@ -118,6 +116,21 @@ impl Host {
             observed.instances.insert(target.id, InstanceSeen { unit, runs, ready });
         }
         Ok(unknown)
+    }
+
+    /// The services that others call, and whose address is one of this host's: its table of routes has them all, a line
+    /// each (`|-- 198.18.1.2`). Not by way of `/proc/self`, which is a symlink.
+    fn named(&self, config: &Config) -> BTreeSet<ServiceName> {
+        let mut called = config.called();
+        if !called.is_empty() {
+            let path = format!("/proc/{}/net/fib_trie", std::process::id());
+            let seen = self.files.read(Path::new(&path)).ok().flatten();
+            let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
+            let here: BTreeSet<&str> =
+                text.lines().filter_map(|line| line.trim_start().strip_prefix("|-- ")).collect();
+            called.retain(|name| here.contains(name.address().to_string().as_str()));
+        }
+        called
     }
 
     /// The files of releases, their templates, and the pins of accessories, also of those that left the config.

@@ -330,3 +330,26 @@ fn the_timer_follows_no_tag_while_a_service_is_paused() {
     world.publish("v2");
     assert_eq!(world.timer().reconcile().changes_nothing().code(), 0);
 }
+
+#[test]
+fn a_service_that_is_called_has_its_address_before_caddy_listens_there() {
+    let mut world = site().install("v1");
+    let app = invocations(&world, "app");
+    world.change_config("command = [\"work\"]\n", "command = [\"work\"]\ncalls = [\"api\"]\n");
+    world
+        .reconcile()
+        .calls(&["StartUnit astra-names", "load"])
+        .never_calls("StartUnit astra-worker")
+        .succeeds();
+    let unit = world.text("/etc/systemd/system/astra-names.service");
+    let address = unit.lines().find_map(|line| line.strip_prefix("ExecStart=ip address replace ")).unwrap();
+    let address = address.split('/').next().unwrap();
+    assert!(world.text("/etc/astra/Caddyfile").contains(&format!("bind {address}\n")), "{address}");
+    // The caller alone restarts, with the name in its arguments.
+    world.deploy("v1").calls(&["StartUnit astra-worker@1", "StartUnit astra-worker@2"]).succeeds();
+    assert!(world.text("/etc/astra/astra.env").contains(&format!("--add-host=api:{address}")));
+    assert_eq!(invocations(&world, "app"), app);
+    world.change_config("calls = [\"api\"]\n", "");
+    world.deploy("v1").calls(&["load", "StartUnit astra-worker@1"]).succeeds();
+    assert!(!world.root.join("etc/systemd/system/astra-names.service").exists());
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use astra_agent::model::envfile::service_keys;
 use astra_agent::model::instance::{InstanceName, ServiceName};
-use astra_agent::model::name::AppName;
+use astra_agent::model::name::{AppName, NAMES_UNIT};
 use tokio::time::sleep;
 
 use crate::state::{App, Container, Image, Migration, Shared, State};
@@ -45,8 +45,23 @@ pub async fn start(shared: &Shared, name: &str, life: u32) -> &'static str {
         Some(instance) => start_app(shared, name, life, instance).await,
         None if name == CADDY => start_caddy(shared, name, life).await,
         None if name == MIGRATION => migrate(shared, name, life).await,
+        None if name == NAMES_UNIT => set_addresses(shared, name, life),
         None => set(shared, name, life, ("active", "running")),
     }
+}
+
+/// `ip address replace`: the host's table of routes has the addresses.
+fn set_addresses(shared: &Shared, name: &str, life: u32) -> &'static str {
+    let state = shared.lock();
+    let unit = state.text(&format!("/etc/systemd/system/{name}"));
+    let commands = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=ip address replace "));
+    let routes: String =
+        commands.map(|line| format!("   |-- {}\n", line.split('/').next().unwrap())).collect();
+    let dir = state.root.join(format!("proc/{}/net", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("fib_trie"), routes).unwrap();
+    drop(state);
+    set(shared, name, life, ("inactive", "dead"))
 }
 
 /// Stops a unit in any state.
