@@ -42,7 +42,7 @@ const REMOVE: Duration = Duration::from_secs(120);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Starts podman's service, which ends after 5 s without requests and takes 0.1 s to start: a connection to its socket is
-/// enough (systemd.socket(5)). Waits for nothing; whoever asks the service learns of a failure.
+/// enough (systemd.socket(5)). Waits for nothing: the first request learns of a failure.
 pub fn wake_podman() {
     let _ = std::os::unix::net::UnixStream::connect(PODMAN_SOCKET);
 }
