@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .PHONY: help test needs check unit-test scenarios host-test demo shell bench campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
+# A host mostly waits: three on two cores. (.config/nextest.toml says which tests need more.)
+hosts := $(if $(filter nextest,$(run)),--test-threads $(shell echo $$(( $$(nproc) * 3 / 2 ))))
 # All tests in Cargo.toml but those on hosts.
 tests := $(filter-out host,$(shell awk '/^\[/ { test = /^\[\[test\]\]/ } test && /^name/ { gsub(/"/, "", $$3); print $$3 }' Cargo.toml))
 campaign := cargo run --quiet --example campaign --
@@ -56,7 +58,7 @@ else
 host-test:
 	tests/host/build
 	cargo build --example load
-	cargo $(run) --no-fail-fast --test host
+	cargo $(run) --no-fail-fast --test host $(hosts)
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 $(campaign) cuts
 endif
