@@ -203,12 +203,11 @@ fn lasting_of(inputs: &Inputs<'_>, routed: impl Fn(&Service) -> bool) -> Listens
 
 /// After the commit of `lines`: routes to web services that were not committed before.
 pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
-    let mut listens = lasting_of(inputs, |service| lines.is_routed(service.name));
-    (listens != lasting(inputs)).then(|| {
-        // One that is surplus, and alone serves, is known to Caddy as well.
-        listens.extend(self::listens(inputs));
-        caddyfile_step(inputs, &listens)
-    })
+    let (known, mut all) = (listens(inputs), lasting_of(inputs, |service| lines.is_routed(service.name)));
+    // One that is surplus, and alone serves, is known to Caddy as well.
+    all.extend(&known);
+    // A service without a route, which others call, has been there since before its trial.
+    (caddyfile(inputs, &all) != caddyfile(inputs, &known)).then(|| caddyfile_step(inputs, &all))
 }
 
 /// The step to the Caddyfile for these ports: loaded by Caddy if it answers, else only written.
