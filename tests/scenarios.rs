@@ -50,6 +50,8 @@ mod faults;
 mod images;
 #[path = "scenarios/lost_files.rs"]
 mod lost_files;
+#[path = "scenarios/migrations.rs"]
+mod migrations;
 #[path = "scenarios/own_files.rs"]
 mod own_files;
 #[path = "scenarios/reconcile.rs"]

@@ -6,6 +6,7 @@ use super::accessory::is_accessory;
 use super::container::container;
 use super::env::environment;
 use super::error::{Problems, Show, ValueError};
+use super::migrate;
 use super::read::Reader;
 use super::readiness::{checks, liveness, readiness};
 use super::site::own_image;
@@ -56,7 +57,9 @@ pub(super) fn app(tree: &Tree<'_>, defaults: Defaults, problems: &mut Problems<'
         own: tree.table("app"),
         readiness: tree.table("app.readiness"),
         route: Table::default(),
+        migrate: tree.table("migrate"),
     };
+    let migrate = migrate::migrate(&tables.migrate, problems);
     let app = service(ServiceName::app(), &tables, defaults, problems)?;
     if app.at_most_one && defaults.strategy == Some(Strategy::Surge) {
         let mut r = Reader { table: &tree.table("deploy"), problems };
@@ -67,7 +70,7 @@ pub(super) fn app(tree: &Tree<'_>, defaults: Defaults, problems: &mut Problems<'
         );
         return None;
     }
-    Some(app)
+    Some(Service { migrate: migrate?, ..app })
 }
 
 /// `[services.NAME]` without the accessories; `None` if one has an error.
@@ -79,8 +82,10 @@ pub(super) fn others(
     let tables = tree.services().filter(|(_, tables)| !is_accessory(tables));
     named(tables, problems, |name, tables, problems| {
         let service = service(name, tables, defaults, problems);
-        let image = image_of_service(tables, problems)?;
-        Some(Service { image, ..service? })
+        let image = image_of_service(tables, problems);
+        let own = tables.own.nodes.contains_key("image");
+        let migrate = migrate::of_service(tables, service.as_ref(), own, problems);
+        Some(Service { image: image?, migrate: migrate?, ..service? })
     })
 }
 
@@ -161,6 +166,7 @@ pub(super) fn service(
     Some(Service {
         name,
         image: None,
+        migrate: None,
         kind,
         instances,
         strategy,
@@ -249,7 +255,7 @@ fn word(name: ServiceName, tables: &ServiceTables<'_>, problems: &mut Problems<'
 
 /// Keys in a user's file that belong to another kind of service.
 fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
-    let ServiceTables { own, readiness, route } = tables;
+    let ServiceTables { own, readiness, route, .. } = tables;
     let of_web = [
         (own, "port"),
         (own, "base_port"),

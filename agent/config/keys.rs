@@ -46,6 +46,7 @@ pub(super) const ANY: &str = "NAME";
 pub(super) const SERVICE: &str = "services.NAME";
 pub(super) const SERVICE_READINESS: &str = "services.NAME.readiness";
 pub(super) const SERVICE_ROUTE: &str = "services.NAME.route";
+pub(super) const SERVICE_MIGRATE: &str = "services.NAME.migrate";
 
 /// The table of all files for containers, by name.
 pub(super) const FILES: &str = "files";
@@ -203,6 +204,15 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_ROUTE, "strip_prefix", "true or false", Value("false"), "false",
         "true: the service sees the request without `path`."),
 
+    key(SERVICE_MIGRATE, "command", "list of strings, or list of lists of strings", Required, r#"["./migrate", "up"]"#,
+        "As in `[migrate]`, in the new image of this service."),
+    key(SERVICE_MIGRATE, "entrypoint", "list of strings", Means("that of the service"), r#"["sh"]"#,
+        "Replaces the image's ENTRYPOINT; `command` follows as its arguments."),
+    key(SERVICE_MIGRATE, "timeout", "time", Value(r#""10m""#), r#""10m""#,
+        "After it the migration has failed."),
+    key(SERVICE_MIGRATE, "env_only", "list of names", Means("the whole environment of the service"), r#"["DATABASE_URL"]"#,
+        "As in `[migrate]`: the names as its container has them, those of `secrets` among them. Variables of the service's `env` are arguments of its containers, and the migration has them in any case."),
+
     key("env", "NAME", "string, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
@@ -227,6 +237,8 @@ pub(super) const KEYS: &[Key] = &[
         "Replaces the image's ENTRYPOINT; `command` follows as its arguments. Required for an image whose ENTRYPOINT starts the server and ignores arguments."),
     key("migrate", "timeout", "time", Value(r#""10m""#), r#""10m""#,
         "After it the migration has failed."),
+    key("migrate", "env_only", "list of names", Means("the whole environment"), r#"["DATABASE_URL"]"#,
+        "Its container gets these variables of the environment and no others. A deploy is refused while one of them is missing, empty or a placeholder, as with `required_env`."),
 
     key("deploy", "strategy", "`rolling` or `surge`", Means("`\"rolling\"`; with one instance `\"surge\"`"), r#""rolling""#,
         "`rolling`: one instance after another. `surge`: a spare instance comes up first, so that at least `instances` serve at any time; one more runs for a moment; the default with one instance. For an app that must never run twice at once set `[app] at_most = 1`, which restarts it in place."),

@@ -58,7 +58,7 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
                     ("one_off", &quote_exec(&one_off(engine, entrypoint, &job.env))),
                     ("command", &quote_exec(&container::argv(entrypoint, &job.argv))),
                     ("timeout", &timeout),
-                    ("stop_timeout", &one_off_stop(config)),
+                    ("stop_timeout", &one_off_stop(&config.app)),
                 ],
             )
         }

@@ -12,8 +12,7 @@ use crate::config::{Accessory, Config, Migrate, Service};
 use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, MIGRATE_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV,
-    unit_file,
+    CADDY_UNIT, EnvKey, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, TRIAL_ENV, unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -50,8 +49,8 @@ pub fn render(
         unit(&config.name.template(accessory.service.name), accessory_unit(config, engine, accessory));
     }
     unit(CADDY_UNIT, caddy(config, engine));
-    if let Some(job) = &config.migrate {
-        unit(MIGRATE_UNIT, migrate(config, engine, job));
+    for (of, job) in config.migrations() {
+        unit(&config.name.migration_unit(of.name), migrate(config, engine, of, job));
     }
     let timeout = span(run_timeout(config));
     let own = |extra: &[(&str, &str)], template: &str| {
@@ -209,18 +208,34 @@ pub fn port_in(drop_in: &[u8]) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
-fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
-    let app = &config.app;
-    let entrypoint = container::entrypoint(&job.entrypoint, app);
+fn migrate(config: &Config, engine: Engine, of: &Service, job: &Migrate) -> String {
+    let name = of.name;
+    let entrypoint = container::entrypoint(&job.entrypoint, of);
     let after_engine = match engine {
         Engine::Podman => "",
         Engine::Docker => " docker.service",
     };
+    // The one that the container of the migration is named after, without `-migrate`.
+    let (app, file) = match name.is_app() {
+        true => (config.name.to_string(), "/run/astra/migrate".to_owned()),
+        false => (format!("{}-{name}", config.name), format!("/run/astra/migrate-{name}")),
+    };
+    let (lines, only) = (format!("{file}.env"), format!("{file}.only"));
+    let [image, args, _, _, _, env] = service_keys(name);
+    let (unset, whole) = match name.is_app() {
+        true => (format!("{args}="), TRIAL_ENV.to_owned()),
+        // The trial file names an environment only if the service has its own.
+        false => (format!("{image}= {args}= {env}={TRIAL_ENV}"), format!("${{{env}}}")),
+    };
+    let picked = job.env_only.as_ref().map(|keys| picked(&whole, &only, keys)).unwrap_or_default();
     let one_off = quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()));
     let run = |command: &Vec<String>| {
         let values = [
-            ("app", config.name.as_str()),
+            ("app", &*app),
             ("client", one_off_client(engine)),
+            ("env", if job.env_only.is_some() { &only } else { &whole }),
+            ("args", &format!("${args}")),
+            ("image", &format!("${{{image}}}")),
             ("one_off", &one_off),
             ("command", &quote_exec(&container::argv(entrypoint, command))),
         ];
@@ -229,17 +244,34 @@ fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
     filled(
         include_str!("../../units/migrate.service"),
         &[
-            ("app", config.name.as_str()),
+            ("app", &app),
             ("env_file", &config.name.env_file().to_string_lossy()),
+            ("unset", &unset),
+            ("lines", &lines),
             ("after_engine", after_engine),
             ("runs", &job.commands.iter().map(run).collect::<String>()),
             ("remove", remove(engine)),
-            ("own_lines", &own_lines(TRIAL_ENV, "/run/astra/migrate.env")),
-            ("clear", &clear(engine, &format!("{}-migrate", config.name))),
+            ("own_lines", &migration_lines(&lines, of)),
+            ("clear", &(clear(engine, &format!("{app}-migrate")) + &picked)),
             ("timeout", &span(job.timeout)),
-            ("stop_timeout", &one_off_stop(config)),
+            ("stop_timeout", &one_off_stop(of)),
         ],
     )
+}
+
+/// The lines of the release on trial. The network must not lead to a migration by the name of its worker.
+fn migration_lines(to: &str, of: &Service) -> String {
+    let then = match of.web() {
+        Some(_) => "p".to_owned(),
+        None => format!("{{s/ --network-alias={}//;p}}", of.name),
+    };
+    copied((TRIAL_ENV, to), &own_keys(of.name), &then)
+}
+
+/// The lines that give a migration only these variables, and remove their copy again.
+fn picked(from: &str, to: &str, keys: &[EnvKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+    format!("ExecStartPre={}\nExecStopPost=-/bin/rm -f {to}\n", copied((from, to), &keys, "p"))
 }
 
 fn caddy(config: &Config, engine: Engine) -> String {
@@ -269,11 +301,21 @@ pub(super) fn own_lines(from: &str, to: &str) -> String {
 }
 
 fn own_lines_of(from: &str, to: &str, service: ServiceName) -> String {
-    let mut keys = MANAGED_KEYS.map(str::to_owned).to_vec();
-    keys.extend(service_keys(service).into_iter().filter(|_| !service.is_app()));
+    copied((from, to), &own_keys(service), "p")
+}
+
+/// The names of the agent's own lines that a unit of `service` reads.
+fn own_keys(service: ServiceName) -> Vec<String> {
+    let own = service_keys(service).into_iter().filter(|_| !service.is_app());
+    MANAGED_KEYS.map(str::to_owned).into_iter().chain(own).collect()
+}
+
+/// The command that copies the lines of these variables from one env file to another; `then` is what sed(1) does with
+/// each.
+fn copied((from, to): (&str, &str), keys: &[String], then: &str) -> String {
     let keys = keys.join("|");
     format!(
-        "/bin/sh -c 'umask 077; (test ! -e {from} || sed -nE \"/^[[:blank:]]*({keys})=/p\" {from}) >{to} || exit 255'"
+        "/bin/sh -c 'umask 077; (test ! -e {from} || sed -nE \"/^[[:blank:]]*({keys})=/{then}\" {from}) >{to} || exit 255'"
     )
 }
 
@@ -320,8 +362,8 @@ pub(super) fn one_off(engine: Engine, entrypoint: &[String], env: &BTreeMap<EnvK
 }
 
 /// The stop timeout of a one-off container, whose process 1 often ignores SIGTERM; then it is killed.
-pub(super) fn one_off_stop(config: &Config) -> String {
-    span(config.app.stop_timeout + Duration::from_secs(2))
+pub(super) fn one_off_stop(of: &Service) -> String {
+    span(of.stop_timeout + Duration::from_secs(2))
 }
 
 /// Time for a run besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
@@ -336,8 +378,8 @@ fn run_timeout(config: &Config) -> Duration {
         let once = of.readiness.timeout + of.stop_timeout + drain + 2 * MARGIN;
         once * 2 * (u32::from(of.instances) + 1)
     };
-    let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
-    config.services().map(each).sum::<Duration>() + migration + config.deploy.soak * 2 + RUN_MARGIN
+    let migrations = config.migrations().map(|(_, migrate)| migrate.timeout);
+    config.services().map(each).chain(migrations).sum::<Duration>() + config.deploy.soak * 2 + RUN_MARGIN
 }
 
 #[cfg(test)]

@@ -108,6 +108,43 @@ fn the_app_needs_a_route_beside_a_service_that_takes_every_path() {
 }
 
 #[test]
+fn a_migration_of_a_service_needs_an_image_of_its_own() {
+    let own = "[services.a]\nkind = \"worker\"\nimage = \"a.example/b:1\"\n";
+    let command = "command = [\"up\"]\n";
+    for (text, place, message) in [
+        (
+            format!("[services.a]\n[services.a.migrate]\n{command}"),
+            "4:13",
+            "[services.a] has no `image` of its own to migrate with",
+        ),
+        (
+            format!("{}migrate.{command}", own.replace("worker", "accessory")),
+            "6:1",
+            "an accessory has no `migrate`",
+        ),
+        (
+            format!("{own}migrate.{command}migrate.env = []"),
+            "7:9",
+            "unknown key `env` in [services.a.migrate]",
+        ),
+        (format!("{own}migrate.timeout = \"1m\""), "6:1", "missing key `command` in [services.a.migrate]"),
+        (format!("{own}[services.a.migrate]\n{command}env_only = []"), "8:12", "`env_only` is empty"),
+        (
+            format!(
+                "{own}inherit_env = false\nenv = {{ A = \"1\" }}\nmigrate.{command}migrate.env_only = [\"A\", \"B\"]"
+            ),
+            "9:20",
+            "`B` is in neither `env` nor `secrets` of [services.a]",
+        ),
+    ] {
+        is_one_error(&text, place, message);
+    }
+    let config = good(&[&format!("{MINIMAL}{own}[services.a.migrate]\n{command}entrypoint = [\"sh\"]\n")]);
+    let migrate = config.others.values().next().unwrap().migrate.as_ref().unwrap();
+    assert_eq!((migrate.timeout.as_secs(), &migrate.env_only, config.app.migrate), (600, &None, None));
+}
+
+#[test]
 fn an_environment_of_its_own_excludes_names_that_it_cannot_have() {
     for (text, message) in [
         ("inherit_env = false\nrequired_env = [\"A\"]", "`required_env` is of the application's environment"),
