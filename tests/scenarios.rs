@@ -64,3 +64,5 @@ mod rollback;
 mod services;
 #[path = "scenarios/undo.rs"]
 mod undo;
+#[path = "scenarios/warm_up.rs"]
+mod warm_up;

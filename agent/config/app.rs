@@ -219,6 +219,7 @@ fn kind(
     r.require("base_port");
     let base_port = r.integer("base_port", 1..=65534);
     let port = r.integer("port", 1..=65535);
+    let warm_up = warm_up(&mut r);
     let route = if name.is_app() { Some(None) } else { route(tables, problems).map(Some) };
     let (interval, answer_timeout) = checks?;
     Some(Kind::Web(Web {
@@ -227,6 +228,7 @@ fn kind(
         path: path?,
         interval,
         answer_timeout,
+        warm_up: warm_up?,
         route: route?,
     }))
 }
@@ -259,6 +261,7 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
     let of_web = [
         (own, "port"),
         (own, "base_port"),
+        (own, "warm_up"),
         (readiness, "path"),
         (readiness, "interval"),
         (route, "hosts"),
@@ -295,6 +298,18 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
         let message = "without `command` in its readiness, a service without `port` has no";
         refuse(&[(readiness, "answer_timeout")], message, "leave it out");
     }
+}
+
+/// More requests than these are taken for a test of the application.
+const MOST_REQUESTS: usize = 32;
+
+fn warm_up(r: &mut Reader<'_, '_, '_>) -> Option<Vec<String>> {
+    let paths = r.distinct("warm_up", value::url_request)?;
+    if paths.len() > MOST_REQUESTS {
+        r.fault("warm_up", ValueError::new(format!("`warm_up` has more than {MOST_REQUESTS} requests")));
+        return None;
+    }
+    Some(paths)
 }
 
 /// `[app.route]`; the inner `None`: it says nothing.

@@ -55,7 +55,7 @@ pub(super) const FILE: &str = "files.NAME";
 pub(super) const FILE_MOUNT: &str = "files.NAME.mount";
 
 /// The keys of `[app]` that a service has as well, with the same meaning.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "network",
     "command",
     "volumes",
@@ -75,6 +75,7 @@ const SHARED: [&str; 19] = [
     "cap_drop",
     "cap_add",
     "required_env",
+    "warm_up",
 ];
 
 const fn key(
@@ -142,6 +143,8 @@ pub(super) const KEYS: &[Key] = &[
         "1, with `instances = 1`: two copies of the app never run at once, for an app with a scheduler in its process or a database in a file. The old copy is stopped, then the new one starts; the site is down meanwhile, and `surge` is refused. The migration still runs while the old copy serves."),
     key("app", "required_env", "list of names", Value("[]"), r#"["DATABASE_HOST", "SECRET_KEY"]"#,
         "A deploy is refused while one of these is missing, empty or a placeholder: three dots or more (`...`, `....`)."),
+    key("app", "warm_up", "list of paths", Value("[]"), r#"["/", "/search?q=x"]"#,
+        "GETs that the agent sends to an instance that it has started, once it is ready and before it gets requests of visitors: one after another, as readiness requests are sent (straight to the instance, with the name of the site as `Host`), each for `answer_timeout` at most, all of them for the `timeout` of readiness. Their answers do not judge the release; a status from 400 is noted. Not when systemd starts an instance."),
 
     key("app.readiness", "notify", "true or false", Value("false"), "true",
         "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides. It proves what the sender means by it: gunicorn sends READY=1 before it has loaded the app, and so for an app that cannot be imported, too; leave it false there."),

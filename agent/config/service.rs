@@ -101,6 +101,8 @@ pub struct Web {
     pub interval: Duration,
     /// Limit for one answer of the readiness path, in every check.
     pub answer_timeout: Duration,
+    /// Paths, with a query or without, that an instance is asked for before visitors do.
+    pub warm_up: Vec<String>,
     /// `None`: the app, which gets all requests that no route takes.
     pub route: Option<Route>,
 }

@@ -326,7 +326,7 @@ impl fmt::Display for Step {
                 write!(f, "return {instance} to the committed release")
             }
             Self::AwaitReady { instance, probe } => {
-                write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
+                write!(f, "wait until {instance} is ready ({probe})")
             }
             Self::Soak { instances, time, limits } => {
                 write!(f, "soak {} for {time:?}{limits}", names(instances))

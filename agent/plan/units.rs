@@ -375,7 +375,9 @@ const RUN_MARGIN: Duration = Duration::from_secs(3600);
 fn run_timeout(config: &Config) -> Duration {
     let each = |of: &Service| {
         let drain = of.web().map_or(Duration::ZERO, |_| config.deploy.drain_timeout);
-        let once = of.readiness.timeout + of.stop_timeout + drain + 2 * MARGIN;
+        let warms = of.web().is_some_and(|web| !web.warm_up.is_empty());
+        let ready = of.readiness.timeout * if warms { 2 } else { 1 };
+        let once = ready + of.stop_timeout + drain + 2 * MARGIN;
         once * 2 * (u32::from(of.instances) + 1)
     };
     let migrations = config.migrations().map(|(_, migrate)| migrate.timeout);

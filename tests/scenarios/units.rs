@@ -194,7 +194,7 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
     // A worker has no drop-in with a port.
     let answer = answer_of(&app).filter(|_| port > 0);
     let server = match answer {
-        Some(answer) => Some(http::serve_at(at, move |_| answer.clone()).await),
+        Some(answer) => Some(http::serve_at(at, visit(shared, name, answer)).await),
         None => None,
     };
     {
@@ -230,6 +230,27 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
         });
     }
     set(shared, name, life, ("active", "running"))
+}
+
+/// An app with a path that fails and one that hangs. Requests other than that of its readiness are noted.
+fn visit(
+    shared: &Shared,
+    name: &str,
+    answer: String,
+) -> impl Fn(http::Request) -> String + Send + Sync + 'static {
+    let (shared, name) = (shared.clone(), name.to_owned());
+    move |request| {
+        let path = request.head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if path == "/readyz" {
+            return answer.clone();
+        }
+        shared.lock().note(format!("GET {path} of {name}"));
+        match path.split('?').next().unwrap_or_default() {
+            "/fails" => http::json(500, "", "no index"),
+            "/hangs" => "\0HOLD".to_owned(),
+            _ => answer.clone(),
+        }
+    }
 }
 
 /// The app's answer to any request; `None`: nothing listens.

@@ -36,7 +36,7 @@ pub(in crate::config) const TABLES: &[Section] = &[
               release: a deploy changes the application first, then the other web services, then the workers, and commits \
               all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
               `command`, `volumes`, `memory`, `cpus`, `stop_timeout`, `required_env`, `entrypoint`, `init`, `stop_signal`, \
-              `user`, `ulimits`, `add_hosts`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`.",
+              `user`, `ulimits`, `add_hosts`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`, and with `port` `warm_up`.",
     },
     Section {
         path: SERVICE_READINESS,

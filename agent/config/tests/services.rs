@@ -57,6 +57,7 @@ fn the_mistakes_of_a_service_are_errors_at_their_place() {
         ("[services.a]\npublish = [\"1:1\"]", "4:1", "only an accessory has `publish`"),
         ("[services.a.readyness]", "3:13", "unknown key `readyness` in [services.a]"),
         ("[services.a]\nreadiness.path = \"/x\"", "4:11", "a service without `port` has no `path`"),
+        ("[services.a]\nwarm_up = [\"/\"]", "4:1", "a service without `port` has no `warm_up`"),
         ("[services.a]\nbase_port = 8100", "4:1", "a service without `port` has no `base_port`"),
         ("[services.a]\nroute.path = \"/x\"", "4:7", "a service without `port` has no `path`"),
         ("[services.a]\ninstances = 2\nat_most = 1", "5:11", "`at_most = 1` excludes 2 instances"),
