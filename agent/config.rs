@@ -26,6 +26,7 @@ mod files;
 mod jobs;
 mod keys;
 mod load;
+mod migrate;
 mod read;
 mod readiness;
 mod service;
@@ -77,8 +78,6 @@ pub struct Config {
     pub env_places: BTreeMap<EnvKey, String>,
     /// `[files.NAME]`.
     pub files: BTreeMap<FileName, MountedFile>,
-    /// `[migrate]`; `None`: no migration.
-    pub migrate: Option<Migrate>,
     /// `[deploy]`.
     pub deploy: Deploy,
     /// `[caddy]`.
@@ -112,15 +111,17 @@ impl EnvSource {
     }
 }
 
-/// `[migrate]`: the database migration before a deploy.
+/// `[migrate]` or `[services.NAME.migrate]`: the database migration before a deploy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrate {
-    /// Empty: the app's entry point.
+    /// Empty: the service's entry point.
     pub entrypoint: Vec<String>,
     /// The argv of each command, in one-off containers of the new image, one after another; none is empty.
     pub commands: Vec<Vec<String>>,
     /// After it the migration has failed.
     pub timeout: Duration,
+    /// The variables of the environment that it gets; never empty. `None`: all.
+    pub env_only: Option<Vec<EnvKey>>,
 }
 
 /// `[deploy]`: how releases are deployed.
@@ -275,6 +276,11 @@ impl Config {
     pub fn own_images(&self, lines: &ManagedLines) -> BTreeMap<ServiceName, PinnedImage> {
         let own = self.others.values().filter(|service| service.image.is_some());
         own.filter_map(|service| Some((service.name, lines.of(service.name)?.image.clone()))).collect()
+    }
+
+    /// The services with a migration, in the order in which they migrate.
+    pub fn migrations(&self) -> impl Iterator<Item = (&Service, &Migrate)> {
+        self.services().filter_map(|service| Some((service, service.migrate.as_ref()?)))
     }
 
     /// The services that are paused: they have no instance.

@@ -119,6 +119,7 @@ impl Inputs<'_> {
                 host: self.config.ready_host(web).to_owned(),
                 https: self.config.is_https(),
                 answer: web.answer_timeout,
+                warm_up: web.warm_up.clone(),
             }),
             Kind::Worker(Liveness::Settle(time)) => Check::Settle(*time),
             Kind::Worker(Liveness::Command { argv, answer_timeout }) => {

@@ -50,6 +50,8 @@ mod faults;
 mod images;
 #[path = "scenarios/lost_files.rs"]
 mod lost_files;
+#[path = "scenarios/migrations.rs"]
+mod migrations;
 #[path = "scenarios/own_files.rs"]
 mod own_files;
 #[path = "scenarios/reconcile.rs"]
@@ -62,3 +64,5 @@ mod rollback;
 mod services;
 #[path = "scenarios/undo.rs"]
 mod undo;
+#[path = "scenarios/warm_up.rs"]
+mod warm_up;

@@ -10,7 +10,7 @@ use super::{terminal, waiting};
 use crate::converge::{Refused, Snapshot};
 use crate::journal::Journal;
 use crate::model::history::History;
-use crate::model::name::{JOURNAL_DIR, MIGRATE_UNIT, RECONCILE_UNIT};
+use crate::model::name::{JOURNAL_DIR, RECONCILE_UNIT};
 use crate::model::observed::Observed;
 use crate::model::outcome::Outcome;
 use crate::model::problem::{Problem, Severity};
@@ -23,7 +23,8 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     let session = Session::inspect(waiting.detail()).await?;
     let config = &session.config;
     let mut names = units::enabled(config);
-    names.extend([MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
+    names.push(RECONCILE_UNIT.to_owned());
+    names.extend(config.migrations().map(|(of, _)| config.name.migration_unit(of.name)));
     names.extend(config.spares().map(|id| config.name.unit(id)));
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;

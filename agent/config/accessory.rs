@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::app::{Defaults, named, service};
 use super::error::{Problems, ValueError};
+use super::migrate;
 use super::read::Reader;
 use super::site::own_image;
 use super::tree::{ServiceTables, Tree};
@@ -38,6 +39,7 @@ fn accessory(
     problems: &mut Problems<'_>,
 ) -> Option<Accessory> {
     let service = service(name, tables, defaults, problems);
+    migrate::refuse(tables, problems);
     let mut r = Reader { table: &tables.own, problems };
     r.require("image");
     let image = own_image(&mut r);

@@ -6,6 +6,7 @@ use super::accessory::is_accessory;
 use super::container::container;
 use super::env::environment;
 use super::error::{Problems, Show, ValueError};
+use super::migrate;
 use super::read::Reader;
 use super::readiness::{checks, liveness, readiness};
 use super::site::own_image;
@@ -56,7 +57,9 @@ pub(super) fn app(tree: &Tree<'_>, defaults: Defaults, problems: &mut Problems<'
         own: tree.table("app"),
         readiness: tree.table("app.readiness"),
         route: Table::default(),
+        migrate: tree.table("migrate"),
     };
+    let migrate = migrate::migrate(&tables.migrate, problems);
     let app = service(ServiceName::app(), &tables, defaults, problems)?;
     if app.at_most_one && defaults.strategy == Some(Strategy::Surge) {
         let mut r = Reader { table: &tree.table("deploy"), problems };
@@ -67,7 +70,7 @@ pub(super) fn app(tree: &Tree<'_>, defaults: Defaults, problems: &mut Problems<'
         );
         return None;
     }
-    Some(app)
+    Some(Service { migrate: migrate?, ..app })
 }
 
 /// `[services.NAME]` without the accessories; `None` if one has an error.
@@ -79,8 +82,10 @@ pub(super) fn others(
     let tables = tree.services().filter(|(_, tables)| !is_accessory(tables));
     named(tables, problems, |name, tables, problems| {
         let service = service(name, tables, defaults, problems);
-        let image = image_of_service(tables, problems)?;
-        Some(Service { image, ..service? })
+        let image = image_of_service(tables, problems);
+        let own = tables.own.nodes.contains_key("image");
+        let migrate = migrate::of_service(tables, service.as_ref(), own, problems);
+        Some(Service { image: image?, migrate: migrate?, ..service? })
     })
 }
 
@@ -162,6 +167,7 @@ pub(super) fn service(
     Some(Service {
         name,
         image: None,
+        migrate: None,
         kind,
         instances,
         strategy,
@@ -215,6 +221,7 @@ fn kind(
     r.require("base_port");
     let base_port = r.integer("base_port", 1..=65534);
     let port = r.integer("port", 1..=65535);
+    let warm_up = warm_up(&mut r);
     // Without a route it is for other services alone: calls.rs.
     let routed = !name.is_app() && tables.route.given.is_some();
     let route = if routed { route(tables, problems).map(Some) } else { Some(None) };
@@ -225,6 +232,7 @@ fn kind(
         path: path?,
         interval,
         answer_timeout,
+        warm_up: warm_up?,
         route: route?,
     }))
 }
@@ -253,10 +261,11 @@ fn word(name: ServiceName, tables: &ServiceTables<'_>, problems: &mut Problems<'
 
 /// Keys in a user's file that belong to another kind of service.
 fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
-    let ServiceTables { own, readiness, route } = tables;
+    let ServiceTables { own, readiness, route, .. } = tables;
     let of_web = [
         (own, "port"),
         (own, "base_port"),
+        (own, "warm_up"),
         (readiness, "path"),
         (readiness, "interval"),
         (route, "hosts"),
@@ -293,6 +302,18 @@ fn unfit(word: Word, tables: &ServiceTables<'_>, problems: &mut Problems<'_>) {
         let message = "without `command` in its readiness, a service without `port` has no";
         refuse(&[(readiness, "answer_timeout")], message, "leave it out");
     }
+}
+
+/// More requests than these are taken for a test of the application.
+const MOST_REQUESTS: usize = 32;
+
+fn warm_up(r: &mut Reader<'_, '_, '_>) -> Option<Vec<String>> {
+    let paths = r.distinct("warm_up", value::url_request)?;
+    if paths.len() > MOST_REQUESTS {
+        r.fault("warm_up", ValueError::new(format!("`warm_up` has more than {MOST_REQUESTS} requests")));
+        return None;
+    }
+    Some(paths)
 }
 
 /// `[app.route]`; the inner `None`: it says nothing.

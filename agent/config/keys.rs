@@ -46,6 +46,7 @@ pub(super) const ANY: &str = "NAME";
 pub(super) const SERVICE: &str = "services.NAME";
 pub(super) const SERVICE_READINESS: &str = "services.NAME.readiness";
 pub(super) const SERVICE_ROUTE: &str = "services.NAME.route";
+pub(super) const SERVICE_MIGRATE: &str = "services.NAME.migrate";
 
 /// The table of all files for containers, by name.
 pub(super) const FILES: &str = "files";
@@ -54,7 +55,7 @@ pub(super) const FILE: &str = "files.NAME";
 pub(super) const FILE_MOUNT: &str = "files.NAME.mount";
 
 /// The keys of `[app]` that a service has as well, with the same meaning.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 21] = [
     "network",
     "command",
     "volumes",
@@ -75,6 +76,7 @@ const SHARED: [&str; 20] = [
     "cap_drop",
     "cap_add",
     "required_env",
+    "warm_up",
 ];
 
 const fn key(
@@ -144,6 +146,8 @@ pub(super) const KEYS: &[Key] = &[
         "1, with `instances = 1`: two copies of the app never run at once, for an app with a scheduler in its process or a database in a file. The old copy is stopped, then the new one starts; the site is down meanwhile, and `surge` is refused. The migration still runs while the old copy serves."),
     key("app", "required_env", "list of names", Value("[]"), r#"["DATABASE_HOST", "SECRET_KEY"]"#,
         "A deploy is refused while one of these is missing, empty or a placeholder: three dots or more (`...`, `....`)."),
+    key("app", "warm_up", "list of paths", Value("[]"), r#"["/", "/search?q=x"]"#,
+        "GETs that the agent sends to an instance that it has started, once it is ready and before it gets requests of visitors: one after another, as readiness requests are sent (straight to the instance, with the name of the site as `Host`), each for `answer_timeout` at most, all of them for the `timeout` of readiness. Their answers do not judge the release; a status from 400 is noted. Not when systemd starts an instance."),
 
     key("app.readiness", "notify", "true or false", Value("false"), "true",
         "Wait for READY=1 from the application (podman's `--sdnotify=container`) besides the probe. With docker, or false, the probe alone decides. It proves what the sender means by it: gunicorn sends READY=1 before it has loaded the app, and so for an app that cannot be imported, too; leave it false there."),
@@ -206,6 +210,15 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_ROUTE, "strip_prefix", "true or false", Value("false"), "false",
         "true: the service sees the request without `path`."),
 
+    key(SERVICE_MIGRATE, "command", "list of strings, or list of lists of strings", Required, r#"["./migrate", "up"]"#,
+        "As in `[migrate]`, in the new image of this service."),
+    key(SERVICE_MIGRATE, "entrypoint", "list of strings", Means("that of the service"), r#"["sh"]"#,
+        "Replaces the image's ENTRYPOINT; `command` follows as its arguments."),
+    key(SERVICE_MIGRATE, "timeout", "time", Value(r#""10m""#), r#""10m""#,
+        "After it the migration has failed."),
+    key(SERVICE_MIGRATE, "env_only", "list of names", Means("the whole environment of the service"), r#"["DATABASE_URL"]"#,
+        "As in `[migrate]`: the names as its container has them, those of `secrets` among them. Variables of the service's `env` are arguments of its containers, and the migration has them in any case."),
+
     key("env", "NAME", "string, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
@@ -230,6 +243,8 @@ pub(super) const KEYS: &[Key] = &[
         "Replaces the image's ENTRYPOINT; `command` follows as its arguments. Required for an image whose ENTRYPOINT starts the server and ignores arguments."),
     key("migrate", "timeout", "time", Value(r#""10m""#), r#""10m""#,
         "After it the migration has failed."),
+    key("migrate", "env_only", "list of names", Means("the whole environment"), r#"["DATABASE_URL"]"#,
+        "Its container gets these variables of the environment and no others. A deploy is refused while one of them is missing, empty or a placeholder, as with `required_env`."),
 
     key("deploy", "strategy", "`rolling` or `surge`", Means("`\"rolling\"`; with one instance `\"surge\"`"), r#""rolling""#,
         "`rolling`: one instance after another. `surge`: a spare instance comes up first, so that at least `instances` serve at any time; one more runs for a moment; the default with one instance. For an app that must never run twice at once set `[app] at_most = 1`, which restarts it in place."),

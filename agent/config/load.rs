@@ -78,7 +78,6 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let others = app::others(&tree, defaults, &mut problems);
     let accessories = accessory::accessories(&tree, defaults, &mut problems);
     let (env, env_places) = env::env(&tree, &mut problems);
-    let migrate = site::migrate(&tree, &mut problems);
     let caddy = site::caddy(&tree, &mut problems);
     let deploy = site::deploy(&tree, &mut problems);
     if let (Some(app), Some(others), Some(caddy), Some(app_route)) = (&app, &others, &caddy, &app_route) {
@@ -98,7 +97,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     let notices = problems.finish()?;
     let config = (|| {
         let app::Site { name, image, engine } = of_site?;
-        let (app, others, accessories, files, migrate) = (app?, others?, accessories?, files?, migrate?);
+        let (app, others, accessories, files) = (app?, others?, accessories?, files?);
         let (deploy, caddy, verify) = (deploy?, caddy?, verify?);
         Some(Config {
             name,
@@ -111,7 +110,6 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             env,
             env_places,
             files,
-            migrate,
             deploy,
             caddy,
             verify,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::OwnImage;
+use super::{Migrate, OwnImage};
 use crate::model::instance::{InstanceId, InstanceName, ServiceName};
 use crate::model::name::EnvKey;
 
@@ -15,6 +15,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Its own image; `None`: that of the app.
     pub image: Option<OwnImage>,
+    /// `[migrate]` for the app; of others, only one with an image of its own has it.
+    pub migrate: Option<Migrate>,
     /// Whether Caddy sends it requests.
     pub kind: Kind,
     /// Running copies without the spare: 0 to 254; 0: the service is paused.
@@ -101,6 +103,8 @@ pub struct Web {
     pub interval: Duration,
     /// Limit for one answer of the readiness path, in every check.
     pub answer_timeout: Duration,
+    /// Paths, with a query or without, that an instance is asked for before visitors do.
+    pub warm_up: Vec<String>,
     /// `None`: the app, which gets all requests that no route takes, or a service for other services alone.
     pub route: Option<Route>,
 }

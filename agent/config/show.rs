@@ -62,14 +62,15 @@ fn tables<'a>(tree: &Tree<'a>) -> Vec<(String, Table<'a>)> {
     for section in TABLES {
         match section.path {
             keys::SERVICE => {
-                let services = tree.services().flat_map(|(_, of)| [of.own, of.readiness, of.route]);
+                let services =
+                    tree.services().flat_map(|(_, of)| [of.own, of.readiness, of.route, of.migrate]);
                 tables.extend(services.map(one));
             }
             keys::FILE => tables.extend(tree.files().flat_map(|(_, of)| [of.own, of.mount]).map(one)),
             keys::JOBS => {
                 tables.extend(tree.jobs.iter().map(|job| (format!("[[{}]]", keys::JOBS), job.clone())))
             }
-            keys::SERVICE_READINESS | keys::SERVICE_ROUTE | keys::FILE_MOUNT => {}
+            keys::SERVICE_READINESS | keys::SERVICE_ROUTE | keys::SERVICE_MIGRATE | keys::FILE_MOUNT => {}
             path => tables.push(one(tree.table(path))),
         }
     }

@@ -1,37 +1,15 @@
-//! `[migrate]`, `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across keys. Called by
+//! `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across keys. Called by
 //! load.rs.
 
 use std::time::Duration;
 
-use super::app::no_empty_program;
-use super::container::entrypoint;
 use super::error::{Problems, ValueError};
 use super::read::Reader;
 use super::tree::Tree;
 use super::value;
-use super::{Caddy, Deploy, Migrate, OwnImage, Tls, Verify};
+use super::{Caddy, Deploy, OwnImage, Tls, Verify};
 use crate::model::answers::{AnswerLimits, Share};
 use crate::model::name::HEALTH_PORT;
-
-/// The outer `None`: an error; the inner one: the table is absent.
-pub(super) fn migrate(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Option<Migrate>> {
-    let mut r = Reader { table: &tree.table("migrate"), problems };
-    if r.table.given.is_none() {
-        return Some(None);
-    }
-    r.require("command");
-    let commands = r.argvs("command", value::argument);
-    for command in commands.iter().flatten() {
-        if command.is_empty() {
-            let fault = ValueError::new("`command` is empty");
-            r.fault("command", fault.help("without migrations, leave out [migrate]"));
-        }
-        no_empty_program(&mut r, "command", Some(command));
-    }
-    let entrypoint = entrypoint(&mut r);
-    let timeout = r.time("timeout");
-    Some(Some(Migrate { entrypoint: entrypoint?, commands: commands?, timeout: timeout? }))
-}
 
 pub(super) fn deploy(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Deploy> {
     let mut r = Reader { table: &tree.table("deploy"), problems };

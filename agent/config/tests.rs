@@ -42,7 +42,7 @@ fn an_image_is_enough() {
     assert_eq!(config.name.as_str(), "astra");
     assert_eq!((config.app.instances, web(&config).base_port, web(&config).port), (2, 8000, 8000));
     assert_eq!((config.engine, config.app.network), (None, Network::Bridge));
-    assert_eq!((config.app.memory, config.app.cpus, config.migrate.is_none()), (None, None, true));
+    assert_eq!((config.app.memory, config.app.cpus, config.app.migrate.is_none()), (None, None, true));
     assert!(!config.app.readiness.notify && !config.deploy.auto);
     assert_eq!((config.app.strategy, config.deploy.keep), (Strategy::Rolling, 3));
     assert_eq!((config.deploy.soak, config.deploy.min_free), (Duration::from_secs(5), 1 << 30));
@@ -68,9 +68,9 @@ fn the_contract_works_except_for_sources_not_supported_yet() {
     assert_eq!(config.app.cpus, Some(1.0));
     assert_eq!(config.app.volumes.len(), 1);
     assert_eq!(config.env.len(), 4);
-    assert_eq!(config.migrate.as_ref().unwrap().commands, [["migrate.sh"]]);
+    assert_eq!(config.app.migrate.as_ref().unwrap().commands, [["migrate.sh"]]);
     let several = good(&[MINIMAL, "[migrate]\ncommand = [[\"prisma\", \"migrate\"], [\"./manage.py\"]]\n"]);
-    assert_eq!(several.migrate.unwrap().commands, [&["prisma", "migrate"][..], &["./manage.py"]]);
+    assert_eq!(several.app.migrate.unwrap().commands, [&["prisma", "migrate"][..], &["./manage.py"]]);
     let [daily, mail] = &config.cron_jobs[..] else { panic!() };
     assert_eq!(daily.when, Schedule::Calendar(vec!["*-*-* 00:00:00".to_owned()]));
     let argv = ["podman", "exec", "astra-app-1", "python", "manage.py", "operations_daily"];

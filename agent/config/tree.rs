@@ -44,6 +44,7 @@ pub(super) struct ServiceTables<'a> {
     pub own: Table<'a>,
     pub readiness: Table<'a>,
     pub route: Table<'a>,
+    pub migrate: Table<'a>,
 }
 
 /// The tables of one of `[files.NAME]`.
@@ -78,6 +79,7 @@ impl<'a> Tree<'a> {
                 own: tables.own.above(&defaults.own),
                 readiness: tables.readiness.above(&defaults.readiness),
                 route: tables.route.above(&defaults.route),
+                migrate: tables.migrate.above(&defaults.migrate),
             };
             (*name, tables)
         })
@@ -150,12 +152,14 @@ impl<'a> Tree<'a> {
                 own: Table::of(keys::SERVICE, &title),
                 readiness: Table::of(keys::SERVICE_READINESS, &format!("{title}.readiness")),
                 route: Table::of(keys::SERVICE_ROUTE, &format!("{title}.route")),
+                migrate: Table::of(keys::SERVICE_MIGRATE, &format!("{title}.migrate")),
             });
             if file > 0 && self.numbers != Some(file) && tables.own.given.is_none() {
                 tables.own.given = Some(service.key.clone());
             }
-            let ServiceTables { own, readiness, route } = tables;
-            add_named(own, &mut [("readiness", readiness), ("route", route)], file, inner, problems);
+            let ServiceTables { own, readiness, route, migrate } = tables;
+            let below = &mut [("readiness", readiness), ("route", route), ("migrate", migrate)];
+            add_named(own, below, file, inner, problems);
         }
     }
 

@@ -123,6 +123,18 @@ pub(super) fn url_path(text: &str, star: bool) -> Result<String, ValueError> {
     }
 }
 
+/// A path and perhaps a query, as a request has them (RFC 3986).
+pub(super) fn url_request(text: &str) -> Result<String, ValueError> {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    url_path(path, false)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/?-._~%!$&'()*+,;=:@".contains(c);
+    if !query.chars().all(allowed) || text.len() > 1024 {
+        let message = format!("`{}` has a character that no query of a URL has, or is too long", clip(text));
+        return Err(ValueError::new(message).help("write it as %XX; at most 1024 characters"));
+    }
+    Ok(text.to_owned())
+}
+
 /// A host name (RFC 1123, 2.1) or an IPv4 address.
 pub(super) fn host(text: &str) -> Result<String, ValueError> {
     let bad = |reason: &str| ValueError::new(format!("`{}` is not a host name: {reason}", clip(text)));

@@ -10,6 +10,7 @@ use crate::host::{failpoint, perform};
 use crate::journal::RunFile;
 use crate::model::entry::{Entry, Verb};
 use crate::model::history::History;
+use crate::model::instance::ServiceName;
 use crate::model::name::LAST_APP_IMAGE;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
@@ -23,12 +24,15 @@ use crate::run::{self, Performed};
 /// The agent cannot undo database changes.
 const HALF_DONE: &str = "half-way: its changes to the database remain";
 
-/// A signal came while the migration ran.
-fn is_migration_cut(plan: &Plan, entries: &[Entry]) -> bool {
+/// The service during whose migration a signal came.
+fn cut_migration(plan: &Plan, entries: &[Entry]) -> Option<ServiceName> {
     let last = entries.iter().take_while(|e| !matches!(e, Entry::Interrupted { .. })).last();
     let cut = entries.iter().any(|e| matches!(e, Entry::Interrupted { .. }));
-    let migration = |step: &usize| matches!(plan.steps.get(*step), Some(Step::Migrate { .. }));
-    cut && matches!(last, Some(Entry::Started { step }) if migration(step))
+    let Some(Entry::Started { step }) = last.filter(|_| cut) else { return None };
+    match plan.steps.get(*step)? {
+        Step::Migrate { service, .. } => Some(*service),
+        _ => None,
+    }
 }
 
 /// A release that serves, but is not in the journal: astra.env was edited by hand, or the commit not recorded.
@@ -100,8 +104,8 @@ impl Reconciler<'_> {
         book.into_report(report);
         report.note(&entries);
         let mut reason = report::reason(&entries);
-        if let (Some(reason), true) = (&mut reason, is_migration_cut(plan, &entries)) {
-            reason.push_str(&format!(" in the migration, {HALF_DONE}"));
+        if let (Some(reason), Some(service)) = (&mut reason, cut_migration(plan, &entries)) {
+            reason.push_str(&format!(" in the migration{}, {HALF_DONE}", service.named(" of ")));
         }
         let closed = Entry::Closed { outcome, reason: reason.clone(), recovered: false };
         close(&mut file, untold.iter().chain([&closed]), report);

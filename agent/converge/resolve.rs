@@ -306,7 +306,7 @@ fn back_to<'a>(back: &RollbackTarget, snapshot: &'a Snapshot, force: bool) -> Re
     }
     let served = |release: &Release| {
         let mut committed = history.runs.iter().filter_map(RunRecord::committed);
-        let alone = release.images.is_empty() && history.ever_committed.contains(&release.image.digest);
+        let alone = release.images.is_empty() && history.knows(&release.image.digest);
         alone || committed.any(|one| one.covers(release))
     };
     let found = match back {

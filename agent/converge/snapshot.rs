@@ -37,7 +37,8 @@ impl Reconciler<'_> {
         let mut ids: std::collections::BTreeSet<_> =
             self.config.instances().chain(self.config.spares()).collect();
         let jobs = format!("{CRON_PREFIX}*");
-        let loaded = self.host.systemd.list(&[&format!("{name}-*@*.service"), &jobs]).await?;
+        let migrations = format!("{name}-*-migrate.service");
+        let loaded = self.host.systemd.list(&[&format!("{name}-*@*.service"), &migrations, &jobs]).await?;
         // A unit of the operator may have such a name, too.
         let known = |id: &InstanceName| self.config.service(id.service).is_some() || self.is_ours(id.service);
         ids.extend(loaded.iter().filter_map(|unit| name.instance(unit)).filter(known));
@@ -56,8 +57,10 @@ impl Reconciler<'_> {
         let mut names = units::enabled(self.config);
         names.extend([CADDY_UNIT, MIGRATE_UNIT, RECONCILE_UNIT].map(str::to_owned));
         let wanted = |unit: &String| self.config.cron_jobs.iter().any(|j| *unit == j.name.service());
-        let jobs = loaded.into_iter().filter(|unit| unit.starts_with(CRON_PREFIX));
-        names.extend(jobs.filter(|unit| !wanted(unit)));
+        names.extend(self.config.migrations().map(|(of, _)| name.migration_unit(of.name)));
+        let others =
+            loaded.into_iter().filter(|unit| unit.starts_with(CRON_PREFIX) || name.migration(unit).is_some());
+        names.extend(others.filter(|unit| !wanted(unit)));
         names.sort();
         names.dedup();
         ids.extend(self.config.accessories.keys().map(|name| InstanceName::single(*name)));

@@ -24,6 +24,7 @@ pub mod drain;
 mod failed;
 mod liveness;
 mod stop;
+mod warm;
 
 use answers::Watch;
 use stop::STOP_MARGIN;
@@ -100,7 +101,13 @@ impl Host {
     /// Waits until the unit is active and the readiness path answers 2xx.
     pub(super) async fn await_ready(&self, instance: &Target, ask: &Probe) -> Result<StepNote, StepError> {
         let first = self.systemd.unit(&instance.unit).await?;
-        self.await_ready_since(instance, ask, first.restarts).await
+        let mut told = self.await_ready_since(instance, ask, first.restarts).await?;
+        if let (Some(at), Some(http)) = (instance.upstream, ask.http().filter(|ask| !ask.warm_up.is_empty()))
+        {
+            let warmed = self.warm_up(at, http, ask.timeout).await;
+            told.text = Some(told.text.map_or_else(String::new, |ready| format!("{ready}; ")) + &warmed);
+        }
+        Ok(told)
     }
 
     /// `restarts`: systemd's count when the instance was last good. A manual restart meanwhile is allowed.

@@ -14,8 +14,8 @@ use super::probe::probe;
 use crate::config::{Config, Service};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, MIGRATE_UNIT, NAMES_UNIT, POLICY,
-    ROOTS_OWN_POLICY, RUN, STATE, TRIAL_ENV, UNIT_DIR, WORKING,
+    CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, NAMES_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
+    STATE, TRIAL_ENV, UNIT_DIR, WORKING,
 };
 use crate::model::observed::{CaddySeen, EngineSeen, ImageSeen, InstanceSeen, Observed, Running, Stray};
 use crate::model::policy::Policy;
@@ -157,10 +157,8 @@ impl Host {
             let job =
                 name.starts_with(CRON_PREFIX) && (name.ends_with(".timer") || name.ends_with(".service"));
             let of = |unit: &str| config.name.instance(unit);
-            if job
-                || [MIGRATE_UNIT, NAMES_UNIT].contains(&name.as_str())
-                || config.name.service(&name).is_some()
-            {
+            let one_off = name == NAMES_UNIT || config.name.migration(&name).is_some();
+            if job || one_off || config.name.service(&name).is_some() {
                 paths.insert(Path::new(UNIT_DIR).join(&name));
             } else if name.strip_suffix(".d").and_then(of).is_some() {
                 let dir = Path::new(UNIT_DIR).join(&name);

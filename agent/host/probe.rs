@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reqwest::Response;
 use reqwest::header::{HOST, HeaderValue, LOCATION};
 use tokio::time::Instant;
 
@@ -52,6 +53,25 @@ pub enum ProbeError {
     Http(#[from] HttpError),
 }
 
+/// The status of that path, once the answer is whole; its body is not kept. `None`: it did not end within `deadline`.
+///
+/// # Errors
+///
+/// The path or the header is invalid, or no head of an answer arrives in time.
+pub async fn fetch(
+    addr: SocketAddr,
+    path: &str,
+    host_header: &str,
+    https: bool,
+    deadline: Duration,
+) -> Result<Option<u16>, ProbeError> {
+    let until = Instant::now() + deadline;
+    let mut response = ask(addr, path, host_header, https, deadline).await?;
+    let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+    let whole = tokio::time::timeout_at(until, rest).await.is_ok();
+    Ok(whole.then(|| response.status().as_u16()))
+}
+
 /// GET `path` of the server at `addr` with the given Host header, and `X-Forwarded-Proto: https` if `https`,
 /// on a new connection; redirects are not followed. The head of the answer must arrive within `deadline`. A
 /// slow or endless body is cut at the deadline, which is no error.
@@ -66,19 +86,8 @@ pub async fn probe(
     https: bool,
     deadline: Duration,
 ) -> Result<ProbeAnswer, ProbeError> {
-    if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(ProbeError::Path(path.to_owned()));
-    }
-    let host = HeaderValue::from_str(host_header).map_err(|_| ProbeError::Host(host_header.to_owned()))?;
     let until = Instant::now() + deadline;
-    let url = format!("http://{addr}{path}");
-    let mut ask = HttpRequest { deadline, ..HttpRequest::get(&url) };
-    ask.headers.insert(HOST, host);
-    if https {
-        ask.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-    }
-    let http = Http::new();
-    let mut response = http.open(ask).await?;
+    let mut response = ask(addr, path, host_header, https, deadline).await?;
     let mut body = Vec::new();
     while body.len() < 500 {
         match tokio::time::timeout_at(until, response.chunk()).await {
@@ -92,6 +101,26 @@ pub async fn probe(
         location: response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned),
         body_start: String::from_utf8_lossy(&body).into_owned(),
     })
+}
+
+async fn ask(
+    addr: SocketAddr,
+    path: &str,
+    host_header: &str,
+    https: bool,
+    deadline: Duration,
+) -> Result<Response, ProbeError> {
+    if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(ProbeError::Path(path.to_owned()));
+    }
+    let host = HeaderValue::from_str(host_header).map_err(|_| ProbeError::Host(host_header.to_owned()))?;
+    let url = format!("http://{addr}{path}");
+    let mut ask = HttpRequest { deadline, ..HttpRequest::get(&url) };
+    ask.headers.insert(HOST, host);
+    if https {
+        ask.headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    }
+    Ok(Http::new().open(ask).await?)
 }
 
 #[cfg(test)]

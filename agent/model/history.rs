@@ -77,8 +77,8 @@ pub struct History {
     pub runs: Vec<RunRecord>,
     /// Committed releases, the current one last. A rollback removes entries.
     pub commits: Vec<Release>,
-    /// The digests of every release that was ever committed here.
-    pub ever_committed: BTreeSet<Digest>,
+    /// The images of every release that was ever committed here: those of the app, and of services that have their own.
+    pub ever_committed: BTreeSet<(ServiceName, Digest)>,
     /// The holds, oldest first; at most one for a release.
     pub held: Vec<Held>,
     /// Releases by number, tried or committed.
@@ -269,7 +269,18 @@ impl History {
         }
         self.held.retain(|h| !h.is_of(release));
         self.commits.push(release.clone());
-        self.ever_committed.extend(release.digests().cloned());
+        let images = release.by_service().map(|(name, image)| (name, image.digest.clone()));
+        self.ever_committed.extend(images);
+    }
+
+    /// Whether a release with this digest was ever committed here, as the image of any service.
+    pub fn knows(&self, digest: &Digest) -> bool {
+        self.ever_committed.iter().any(|(_, of)| of == digest)
+    }
+
+    /// Whether `service` was ever committed here with this digest.
+    pub fn knows_for(&self, service: ServiceName, digest: &Digest) -> bool {
+        self.ever_committed.contains(&(service, digest.clone()))
     }
 
     /// The committed release according to the journal.

@@ -55,6 +55,11 @@ impl ServiceName {
         Ipv4Addr::new(198, 18, a, b)
     }
 
+    /// Nothing for the app; the name of another service behind `before`, as messages add it.
+    pub fn named(self, before: &str) -> String {
+        if self.is_app() { String::new() } else { format!("{before}{self}") }
+    }
+
     /// Its instances from 1 to `count`.
     pub fn first(self, count: u16) -> impl DoubleEndedIterator<Item = InstanceName> + Clone {
         InstanceId::first(count).map(move |number| InstanceName { service: self, number })

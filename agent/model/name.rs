@@ -72,7 +72,7 @@ pub const SANDBOX_FILE: &str = "/etc/systemd/system/astra-agent-.service.d/10-sa
 pub const SANDBOX_FILE_NOW: &str = "/run/systemd/system/astra-agent-.service.d/10-sandbox.conf";
 /// The unit of the proxy.
 pub const CADDY_UNIT: &str = "astra-caddy.service";
-/// The unit of the database migration, started by a deploy alone.
+/// The unit of the application's migration, started by a deploy alone.
 pub const MIGRATE_UNIT: &str = "astra-migrate.service";
 /// The unit that sets the addresses of services that others call by name.
 pub const NAMES_UNIT: &str = "astra-names.service";
@@ -204,6 +204,23 @@ impl AppName {
     /// `astra-app-1`
     pub fn container(&self, instance: InstanceName) -> String {
         format!("{self}-{}-{}", instance.service, instance.number)
+    }
+
+    /// The unit of a service's migration: `astra-migrate.service`, `astra-front-migrate.service`.
+    pub fn migration_unit(&self, service: ServiceName) -> String {
+        match service.is_app() {
+            true => MIGRATE_UNIT.to_owned(),
+            false => format!("{self}-{service}-migrate.service"),
+        }
+    }
+
+    /// The service whose migration this unit is, if it is one of this site.
+    pub fn migration(&self, unit: &str) -> Option<ServiceName> {
+        if unit == MIGRATE_UNIT {
+            return Some(ServiceName::app());
+        }
+        let rest = unit.strip_prefix(self.as_str())?.strip_prefix('-')?;
+        rest.strip_suffix("-migrate.service")?.parse().ok().filter(|service: &ServiceName| !service.is_app())
     }
 
     /// The service with this template, if it is one of this site: `astra-app@.service`.

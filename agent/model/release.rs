@@ -71,7 +71,8 @@ impl Release {
         if service.is_app() { Some(&self.image) } else { self.images.get(&service) }
     }
 
-    fn by_service(&self) -> impl Iterator<Item = (ServiceName, &PinnedImage)> {
+    /// The images by service: that of the app, and those of services that have their own.
+    pub fn by_service(&self) -> impl Iterator<Item = (ServiceName, &PinnedImage)> {
         let own = self.images.iter().map(|(name, image)| (*name, image));
         std::iter::once((ServiceName::app(), &self.image)).chain(own)
     }

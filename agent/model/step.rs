@@ -78,8 +78,13 @@ pub enum Step {
     },
     /// Pull an image by digest, and check that the engine knows it by this name and digest.
     Pull { image: PinnedImage },
-    /// Run the migration unit of the release on trial to its end.
+    /// Run a migration unit of the release on trial to its end.
     Migrate {
+        /// The service whose image it runs in.
+        service: ServiceName,
+        unit: String,
+        /// The site's other migrations: no two run at once.
+        others: Vec<String>,
         /// The number of the release, for messages.
         release: u64,
         timeout: Duration,
@@ -303,8 +308,8 @@ impl fmt::Display for Step {
                 write!(f, "pin {accessory} to {} (pin {})", lines.app.image, lines.release)
             }
             Self::Pull { image } => write!(f, "pull {image}"),
-            Self::Migrate { release, timeout } => {
-                write!(f, "migrate for release {release} (at most {timeout:?})")
+            Self::Migrate { service, release, timeout, .. } => {
+                write!(f, "migrate{} for release {release} (at most {timeout:?})", service.named(" "))
             }
             Self::WriteTrialEnv { content } => {
                 write!(f, "write {} (0600; {content})", super::name::TRIAL_ENV)
@@ -321,7 +326,7 @@ impl fmt::Display for Step {
                 write!(f, "return {instance} to the committed release")
             }
             Self::AwaitReady { instance, probe } => {
-                write!(f, "wait until {instance} is ready ({}, at most {:?})", probe.check, probe.timeout)
+                write!(f, "wait until {instance} is ready ({probe})")
             }
             Self::Soak { instances, time, limits } => {
                 write!(f, "soak {} for {time:?}{limits}", names(instances))

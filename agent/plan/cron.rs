@@ -7,8 +7,9 @@ use crate::config::{Config, CronCommand, CronJob, Schedule};
 use crate::model::name::unit_file;
 use crate::model::observed::Engine;
 
+use super::units::lines::own_lines;
 use super::units::text::{filled, quote_exec, span};
-use super::units::{clear, container, one_off, one_off_client, one_off_stop, own_lines, sweep};
+use super::units::{container, one_off};
 
 /// A timer and a service for every job.
 pub fn render(config: &Config, engine: Engine) -> BTreeMap<PathBuf, String> {
@@ -52,13 +53,13 @@ fn service(config: &Config, engine: Engine, job: &CronJob) -> String {
                     ("name", name),
                     ("env_file", &env_file),
                     ("own_lines", &own_lines(&env_file, &format!("/run/astra/cron-{name}.env"))),
-                    ("client", one_off_client(engine)),
-                    ("sweep", &sweep(engine, &format!("astra-cron-{name}"))),
-                    ("clear", &clear(engine, &format!("astra-cron-{name}"))),
-                    ("one_off", &quote_exec(&one_off(engine, entrypoint, &job.env))),
+                    ("client", one_off::client(engine)),
+                    ("sweep", &one_off::sweep(engine, &format!("astra-cron-{name}"))),
+                    ("clear", &one_off::clear(engine, &format!("astra-cron-{name}"))),
+                    ("one_off", &quote_exec(&one_off::args(engine, entrypoint, &job.env))),
                     ("command", &quote_exec(&container::argv(entrypoint, &job.argv))),
                     ("timeout", &timeout),
-                    ("stop_timeout", &one_off_stop(config)),
+                    ("stop_timeout", &one_off::stop(&config.app)),
                 ],
             )
         }

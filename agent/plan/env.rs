@@ -160,14 +160,15 @@ pub fn with(current: &EnvFile, staged: &Staged) -> Result<EnvFile, BadEnv> {
     Ok(wanted)
 }
 
-/// Names under `required_env` and `secrets` that are missing in `env`, empty, or `...`.
+/// Names under `required_env`, `secrets` and `env_only` of a migration that are missing in `env`, empty, or `...`.
 pub fn missing(config: &Config, env: &EnvFile) -> Vec<EnvKey> {
     let lacks = |key: &&EnvKey| env.get(key.as_str()).is_none_or(|value| is_placeholder(value.reveal()));
     let mut missing: Vec<EnvKey> = Vec::new();
     for service in config.services() {
         let given = |key: &EnvKey| service.env.get(key).is_some_and(|value| !is_placeholder(value));
         let own = |key: &&EnvKey| given(key) || service.secrets.contains_key(*key);
-        let required = service.required_env.iter().filter(|key| !own(key));
+        let only = service.migrate.iter().flat_map(|migrate| migrate.env_only.iter().flatten());
+        let required = service.required_env.iter().chain(only).filter(|key| !own(key));
         for key in required.chain(service.secrets.values()).filter(lacks) {
             if !missing.contains(key) {
                 missing.push(key.clone());

@@ -7,8 +7,8 @@ use crate::model::envfile::ManagedLines;
 use crate::model::fingerprint::sha256;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, MIGRATE_UNIT, NAMES_UNIT,
-    RECOVER_UNIT, UNIT_DIR, unit_file,
+    CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, NAMES_UNIT, RECOVER_UNIT,
+    UNIT_DIR, unit_file,
 };
 use crate::model::observed::{CaddySeen, InstanceSeen, service_section};
 use crate::model::step::{Content, Step};
@@ -314,7 +314,7 @@ fn is_hand_made(bytes: &[u8]) -> bool {
     !String::from_utf8_lossy(first).contains(HEADER)
 }
 
-/// Files of the agent that are no longer wanted: units of a removed cron job, the migration's unit, a surplus
+/// Files of the agent that are no longer wanted: units of a removed cron job or migration, a surplus
 /// instance's drop-in.
 fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
     // The template of a removed service goes once its instances are stopped and disabled.
@@ -333,7 +333,8 @@ fn stale(inputs: &Inputs<'_>, desired: &Desired) -> Vec<PathBuf> {
             let of = |unit: &str| inputs.config.name.instance(unit);
             path.starts_with(UNIT_DIR)
                 && (name.starts_with(CRON_PREFIX)
-                    || [MIGRATE_UNIT, NAMES_UNIT].contains(&name)
+                    || name == NAMES_UNIT
+                    || inputs.config.name.migration(name).is_some()
                     || inputs.config.name.service(name).is_some_and(|service| {
                         !runs(service) && is_own_template(inputs, service) == Some(true)
                     })
@@ -355,7 +356,8 @@ fn is_own_template(inputs: &Inputs<'_>, service: ServiceName) -> Option<bool> {
 }
 
 /// A removed job's timer is stopped before its file is removed: systemd would keep it running and fail when
-/// it elapses. Its service is only stopped if it failed, to reset that; a run under way ends by itself.
+/// it elapses. Its service, or a removed migration, is only stopped if it failed, to reset that; a run under way
+/// ends by itself.
 fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
     let wanted = |unit: &str| {
         inputs.config.cron_jobs.iter().any(|j| unit == j.name.timer() || unit == j.name.service())
@@ -363,8 +365,12 @@ fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
     let over = |unit: &str, seen: &UnitSeen| {
         seen.active == ActiveState::Failed || (seen.is_active() && unit.ends_with(".timer"))
     };
+    let name = &inputs.config.name;
+    let migrates =
+        |unit: &str| inputs.config.migrations().any(|(of, _)| unit == name.migration_unit(of.name));
+    let ours = |unit: &str| unit.starts_with(CRON_PREFIX) || name.migration(unit).is_some();
     let jobs =
-        inputs.observed.units.iter().filter(|(unit, _)| unit.starts_with(CRON_PREFIX) && !wanted(unit));
+        inputs.observed.units.iter().filter(|(unit, _)| ours(unit) && !wanted(unit) && !migrates(unit));
     let mut steps: Vec<_> = jobs
         .filter(|(unit, seen)| over(unit, seen))
         .map(|(unit, _)| Step::StopUnit { unit: unit.clone() })

@@ -1,11 +1,13 @@
-//! Whether a release migrates the database.
+//! Whether a release migrates databases.
 
 use std::time::Duration;
 
-use crate::model::release::Release;
+use crate::config::Service;
+use crate::model::envfile::ManagedLines;
 use crate::model::step::Step;
 
 use super::Inputs;
+use super::release::Request;
 
 /// The migration option of the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,17 +21,33 @@ pub enum MigratePolicy {
     Never,
 }
 
-/// The migration of `release`, if one is due: automatic only for a changed digest that was never committed
-/// here, so never on a rollback.
-pub fn step(inputs: &Inputs<'_>, release: &Release, wish: MigratePolicy) -> Option<Step> {
-    let migrate = inputs.config.migrate.as_ref()?;
-    let digest = &release.image.digest;
-    let running = inputs.committed().is_some_and(|c| c.app.image.digest == *digest);
-    let known = running || inputs.history.ever_committed.contains(digest);
-    let due = match wish {
-        MigratePolicy::Always => true,
-        MigratePolicy::Never => false,
-        MigratePolicy::Auto => !known,
+/// The migrations that are due for `lines`: that of the app first, then those of services with an image of their own.
+pub fn steps(inputs: &Inputs<'_>, request: &Request, lines: &ManagedLines) -> Vec<Step> {
+    let name = &inputs.config.name;
+    let due = inputs.config.migrations().filter(|(of, _)| is_due(inputs, request, lines, of));
+    let step = |(of, migrate): (&Service, &crate::config::Migrate)| Step::Migrate {
+        service: of.name,
+        unit: name.migration_unit(of.name),
+        others: inputs
+            .config
+            .migrations()
+            .filter(|(other, _)| other.name != of.name)
+            .map(|(other, _)| name.migration_unit(other.name))
+            .collect(),
+        release: lines.release,
+        timeout: migrate.timeout + Duration::from_secs(30),
     };
-    due.then(|| Step::Migrate { release: release.number, timeout: migrate.timeout + Duration::from_secs(30) })
+    due.map(step).collect()
+}
+
+/// By itself only for a changed digest that was never committed for this service here, and never by a rollback: the image
+/// that it goes back to may be that of the app, from before the service had its own.
+fn is_due(inputs: &Inputs<'_>, request: &Request, lines: &ManagedLines, of: &Service) -> bool {
+    let Some(new) = lines.of(of.name).map(|of| &of.image.digest) else { return false };
+    let runs = || inputs.committed().is_some_and(|c| c.of(of.name).is_some_and(|c| c.image.digest == *new));
+    match request.migrate {
+        MigratePolicy::Always => request.only.includes(of),
+        MigratePolicy::Never => false,
+        MigratePolicy::Auto => !request.lenient && !runs() && !inputs.history.knows_for(of.name, new),
+    }
 }

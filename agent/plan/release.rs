@@ -168,7 +168,8 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     // A config that requires something missing is an error, even if its release is serving.
     let unmet = !request.lenient && problems.iter().any(|p| p.cause == Cause::Config);
     // A requested migration is a change.
-    let migrates = request.migrate == MigratePolicy::Always && inputs.config.migrate.is_some();
+    let migrates = request.migrate == MigratePolicy::Always
+        && inputs.config.migrations().any(|(of, _)| request.only.includes(of));
     // A manual line is in any instance that was restarted since.
     let edited = !env::changed(&current, &wanted.file).is_empty();
     let same = committed.filter(|c| c.runs_as(lines) && !edited);

@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Accessory, Config, Migrate, Service};
-use crate::model::envfile::{MANAGED_KEYS, ManagedLines, service_keys};
+use crate::config::{Accessory, Config, Service};
+use crate::model::envfile::{ManagedLines, service_keys};
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
-    CADDY_UNIT, EnvKey, MIGRATE_UNIT, NAMES_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT,
-    SANDBOX_FILE, TRIAL_ENV, unit_file,
+    CADDY_UNIT, NAMES_UNIT, RECONCILE_TIMER, RECONCILE_UNIT, RECOVER_UNIT, SANDBOX_FILE, unit_file,
 };
 use crate::model::observed::Engine;
 
@@ -21,10 +20,12 @@ use super::cron;
 
 pub mod args;
 pub mod container;
+pub mod lines;
+pub mod one_off;
 pub mod text;
 
 pub use args::{Mount, accessory_args, app_args, app_command, network_arg};
-use text::{filled, quote_exec, span};
+use text::{filled, span};
 
 /// The sandbox of all agent processes: the content of [`SANDBOX_FILE`].
 pub const SANDBOX: &str = include_str!("../../units/sandbox.conf");
@@ -53,8 +54,8 @@ pub fn render(
     if !config.called().is_empty() {
         unit(NAMES_UNIT, names(config));
     }
-    if let Some(job) = &config.migrate {
-        unit(MIGRATE_UNIT, migrate(config, engine, job));
+    for (of, job) in config.migrations() {
+        unit(&config.name.migration_unit(of.name), one_off::migrate(config, engine, of, job));
     }
     let timeout = span(run_timeout(config));
     let own = |extra: &[(&str, &str)], template: &str| {
@@ -136,10 +137,10 @@ fn service_of(config: &Config, engine: Engine, of: &Service, lines: (PathBuf, Se
         ("env_file", env_file.as_str()),
         ("env", &format!("${{{env}}}")),
         ("publish", &if is_web { publish(&port) } else { String::new() }),
-        ("own_lines", &own_lines_of(&env_file, &committed_copy(of.name), named)),
+        ("own_lines", &lines::own_lines_of(&env_file, &committed_copy(of.name), named)),
         ("after", &after(config, of)),
         ("mounts", &mounts(config, of)),
-        ("remove", remove(engine)),
+        ("remove", one_off::remove(engine)),
         ("start_timeout", &start_timeout),
         ("stop_timeout", &stop_timeout),
     ];
@@ -217,39 +218,6 @@ pub fn port_in(drop_in: &[u8]) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
-fn migrate(config: &Config, engine: Engine, job: &Migrate) -> String {
-    let app = &config.app;
-    let entrypoint = container::entrypoint(&job.entrypoint, app);
-    let after_engine = match engine {
-        Engine::Podman => "",
-        Engine::Docker => " docker.service",
-    };
-    let one_off = quote_exec(&one_off(engine, entrypoint, &BTreeMap::new()));
-    let run = |command: &Vec<String>| {
-        let values = [
-            ("app", config.name.as_str()),
-            ("client", one_off_client(engine)),
-            ("one_off", &one_off),
-            ("command", &quote_exec(&container::argv(entrypoint, command))),
-        ];
-        filled(include_str!("../../units/migrate-run.conf"), &values)
-    };
-    filled(
-        include_str!("../../units/migrate.service"),
-        &[
-            ("app", config.name.as_str()),
-            ("env_file", &config.name.env_file().to_string_lossy()),
-            ("after_engine", after_engine),
-            ("runs", &job.commands.iter().map(run).collect::<String>()),
-            ("sweep", &sweep(engine, &format!("{}-migrate", config.name))),
-            ("own_lines", &own_lines(TRIAL_ENV, "/run/astra/migrate.env")),
-            ("clear", &clear(engine, &format!("{}-migrate", config.name))),
-            ("timeout", &span(job.timeout)),
-            ("stop_timeout", &one_off_stop(config)),
-        ],
-    )
-}
-
 fn caddy(config: &Config, engine: Engine) -> String {
     let web = config.services().filter(|service| service.web().is_some());
     let instances: Vec<_> = web.flat_map(Service::instances).map(|id| config.name.unit(id)).collect();
@@ -259,7 +227,7 @@ fn caddy(config: &Config, engine: Engine) -> String {
     match engine {
         Engine::Podman => filled(include_str!("../../units/caddy-podman.service"), &common),
         Engine::Docker => {
-            let own = [("remove", remove(engine)), ("wait", &docker_wait("astra-caddy"))];
+            let own = [("remove", one_off::remove(engine)), ("wait", &docker_wait("astra-caddy"))];
             filled(include_str!("../../units/caddy-docker.service"), &[&common[..], &own].concat())
         }
     }
@@ -280,76 +248,6 @@ fn docker_wait(container: &str) -> String {
     filled(include_str!("../../units/docker-wait.conf"), &[("container", container)])
 }
 
-/// The command that copies the agent's own lines of an env file to a file that a unit may read as a whole.
-/// systemd reads `EnvironmentFile=` again for each command, so the unit's next command has them. Without the
-/// env file the copy is empty; 255 is a failure, also for a condition (systemd.service(5)).
-pub(super) fn own_lines(from: &str, to: &str) -> String {
-    own_lines_of(from, to, ServiceName::app())
-}
-
-fn own_lines_of(from: &str, to: &str, service: ServiceName) -> String {
-    let mut keys = MANAGED_KEYS.map(str::to_owned).to_vec();
-    keys.extend(service_keys(service).into_iter().filter(|_| !service.is_app()));
-    let keys = keys.join("|");
-    format!(
-        "/bin/sh -c 'umask 077; (test ! -e {from} || sed -nE \"/^[[:blank:]]*({keys})=/p\" {from}) >{to} || exit 255'"
-    )
-}
-
-/// Arguments that remove a container, whether or not it exists.
-fn remove(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Podman => "/usr/bin/podman rm --force --ignore",
-        Engine::Docker => "/usr/bin/docker rm --force",
-    }
-}
-
-/// The line that removes an earlier one-off container of that name: `podman run --replace` does so itself.
-pub(super) fn clear(engine: Engine, container: &str) -> String {
-    match engine {
-        Engine::Podman => String::new(),
-        Engine::Docker => {
-            format!("ExecStartPre=-/bin/sh -c '{} {container} >/dev/null 2>&1'\n", remove(engine))
-        }
-    }
-}
-
-/// The line that removes a one-off container which outlived its client. `run --rm` has removed one that ended
-/// well, and a further command of podman would cost each job 0.1 s of processor time.
-pub(super) fn sweep(engine: Engine, container: &str) -> String {
-    let remove = format!("{} {container} >/dev/null 2>&1", remove(engine));
-    format!("ExecStopPost=-/bin/sh -c 'test \"$$EXIT_CODE$$EXIT_STATUS\" = exited0 || {remove} || {remove}'")
-}
-
-/// The client for one-off containers. podman's own events would be most of a job's entries in the systemd
-/// journal.
-pub(super) fn one_off_client(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Podman => "/usr/bin/podman --events-backend=none",
-        Engine::Docker => engine.client(),
-    }
-}
-
-/// Arguments of a one-off container after `APP_ARGS`: its output goes only to the unit's stdout, and no READY
-/// is expected. With `split` the container is in the unit's control group, so that it ends with the unit.
-pub(super) fn one_off(engine: Engine, entrypoint: &[String], env: &BTreeMap<EnvKey, String>) -> Vec<String> {
-    let fixed = match engine {
-        Engine::Podman => {
-            &["--replace", "--sdnotify=ignore", "--cgroups=split", "--log-driver=passthrough"][..]
-        }
-        Engine::Docker => &["--log-driver=none"],
-    };
-    let mut args: Vec<String> = fixed.iter().map(|arg| (*arg).to_owned()).collect();
-    args.extend(container::entrypoint_arg(entrypoint));
-    args.extend(env.iter().map(|(key, value)| format!("--env={key}={value}")));
-    args
-}
-
-/// The stop timeout of a one-off container, whose process 1 often ignores SIGTERM; then it is killed.
-pub(super) fn one_off_stop(config: &Config) -> String {
-    span(config.app.stop_timeout + Duration::from_secs(2))
-}
-
 /// Time for a run besides instances and migration: a pull (30 min), its flush (5 min), a check of the image
 /// store (15 min), the registry, and a margin.
 const RUN_MARGIN: Duration = Duration::from_secs(3600);
@@ -359,11 +257,13 @@ const RUN_MARGIN: Duration = Duration::from_secs(3600);
 fn run_timeout(config: &Config) -> Duration {
     let each = |of: &Service| {
         let drain = of.web().map_or(Duration::ZERO, |_| config.deploy.drain_timeout);
-        let once = of.readiness.timeout + of.stop_timeout + drain + 2 * MARGIN;
+        let warms = of.web().is_some_and(|web| !web.warm_up.is_empty());
+        let ready = of.readiness.timeout * if warms { 2 } else { 1 };
+        let once = ready + of.stop_timeout + drain + 2 * MARGIN;
         once * 2 * (u32::from(of.instances) + 1)
     };
-    let migration = config.migrate.as_ref().map_or(Duration::ZERO, |m| m.timeout);
-    config.services().map(each).sum::<Duration>() + migration + config.deploy.soak * 2 + RUN_MARGIN
+    let migrations = config.migrations().map(|(_, migrate)| migrate.timeout);
+    config.services().map(each).chain(migrations).sum::<Duration>() + config.deploy.soak * 2 + RUN_MARGIN
 }
 
 #[cfg(test)]

@@ -39,7 +39,13 @@ fn deploy() -> Plan {
     let mut steps = vec![
         Step::Pull { image },
         Step::WriteTrialEnv { content: Content::Secret { bytes: vec![], changed: vec![] } },
-        Step::Migrate { release: 2, timeout: stop },
+        Step::Migrate {
+            service: "app".parse().unwrap(),
+            unit: "astra-migrate.service".into(),
+            others: vec![],
+            release: 2,
+            timeout: stop,
+        },
     ];
     for id in [1, 2] {
         let fallback = Fallback::Committed { probe: probe.clone(), stop };

@@ -18,6 +18,16 @@ readiness.timeout = "60s"
 route = { path = "/front", strip_prefix = true }
 "#;
 
+/// It adds a line to a file, and keeps its environment.
+const MIGRATE: &str = r#"
+secrets = { FRONT_KEY = "SECRET_KEY" }
+volumes = ["/var/lib/front:/var/lib/front"]
+
+[services.front.migrate]
+command = ["sh", "-c", "cd /var/lib/front; env >env; echo up >>log; test ! -e slow || sleep 60; test ! -e bad || { echo no such column; exit 7; }"]
+env_only = ["FRONT_KEY"]
+"#;
+
 impl Host {
     /// Moves the tag of the front end's repository to what a version of the app is.
     pub fn push_front(&self, version: &str) {
@@ -130,4 +140,64 @@ fn two_images_are_one_release_and_lose_nothing() {
 #[test]
 fn two_images_are_one_release_on_docker() {
     one_release_of_two_images(Engine::Docker, "images-docker");
+}
+
+#[test]
+fn a_service_with_an_image_of_its_own_migrates_once_for_each() {
+    let host = installed_on(Engine::Podman, "migrates", &config_with([QUICK]));
+    host.sh("mkdir /var/lib/front").ok();
+    host.push_front("v1");
+    let config = host.read(CONFIG_FILE);
+    host.write(CONFIG_FILE, &format!("{config}{FRONT}{MIGRATE}"));
+    let ran = || host.sh("wc -l </var/lib/front/log").ok().stdout.trim().to_owned();
+    let deploy = host.agent(["deploy"]).ok();
+    assert!(deploy.stderr.contains("migrate front for release 2"), "{}", deploy.text());
+    assert!(!deploy.stderr.contains("migrate for release"), "{}", deploy.text());
+    assert_eq!(ran(), "1");
+    let env = host.read("/var/lib/front/env");
+    let key = format!("FRONT_KEY={}\n", host.env("SECRET_KEY"));
+    assert!(env.contains(&key) && env.contains("PORT=3000\n"), "{env}");
+    assert!(!env.contains("DATABASE_PASSWORD") && !env.contains("FRONT_IMAGE"), "{env}");
+    host.sh("test ! -e /run/astra/migrate-front.only").ok();
+
+    let before = host.invocations();
+    host.sh("touch /var/lib/front/bad").ok();
+    host.push_front("v2");
+    let failed = host.agent(["deploy"]);
+    assert_eq!(failed.code(), 3, "{}", failed.text());
+    for words in ["migrating front: the migration ended with code 7", "no such column"] {
+        assert!(failed.text().contains(words), "{}", failed.text());
+    }
+    assert!(host.agent(["deploy"]).text().contains("is held"));
+    let reason = host.history()[0]["reason"].to_string();
+    assert!(reason.contains("migrating front"), "{reason}");
+    assert_eq!(host.invocations(), before);
+    host.assert_pair("v1", "v1");
+
+    // A killed run leaves its migration to systemd; the next one waits for its end.
+    host.sh("cd /var/lib/front; rm bad; touch slow; astra-agent deploy --force >/dev/null 2>&1 &").ok();
+    host.wait(
+        "systemctl show -P ActiveState astra-front-migrate | grep -q activating",
+        Duration::from_secs(20),
+    );
+    host.sh("systemctl kill --signal=SIGKILL 'astra-agent-deploy-*'").ok();
+    host.wait(
+        "systemctl show -P ActiveState astra-agent-recover | grep -q inactive",
+        Duration::from_secs(20),
+    );
+    host.sh("rm /var/lib/front/slow; (sleep 1; systemctl stop astra-front-migrate) >/dev/null 2>&1 &").ok();
+    let next = host.agent(["deploy", "--force"]).ok();
+    assert!(next.stderr.contains("migrate front for release"), "{}", next.text());
+    assert_eq!(ran(), "4");
+    host.assert_pair("v1", "v2");
+
+    host.agent(["rollback"]).ok();
+    host.agent(["deploy", "--force"]).ok();
+    assert_eq!(ran(), "4", "both were committed here");
+    host.assert_pair("v1", "v2");
+    let config = host.read(CONFIG_FILE);
+    host.write(CONFIG_FILE, &config[..config.find("[services.front.migrate]").unwrap()]);
+    host.agent(["reconcile"]).ok();
+    host.sh("test ! -e /etc/systemd/system/astra-front-migrate.service").ok();
+    host.assert_pair("v1", "v2");
 }

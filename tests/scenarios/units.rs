@@ -15,7 +15,6 @@ use crate::state::{App, Container, Image, Migration, Shared, State};
 use crate::{caddy, http};
 
 pub const CADDY: &str = "astra-caddy.service";
-pub const MIGRATION: &str = "astra-migrate.service";
 /// `RestartSec=` of the units.
 const RESTART: Duration = Duration::from_secs(1);
 /// A command of a service that ends at once.
@@ -44,7 +43,7 @@ pub async fn start(shared: &Shared, name: &str, life: u32) -> &'static str {
     match instance(name) {
         Some(instance) => start_app(shared, name, life, instance).await,
         None if name == CADDY => start_caddy(shared, name, life).await,
-        None if name == MIGRATION => migrate(shared, name, life).await,
+        None if migration(name).is_some() => migrate(shared, name, life).await,
         None if name == NAMES_UNIT => set_addresses(shared, name, life),
         None => set(shared, name, life, ("active", "running")),
     }
@@ -76,7 +75,7 @@ pub async fn stop(shared: &Shared, name: &str, life: u32) {
     let mut state = shared.lock();
     state.containers.remove(&container(name));
     let Some(unit) = state.unit_in(name, life) else { return };
-    if name == MIGRATION && unit.active == "activating" {
+    if migration(name).is_some() && unit.active == "activating" {
         // podman passes SIGTERM on, and ends with the code of the container.
         return unit.fail("exit-code", (1, 128 + 15));
     }
@@ -109,6 +108,11 @@ pub fn lines(text: &str) -> BTreeMap<String, String> {
 /// The instance with this unit.
 pub fn instance(unit: &str) -> Option<InstanceName> {
     "astra".parse::<AppName>().unwrap().instance(unit)
+}
+
+/// The service whose migration this unit is.
+fn migration(unit: &str) -> Option<ServiceName> {
+    "astra".parse::<AppName>().unwrap().migration(unit)
 }
 
 fn container(unit: &str) -> String {
@@ -205,7 +209,7 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
     // A worker has no drop-in with a port.
     let answer = answer_of(&app).filter(|_| port > 0);
     let server = match answer {
-        Some(answer) => Some(http::serve_at(at, move |_| answer.clone()).await),
+        Some(answer) => Some(http::serve_at(at, visit(shared, name, answer)).await),
         None => None,
     };
     {
@@ -241,6 +245,27 @@ async fn start_app(shared: &Shared, name: &str, life: u32, instance: InstanceNam
         });
     }
     set(shared, name, life, ("active", "running"))
+}
+
+/// An app with a path that fails and one that hangs. Requests other than that of its readiness are noted.
+fn visit(
+    shared: &Shared,
+    name: &str,
+    answer: String,
+) -> impl Fn(http::Request) -> String + Send + Sync + 'static {
+    let (shared, name) = (shared.clone(), name.to_owned());
+    move |request| {
+        let path = request.head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if path == "/readyz" {
+            return answer.clone();
+        }
+        shared.lock().note(format!("GET {path} of {name}"));
+        match path.split('?').next().unwrap_or_default() {
+            "/fails" => http::json(500, "", "no index"),
+            "/hangs" => "\0HOLD".to_owned(),
+            _ => answer.clone(),
+        }
+    }
 }
 
 /// The app's answer to any request; `None`: nothing listens.
@@ -308,7 +333,8 @@ async fn migrate(shared: &Shared, name: &str, life: u32) -> &'static str {
     let image = {
         let state = shared.lock();
         let env = lines(&state.text("/run/astra/trial.env"));
-        local(&state, env.get("APP_IMAGE").map(String::as_str).unwrap_or_default())
+        let image = migration(name).and_then(|service| env.get(&service_keys(service)[0]));
+        local(&state, image.map(String::as_str).unwrap_or_default())
     };
     let migration = image.map_or(Migration::Exits(ENGINE), |image| image.migration);
     let (result, main) = match migration {

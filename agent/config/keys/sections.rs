@@ -1,6 +1,6 @@
 //! The tables of the config, and their meaning.
 
-use super::{APP_ROUTE, FILE, FILE_MOUNT, JOBS, SERVICE, SERVICE_READINESS, SERVICE_ROUTE};
+use super::{APP_ROUTE, FILE, FILE_MOUNT, JOBS, SERVICE, SERVICE_MIGRATE, SERVICE_READINESS, SERVICE_ROUTE};
 
 /// A table of the config.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ pub(in crate::config) const TABLES: &[Section] = &[
               release: a deploy changes the application first, then the other web services, then the workers, and commits \
               all at once. A change of one service's settings restarts that service alone. Besides its own keys it has those of `[app]`: `network`, \
               `command`, `volumes`, `memory`, `cpus`, `stop_timeout`, `required_env`, `entrypoint`, `init`, `stop_signal`, \
-              `user`, `ulimits`, `add_hosts`, `calls`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`.",
+              `user`, `ulimits`, `add_hosts`, `calls`, `healthcheck`, `read_only`, `tmpfs`, `shm_size`, `cap_drop`, `cap_add`, and with `port` `warm_up`.",
     },
     Section {
         path: SERVICE_READINESS,
@@ -48,6 +48,13 @@ pub(in crate::config) const TABLES: &[Section] = &[
               required.",
     },
     Section {
+        path: SERVICE_MIGRATE,
+        doc: "The migration of a service with an image of its own, for its own database. It runs when that image changes, after \
+              `[migrate]` and before any instance changes, in a one-off container with the service's arguments and environment. \
+              Its unit is `astra-NAME-migrate.service`. A service without `image` has none: `[migrate]` is for all services of \
+              the application's image.",
+    },
+    Section {
         path: FILE,
         doc: "A file in containers, made from a template (Jinja2, by minijinja) with the variables of the environment: \
               `token = {{ FRPS_TOKEN | tojson }}`. It belongs to the release like the environment: a change restarts the services that have \
@@ -56,7 +63,10 @@ pub(in crate::config) const TABLES: &[Section] = &[
               only root can enter.",
     },
     Section { path: FILE_MOUNT, doc: "Which containers have the file, and where." },
-    Section { path: "migrate", doc: "The database migration. Without this table there is none." },
+    Section {
+        path: "migrate",
+        doc: "The database migration, in the image of `[app]`. Without this table there is none.",
+    },
     Section { path: "deploy", doc: "How releases are deployed." },
     Section { path: "caddy", doc: "The proxy in front of the instances." },
     Section {

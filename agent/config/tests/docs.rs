@@ -100,6 +100,12 @@ fn every_example_is_valid_alone_and_together() {
     for table in TABLES {
         let heading = heading(table.path).replace("NAME", "api");
         all.push_str(&format!("{heading}\n{}", examples(table.path)));
+        if table.path == SERVICE {
+            // A migration needs both.
+            all.push_str(
+                "image = \"ghcr.io/you/api:1\"\nsecrets = { DATABASE_URL = \"API_DATABASE_URL\" }\n",
+            );
+        }
     }
     all.push_str("[services.worker]\nreadiness.settle = \"5s\"\n[services.redis]\n");
     let of_accessories = KEYS.iter().filter(|k| k.table == SERVICE);
@@ -153,7 +159,7 @@ fn manual_shows_the_defaults() {
     };
     let full: String = MANUAL.lines().map(|l| setting(l).unwrap_or_else(|| l.to_owned()) + "\n").collect();
     let config = good(&[&full]);
-    assert_eq!((config.env.len(), config.cron_jobs.len(), config.migrate.is_some()), (3, 2, true));
+    assert_eq!((config.env.len(), config.cron_jobs.len(), config.app.migrate.is_some()), (3, 2, true));
     for key in KEYS.iter().filter(|k| k.table != "env") {
         let shown = full.lines().any(|l| l.split_whitespace().next() == Some(key.name));
         assert!(shown, "packaging/agent.toml does not show {}.{}", key.table, key.name);

@@ -56,6 +56,9 @@ fn one_mistake_is_one_error_at_its_place() {
         ("stop_timeout = \"-1s\"", "3:16", "`-1s` is not a time"),
         ("stop_timeout = \"99999999999999999h\"", "3:16", "`99999999999999999h` is not a time"),
         ("stop_timeout = \"\"", "3:16", "`` is not a time"),
+        ("warm_up = [\"search\"]", "3:12", "`search` must begin with `/`"),
+        ("warm_up = [\"/a?q=x y\"]", "3:12", "`/a?q=x y` has a character that no query of a URL has"),
+        ("warm_up = [\"/a\", \"/a\"]", "3:18", "`/a` is listed twice in `warm_up`"),
         ("required_env = [\"A-B\"]", "3:17", "`A-B` is not a valid environment variable name"),
         ("required_env = [\"A\", \"A\"]", "3:22", "`A` is listed twice in `required_env`"),
         ("readiness = 1", "3:1", "`app.readiness` must be a table, found an integer"),
@@ -245,7 +248,7 @@ fn all_errors_of_all_files_come_at_once() {
 fn an_error_shows_its_line() {
     assert_eq!(
         ConfigErrors(errors("\tinstnaces = 2 # two")).to_string(),
-        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, entrypoint, init, stop_signal, user, ulimits, add_hosts, calls, healthcheck, read_only, tmpfs, shm_size, cap_drop, cap_add, at_most, required_env, readiness, route"
+        "agent.toml:3:2: unknown key `instnaces` in [app]\n  |\n3 | \tinstnaces …\n  | \t^^^^^^^^^\n  = did you mean `instances`?\n  = known keys: name, image, engine, instances, base_port, port, network, command, volumes, memory, cpus, stop_timeout, entrypoint, init, stop_signal, user, ulimits, add_hosts, calls, healthcheck, read_only, tmpfs, shm_size, cap_drop, cap_add, at_most, required_env, warm_up, readiness, route"
     );
     assert_eq!(
         ConfigErrors(errors("# ä\nengine = \"podmna\"")).to_string(),

@@ -57,6 +57,7 @@ fn the_mistakes_of_a_service_are_errors_at_their_place() {
         ("[services.a]\npublish = [\"1:1\"]", "4:1", "only an accessory has `publish`"),
         ("[services.a.readyness]", "3:13", "unknown key `readyness` in [services.a]"),
         ("[services.a]\nreadiness.path = \"/x\"", "4:11", "a service without `port` has no `path`"),
+        ("[services.a]\nwarm_up = [\"/\"]", "4:1", "a service without `port` has no `warm_up`"),
         ("[services.a]\nbase_port = 8100", "4:1", "a service without `port` has no `base_port`"),
         ("[services.a]\nroute.path = \"/x\"", "4:7", "a service without `port` has no `path`"),
         ("[services.a]\ninstances = 2\nat_most = 1", "5:11", "`at_most = 1` excludes 2 instances"),
@@ -142,6 +143,43 @@ fn two_names_with_one_address_cannot_both_be_called() {
         web(two, 8200)
     ));
     assert!(found[0].message.contains("would have the same address"), "{found:?}");
+}
+
+#[test]
+fn a_migration_of_a_service_needs_an_image_of_its_own() {
+    let own = "[services.a]\nkind = \"worker\"\nimage = \"a.example/b:1\"\n";
+    let command = "command = [\"up\"]\n";
+    for (text, place, message) in [
+        (
+            format!("[services.a]\n[services.a.migrate]\n{command}"),
+            "4:13",
+            "[services.a] has no `image` of its own to migrate with",
+        ),
+        (
+            format!("{}migrate.{command}", own.replace("worker", "accessory")),
+            "6:1",
+            "an accessory has no `migrate`",
+        ),
+        (
+            format!("{own}migrate.{command}migrate.env = []"),
+            "7:9",
+            "unknown key `env` in [services.a.migrate]",
+        ),
+        (format!("{own}migrate.timeout = \"1m\""), "6:1", "missing key `command` in [services.a.migrate]"),
+        (format!("{own}[services.a.migrate]\n{command}env_only = []"), "8:12", "`env_only` is empty"),
+        (
+            format!(
+                "{own}inherit_env = false\nenv = {{ A = \"1\" }}\nmigrate.{command}migrate.env_only = [\"A\", \"B\"]"
+            ),
+            "9:20",
+            "`B` is in neither `env` nor `secrets` of [services.a]",
+        ),
+    ] {
+        is_one_error(&text, place, message);
+    }
+    let config = good(&[&format!("{MINIMAL}{own}[services.a.migrate]\n{command}entrypoint = [\"sh\"]\n")]);
+    let migrate = config.others.values().next().unwrap().migrate.as_ref().unwrap();
+    assert_eq!((migrate.timeout.as_secs(), &migrate.env_only, config.app.migrate), (600, &None, None));
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub struct HttpCheck {
     pub https: bool,
     /// Limit for one answer.
     pub answer: Duration,
+    /// Paths to ask for once the instance is ready, before visitors do.
+    pub warm_up: Vec<String>,
 }
 
 impl Probe {
@@ -53,6 +55,17 @@ impl Probe {
         match &self.check {
             Check::Http(check) => Some(check),
             Check::Settle(_) | Check::Command(_) | Check::Tcp(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at most {:?}", self.check, self.timeout)?;
+        match self.http().map_or(0, |http| http.warm_up.len()) {
+            0 => Ok(()),
+            1 => f.write_str(", then 1 request to warm up"),
+            count => write!(f, ", then {count} requests to warm up"),
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn plan(
     steps.extend(own.steps(inputs, &candidate.lines));
     steps.push(Step::WriteTrialEnv { content: trial_env(current, &wanted.file, &candidate) });
     if !request.restart {
-        steps.extend(migrations::step(inputs, &candidate.release, request.migrate));
+        steps.extend(migrations::steps(inputs, request, &candidate.lines));
     }
     let soak = if request.soak { inputs.config.deploy.soak } else { Duration::ZERO };
     let probe = |of: &Service| if request.restart { inputs.probe(of.name) } else { inputs.trial_probe(of) };
@@ -75,7 +75,7 @@ fn tried(steps: &[Step]) -> Vec<InstanceName> {
 /// Whether the image has to be pulled first.
 fn pulls(inputs: &Inputs<'_>, request: &Request, image: &PinnedImage) -> bool {
     let observed = inputs.observed;
-    let once = inputs.history.ever_committed.contains(&image.digest);
+    let once = inputs.history.knows(&image.digest);
     // An image that a power cut may have damaged counts as missing.
     let suspect = observed.store_suspect && (!once || observed.unflushed.contains(image));
     let listed = observed.images.iter().any(|i| i.repo_digests.contains(image));

@@ -182,7 +182,7 @@ fn a_one_off_has_its_own_entry_point_or_the_apps() {
             let (_, start) = text.split_once("$APP_ARGS ").unwrap();
             start.split("\n# A stop").next().unwrap().replace(" \\\n   ", "")
         };
-        (text(MIGRATE_UNIT), text("astra-cron-a.service"))
+        (text("astra-migrate.service"), text("astra-cron-a.service"))
     };
     let own = "[migrate]\nentrypoint = [\"sh\", \"-e\"]\ncommand = [\"./migrate.sh\"]\n[[cron_jobs]]\nname = \"a\"\nentrypoint = [\"python\"]\nrun = [\"-m\", \"mail\"]\nenv = { B = \"100% $x\", A = \"1\" }\n";
     let plain = "[migrate]\ncommand = [\"./migrate.sh\"]\n[[cron_jobs]]\nname = \"a\"\nrun = [\"mail\"]\n";
@@ -203,6 +203,36 @@ fn a_one_off_has_its_own_entry_point_or_the_apps() {
         assert_eq!(migrate, format!("{fixed} --entrypoint=sh ${{APP_IMAGE}} -c ./migrate.sh"));
         assert_eq!(job, format!("{fixed} --entrypoint=sh ${{APP_IMAGE}} -c mail"));
     }
+}
+
+#[test]
+fn a_migration_of_a_service_has_its_image_arguments_and_environment() {
+    let text = "[migrate]\ncommand = [\"a\"]\nenv_only = [\"DATABASE_URL\", \"SECRET\"]\n\
+                [services.job]\nkind = \"worker\"\nnetwork = \"site\"\nimage = \"a.example/job:1\"\nmigrate.command = [\"b\"]\n";
+    let config = config_of(text);
+    let files = render(&config, Engine::Podman, "/usr/bin/astra-agent", |id| config.port_of(id));
+    let unit = |name: &str| files.get(&unit_file(name)).unwrap().as_str();
+    let app = unit("astra-migrate.service");
+    for line in [
+        "--env-file /run/astra/migrate.only $APP_ARGS ",
+        "sed -nE \"/^[[:blank:]]*(DATABASE_URL|SECRET)=/p\" /run/astra/trial.env) >/run/astra/migrate.only || exit 255'\n",
+        "ExecStopPost=-/bin/rm -f /run/astra/migrate.only\n",
+    ] {
+        assert!(app.contains(line), "{line}: {app}");
+    }
+    let job = unit("astra-job-migrate.service");
+    for line in [
+        "Description=astra-job migration\n",
+        "Environment=JOB_IMAGE= JOB_ARGS= ASTRA_JOB_ENV=/run/astra/trial.env ASTRA_RELEASE=0\n",
+        "EnvironmentFile=-/run/astra/migrate-job.env\n",
+        "|JOB_ARGS|JOB_COMMAND|ASTRA_JOB_PORT|ASTRA_JOB_RELEASE|ASTRA_JOB_ENV)=/{s/ --network-alias=job//;p}\" /run/astra/trial.env) >/run/astra/migrate-job.env ",
+        "--name astra-job-migrate --pull=never",
+        "--env-file ${ASTRA_JOB_ENV} $JOB_ARGS ",
+        "${JOB_IMAGE} b\n",
+    ] {
+        assert!(job.contains(line), "{line}: {job}");
+    }
+    assert!(!job.contains("migrate-job.only") && !app.contains("network-alias"), "{job}");
 }
 
 #[test]

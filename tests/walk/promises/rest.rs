@@ -101,7 +101,7 @@ pub fn history_tells_the_truth(state: &State) -> Kept {
     let named = state.host.committed().map(|named| named.number);
     hold(name, current == named, || format!("it says {current:?}, astra.env says {named:?}"))?;
     let ever = (0..32).filter(|d| truth.ever & (1 << d) != 0).collect::<BTreeSet<u8>>();
-    let told: BTreeSet<u8> = (0..32).filter(|d| past.ever_committed.contains(&image(*d).digest)).collect();
+    let told: BTreeSet<u8> = (0..32).filter(|d| past.knows(&image(*d).digest)).collect();
     hold(name, ever == told, || format!("committed were {ever:?}, it says {told:?}"))?;
     let pair = |held: &HeldRelease| Some((*truth.numbers.get(&held.release.number)?, Held::from(held.why)));
     let told: BTreeSet<_> = past.held.iter().filter_map(pair).collect();
