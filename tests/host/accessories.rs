@@ -37,18 +37,6 @@ impl Host {
         all.lines().filter(|line| !line.starts_with("astra-app") && !line.contains("caddy")).collect()
     }
 
-    /// Moves a tag of the registry.
-    fn retag(&self, repository: &str, from: &str, to: &str) {
-        let of = |tag: &str| format!("http://127.0.0.1:5000/v2/{repository}/manifests/{tag}");
-        let kind = crate::harness::MANIFEST;
-        self.sh(&format!(
-            "curl -sSf -H 'Accept: {kind}' {} | curl -sSf -X PUT -H 'Content-Type: {kind}' --data-binary @- {}",
-            of(from),
-            of(to)
-        ))
-        .ok();
-    }
-
     fn in_redis(&self, command: &str) -> String {
         let client = self.engine.client();
         self.sh(&format!("{client} exec astra-redis-1 {command}")).ok().stdout.trim().to_owned()
@@ -88,11 +76,11 @@ fn change_alone(engine: Engine, name: &str) {
 
     // An upgrade keeps the data; one that fails goes back, and so does a change of the settings.
     let apps = host.sh("systemctl show -p InvocationID astra-app@1 astra-app@2").ok().stdout;
-    host.retag("redis", "8", "7");
+    host.tag_in("redis", "7", "8");
     host.agent(["accessory", "upgrade", "redis"]).ok();
     assert_eq!(host.in_redis("printenv NEWER"), "1");
     assert_eq!(host.get("/count").body, "2\n");
-    host.retag("redis", "broken", "7");
+    host.tag_in("redis", "7", "broken");
     let failed = host.agent(["accessory", "upgrade", "redis"]);
     assert_eq!(failed.code(), 3, "{}", failed.text());
     assert!(failed.text().contains("no-such-option"), "{}", failed.text());

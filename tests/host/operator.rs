@@ -7,6 +7,7 @@
 //! ASTRA_SEED=7 ASTRA_OPS=3,9 cargo test --test host operator::drawn -- --nocapture    these operations of it
 //!     ASTRA_OPERATOR=200 …                                                         so many, from ASTRA_SEED on
 
+mod accessory;
 mod act;
 mod draw;
 mod judge;

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use super::accessory::Change;
 use super::draw::{Draw, Site, Worker};
 
 /// An operation, with everything that it needs.
@@ -46,6 +47,8 @@ pub enum Op {
     Database(bool),
     Source(bool),
     Both(&'static str, &'static str),
+    /// An operation on the accessory.
+    Accessory(Change),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -298,6 +301,7 @@ impl Display for Op {
             Op::Registry(up) => write!(f, "registry {}", if *up { "comes" } else { "goes" }),
             Op::Database(up) => write!(f, "database {}", if *up { "comes" } else { "goes" }),
             Op::Source(up) => write!(f, "file source {}", if *up { "comes" } else { "goes" }),
+            Op::Accessory(change) => write!(f, "{change}"),
             Op::Both(one, two) => write!(f, "{one} and {two} at once"),
         }
     }
