@@ -1,6 +1,6 @@
 //! A site whose database and cache are accessories: PostgreSQL and Redis in containers of their own, reached by name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Engine, Host};
 use crate::recovery::QUICK;
@@ -38,8 +38,12 @@ impl Host {
     }
 
     fn in_redis(&self, command: &str) -> String {
+        self.within("redis", command)
+    }
+
+    fn within(&self, accessory: &str, command: &str) -> String {
         let client = self.engine.client();
-        self.sh(&format!("{client} exec astra-redis-1 {command}")).ok().stdout.trim().to_owned()
+        self.sh(&format!("{client} exec astra-{accessory}-1 {command}")).ok().stdout.trim().to_owned()
     }
 }
 
@@ -129,4 +133,43 @@ fn accessories_change_alone() {
 #[test]
 fn accessories_change_alone_on_docker() {
     change_alone(Engine::Docker, "accessories-docker");
+}
+
+#[test]
+fn accessories_outlive_twenty_deploys_and_five_rollbacks() {
+    let host = site(Engine::Podman, "accessories-deploys");
+    let starts = "systemctl show -p InvocationID,NRestarts astra-db@1 astra-redis@1";
+    let (before, started) = (host.accessories(), host.sh(starts).ok().stdout);
+    assert_eq!(before.matches("astra-").count(), 2, "{before}");
+    let sql = |query: &str| {
+        host.within(
+            "db",
+            &format!("sh -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h /tmp -U astra -qAt -c \"{query}\"'"),
+        )
+    };
+    sql("create table kept (deploy int)");
+    let begun = Instant::now();
+    let (mut serves, mut other, mut visits) = ("v1", "v2", 0);
+    for deploy in 1..=20 {
+        host.tag("latest", other);
+        // A release that was rolled back is held.
+        host.agent(["deploy", "--force"]).ok();
+        (serves, other) = (other, serves);
+        if deploy % 4 == 0 {
+            host.agent(["rollback"]).ok();
+            (serves, other) = (other, serves);
+        }
+        visits += 1;
+        assert_eq!(host.versions([1, 2]), [serves; 2]);
+        assert_eq!(host.get("/count").body, format!("{visits}\n"));
+        sql(&format!("insert into kept values ({deploy})"));
+    }
+    println!("20 deploys and 5 rollbacks in {:.0?}", begun.elapsed());
+    assert_eq!(host.accessories(), before);
+    assert_eq!(host.sh(starts).ok().stdout, started);
+    assert_eq!(sql("select count(*), sum(deploy) from kept"), "20|210");
+    assert_eq!(host.in_redis("redis-cli get visits"), "20");
+    let runs = "astra-agent history -n 100 --json | jq -r '.runs[] | select(.accessory) | .verb'";
+    assert_eq!(host.sh(runs).ok().stdout, "install\ninstall\n");
+    host.assert_tidy();
 }
