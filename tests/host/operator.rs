@@ -105,6 +105,12 @@ fn three_other_short_sequences_keep_every_promise() {
     fixed([21, 97, 106]);
 }
 
+/// A reboot, a power cut and a failed upgrade of the accessory.
+#[test]
+fn a_short_sequence_with_an_accessory_keeps_every_promise() {
+    fixed([677]);
+}
+
 /// The sequences of a seed: one, some operations of it, or with ASTRA_OPERATOR a campaign that continues
 /// where it was.
 #[test]
