@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::accessory;
+use super::accessory::{self, Change};
 use super::act::{Done, Operator};
 use super::draw::{Accessory, Draw, Site, Worker};
 use super::judge::{self, Lacks};
@@ -178,7 +178,7 @@ fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended
     operator.tick();
     broken.extend(quiet(operator));
     operator.repair(op);
-    if matches!(op, Op::Hand(_)) {
+    if matches!(op, Op::Hand(_) | Op::Accessory(Change::Unready)) {
         operator.tick();
     }
     match settle(operator, memory) {

@@ -163,6 +163,8 @@ fn only_its_own_verbs_change_an_accessory() {
     assert!(after(&Op::Rollback, Some(("rollback", 0)), another).contains("the accessory has changed"));
     assert_eq!(after(&Op::Reboot, None, another), "");
     assert!(after(&Op::Reboot, None, pinned).contains("the pin has changed"));
+    let stop = Op::Systemctl("stop", accessory::UNIT);
+    assert!(after(&stop, None, |l| l.redis.running = false).contains("the accessory is down, status"));
     let (restart, upgrade) = (Op::Accessory(Change::Restart), Op::Accessory(Change::Upgrade("7")));
     assert_eq!(after(&restart, Some((accessory::RESTART, 0)), another), "");
     assert!(after(&restart, Some((accessory::RESTART, 0)), same).contains("ends with 0"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{RESTART, UPGRADE};
+use super::{RESTART, UNIT, UPGRADE};
 use crate::operator::act::{Done, Known};
 use crate::operator::draw::Accessory;
 use crate::operator::judge::{Lacks, tail};
@@ -47,6 +47,11 @@ pub fn after(
     if !op.reaches_accessory(known.engine) {
         check(was == is, &|| format!("the accessory has changed: {}, then {}", was.words(), is.words()));
     }
+    // A killed one may come back between the parts of a look.
+    let stopped = matches!(op, Op::Systemctl("stop", UNIT)) && !is.running;
+    check(!stopped || after.status["accessories"][0]["up"] != true, &|| {
+        format!("the accessory is down, status: {}", after.status["accessories"])
+    });
     let Some((words, code)) = done.verb.as_ref().filter(|(words, _)| words.starts_with("accessory ")) else {
         let by_hand = !matches!(op, Op::Disturbed { .. } | Op::Both(..));
         check(!by_hand || was.pin == is.pin, &|| format!("the pin has changed: {}", is.words()));
