@@ -12,6 +12,9 @@ use crate::report::Report;
 /// Requests that a load of a changed Caddyfile may lose (docs/decisions/0021).
 const LOST_AT_A_LOAD: usize = 1;
 
+/// A deploy of one service, which has the image of the app.
+pub const WORKER_ALONE: &str = "deploy worker";
+
 /// Parts of the host that are missing or broken when an operation begins or ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Lacks {
@@ -67,6 +70,10 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         // Its image may be gone, or have failed since.
         "rollback" if lacks.registry || goes_back_to_held(before) => vec![0, 1],
         "rollback" => vec![0],
+        // It may have left agent.toml, and a change of what it shares with the app is refused.
+        "deploy" if words == WORKER_ALONE && lacks.database => vec![0, 1, 2, 3, 4],
+        "deploy" if words == WORKER_ALONE && lacks.environment => vec![0, 1, 2, 3],
+        "deploy" if words == WORKER_ALONE => vec![0, 1, 2],
         "deploy" | "deploy-sha" | "install" => {
             let digest = if verb == "deploy-sha" {
                 parts.next().unwrap_or_default().to_owned()
@@ -195,6 +202,8 @@ fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Know
     let mut parts = words.split(' ');
     let verb = parts.next().unwrap_or_default();
     let digest = match verb {
+        // The images stay.
+        "deploy" if words == WORKER_ALONE => before.image().split_once('@').map_or("", |(_, d)| d).to_owned(),
         "deploy" => known.digest(known.tag),
         "deploy-sha" => parts.next().unwrap_or_default().to_owned(),
         "rollback" if words == "rollback" => {

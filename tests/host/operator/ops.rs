@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 
 use super::accessory::Change;
 use super::draw::{Draw, Site, Worker};
+use super::judge::WORKER_ALONE;
 
 /// An operation, with everything that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,13 +178,8 @@ impl Op {
             2 | 3 => Op::Hand(Hand::LostFile),
             _ => {
                 let worker = (!draw.one_in(4)).then(|| (draw.one_in(2), 1 + draw.below(3) as u16));
-                let then = draw.pick(&[
-                    Some("deploy"),
-                    Some("deploy"),
-                    Some("deploy worker"),
-                    Some("reconcile"),
-                    None,
-                ]);
+                let then =
+                    draw.pick(&[Some("deploy"), Some("deploy"), Some(WORKER_ALONE), Some("reconcile"), None]);
                 Op::Edit(Edit::Worker(worker), then)
             }
         };

@@ -212,10 +212,12 @@ fn both(one: Lacks, two: Lacks) -> Lacks {
     Lacks { registry: one.registry || two.registry, database: one.database || two.database, ..two }
 }
 
-/// After a successful deploy there is nothing to do.
+/// After a successful deploy of all services there is nothing to do.
 fn empty_plan(done: &Done, operator: &Operator) -> Option<String> {
     let (words, code) = done.verb.as_ref()?;
-    if !words.starts_with("deploy") || words.starts_with("deploy-sha") || *code != 0 {
+    let whole =
+        words.starts_with("deploy") && !words.starts_with("deploy-sha") && words != judge::WORKER_ALONE;
+    if !whole || *code != 0 {
         return None;
     }
     let plan = operator.host.sh("astra-agent plan");
