@@ -1,6 +1,6 @@
 //! A site whose database and cache are accessories: PostgreSQL and Redis in containers of their own, reached by name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Engine, Host};
 use crate::recovery::QUICK;
@@ -37,21 +37,13 @@ impl Host {
         all.lines().filter(|line| !line.starts_with("astra-app") && !line.contains("caddy")).collect()
     }
 
-    /// Moves a tag of the registry.
-    fn retag(&self, repository: &str, from: &str, to: &str) {
-        let of = |tag: &str| format!("http://127.0.0.1:5000/v2/{repository}/manifests/{tag}");
-        let kind = crate::harness::MANIFEST;
-        self.sh(&format!(
-            "curl -sSf -H 'Accept: {kind}' {} | curl -sSf -X PUT -H 'Content-Type: {kind}' --data-binary @- {}",
-            of(from),
-            of(to)
-        ))
-        .ok();
+    fn in_redis(&self, command: &str) -> String {
+        self.within("redis", command)
     }
 
-    fn in_redis(&self, command: &str) -> String {
+    fn within(&self, accessory: &str, command: &str) -> String {
         let client = self.engine.client();
-        self.sh(&format!("{client} exec astra-redis-1 {command}")).ok().stdout.trim().to_owned()
+        self.sh(&format!("{client} exec astra-{accessory}-1 {command}")).ok().stdout.trim().to_owned()
     }
 }
 
@@ -88,11 +80,11 @@ fn change_alone(engine: Engine, name: &str) {
 
     // An upgrade keeps the data; one that fails goes back, and so does a change of the settings.
     let apps = host.sh("systemctl show -p InvocationID astra-app@1 astra-app@2").ok().stdout;
-    host.retag("redis", "8", "7");
+    host.tag_in("redis", "7", "8");
     host.agent(["accessory", "upgrade", "redis"]).ok();
     assert_eq!(host.in_redis("printenv NEWER"), "1");
     assert_eq!(host.get("/count").body, "2\n");
-    host.retag("redis", "broken", "7");
+    host.tag_in("redis", "7", "broken");
     let failed = host.agent(["accessory", "upgrade", "redis"]);
     assert_eq!(failed.code(), 3, "{}", failed.text());
     assert!(failed.text().contains("no-such-option"), "{}", failed.text());
@@ -141,4 +133,43 @@ fn accessories_change_alone() {
 #[test]
 fn accessories_change_alone_on_docker() {
     change_alone(Engine::Docker, "accessories-docker");
+}
+
+#[test]
+fn accessories_outlive_twenty_deploys_and_five_rollbacks() {
+    let host = site(Engine::Podman, "accessories-deploys");
+    let starts = "systemctl show -p InvocationID,NRestarts astra-db@1 astra-redis@1";
+    let (before, started) = (host.accessories(), host.sh(starts).ok().stdout);
+    assert_eq!(before.matches("astra-").count(), 2, "{before}");
+    let sql = |query: &str| {
+        host.within(
+            "db",
+            &format!("sh -c 'PGPASSWORD=$POSTGRES_PASSWORD psql -h /tmp -U astra -qAt -c \"{query}\"'"),
+        )
+    };
+    sql("create table kept (deploy int)");
+    let begun = Instant::now();
+    let (mut serves, mut other, mut visits) = ("v1", "v2", 0);
+    for deploy in 1..=20 {
+        host.tag("latest", other);
+        // A release that was rolled back is held.
+        host.agent(["deploy", "--force"]).ok();
+        (serves, other) = (other, serves);
+        if deploy % 4 == 0 {
+            host.agent(["rollback"]).ok();
+            (serves, other) = (other, serves);
+        }
+        visits += 1;
+        assert_eq!(host.versions([1, 2]), [serves; 2]);
+        assert_eq!(host.get("/count").body, format!("{visits}\n"));
+        sql(&format!("insert into kept values ({deploy})"));
+    }
+    println!("20 deploys and 5 rollbacks in {:.0?}", begun.elapsed());
+    assert_eq!(host.accessories(), before);
+    assert_eq!(host.sh(starts).ok().stdout, started);
+    assert_eq!(sql("select count(*), sum(deploy) from kept"), "20|210");
+    assert_eq!(host.in_redis("redis-cli get visits"), "20");
+    let runs = "astra-agent history -n 100 --json | jq -r '.runs[] | select(.accessory) | .verb'";
+    assert_eq!(host.sh(runs).ok().stdout, "install\ninstall\n");
+    host.assert_tidy();
 }

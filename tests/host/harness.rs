@@ -12,7 +12,6 @@ use crate::report::Report;
 const CLI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/host/host");
 /// Seconds; a command that hangs fails its test only.
 const COMMAND_LIMIT: &str = "300";
-const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The container engine of a host.
@@ -171,7 +170,13 @@ impl Host {
 
     /// The digest of a tag of the app's image in the registry: `sha256:…`.
     pub fn digest(&self, tag: &str) -> String {
-        let head = self.sh(&format!("curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/{tag}")).ok().stdout;
+        self.digest_in("astra", tag)
+    }
+
+    /// The same of another repository.
+    pub fn digest_in(&self, repository: &str, tag: &str) -> String {
+        let manifest = manifest(repository, tag);
+        let head = self.sh(&format!("curl -sSfI -H 'Accept: {MANIFEST}' {manifest}")).ok().stdout;
         let header = |line: &str| {
             let (name, value) = line.split_once(": ")?;
             name.eq_ignore_ascii_case("docker-content-digest").then(|| value.trim().to_owned())
@@ -181,9 +186,15 @@ impl Host {
 
     /// Points a tag at the image of another one: a push of the tracked tag.
     pub fn tag(&self, tag: &str, from: &str) {
+        self.tag_in("astra", tag, from);
+    }
+
+    /// The same in another repository; `from` may be a digest.
+    pub fn tag_in(&self, repository: &str, tag: &str, from: &str) {
+        let [from, to] = [from, tag].map(|tag| manifest(repository, tag));
         self.sh(&format!(
-            "set -o pipefail; curl -sSf -H 'Accept: {MANIFEST}' {REGISTRY}/{from} | \
-             curl -sSf -X PUT -H 'Content-Type: {MANIFEST}' --data-binary @- {REGISTRY}/{tag}"
+            "set -o pipefail; curl -sSf -H 'Accept: {MANIFEST}' {from} | \
+             curl -sSf -X PUT -H 'Content-Type: {MANIFEST}' --data-binary @- {to}"
         ))
         .ok();
     }
@@ -291,6 +302,11 @@ impl Drop for Load {
             let _ = child.wait();
         }
     }
+}
+
+/// Address of a manifest in the registry of a host.
+fn manifest(repository: &str, tag: &str) -> String {
+    format!("http://127.0.0.1:5000/v2/{repository}/manifests/{tag}")
 }
 
 fn cli() -> Command {

@@ -7,6 +7,7 @@
 //! ASTRA_SEED=7 ASTRA_OPS=3,9 cargo test --test host operator::drawn -- --nocapture    these operations of it
 //!     ASTRA_OPERATOR=200 …                                                         so many, from ASTRA_SEED on
 
+mod accessory;
 mod act;
 mod draw;
 mod judge;
@@ -102,6 +103,12 @@ fn three_short_sequences_keep_every_promise() {
 #[test]
 fn three_other_short_sequences_keep_every_promise() {
     fixed([21, 97, 106]);
+}
+
+/// A reboot, a power cut and a failed upgrade of the accessory.
+#[test]
+fn a_short_sequence_with_an_accessory_keeps_every_promise() {
+    fixed([677]);
 }
 
 /// The sequences of a seed: one, some operations of it, or with ASTRA_OPERATOR a campaign that continues

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use super::accessory::{self, Change};
 use super::draw::{Site, TOKEN_FILE};
 use super::look::{self, Look};
 use super::ops::{BAD, By, GOOD, Hand, Op, Victim};
@@ -22,6 +23,11 @@ pub struct Known {
     pub source: bool,
     /// The digest of each version in the registry.
     pub digests: BTreeMap<String, String>,
+    /// The same of the accessory, and the version that its tag points to.
+    pub redis: BTreeMap<&'static str, String>,
+    pub redis_tag: &'static str,
+    /// The number that the accessory has counted to.
+    pub count: u64,
 }
 
 /// A host and its operator.
@@ -50,7 +56,9 @@ impl DerefMut for Operator {
 
 impl Known {
     pub fn new(engine: Engine, site: Site, digests: BTreeMap<String, String>) -> Self {
-        Self { engine, site, tag: "v1", registry: true, database: true, source: true, digests }
+        let (tag, redis_tag, redis) = ("v1", accessory::TAGS[0], BTreeMap::new());
+        let (registry, database, source) = (true, true, true);
+        Self { engine, site, tag, registry, database, source, digests, redis, redis_tag, count: 0 }
     }
 
     pub fn digest(&self, version: &str) -> String {
@@ -79,7 +87,8 @@ pub struct Done {
 impl Operator {
     pub fn new(host: Host, site: Site) -> Self {
         let digests = GOOD.iter().chain(&BAD).map(|tag| ((*tag).to_owned(), host.digest(tag))).collect();
-        let known = Known::new(host.engine, site, digests);
+        let redis = accessory::TAGS.map(|tag| (tag, host.digest_in("redis", tag))).into();
+        let known = Known { redis, ..Known::new(host.engine, site, digests) };
         Self { host, known, log: String::new(), seen: None }
     }
 
@@ -150,10 +159,10 @@ impl Operator {
             Op::Prune(_) => _ = self.sh("ENGINE rmi 127.0.0.1:5000/caddy:2"),
             Op::Registry(up) => {
                 self.registry = *up;
-                let word = if *up { "start" } else { "stop" };
-                self.sh(&format!("systemctl {word} docker-registry"));
                 if *up {
-                    self.sh("until curl -sfo /dev/null 127.0.0.1:5000/v2/; do sleep 0.1; done");
+                    self.start_registry();
+                } else {
+                    self.sh("systemctl stop docker-registry");
                 }
             }
             Op::Database(up) => {
@@ -170,6 +179,7 @@ impl Operator {
                 self.sh(&format!("[ ! -e {TOKEN_FILE}{from} ] || mv {TOKEN_FILE}{from} {TOKEN_FILE}{to}"));
             }
             Op::Both(one, two) => self.both(one, two, &mut done),
+            Op::Accessory(change) => self.change(*change, &mut done),
         }
         done
     }
@@ -182,7 +192,11 @@ impl Operator {
         format!("{}{}", output.stdout, output.stderr)
     }
 
-    fn verb(&mut self, words: &str, done: &mut Done) {
+    pub fn start_registry(&mut self) {
+        self.sh("systemctl start docker-registry; until curl -sfo /dev/null 127.0.0.1:5000/v2/; do sleep 0.1; done");
+    }
+
+    pub fn verb(&mut self, words: &str, done: &mut Done) {
         if words == "deploy" {
             let plan = self.host.sh("astra-agent plan");
             done.codes.push(("plan".into(), plan.code()));
@@ -202,7 +216,7 @@ impl Operator {
         self.host.sh_with(&format!("astra-agent env set {key}"), value).code()
     }
 
-    fn write_config(&mut self) {
+    pub fn write_config(&mut self) {
         let toml = self.site.toml();
         // docker has no name for its host.
         let toml = match self.host.engine {
@@ -244,6 +258,7 @@ impl Operator {
                 _ = self.sh(&format!("sed -i '/^export NOT/d' {ENV_FILE}; rm -f /root/astra.env"))
             }
             Op::Hand(Hand::Stranger) => _ = self.sh("ENGINE rm -f stranger"),
+            Op::Accessory(Change::Unready) => self.set_unready(false),
             // It cannot be made again if agent.toml has changed since.
             Op::Hand(Hand::LostFile) => {
                 _ = self.sh("cp -an /root/files/. /etc/astra/files/; rm -r /root/files")

@@ -51,6 +51,8 @@ pub struct Site {
     pub cron: bool,
     /// A worker beside the app, and a file in both.
     pub worker: Option<Worker>,
+    /// A Redis beside the app, which uses it if they share a network.
+    pub accessory: Option<Accessory>,
     pub literals: BTreeMap<&'static str, String>,
     /// An invalid line in `agent.toml`.
     pub broken: bool,
@@ -63,6 +65,15 @@ pub struct Worker {
     pub inherits: bool,
     /// A word in its command and in the file: another one is another release of the same image.
     pub role: u16,
+}
+
+/// The accessory, a Redis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accessory {
+    /// A variable of its container: another one waits for `accessory restart`.
+    pub setting: u16,
+    /// Its readiness command fails.
+    pub unready: bool,
 }
 
 pub const TOKEN_FILE: &str = "/etc/astra/token";
@@ -108,6 +119,7 @@ impl Site {
             required: draw.one_in(4),
             cron: draw.one_in(3),
             worker: None,
+            accessory: None,
             literals: BTreeMap::new(),
             broken: false,
         }
@@ -163,6 +175,9 @@ SECRET_KEY = {{ generate = 64 }}
         for (key, value) in always.into_iter().chain(behaviour).chain(literals).collect::<BTreeMap<_, _>>() {
             writeln!(toml, "{key} = \"{value}\"").unwrap();
         }
+        if *network == "site" {
+            toml += "REDIS_HOST = \"redis\"\n";
+        }
         if self.generated {
             toml += "FIELD_KEY = { generate = 32 }\n";
         }
@@ -192,6 +207,7 @@ mount = {{ services = ["app", "worker"], path = "/etc/word" }}
             )
             .unwrap();
         }
+        toml += &self.accessory.map(Accessory::toml).unwrap_or_default();
         if self.broken {
             toml += "\n[deploy-]\nsoak = 5\n";
         }
@@ -219,11 +235,35 @@ mount = {{ services = ["app", "worker"], path = "/etc/word" }}
             (self.required, "required"),
             (self.cron, "cron"),
             (self.worker.is_some(), "worker"),
+            (self.accessory.is_some(), "accessory"),
         ];
         words.extend(flags.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_owned()));
         let behaviour = self.behaviour.iter().filter(|(key, _)| **key != "APP_SERVER");
         words.extend(behaviour.map(|(key, value)| format!("{key}={value}")));
         words.join(", ")
+    }
+}
+
+impl Accessory {
+    pub fn toml(self) -> String {
+        let Self { setting, unready } = self;
+        let ready = if unready {
+            r#"["false"], timeout = "2s""#
+        } else {
+            r#"["redis-cli", "ping"], timeout = "40s""#
+        };
+        format!(
+            r#"
+[services.redis]
+kind = "accessory"
+image = "127.0.0.1:5000/redis:7"
+volumes = ["redis:/data"]
+env = {{ SETTING = "{setting}" }}
+secrets = {{ CACHE_KEY = "SECRET_KEY" }}
+stop_timeout = "20s"
+readiness = {{ command = {ready} }}
+"#
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::accessory;
 use super::act::{Done, Known};
 use super::look::{Held, Look};
 use super::ops::{BAD, By, Edit, Hand, Op, Victim};
@@ -10,6 +11,9 @@ use crate::report::Report;
 
 /// Requests that a load of a changed Caddyfile may lose (docs/decisions/0021).
 const LOST_AT_A_LOAD: usize = 1;
+
+/// A deploy of one service, which has the image of the app.
+pub const WORKER_ALONE: &str = "deploy worker";
 
 /// Parts of the host that are missing or broken when an operation begins or ends.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +58,7 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         "caddy-upgrade" if lacks.registry => vec![0, 1],
         "caddy-upgrade" => vec![0],
         "cron" => vec![0, 1, 2],
+        "accessory" => accessory::codes(words, lacks, known),
         "env" => vec![0, 2],
         "rollback" if words.contains("--to") => vec![0, 1, 3],
         // The last valid config is used, and `status` has no answer.
@@ -65,6 +70,10 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         // Its image may be gone, or have failed since.
         "rollback" if lacks.registry || goes_back_to_held(before) => vec![0, 1],
         "rollback" => vec![0],
+        // It may have left agent.toml, and a change of what it shares with the app is refused.
+        "deploy" if words == WORKER_ALONE && lacks.database => vec![0, 1, 2, 3, 4],
+        "deploy" if words == WORKER_ALONE && lacks.environment => vec![0, 1, 2, 3],
+        "deploy" if words == WORKER_ALONE => vec![0, 1, 2],
         "deploy" | "deploy-sha" | "install" => {
             let digest = if verb == "deploy-sha" {
                 parts.next().unwrap_or_default().to_owned()
@@ -132,6 +141,7 @@ pub fn after(
         broken.push(format!("{:?}: {}", done.codes, tail(&done.said)));
     }
     broken.extend(well(after));
+    broken.extend(accessory::after(op, (before, after), done, lacks, known));
     if let Some((words, code)) = &done.verb {
         broken.extend(told(words, *code, before, after));
         broken.extend(brought(words, *code, (before, after), known));
@@ -156,9 +166,10 @@ pub fn after(
 pub fn well(look: &Look) -> Option<String> {
     let instances = look.status["instances"].as_array().map_or(&[][..], Vec::as_slice);
     let drained = instances.iter().any(|i| i["drained"] == true);
-    (look.status_code == 0 && (drained || !look.serves())).then(|| {
+    let down = !look.redis.pin.is_empty() && !look.redis.running;
+    (look.status_code == 0 && (drained || down || !look.serves())).then(|| {
         format!(
-            "status exits with 0, the site gives {:?}, status: {}",
+            "status exits with 0, the site gives {:?}, an accessory is down: {down}, status: {}",
             look.answers, look.status["instances"]
         )
     })
@@ -166,7 +177,8 @@ pub fn well(look: &Look) -> Option<String> {
 
 /// The newest run in the journal must be the operation, with its outcome.
 fn told(words: &str, code: i32, before: &Look, after: &Look) -> Option<String> {
-    let verb = words.split(' ').next()?.replace('-', "_");
+    let parts: Vec<&str> = words.split(' ').collect();
+    let verb = if parts[0] == "accessory" { parts[..2].join("_") } else { parts[0].replace('-', "_") };
     let newest = after.history.first().filter(|_| after.history.len() > before.history.len())?;
     let ended = match &newest["outcome"] {
         Value::String(word) if word == "converged" => 0,
@@ -190,6 +202,8 @@ fn brought(words: &str, code: i32, (before, after): (&Look, &Look), known: &Know
     let mut parts = words.split(' ');
     let verb = parts.next().unwrap_or_default();
     let digest = match verb {
+        // The images stay.
+        "deploy" if words == WORKER_ALONE => before.image().split_once('@').map_or("", |(_, d)| d).to_owned(),
         "deploy" => known.digest(known.tag),
         "deploy-sha" => parts.next().unwrap_or_default().to_owned(),
         "rollback" if words == "rollback" => {

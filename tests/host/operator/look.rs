@@ -25,6 +25,10 @@ part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrati
     -c "select 'used ' || key from used_key" 2>/dev/null
 part; ENGINE ps -a --filter name=astra-worker- --format '{{.Names}} {{.State}} LABEL'; ls /etc/astra/files 2>/dev/null
 part; sed -n 's/^FIELD_KEY=//p' /etc/astra/astra.env | tr -d '\n' | sha256sum | cut -d' ' -f1
+part; cat /etc/astra/astra-redis.env 2>/dev/null
+part; ENGINE inspect -f '{{.State.Status}} {{.Id}} {{index .Config.Labels "astra.image"}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
+{{.}}{{end}}' astra-redis-1 2>/dev/null
+part; ! grep -q ^REDIS_HOST= /etc/astra/astra.env || curl -s -m 20 localhost/count
 "#;
 
 /// A run of the agent is under way or about to start.
@@ -81,6 +85,33 @@ pub struct Look {
     pub field_key: String,
     /// The container of the worker with its image, and the files of releases.
     pub worker: Vec<String>,
+    pub redis: Redis,
+    /// The answer of the app's counter, which is in the accessory; empty: it uses none.
+    pub visits: String,
+}
+
+/// The accessory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Redis {
+    /// Its env file, by variable.
+    pub pin: BTreeMap<String, String>,
+    pub running: bool,
+    pub id: String,
+    pub image: String,
+    pub release: String,
+    /// The environment of its container.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Redis {
+    fn of(pin: &str, container: &str) -> Self {
+        let (head, env) = container.trim_start().split_once('\n').unwrap_or_default();
+        let [state, id, image, release] = head.split(' ').collect::<Vec<_>>()[..] else {
+            return Self { pin: variables(pin), ..Self::default() };
+        };
+        let [id, image, release] = [id, image, release].map(str::to_owned);
+        Self { pin: variables(pin), running: state == "running", id, image, release, env: variables(env) }
+    }
 }
 
 impl Look {
@@ -91,8 +122,11 @@ impl Look {
         };
         let text = host.sh(&LOOK.replace("ENGINE", host.engine.client()).replace("LABEL", label)).stdout;
         let parts: Vec<&str> = text.split('\x1e').collect();
+        let Some((own, [pin, redis, visits])) = parts.split_last_chunk() else {
+            return Err(format!("a look that was cut off: {text}"));
+        };
         let [env, site, status, code, history, apps, others, traces, last, failed, migrations, worker, key] =
-            parts[..]
+            own[..]
         else {
             return Err(format!("a look that was cut off: {text}"));
         };
@@ -123,6 +157,8 @@ impl Look {
                 .collect(),
             field_key: key.trim().to_owned(),
             worker: lines(worker),
+            redis: Redis::of(pin, redis),
+            visits: visits.trim().to_owned(),
         })
     }
 

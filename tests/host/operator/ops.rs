@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display};
 
+use super::accessory::Change;
 use super::draw::{Draw, Site, Worker};
+use super::judge::WORKER_ALONE;
 
 /// An operation, with everything that it needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,8 @@ pub enum Op {
     Database(bool),
     Source(bool),
     Both(&'static str, &'static str),
+    /// An operation on the accessory.
+    Accessory(Change),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -174,13 +178,8 @@ impl Op {
             2 | 3 => Op::Hand(Hand::LostFile),
             _ => {
                 let worker = (!draw.one_in(4)).then(|| (draw.one_in(2), 1 + draw.below(3) as u16));
-                let then = draw.pick(&[
-                    Some("deploy"),
-                    Some("deploy"),
-                    Some("deploy worker"),
-                    Some("reconcile"),
-                    None,
-                ]);
+                let then =
+                    draw.pick(&[Some("deploy"), Some("deploy"), Some(WORKER_ALONE), Some("reconcile"), None]);
                 Op::Edit(Edit::Worker(worker), then)
             }
         };
@@ -298,6 +297,7 @@ impl Display for Op {
             Op::Registry(up) => write!(f, "registry {}", if *up { "comes" } else { "goes" }),
             Op::Database(up) => write!(f, "database {}", if *up { "comes" } else { "goes" }),
             Op::Source(up) => write!(f, "file source {}", if *up { "comes" } else { "goes" }),
+            Op::Accessory(change) => write!(f, "{change}"),
             Op::Both(one, two) => write!(f, "{one} and {two} at once"),
         }
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::accessory::{self, Change};
 use super::act::{Done, Operator};
-use super::draw::{Draw, Site, Worker};
+use super::draw::{Accessory, Draw, Site, Worker};
 use super::judge::{self, Lacks};
 use super::look::Look;
 use super::ops::{By, Op};
@@ -35,6 +36,17 @@ impl Drawn {
         if draw.one_in(2) {
             site.worker = Some(Worker { inherits: draw.one_in(2), role: 1 });
             for op in Op::of_worker(&mut draw, length.div_ceil(4)) {
+                let at = draw.below(ops.len() + 1);
+                ops.insert(at, op);
+            }
+        }
+        let mut draw = Draw::new(!seed.rotate_left(32));
+        if draw.one_in(3) {
+            site.accessory = Some(Accessory { setting: 1, unready: false });
+            if site.network == "bridge" && draw.one_in(2) {
+                site.network = "site";
+            }
+            for op in Op::of_accessory(&mut draw, length.div_ceil(3)) {
                 let at = draw.below(ops.len() + 1);
                 ops.insert(at, op);
             }
@@ -126,7 +138,11 @@ fn first(operator: &mut Operator, memory: &mut Memory) -> Vec<String> {
     if done.codes.iter().any(|(_, code)| *code != 0) {
         return vec![format!("the first install fails: {}", judge::tail(&done.said))];
     }
-    settle(operator, memory).map_or_else(|broken| broken, |_| whole::untold(operator, Lacks::of(operator)))
+    if let Err(broken) = settle(operator, memory) {
+        return broken;
+    }
+    let lost = operator.count(true);
+    lost.into_iter().chain(whole::untold(operator, Lacks::of(operator))).collect()
 }
 
 fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended) -> Vec<String> {
@@ -138,10 +154,12 @@ fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended
         let sockets = if operator.site.server == "asgi" && operator.site.instances == 2 { 2 } else { 0 };
         operator.host.load(25).quick().websockets(sockets).start()
     });
+    let unsaved =
+        (before.redis.running && op.stops_accessory_in_order()).then(|| operator.count(false)).flatten();
     let done = operator.act(op, &before);
     // Operations of the timer during this one are judged by the state of that time.
     let during = both(lacks, Lacks::of(operator));
-    let mut broken = quiet(operator).into_iter().collect::<Vec<_>>();
+    let mut broken = unsaved.into_iter().chain(quiet(operator)).collect::<Vec<_>>();
     let mut after = match look(operator) {
         Ok(after) => after,
         Err(cut) => return vec![cut],
@@ -160,12 +178,16 @@ fn step(op: &Op, operator: &mut Operator, memory: &mut Memory, ended: &mut Ended
     operator.tick();
     broken.extend(quiet(operator));
     operator.repair(op);
-    if matches!(op, Op::Hand(_)) {
+    if matches!(op, Op::Hand(_) | Op::Accessory(Change::Unready)) {
         operator.tick();
     }
     match settle(operator, memory) {
         Ok(whole) => {
             broken.extend(judge::ticked(op, (&after, &whole), operator));
+            broken.extend(accessory::ticked((&after, &whole), &done));
+            if whole.redis.running {
+                broken.extend(operator.count(true));
+            }
             if let Some(load) = load {
                 let report = load.stop();
                 ended.requests += report.total;
@@ -190,10 +212,12 @@ fn both(one: Lacks, two: Lacks) -> Lacks {
     Lacks { registry: one.registry || two.registry, database: one.database || two.database, ..two }
 }
 
-/// After a successful deploy there is nothing to do.
+/// After a successful deploy of all services there is nothing to do.
 fn empty_plan(done: &Done, operator: &Operator) -> Option<String> {
     let (words, code) = done.verb.as_ref()?;
-    if !words.starts_with("deploy") || words.starts_with("deploy-sha") || *code != 0 {
+    let whole =
+        words.starts_with("deploy") && !words.starts_with("deploy-sha") && words != judge::WORKER_ALONE;
+    if !whole || *code != 0 {
         return None;
     }
     let plan = operator.host.sh("astra-agent plan");

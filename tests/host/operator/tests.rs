@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::accessory::{self, Change};
 use super::act::{Done, Known};
-use super::draw::{Draw, Site};
+use super::draw::{Accessory, Draw, Site};
 use super::judge::{self, Lacks};
-use super::look::{Container, Look};
+use super::look::{Container, Look, Redis};
 use super::ops::{BAD, Edit, GOOD, Hand, Op};
 use super::whole::{Memory, missing};
 use crate::harness::Engine;
@@ -92,6 +93,86 @@ fn each_damage_to_a_whole_host_is_named() {
         let said = look(&damaged, &mut memory);
         assert!(said.iter().any(|s| s.contains(word)), "no {word:?}: {said:?}");
     }
+}
+
+/// The site with an accessory, which runs its second pin.
+fn with_accessory() -> (Known, Look) {
+    let mut known = known();
+    known.site.accessory = Some(Accessory { setting: 1, unready: false });
+    known.redis = accessory::TAGS.map(|tag| (tag, format!("sha256:redis-{tag}"))).into();
+    let image = "127.0.0.1:5000/redis@sha256:redis-7";
+    let pin = [
+        ("APP_IMAGE", image),
+        ("ASTRA_RELEASE", "2"),
+        ("APP_ARGS", "'--network=astra-site --env=SETTING=1'"),
+        ("CACHE_KEY", "s"),
+    ];
+    let env = [("SETTING", "1"), ("CACHE_KEY", "s")];
+    let redis = Redis {
+        pin: pin.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        running: true,
+        id: "one".into(),
+        image: image.into(),
+        release: "2".into(),
+        env: env.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    };
+    let mut look = Look { redis, ..whole() };
+    look.others.insert("astra-redis-1 running".into());
+    look.status["accessories"] = json!([{"name": "redis", "image": image, "up": true}]);
+    (known, look)
+}
+
+#[test]
+fn each_damage_to_an_accessory_is_named() {
+    let (known, whole) = with_accessory();
+    let look = |look: &Look| missing(look, Lacks::of(&known), &known, &mut Memory::default());
+    assert_eq!(look(&whole), [""; 0]);
+    let damages: [(&str, Damage); 10] = [
+        ("does not run its pin", |l| l.redis.running = false),
+        ("does not run its pin", |l| l.redis.release = "1".into()),
+        ("does not run its pin", |l| _ = l.redis.env.insert("SETTING".into(), "2".into())),
+        ("the pin is", |l| _ = l.redis.pin.insert("APP_IMAGE".into(), "redis@sha256:redis-broken".into())),
+        ("another version", |l| _ = l.redis.env.insert("NEWER".into(), "1".into())),
+        ("another CACHE_KEY", |l| _ = l.redis.env.remove("CACHE_KEY")),
+        ("status: ", |l| l.status["accessories"][0]["up"] = json!(false)),
+        ("status: ", |l| l.status["accessories"][0]["image"] = json!("redis@sha256:redis-8")),
+        ("the setting is 1, status", |l| l.status["pending"] = json!(["`accessory restart redis` would"])),
+        ("status: ", |l| l.status["drift"] = json!(["return astra-redis@1"])),
+    ];
+    for (word, damage) in damages {
+        let mut damaged = whole.clone();
+        damage(&mut damaged);
+        let said = look(&damaged);
+        assert!(said.iter().any(|s| s.contains(word)), "no {word:?}: {said:?}");
+    }
+}
+
+#[test]
+fn only_its_own_verbs_change_an_accessory() {
+    let (known, before) = with_accessory();
+    let after = |op: &Op, verb: Option<(&str, i32)>, change: Damage| {
+        let mut after = before.clone();
+        change(&mut after);
+        let verb = verb.map(|(words, code)| (words.to_owned(), code));
+        let done = Done { verb, ..Done::default() };
+        accessory::after(op, (&before, &after), &done, Lacks::of(&known), &known).join(" ")
+    };
+    let (same, another): (Damage, Damage) = (|_| {}, |l| l.redis.id = "two".into());
+    let pinned: Damage = |l| _ = l.redis.pin.insert("ASTRA_RELEASE".into(), "3".into());
+    assert_eq!(after(&Op::Rollback, Some(("rollback", 0)), same), "");
+    assert!(after(&Op::Rollback, Some(("rollback", 0)), another).contains("the accessory has changed"));
+    assert_eq!(after(&Op::Reboot, None, another), "");
+    assert!(after(&Op::Reboot, None, pinned).contains("the pin has changed"));
+    let stop = Op::Systemctl("stop", accessory::UNIT);
+    assert!(after(&stop, None, |l| l.redis.running = false).contains("the accessory is down, status"));
+    let (restart, upgrade) = (Op::Accessory(Change::Restart), Op::Accessory(Change::Upgrade("7")));
+    assert_eq!(after(&restart, Some((accessory::RESTART, 0)), another), "");
+    assert!(after(&restart, Some((accessory::RESTART, 0)), same).contains("ends with 0"));
+    assert!(after(&restart, Some((accessory::RESTART, 2)), another).contains("ends with 2"));
+    assert_eq!(after(&restart, Some((accessory::RESTART, 3)), another), "");
+    assert!(after(&restart, Some((accessory::RESTART, 3)), pinned).contains("ends with 3"));
+    assert_eq!(after(&upgrade, Some((accessory::UPGRADE, 0)), same), "");
+    assert!(after(&upgrade, Some((accessory::UPGRADE, 0)), another).contains("ends with 0"));
 }
 
 /// A deploy of `tag` that ended with `code` and left the host as `after`.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::accessory;
 use super::act::{Known, Operator};
 use super::judge::Lacks;
 use super::look::{Look, leaks};
@@ -46,6 +47,10 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let version = known.version(image).unwrap_or_default();
     check(!version.is_empty(), &|| format!("astra.env names {image:?}"));
     kept(look, memory, &mut check);
+    let unrepaired = lacks.config || lacks.doubtful && look.status_code == 2;
+    if !unrepaired {
+        accessory::missing(look, lacks, known, &mut check);
+    }
     if lacks.database {
         // It cannot become ready; it only has to report that.
         check(look.status_code != 0 || look.serves(), &|| {
@@ -82,7 +87,8 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let by_hand = |path: &String| lacks.config && (path == "/run/astra/trial-1.env" || path == MARKER);
     let left: Vec<_> = look.traces.iter().filter(|path| !by_hand(path)).collect();
     check(left.is_empty(), &|| format!("left: {left:?}"));
-    let apart = |o: &&String| !o.starts_with("stranger ") && !o.starts_with("astra-worker-");
+    let apart =
+        |o: &&String| !["stranger ", "astra-worker-", "astra-redis-"].iter().any(|name| o.starts_with(name));
     let others: BTreeSet<_> = look.others.iter().filter(apart).collect();
     check(others.iter().eq(["astra-caddy running"].iter()), &|| format!("containers: {others:?}"));
     check(look.failed_units.is_empty(), &|| format!("failed units: {}", look.failed_units));
@@ -90,7 +96,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     for run in look.history.iter().filter(|run| run["outcome"].is_null()) {
         check(false, &|| format!("not closed: {run}"));
     }
-    if lacks.config || lacks.doubtful && look.status_code == 2 {
+    if unrepaired {
         return missing;
     }
     of_worker(look, known, &mut check);
