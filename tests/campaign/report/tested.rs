@@ -16,12 +16,12 @@ pub struct Suite {
 }
 
 const OPERATOR: &str = "\
-A seed draws a site (instances, ports, strategy, network, automatic deploys, generated and fetched values, jobs, how
-the app starts, becomes ready and ends) and fifteen operations on it: any verb, files changed by hand, restarts,
-reboots and power cuts, killed processes, a registry or database that is down for a while, two commands at once.
+A seed draws a site (instances, ports, strategy, network, automatic deploys, generated and fetched values, jobs, a worker
+with a file, an accessory, how the app starts, becomes ready and ends) and fifteen operations on it: any verb, files changed by
+hand, restarts, reboots and power cuts, killed processes, a registry or database that is down for a while, two commands at once.
 Quick POSTs are sent meanwhile. After each operation the host is checked from outside: the release in astra.env is
 serving, there are no leftovers of a run, no request was lost except by the operation itself, the timer tried no failed
-release again, no generated value was lost, no secret is where it must not be, and `status`, `plan`, `history` and
+release again, no generated value and no data of the accessory was lost, no secret is where it must not be, and `status`, `plan`, `history` and
 `doctor` are correct. A failure names its seed and the operations that are enough.
 ";
 
