@@ -18,6 +18,7 @@ use std::time::Duration;
 pub mod accessories;
 pub mod caddy;
 pub mod caddy_trial;
+pub mod calls;
 pub mod checks;
 pub mod cron;
 pub mod doctor;
@@ -107,7 +108,14 @@ impl Inputs<'_> {
             Kind::Web(_) if was_worker => {
                 Probe { check: Check::Settle(SETTLE), timeout: service.readiness.timeout }
             }
-            Kind::Web(_) | Kind::Worker(_) => self.trial_probe(service),
+            Kind::Web(_) | Kind::Worker(_) => {
+                let mut probe = self.trial_probe(service);
+                // An undo, a rollback or a repair waits for nothing that is not needed.
+                if let Check::Http(http) = &mut probe.check {
+                    http.warm_up.clear();
+                }
+                probe
+            }
         }
     }
 

@@ -88,6 +88,7 @@ fn written_for(unit: &str) -> Option<Engine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::calls;
     use crate::plan::units::render;
 
     fn config(engine: &str) -> Config {
@@ -99,7 +100,9 @@ mod tests {
     fn engine_is_read_from_the_unit() {
         let config = config("auto");
         for engine in [Engine::Podman, Engine::Docker] {
-            let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
+            let files = render(&config, engine, "/usr/bin/astra-agent", &calls::of_config(&config), |id| {
+                config.port_of(id)
+            });
             let template = &files[&crate::model::name::unit_file(&config.name.template(ServiceName::app()))];
             assert_eq!(written_for(template), Some(engine));
         }

@@ -15,19 +15,27 @@ use crate::model::step_error::StepError;
 use crate::model::unit::{ServiceResult, UnitSeen};
 
 impl Host {
-    /// Runs the migration unit of a service to its end. One left by a cut-off run ends first, also one of the `others`:
-    /// two must never run at once.
-    pub(super) async fn migrate(
+    /// Waits until no migration that a cut-off run has left still runs: two must never run at once.
+    pub(super) async fn await_earlier_migrations(
         &self,
-        service: ServiceName,
         unit: &str,
         others: &[String],
         deadline: Duration,
     ) -> Result<(), StepError> {
-        let what = format!("migrating{}", service.named(" "));
         for earlier in others.iter().map(String::as_str).chain([unit]) {
             self.await_earlier_migration(earlier, deadline).await?;
         }
+        Ok(())
+    }
+
+    /// Runs the migration unit of a service to its end.
+    pub(super) async fn migrate(
+        &self,
+        service: ServiceName,
+        unit: &str,
+        deadline: Duration,
+    ) -> Result<(), StepError> {
+        let what = format!("migrating{}", service.named(" "));
         self.start.replace(Start::now(""));
         let ended = tokio::select! {
             ended = self.systemd.start(unit, deadline) => ended,

@@ -12,7 +12,7 @@ use super::Host;
 use super::engine::ContainerSeen;
 use super::probe::probe;
 use crate::config::{Config, Service};
-use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::instance::InstanceName;
 use crate::model::name::{
     CADDY_SOCKET_DIR, CRON_PREFIX, DRAIN_DIR, ETC, FILES_DIR, NAMES_UNIT, POLICY, ROOTS_OWN_POLICY, RUN,
     STATE, TRIAL_ENV, UNIT_DIR, WORKING,
@@ -71,7 +71,7 @@ impl Host {
             .iter()
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
-        observed.named = self.named(config);
+        observed.addresses = self.addresses();
         // The engine may have to be started first, so the rest is observed meanwhile.
         let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
             if scope.images { self.ask_images().await } else { None }
@@ -118,19 +118,16 @@ impl Host {
         Ok(unknown)
     }
 
-    /// The services that others call, and whose address is one of this host's: its table of routes has them all, a line
-    /// each (`|-- 198.18.1.2`). Not by way of `/proc/self`, which is a symlink.
-    fn named(&self, config: &Config) -> BTreeSet<ServiceName> {
-        let mut called = config.called();
-        if !called.is_empty() {
-            let path = format!("/proc/{}/net/fib_trie", std::process::id());
-            let seen = self.files.read(Path::new(&path)).ok().flatten();
-            let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
-            let here: BTreeSet<&str> =
-                text.lines().filter_map(|line| line.trim_start().strip_prefix("|-- ")).collect();
-            called.retain(|name| here.contains(name.address().to_string().as_str()));
-        }
-        called
+    /// The addresses of this host at which containers call services, by its table of routes: `|-- 198.18.1.2`, and
+    /// below it `/32 host LOCAL`. Not by way of `/proc/self`, which is a symlink.
+    fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let path = format!("/proc/{}/net/fib_trie", std::process::id());
+        let seen = self.files.read(Path::new(&path)).ok().flatten();
+        let text = seen.map(|seen| String::from_utf8_lossy(&seen.bytes).into_owned()).unwrap_or_default();
+        let lines = text.lines().map(str::trim_start);
+        let pairs = lines.clone().zip(lines.skip(1)).filter(|(_, below)| below.ends_with("host LOCAL"));
+        let addresses = pairs.filter_map(|(line, _)| line.strip_prefix("|-- ")?.parse::<Ipv4Addr>().ok());
+        addresses.filter(|address| address.octets().starts_with(&[198, 18])).collect()
     }
 
     /// The files of releases, their templates, and the pins of accessories, also of those that left the config.

@@ -60,8 +60,9 @@ impl Host {
             Step::MakeNetwork { name } => self.engine()?.make_network(name).await?,
             Step::Pin { file, content, .. } => self.put_truth(file, content.bytes())?,
             Step::Pull { image } => return Ok(self.pull(image).await?.into()),
-            Step::Migrate { service, unit, others, timeout, .. } => {
-                self.migrate(*service, unit, others, *timeout).await?;
+            Step::Migrate { service, unit, others, timeout, longest, .. } => {
+                self.await_earlier_migrations(unit, others, *longest).await?;
+                self.migrate(*service, unit, *timeout).await?;
             }
             Step::WriteTrialEnv { content } => {
                 let path = Path::new(crate::model::name::TRIAL_ENV);

@@ -1,11 +1,12 @@
 //! The observed state of the host: gathered by host/, read by plan/. Never written to disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::checkup::Owner;
 use super::image::PinnedImage;
-use super::instance::{InstanceName, ServiceName};
+use super::instance::InstanceName;
 use super::release::Release;
 use super::unit::UnitSeen;
 
@@ -34,8 +35,8 @@ pub struct Observed {
     pub taken: BTreeSet<InstanceName>,
     /// Configured ports of instances still elsewhere on which another process listens.
     pub busy: BTreeSet<u16>,
-    /// The services that others call, and whose address this host has.
-    pub named: BTreeSet<ServiceName>,
+    /// The addresses of this host in 198.18.0.0/16, at which containers call services.
+    pub addresses: BTreeSet<Ipv4Addr>,
     /// Files that could not be read, and why.
     pub odd: Vec<String>,
     /// Whether `/run/astra/trial.env` is there.

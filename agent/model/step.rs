@@ -88,6 +88,8 @@ pub enum Step {
         /// The number of the release, for messages.
         release: u64,
         timeout: Duration,
+        /// Limit for an earlier one that still runs.
+        longest: Duration,
     },
     /// Write the environment of the release on trial: the future astra.env.
     WriteTrialEnv { content: Content },

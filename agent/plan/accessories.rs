@@ -145,7 +145,7 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
     let (number, images) = (lines.release, BTreeMap::new());
     let candidate =
         Candidate { release: Release { number, image: image.clone(), images, fingerprint }, lines };
-    let mut steps = files::current_unit(inputs, &inputs.config.name.template(name));
+    let mut steps = prepared(inputs, service);
     let there = inputs.observed.images.iter().any(|seen| seen.repo_digests.contains(image));
     let pulls = !there || inputs.observed.store_suspect;
     if let Some(problem) = checks::disk(inputs).filter(|_| pulls) {
@@ -173,6 +173,13 @@ pub fn plan(inputs: &Inputs<'_>, accessory: &Accessory, image: &PinnedImage) -> 
         steps.push(Step::EnableUnits { units: vec![instance.unit] });
     }
     Ok(Plan { steps, commit: Some(commit), accessory: Some(name), ..Plan::default() })
+}
+
+/// Its unit, and the way to the services that it calls.
+fn prepared(inputs: &Inputs<'_>, service: &Service) -> Vec<Step> {
+    let mut steps = if service.calls.is_empty() { Vec::new() } else { files::names(inputs) };
+    steps.extend(files::current_unit(inputs, &inputs.config.name.template(service.name)));
+    steps
 }
 
 /// Why it cannot be started now.

@@ -14,6 +14,7 @@ use crate::model::instance::{InstanceId, ServiceName};
 use crate::model::name::{CADDY_SOCKET, DRAIN_DIR, HEALTH_PORT};
 use crate::model::observed::CaddySeen;
 
+use super::calls::Called;
 use super::files::Listens;
 use super::units::text::filled;
 
@@ -37,16 +38,21 @@ const WRITTEN_FOR: &str = "for Caddy ";
 
 /// The Caddyfile for Caddy `version` (major, minor) and instances on these ports. Newer versions of Caddy can
 /// read it as well.
-pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens) -> String {
-    let text = |own_address| text(config, version.max(CaddySeen::OLDEST), listens, own_address);
+pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens, called: &Called) -> String {
+    let text = |own_address| text(config, version.max(CaddySeen::OLDEST), (listens, called), own_address);
     text(own_address(&text(Ipv4Addr::LOCALHOST)))
 }
 
-fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ipv4Addr) -> String {
+fn text(
+    config: &Config,
+    version: (u32, u32),
+    (listens, calls): (&Listens, &Called),
+    own_address: Ipv4Addr,
+) -> String {
     let global = version >= GLOBAL_METRICS;
     let upstreams: Vec<Upstreams<'_>> =
         config.services().filter_map(|service| Upstreams::of(service, listens)).collect();
-    let called = inside::called(config, listens);
+    let called = inside::called(config, listens, calls);
     let is_routed = |of: &&Upstreams<'_>| upstreams.iter().any(|known| known.service.name == of.service.name);
     let known: Vec<&Upstreams<'_>> =
         upstreams.iter().chain(called.iter().filter(|of| !is_routed(of))).collect();
@@ -55,10 +61,11 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
     let services = known.iter().map(|of| service(config, version, of, own_address));
     let paused = config.app.instances == 0 && !upstreams.iter().any(|of| of.service.name.is_app());
     let door = config.caddy.health.as_deref();
-    let door = door.map(|path| door::door(path, &upstreams, paused, own_address));
+    let public: Vec<&Upstreams<'_>> = upstreams.iter().filter(|of| is_public(of.service, of.web)).collect();
+    let door = door.map(|path| door::door(path, &public, paused, own_address));
     let mut health_servers: Vec<_> =
         numbers.iter().map(|n| routes::health_server(&n.address(), &n.to_string(), !global)).collect();
-    health_servers.extend(inside::servers(config, version));
+    health_servers.extend(inside::servers(config, version, calls));
     health_servers.extend(door.as_ref().map(|_| routes::health_server(&own_address, "door", !global)));
     let door = door.unwrap_or_default();
     filled(
@@ -76,7 +83,7 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("services", services.collect::<Vec<_>>().join("\n").trim_end()),
             ("health_sites", &routes::health_sites(&numbers, &known)),
             ("site", &site),
-            ("inside", &inside::sites(config, version, &called)),
+            ("inside", &inside::sites(config, version, calls, &called)),
             ("tls", if config.caddy.tls == Tls::Internal { "tls internal" } else { "" }),
             ("door", &door),
             ("blocked", &blocked(config)),
@@ -86,7 +93,7 @@ fn text(config: &Config, version: (u32, u32), listens: &Listens, own_address: Ip
             ("extra", &config.caddy.extra),
             ("strangers", &strangers(config, &door)),
             ("own_address", &own_address.to_string()),
-            ("asked", &config.caddy.health.as_ref().map(|_| door::asked(&upstreams)).unwrap_or_default()),
+            ("asked", &config.caddy.health.as_ref().map(|_| door::asked(&public)).unwrap_or_default()),
         ],
     )
 }
@@ -120,10 +127,14 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
     )
 }
 
+/// Whether visitors reach the service: others of the site may be all that call it.
+fn is_public(service: &Service, web: &Web) -> bool {
+    service.name.is_app() || web.route.is_some()
+}
+
 /// The routes of the site: the longer path first, then names before any name; the app gets the rest.
 fn site_routes(config: &Config, version: (u32, u32), upstreams: &[Upstreams<'_>]) -> String {
     let app = config.app_route.as_ref();
-    let is_public = |service: &Service, web: &Web| service.name.is_app() || web.route.is_some();
     let served = upstreams.iter().filter(|of| is_public(of.service, of.web));
     let served = served.map(|of| (of.web, routes::route(version, of, app)));
     let is_served = |service: &&Service| upstreams.iter().any(|of| of.service.name == service.name);

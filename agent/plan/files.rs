@@ -3,19 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::envfile::ManagedLines;
 use crate::model::fingerprint::sha256;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
     CADDY_ENV, CADDY_SOCKET_DIR, CADDY_UNIT, CADDYFILE, CRON_PREFIX, DRAIN_DIR, NAMES_UNIT, RECOVER_UNIT,
     UNIT_DIR, unit_file,
 };
-use crate::model::observed::{CaddySeen, InstanceSeen, service_section};
+use crate::model::observed::{InstanceSeen, service_section};
 use crate::model::step::{Content, Step};
 use crate::model::unit::{ActiveState, UnitSeen};
 
+use super::calls;
 use super::{Inputs, accessories, caddy, caddy_trial, units};
 use crate::config::{OwnImage, Service};
+
+mod proxy;
+
+pub(super) use proxy::names;
+use proxy::{caddyfile, caddyfile_steps, missing_addresses};
+pub use proxy::{caddyfile_step, new_routes};
 
 /// Part of the first line of every file that the agent writes: without it a file counts as hand-made.
 pub const HEADER: &str = "astra-agent";
@@ -30,7 +36,9 @@ pub type Listens = BTreeMap<InstanceName, u16>;
 
 /// Every file that the config determines. The instances' ports stay as they are: moves.rs changes them.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
-    let mut files: Desired = units::render(inputs.config, inputs.engine, inputs.agent, |id| inputs.port(id))
+    let called = calls::called(inputs);
+    let port = |id| inputs.port(id);
+    let mut files: Desired = units::render(inputs.config, inputs.engine, inputs.agent, &called, port)
         .into_iter()
         .map(|(path, text)| (path, text.into_bytes()))
         .collect();
@@ -39,7 +47,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         let path = unit_file(&inputs.config.name.template(*name));
         files.extend(inputs.observed.files.get(&path).map(|seen| (path, seen.bytes.clone())));
     }
-    files.insert(CADDYFILE.into(), caddyfile(inputs, &listens(inputs)));
+    files.insert(CADDYFILE.into(), caddyfile(inputs, &listens(inputs), &called));
     let caddy_env = seen_text(inputs, CADDY_ENV);
     match (caddy_env, inputs.caddy_image) {
         // Only an operator changes Caddy's image.
@@ -117,6 +125,8 @@ pub fn routes(inputs: &Inputs<'_>) -> Vec<Step> {
     let cut_off = loaded.is_some_and(|runs| runs.caddyfile.as_deref() != Some(&sha256(written.as_bytes())));
     if cut_off || !instances.into_iter().all(known) {
         steps.extend(caddyfile_steps(inputs, &listens(inputs)));
+    } else {
+        steps.extend(missing_addresses(inputs));
     }
     steps
 }
@@ -201,54 +211,6 @@ fn lasting_of(inputs: &Inputs<'_>, routed: impl Fn(&Service) -> bool) -> Listens
     wanted.filter_map(|id| Some((id, inputs.port(id)?))).collect()
 }
 
-/// After the commit of `lines`: routes to web services that were not committed before.
-pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
-    let (known, mut all) = (listens(inputs), lasting_of(inputs, |service| lines.is_routed(service.name)));
-    // One that is surplus, and alone serves, is known to Caddy as well.
-    all.extend(&known);
-    // A service without a route, which others call, has been there since before its trial.
-    (caddyfile(inputs, &all) != caddyfile(inputs, &known)).then(|| caddyfile_step(inputs, &all))
-}
-
-/// The step to the Caddyfile for these ports: loaded by Caddy if it answers, else only written.
-pub fn caddyfile_step(inputs: &Inputs<'_>, listens: &Listens) -> Step {
-    let content = Content::Plain(caddyfile(inputs, listens));
-    match inputs.observed.caddy {
-        Some(_) => {
-            let in_use = inputs.observed.instances.values().any(|seen| seen.unit.is_up());
-            Step::LoadCaddy { content, in_use }
-        }
-        None => Step::WriteFile { path: CADDYFILE.into(), mode: MODE, content },
-    }
-}
-
-/// Empty if the Caddyfile is on disk and Caddy is not known to run another one.
-fn caddyfile_steps(inputs: &Inputs<'_>, listens: &Listens) -> Vec<Step> {
-    let bytes = caddyfile(inputs, listens);
-    let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
-    let runs = loaded.is_none_or(|runs| runs.caddyfile.as_deref() == Some(&sha256(&bytes)));
-    let mut steps = addresses(inputs);
-    if !(runs && is_as(inputs, Path::new(CADDYFILE), &bytes)) {
-        steps.extend(backup_file(inputs, Path::new(CADDYFILE)));
-        steps.push(caddyfile_step(inputs, listens));
-    }
-    steps
-}
-
-/// Sets the addresses at which Caddy is to listen for containers, and its unit with it.
-fn addresses(inputs: &Inputs<'_>) -> Vec<Step> {
-    if inputs.config.called().is_subset(&inputs.observed.named) {
-        return Vec::new();
-    }
-    let mut steps = current_unit(inputs, NAMES_UNIT);
-    steps.push(Step::StartUnit { unit: NAMES_UNIT.to_owned() });
-    steps
-}
-
-fn caddyfile(inputs: &Inputs<'_>, listens: &Listens) -> Vec<u8> {
-    caddy::caddyfile(inputs.config, caddy_version(inputs), listens).into_bytes()
-}
-
 fn is_as(inputs: &Inputs<'_>, path: &Path, bytes: &[u8]) -> bool {
     inputs.observed.files.get(path).is_some_and(|f| f.bytes == bytes && f.mode == MODE)
 }
@@ -260,14 +222,24 @@ fn backup_file(inputs: &Inputs<'_>, path: &Path) -> Option<Step> {
 
 /// Writes the file of a unit, if it is not current.
 pub(super) fn current_unit(inputs: &Inputs<'_>, unit: &str) -> Vec<Step> {
-    let path = unit_file(unit);
-    let Some(bytes) = desired(inputs).remove(&path) else { return Vec::new() };
-    if inputs.observed.files.get(&path).is_some_and(|seen| seen.bytes == bytes) {
-        return Vec::new();
+    current_units(inputs, &[unit])
+}
+
+fn current_units(inputs: &Inputs<'_>, units: &[&str]) -> Vec<Step> {
+    let mut desired = desired(inputs);
+    let mut steps = Vec::new();
+    for path in units.iter().map(|unit| unit_file(unit)) {
+        let Some(bytes) = desired.remove(&path) else { continue };
+        if inputs.observed.files.get(&path).is_some_and(|seen| seen.bytes == bytes) {
+            continue;
+        }
+        steps.extend(backup_file(inputs, &path));
+        steps.push(Step::WriteFile { path, mode: MODE, content: Content::Plain(bytes) });
     }
-    let content = Content::Plain(bytes);
-    let kept = backup_file(inputs, &path);
-    kept.into_iter().chain([Step::WriteFile { path, mode: MODE, content }, Step::DaemonReload]).collect()
+    if !steps.is_empty() {
+        steps.push(Step::DaemonReload);
+    }
+    steps
 }
 
 /// Starts Caddy and the timers. The app's instances are not started here.
@@ -295,12 +267,6 @@ pub fn enabling(inputs: &Inputs<'_>) -> Vec<Step> {
 
 fn instance_unit<'a>(inputs: &'a Inputs<'_>, name: &str) -> Option<&'a UnitSeen> {
     Some(&inputs.observed.instances.get(&inputs.config.name.instance(name)?)?.unit)
-}
-
-fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
-    let running = inputs.observed.caddy.as_ref().and_then(|c| c.version);
-    let written = || caddy::written_for(&seen_text(inputs, CADDYFILE)?);
-    running.or_else(written).unwrap_or(CaddySeen::OLDEST)
 }
 
 /// The file as text; `None` if it does not exist, was not observed, or is not UTF-8.
@@ -368,7 +334,11 @@ fn stop_stale(inputs: &Inputs<'_>, stale: &[PathBuf]) -> Vec<Step> {
     let name = &inputs.config.name;
     let migrates =
         |unit: &str| inputs.config.migrations().any(|(of, _)| unit == name.migration_unit(of.name));
-    let ours = |unit: &str| unit.starts_with(CRON_PREFIX) || name.migration(unit).is_some();
+    let by_hand = |unit: &str| {
+        inputs.observed.files.get(&unit_file(unit)).is_some_and(|seen| is_hand_made(&seen.bytes))
+    };
+    let ours =
+        |unit: &str| unit.starts_with(CRON_PREFIX) || (name.migration(unit).is_some() && !by_hand(unit));
     let jobs =
         inputs.observed.units.iter().filter(|(unit, _)| ours(unit) && !wanted(unit) && !migrates(unit));
     let mut steps: Vec<_> = jobs

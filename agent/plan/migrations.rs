@@ -1,5 +1,6 @@
 //! Whether a release migrates databases.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::Service;
@@ -24,18 +25,19 @@ pub enum MigratePolicy {
 /// The migrations that are due for `lines`: that of the app first, then those of services with an image of their own.
 pub fn steps(inputs: &Inputs<'_>, request: &Request, lines: &ManagedLines) -> Vec<Step> {
     let name = &inputs.config.name;
+    // One whose table is gone may still run, too.
+    let mut all: BTreeSet<String> =
+        inputs.config.migrations().map(|(of, _)| name.migration_unit(of.name)).collect();
+    all.extend(inputs.observed.units.keys().filter(|unit| name.migration(unit).is_some()).cloned());
     let due = inputs.config.migrations().filter(|(of, _)| is_due(inputs, request, lines, of));
+    let longest = inputs.config.migrations().map(|(_, migrate)| migrate.timeout).max();
     let step = |(of, migrate): (&Service, &crate::config::Migrate)| Step::Migrate {
         service: of.name,
         unit: name.migration_unit(of.name),
-        others: inputs
-            .config
-            .migrations()
-            .filter(|(other, _)| other.name != of.name)
-            .map(|(other, _)| name.migration_unit(other.name))
-            .collect(),
+        others: all.iter().filter(|unit| **unit != name.migration_unit(of.name)).cloned().collect(),
         release: lines.release,
         timeout: migrate.timeout + Duration::from_secs(30),
+        longest: longest.unwrap_or_default() + Duration::from_secs(30),
     };
     due.map(step).collect()
 }

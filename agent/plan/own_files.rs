@@ -263,7 +263,7 @@ fn pins(inputs: &Inputs<'_>) -> Option<Vec<ManagedLines>> {
 }
 
 /// The lines of the committed release and of each accessory of the config.
-fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
+pub(super) fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
     let pins =
         inputs.config.accessories.keys().filter_map(|name| accessories::written(inputs, *name).ok()?);
     inputs.committed().into_iter().chain(pins).collect()

@@ -16,6 +16,7 @@ use crate::model::name::{
 };
 use crate::model::observed::Engine;
 
+use super::calls::Called;
 use super::cron;
 
 pub mod args;
@@ -40,6 +41,7 @@ pub fn render(
     config: &Config,
     engine: Engine,
     agent_path: &str,
+    called: &Called,
     port: impl Fn(InstanceName) -> Option<u16>,
 ) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
@@ -50,9 +52,9 @@ pub fn render(
     for accessory in config.accessories.values() {
         unit(&config.name.template(accessory.service.name), accessory_unit(config, engine, accessory));
     }
-    unit(CADDY_UNIT, caddy(config, engine));
-    if !config.called().is_empty() {
-        unit(NAMES_UNIT, names(config));
+    unit(CADDY_UNIT, caddy(config, engine, called));
+    if !called.is_empty() {
+        unit(NAMES_UNIT, names(config, called));
     }
     for (of, job) in config.migrations() {
         unit(&config.name.migration_unit(of.name), one_off::migrate(config, engine, of, job));
@@ -171,11 +173,13 @@ fn mounts(config: &Config, of: &Service) -> String {
     sources.map(|path| format!(" \"{path}\"")).collect()
 }
 
-/// At boot the accessories start before the services that use them.
+/// At boot the accessories start before the services that use them, and names have their address before these are called.
 fn after(config: &Config, of: &Service) -> String {
     let uses = !config.accessories.contains_key(&of.name);
     let names = config.accessories.keys().filter(|_| uses);
-    names.map(|name| format!(" {}", config.name.unit(InstanceName::single(*name)))).collect()
+    let accessories = names.map(|name| format!(" {}", config.name.unit(InstanceName::single(*name))));
+    let calls = (!of.calls.is_empty()).then(|| format!(" {NAMES_UNIT}"));
+    accessories.chain(calls).collect()
 }
 
 /// Whether a template is the agent's for this service. A copy of another service's, which an operator made, has its
@@ -218,11 +222,11 @@ pub fn port_in(drop_in: &[u8]) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
-fn caddy(config: &Config, engine: Engine) -> String {
+fn caddy(config: &Config, engine: Engine, called: &Called) -> String {
     let web = config.services().filter(|service| service.web().is_some());
     let instances: Vec<_> = web.flat_map(Service::instances).map(|id| config.name.unit(id)).collect();
     let instances = instances.join(" ");
-    let names = if config.called().is_empty() { String::new() } else { format!(" {NAMES_UNIT}") };
+    let names = if called.is_empty() { String::new() } else { format!(" {NAMES_UNIT}") };
     let common = [("app", config.name.as_str()), ("instances", &instances), ("names", &names)];
     match engine {
         Engine::Podman => filled(include_str!("../../units/caddy-podman.service"), &common),
@@ -234,9 +238,9 @@ fn caddy(config: &Config, engine: Engine) -> String {
 }
 
 /// The addresses of the services that others call.
-fn names(config: &Config) -> String {
-    let set = |name: ServiceName| format!("ExecStart=ip address replace {}/32 dev lo", name.address());
-    let addresses: Vec<_> = config.called().into_iter().map(set).collect();
+fn names(config: &Config, called: &Called) -> String {
+    let set = |name: &ServiceName| format!("ExecStart=ip address replace {}/32 dev lo", name.address());
+    let addresses: Vec<_> = called.keys().map(set).collect();
     filled(
         include_str!("../../units/names.service"),
         &[("app", config.name.as_str()), ("addresses", &addresses.join("\n"))],

@@ -45,6 +45,7 @@ fn deploy() -> Plan {
             others: vec![],
             release: 2,
             timeout: stop,
+            longest: stop,
         },
     ];
     for id in [1, 2] {

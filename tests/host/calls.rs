@@ -104,10 +104,13 @@ fn by_name(engine: Engine, name: &str) {
     assert!(repaired.text().contains("start astra-names.service"), "{}", repaired.text());
     host.agent(["status"]).ok();
 
-    // Without a caller nothing listens there.
+    // The name leads there until its last caller is replaced.
     host.edit("calls = [\"app\", \"pdf\"]\n", "");
     host.edit("base_port = 8100\n", "base_port = 8100\nroute.path = \"/pdf\"\n");
     host.agent(["deploy", "--keep-image"]).ok();
+    host.await_answers(host.calls_of("pdf")["answered"].as_u64().unwrap() + 50);
+    host.agent(["accessory", "restart", "caller"]).ok();
+    host.agent(["reconcile"]).ok();
     let left = host.sh("ss -Hltn sport = :80; ls /etc/systemd/system").ok().stdout;
     assert!(!left.contains("198.18") && !left.contains("astra-names"), "{left}");
 }

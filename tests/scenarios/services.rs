@@ -350,6 +350,39 @@ fn a_service_that_is_called_has_its_address_before_caddy_listens_there() {
     assert!(world.text("/etc/astra/astra.env").contains(&format!("--add-host=api:{address}")));
     assert_eq!(invocations(&world, "app"), app);
     world.change_config("calls = [\"api\"]\n", "");
-    world.deploy("v1").calls(&["load", "StartUnit astra-worker@1"]).succeeds();
+    world.deploy("v1").calls(&["StartUnit astra-worker@1", "load"]).succeeds();
+    world.reconcile().succeeds();
     assert!(!world.root.join("etc/systemd/system/astra-names.service").exists());
+}
+
+#[test]
+fn a_name_leads_to_caddy_until_its_last_caller_is_replaced() {
+    let mut world = site().install("v1");
+    world.change_config("command = [\"work\"]\n", "command = [\"work\"]\ncalls = [\"api\"]\n");
+    world.deploy("v1").succeeds();
+    let inner = || "# http://api for the containers";
+    assert!(world.text("/etc/astra/Caddyfile").contains(inner()));
+    // The workers that run still have the name.
+    world.change_config("calls = [\"api\"]\n", "");
+    world.reconcile().never_calls("load").succeeds();
+    world.image("v2", App::Exits(3), Migration::Passes);
+    world.deploy("v2").never_calls("load").exits(3);
+    assert!(world.text("/etc/astra/Caddyfile").contains(inner()));
+    world.deploy("v3").calls(&["StartUnit astra-worker@2", "load"]).succeeds();
+    assert!(!world.text("/etc/astra/Caddyfile").contains(inner()));
+    world.reconcile().never_calls("load").succeeds();
+    world.reconcile().changes_nothing().succeeds();
+}
+
+#[test]
+fn an_address_that_was_lost_is_set_again_by_recover() {
+    let mut world = site().install("v1");
+    world.change_config("command = [\"work\"]\n", "command = [\"work\"]\ncalls = [\"api\"]\n");
+    world.deploy("v1").succeeds();
+    let wants = world.text("/etc/systemd/system/astra-caddy.service");
+    assert!(wants.contains("After=network.target astra-names.service\n"), "{wants}");
+    let table = format!("/proc/{}/net/fib_trie", std::process::id());
+    world.write(&table, "   |-- 198.18.0.0\n      /16 link UNICAST\n");
+    world.recover().calls(&["StartUnit astra-names"]).never_calls("load").succeeds();
+    world.reconcile().changes_nothing().succeeds();
 }

@@ -54,8 +54,9 @@ fn set_addresses(shared: &Shared, name: &str, life: u32) -> &'static str {
     let state = shared.lock();
     let unit = state.text(&format!("/etc/systemd/system/{name}"));
     let commands = unit.lines().filter_map(|line| line.strip_prefix("ExecStart=ip address replace "));
-    let routes: String =
-        commands.map(|line| format!("   |-- {}\n", line.split('/').next().unwrap())).collect();
+    let routes: String = commands
+        .map(|line| format!("   |-- {}\n      /32 host LOCAL\n", line.split('/').next().unwrap()))
+        .collect();
     let dir = state.root.join(format!("proc/{}/net", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("fib_trie"), routes).unwrap();

@@ -1,4 +1,4 @@
-//! The door: the path on which a load balancer checks this host. It asks every service that visitors reach.
+//! The door: the path on which a load balancer checks this host. It asks every service that visitors reach, not one for other services alone.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use super::routes::{Upstreams, health_site_address, indent};
 
 /// Asks one service after another, at the Caddyfile's own address, until one has no instance that is ready.
 /// With a paused app this host serves nothing.
-pub(super) fn door(path: &str, services: &[Upstreams<'_>], paused: bool, own_address: Ipv4Addr) -> String {
+pub(super) fn door(path: &str, services: &[&Upstreams<'_>], paused: bool, own_address: Ipv4Addr) -> String {
     let all = if paused { "respond \"paused\" 503\n" } else { "respond \"ok\" 200\n" };
     let mut chain = all.to_owned();
     for of in services.iter().rev() {
@@ -27,8 +27,8 @@ fn whose(name: ServiceName) -> String {
 }
 
 /// The answers about each service: asks one instance after another until one is ready.
-pub(super) fn asked(services: &[Upstreams<'_>]) -> String {
-    let of = |of: &Upstreams<'_>| {
+pub(super) fn asked(services: &[&Upstreams<'_>]) -> String {
+    let of = |of: &&Upstreams<'_>| {
         let mut chain = "respond 503\n".to_owned();
         for id in of.ports.keys().rev() {
             chain = ask(&health_site_address(*id), None, &chain, "respond 200\n");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::text::{TemplateError, fill, quote_exec, span};
 use super::*;
 use crate::plan::caddy::caddyfile;
+use crate::plan::calls;
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -27,8 +28,11 @@ fn listens(config: &Config) -> BTreeMap<InstanceName, u16> {
 /// All rendered files as one text.
 fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
     let mut files: BTreeMap<PathBuf, String> =
-        render(config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
-    files.insert("/etc/astra/Caddyfile".into(), caddyfile(config, caddy, &listens(config)));
+        render(config, engine, "/usr/bin/astra-agent", &calls::of_config(config), |id| config.port_of(id));
+    files.insert(
+        "/etc/astra/Caddyfile".into(),
+        caddyfile(config, caddy, &listens(config), &calls::of_config(config)),
+    );
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
         format!("==> enabled <==\n{}\n\n", enabled(config).join("\n")),
@@ -80,8 +84,13 @@ fn rules_for_every_file() {
         ("units_surge.toml", Engine::Podman),
     ] {
         let config = config(name);
-        let mut files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
-        files.insert("Caddyfile".into(), caddyfile(&config, (2, 11), &listens(&config)));
+        let mut files = render(&config, engine, "/usr/bin/astra-agent", &calls::of_config(&config), |id| {
+            config.port_of(id)
+        });
+        files.insert(
+            "Caddyfile".into(),
+            caddyfile(&config, (2, 11), &listens(&config), &calls::of_config(&config)),
+        );
         for (path, text) in &files {
             let path = path.display();
             // Without it files.rs would take the file for hand-made.
@@ -176,7 +185,9 @@ fn a_container_is_made_as_the_config_says_on_either_engine() {
 fn a_one_off_has_its_own_entry_point_or_the_apps() {
     let units = |text: &str, engine| {
         let config = config_of(text);
-        let files = render(&config, engine, "/usr/bin/astra-agent", |id| config.port_of(id));
+        let files = render(&config, engine, "/usr/bin/astra-agent", &calls::of_config(&config), |id| {
+            config.port_of(id)
+        });
         let text = |unit: &str| {
             let text = files.get(&unit_file(unit)).unwrap();
             let (_, start) = text.split_once("$APP_ARGS ").unwrap();
@@ -210,7 +221,9 @@ fn a_migration_of_a_service_has_its_image_arguments_and_environment() {
     let text = "[migrate]\ncommand = [\"a\"]\nenv_only = [\"DATABASE_URL\", \"SECRET\"]\n\
                 [services.job]\nkind = \"worker\"\nnetwork = \"site\"\nimage = \"a.example/job:1\"\nmigrate.command = [\"b\"]\n";
     let config = config_of(text);
-    let files = render(&config, Engine::Podman, "/usr/bin/astra-agent", |id| config.port_of(id));
+    let files = render(&config, Engine::Podman, "/usr/bin/astra-agent", &calls::of_config(&config), |id| {
+        config.port_of(id)
+    });
     let unit = |name: &str| files.get(&unit_file(name)).unwrap().as_str();
     let app = unit("astra-migrate.service");
     for line in [
