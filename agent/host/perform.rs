@@ -43,12 +43,15 @@ impl Host {
                 self.leave_markers()?;
             }
             Step::DaemonReload => self.systemd.reload().await?,
+            // Until a reload systemd considers new units disabled and starts none; 252 reports old ones as enabled.
             Step::EnableUnits { units } => {
                 self.systemd.enable(&refs(units)).await?;
-                // Without a reload systemd still considers them disabled, and starts nothing new.
                 self.systemd.reload().await?;
             }
-            Step::DisableUnits { units } => self.systemd.disable(&refs(units)).await?,
+            Step::DisableUnits { units } => {
+                self.systemd.disable(&refs(units)).await?;
+                self.systemd.reload().await?;
+            }
             Step::StartUnit { unit } => self.start_unit(unit).await?,
             Step::RestartUnit { unit } => self.systemd.restart(unit, UNIT_JOB).await?,
             Step::StopUnit { unit } => {

@@ -29,6 +29,14 @@ impl Engine {
             Self::Docker => "docker",
         }
     }
+
+    /// The field for the state in the format of `ps`. podman 4.3 has "Up 4 seconds ago" as `.State`.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Podman => "{{.ListContainer.State}}",
+            Self::Docker => "{{.State}}",
+        }
+    }
 }
 
 /// A booted host. Removed when dropped, or when the test process dies.

@@ -76,8 +76,8 @@ impl Host {
             Engine::Podman => r#"{{index .Labels "astra.release"}}"#,
             Engine::Docker => r#"{{.Label "astra.release"}}"#,
         };
-        let list =
-            format!("{} ps -a --format '{{{{.Names}}}} {{{{.State}}}} {release}'", self.engine.client());
+        let (client, state) = (self.engine.client(), self.engine.state());
+        let list = format!("{client} ps -a --format '{{{{.Names}}}} {state} {release}'");
         let look = self.sh(&LOOK.replace("CONTAINERS", &list)).stdout;
         let parts: Vec<&str> = look.split('\x1e').collect();
         let [status, code, history, env, containers, traces, answers, pointer, units, migrations] = parts[..]

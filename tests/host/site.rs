@@ -123,7 +123,8 @@ impl Host {
         let traces = "find /run/astra -name 'trial*' -o -path '*/drain/*'; \
                       find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'";
         assert_eq!(self.sh(traces).ok().stdout, "", "traces of a run");
-        let list = format!("{} ps -a --format '{{{{.Names}}}} {{{{.State}}}}' | sort", self.engine.client());
+        let (client, state) = (self.engine.client(), self.engine.state());
+        let list = format!("{client} ps -a --format '{{{{.Names}}}} {state}' | sort");
         let containers = self.sh(&list).ok().stdout;
         assert!(containers.lines().all(|c| c.ends_with(" running")), "{containers}");
         let status = self.status();

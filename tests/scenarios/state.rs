@@ -18,6 +18,8 @@ pub struct State {
     pub health_port: u16,
     pub units: BTreeMap<String, Unit>,
     pub enabled: BTreeSet<String>,
+    /// The units that were enabled at the last reload: systemd 252 tells no newer ones.
+    pub enabled_at_reload: BTreeSet<String>,
     /// Unit files as systemd read them last.
     pub loaded: BTreeMap<PathBuf, Vec<u8>>,
     pub connections: Vec<zbus::Connection>,

@@ -88,6 +88,7 @@ pub fn call(shared: &Shared, member: &str, message: &Message) -> zbus::Result<Re
             let mut state = shared.lock();
             state.note("reload".to_owned());
             state.loaded = read_files(&state);
+            state.enabled_at_reload = state.enabled.clone();
             Reply::Nothing
         }
         "KillUnit" | "UnrefUnit" | "RefUnit" => Reply::Nothing,
@@ -189,7 +190,7 @@ pub fn properties(shared: &Shared, path: &str, interface: &str) -> HashMap<&'sta
     let name = unescaped(path.rsplit('/').next().unwrap_or_default());
     let file = state.root.join(UNIT_DIR).join(&name);
     let is_stale = state.loaded.get(&file).is_some_and(|old| std::fs::read(&file).ok().as_ref() != Some(old));
-    let (loaded, enabled) = (is_loaded(&state, &name), state.enabled.contains(&name));
+    let (loaded, enabled) = (is_loaded(&state, &name), state.enabled_at_reload.contains(&name));
     let Unit { active, sub, result, restarts, invocation, main, job, .. } = state.unit(&name).clone();
     if interface == UNIT {
         let id = if active == "inactive" { Vec::new() } else { invocation.to_be_bytes().to_vec() };

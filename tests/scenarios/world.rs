@@ -72,6 +72,7 @@ impl World {
             health_port,
             units: BTreeMap::new(),
             enabled: Default::default(),
+            enabled_at_reload: Default::default(),
             loaded: BTreeMap::new(),
             connections: Vec::new(),
             subscribed: Vec::new(),

@@ -46,7 +46,7 @@ for file in /etc/astra/* /etc/systemd/system/astra-*; do
 done
 [[ -z $(find /run/astra -name 'trial*' -o -path '*/drain/*') ]] || broken 'a trial or a drain marker is left'
 [[ -z $(find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '*astra-tmp*' -o -name '*.tmp') ]] || broken 'a temporary file is left'
-[[ -z $(podman ps -a --external --format '{{.Names}} {{.State}}' | grep -vxE 'astra-(app-1|app-2|caddy) running') ]] || broken 'a stray container is left'
+[[ -z $(podman ps -a --external --format '{{.Names}} {{.ListContainer.State}}' | grep -vxE 'astra-(app-1|app-2|caddy) running') ]] || broken 'a stray container is left'
 for unit in astra-app@1 astra-app@2 astra-caddy; do check "$unit is not enabled" systemctl is-enabled "$unit"; done
 astra-agent status || broken "status says $?"
 astra-agent history | head -n 4

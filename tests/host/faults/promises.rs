@@ -101,7 +101,7 @@ impl Site {
         let places = ["/etc/astra", "/run/astra", "/etc/systemd/system", "/var/lib/astra-agent"];
         let written = places.iter().flat_map(|directory| self.below(directory));
         traces.extend(written.filter(|path| name_has(path, "astra-tmp")));
-        let containers = self.host.sh("podman ps -a --format '{{.Names}} {{.State}}'").stdout;
+        let containers = self.host.sh("podman ps -a --format '{{.Names}} {{.ListContainer.State}}'").stdout;
         traces.extend(containers.lines().filter(|line| !CONTAINERS.contains(line)).map(String::from));
         if self.is_locked() {
             traces.push("the lock is held".into());

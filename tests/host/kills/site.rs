@@ -24,7 +24,7 @@ const WORD: &str = "[files.word]\ncontent = \"green\\n\"\nmount = { services = [
 const LOOK: &str = r#"
 part() { printf '\036'; }
 astra-agent status --json; printf '\036%s' $?
-part; podman ps -a --format '{{.Names}} {{.State}} {{index .Labels "astra.image"}}' | sort
+part; podman ps -a --format '{{.Names}} {{.ListContainer.State}} {{index .Labels "astra.image"}}' | sort
 part; curl -s -m 5 localhost/; curl -s -m 5 localhost/api/version
     for name in app-1 app-2 scheduler-1; do podman exec chronos-$name cat /etc/word; done
 part; find /run/astra -name 'trial*' -o -path '*/drain/*'

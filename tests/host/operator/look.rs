@@ -16,14 +16,14 @@ part; astra-agent history -n 1000 --json
 part; ids=$(ENGINE ps -aq --filter name=^/?astra-app-); [ -z "$ids" ] || ENGINE inspect -f '{{.Name}} {{.State.Status}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
 {{.}}{{end}}
 -' $ids
-part; ENGINE ps -a --format '{{.Names}} {{.State}}' | grep -v '^astra-app-\|^astra-cron-'
+part; ENGINE ps -a --format '{{.Names}} STATE' | grep -v '^astra-app-\|^astra-cron-'
 part; find /run/astra -name 'trial*' -o -path '*/drain/*'
     find /etc/astra /run/astra /etc/systemd/system /var/lib/astra-agent -name '.*' -o -name '*.tmp'
 part; cat /etc/astra/last_app_image 2>/dev/null
 part; systemctl list-units --state=failed --plain --no-legend 'astra-*' | grep -v 'astra-cron-\|astra-migrate'
 part; runuser -u postgres -- psql -qAt astra -c "select name from django_migrations where app = 'notes'" \
     -c "select 'used ' || key from used_key" 2>/dev/null
-part; ENGINE ps -a --filter name=astra-worker- --format '{{.Names}} {{.State}} LABEL'; ls /etc/astra/files 2>/dev/null
+part; ENGINE ps -a --filter name=astra-worker- --format '{{.Names}} STATE LABEL'; ls /etc/astra/files 2>/dev/null
 part; sed -n 's/^FIELD_KEY=//p' /etc/astra/astra.env | tr -d '\n' | sha256sum | cut -d' ' -f1
 part; cat /etc/astra/astra-redis.env 2>/dev/null
 part; ENGINE inspect -f '{{.State.Status}} {{.Id}} {{index .Config.Labels "astra.image"}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
@@ -120,7 +120,8 @@ impl Look {
             Engine::Podman => "{{index .Labels \"astra.image\"}}",
             Engine::Docker => "{{.Label \"astra.image\"}}",
         };
-        let text = host.sh(&LOOK.replace("ENGINE", host.engine.client()).replace("LABEL", label)).stdout;
+        let look = LOOK.replace("ENGINE", host.engine.client()).replace("STATE", host.engine.state());
+        let text = host.sh(&look.replace("LABEL", label)).stdout;
         let parts: Vec<&str> = text.split('\x1e').collect();
         let Some((own, [pin, redis, visits])) = parts.split_last_chunk() else {
             return Err(format!("a look that was cut off: {text}"));
