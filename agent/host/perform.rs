@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::Host;
 use super::logs::Start;
 use crate::model::envfile::EnvFile;
+use crate::model::name::TRIAL_ENV;
 use crate::model::name::{CADDY_UNIT, EnvKey};
 use crate::model::problem::Problem;
 use crate::model::release::Candidate;
@@ -48,10 +49,7 @@ impl Host {
                 self.systemd.enable(&refs(units)).await?;
                 self.systemd.reload().await?;
             }
-            Step::DisableUnits { units } => {
-                self.systemd.disable(&refs(units)).await?;
-                self.systemd.reload().await?;
-            }
+            Step::DisableUnits { units } => self.disable(units).await?,
             Step::StartUnit { unit } => self.start_unit(unit).await?,
             Step::RestartUnit { unit } => self.systemd.restart(unit, UNIT_JOB).await?,
             Step::StopUnit { unit } => {
@@ -68,8 +66,7 @@ impl Host {
                 self.migrate(*service, unit, *timeout).await?;
             }
             Step::WriteTrialEnv { content } => {
-                let path = Path::new(crate::model::name::TRIAL_ENV);
-                self.files.write_atomic(path, content.bytes(), 0o600)?;
+                self.files.write_atomic(Path::new(TRIAL_ENV), content.bytes(), 0o600)?;
             }
             Step::Drain { instance, limits, .. } => return Ok(self.drain(instance, limits).await?),
             Step::StartTrial { instance, candidate, stop, timeout, .. } => {
@@ -164,6 +161,11 @@ impl Host {
             Ok(Some(seen)) if seen.bytes == bytes => Ok(()),
             _ => written.with_context(|| format!("committing {}", file.display())),
         }
+    }
+
+    async fn disable(&self, units: &[String]) -> Result<()> {
+        self.systemd.disable(&refs(units)).await?;
+        Ok(self.systemd.reload().await?)
     }
 }
 
