@@ -8,12 +8,13 @@ use std::net::Ipv4Addr;
 
 use crate::config::Config;
 use crate::model::envfile::ManagedLines;
-use crate::model::instance::{InstanceId, ServiceName};
+use crate::model::instance::{InstanceName, ServiceName};
 
+use super::files::Listens;
 use super::{Inputs, own_files};
 
 /// The services that are called, and the port of each of their wanted instances: none for one that is paused, or gone.
-pub type Called = BTreeMap<ServiceName, BTreeMap<InstanceId, u16>>;
+pub type Called = BTreeMap<ServiceName, Listens>;
 
 /// Those of the config alone, on its ports.
 pub fn of_config(config: &Config) -> Called {
@@ -23,13 +24,17 @@ pub fn of_config(config: &Config) -> Called {
 
 /// Those of this host.
 pub fn called(inputs: &Inputs<'_>) -> Called {
-    called_by(inputs, own_files::in_use(inputs))
+    after(inputs, inputs.committed())
 }
 
-/// Those once `lines` are committed.
-pub fn after(inputs: &Inputs<'_>, lines: &ManagedLines) -> Called {
-    let pins = own_files::in_use(inputs).into_iter().skip(usize::from(inputs.committed().is_some()));
-    called_by(inputs, pins.chain([lines.clone()]))
+/// Those once these `lines` are committed.
+pub fn after(inputs: &Inputs<'_>, lines: Option<ManagedLines>) -> Called {
+    let mut names = inputs.config.called();
+    for lines in lines.into_iter().chain(own_files::pins_in_use(inputs)) {
+        names.extend(lines.all().flat_map(|(_, of)| of.args.iter().filter_map(|arg| name_in(arg))));
+    }
+    let with_ports = |name| (name, ports(inputs.config, name, |id| inputs.port(id)));
+    names.into_iter().map(with_ports).collect()
 }
 
 /// Whether this host has the address of each of them.
@@ -37,23 +42,10 @@ pub fn are_set(inputs: &Inputs<'_>, called: &Called) -> bool {
     called.keys().all(|name| inputs.observed.addresses.contains(&name.address()))
 }
 
-fn called_by(inputs: &Inputs<'_>, in_use: impl IntoIterator<Item = ManagedLines>) -> Called {
-    let mut names = inputs.config.called();
-    for lines in in_use {
-        names.extend(lines.all().flat_map(|(_, of)| of.args.iter().filter_map(|arg| name_in(arg))));
-    }
-    let with_ports = |name| (name, ports(inputs.config, name, |id| inputs.port(id)));
-    names.into_iter().map(with_ports).collect()
-}
-
-fn ports(
-    config: &Config,
-    name: ServiceName,
-    port: impl Fn(crate::model::instance::InstanceName) -> Option<u16>,
-) -> BTreeMap<InstanceId, u16> {
+fn ports(config: &Config, name: ServiceName, port: impl Fn(InstanceName) -> Option<u16>) -> Listens {
     let service = config.service(name).filter(|service| service.web().is_some());
     let wanted = service.into_iter().flat_map(|service| service.instances().chain(service.spare()));
-    wanted.filter_map(|id| Some((id.number, port(id)?))).collect()
+    wanted.filter_map(|id| Some((id, port(id)?))).collect()
 }
 
 /// The name in `--add-host=api:198.18.x.y`.

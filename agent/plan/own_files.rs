@@ -263,10 +263,13 @@ fn pins(inputs: &Inputs<'_>) -> Option<Vec<ManagedLines>> {
 }
 
 /// The lines of the committed release and of each accessory of the config.
-pub(super) fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
-    let pins =
-        inputs.config.accessories.keys().filter_map(|name| accessories::written(inputs, *name).ok()?);
-    inputs.committed().into_iter().chain(pins).collect()
+fn in_use(inputs: &Inputs<'_>) -> Vec<ManagedLines> {
+    inputs.committed().into_iter().chain(pins_in_use(inputs)).collect()
+}
+
+/// The lines of each accessory of the config.
+pub(super) fn pins_in_use(inputs: &Inputs<'_>) -> impl Iterator<Item = ManagedLines> {
+    inputs.config.accessories.keys().filter_map(|name| accessories::written(inputs, *name).ok()?)
 }
 
 /// Writes files in use that were lost or changed, as far as their content can be made again.

@@ -32,12 +32,13 @@ fn site() -> World {
     world.config("[deploy]\n", &format!("{front}{TABLE}[deploy]\n").replace("REGISTRY", &registry))
 }
 
-fn deploy_front<'w>(world: &'w mut World, name: &str) -> Ran<'w> {
+/// Deploys after a push of another front end.
+pub fn deploy_front<'w>(world: &'w mut World, name: &str) -> Ran<'w> {
     world.tag("front:latest", name);
     world.run(Verb::Deploy, Selector::Tracked)
 }
 
-fn rollback(world: &mut World) -> Ran<'_> {
+pub fn rollback(world: &mut World) -> Ran<'_> {
     world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest))
 }
 

@@ -1,10 +1,10 @@
 //! A service with an image and a database of its own: its migration beside that of the app.
 
-use astra_agent::converge::{RollbackTarget, Selector};
+use astra_agent::converge::Selector;
 use astra_agent::model::entry::Verb;
 use astra_agent::plan::migrations::MigratePolicy;
 
-use crate::ran::Ran;
+use crate::images::{deploy_front, rollback};
 use crate::state::{App, Migration};
 use crate::world::World;
 
@@ -28,15 +28,6 @@ fn site() -> World {
     world.image("front-slow", App::Ready, Migration::Runs);
     world.tag("front:latest", "front-1");
     world.config("[deploy]\n", &format!("{front}[deploy]\n"))
-}
-
-fn deploy_front<'w>(world: &'w mut World, name: &str) -> Ran<'w> {
-    world.tag("front:latest", name);
-    world.run(Verb::Deploy, Selector::Tracked)
-}
-
-fn rollback(world: &mut World) -> Ran<'_> {
-    world.run(Verb::Rollback, Selector::Rollback(RollbackTarget::Nearest))
 }
 
 #[test]

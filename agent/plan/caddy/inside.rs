@@ -3,7 +3,7 @@
 //! `Host`.
 
 use crate::config::Config;
-use crate::model::instance::{InstanceName, ServiceName};
+use crate::model::instance::ServiceName;
 use crate::plan::calls::Called;
 
 use super::routes::{self, Upstreams, indent};
@@ -12,12 +12,9 @@ use super::{DRAIN_DIR, GLOBAL_METRICS, Listens, filled};
 /// The upstreams of the services that are called, also of one that is not committed yet: others of the same release
 /// may call it while they are on trial.
 pub(super) fn called<'a>(config: &'a Config, listens: &Listens, called: &Called) -> Vec<Upstreams<'a>> {
-    let of = |(name, ports): (&ServiceName, &_)| {
+    let of = |(name, wanted): (&ServiceName, &Listens)| {
         let service = config.service(*name)?;
-        let wanted: &std::collections::BTreeMap<_, _> = ports;
-        let wanted =
-            wanted.iter().map(|(number, port)| (InstanceName { service: *name, number: *number }, *port));
-        Upstreams::of(service, listens).or_else(|| Upstreams::of(service, &wanted.collect()))
+        Upstreams::of(service, listens).or_else(|| Upstreams::of(service, wanted))
     };
     called.iter().filter_map(of).collect()
 }

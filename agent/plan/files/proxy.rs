@@ -18,7 +18,7 @@ pub fn new_routes(inputs: &Inputs<'_>, lines: &ManagedLines) -> Option<Step> {
     // One that is surplus, and alone serves, is known to Caddy as well.
     all.extend(&known);
     // A service without a route, which others call, has been there since before its trial.
-    let after = caddyfile(inputs, &all, &calls::after(inputs, lines));
+    let after = caddyfile(inputs, &all, &calls::after(inputs, Some(lines.clone())));
     (after != caddyfile(inputs, &known, &calls::called(inputs))).then(|| load(inputs, after))
 }
 
@@ -45,7 +45,7 @@ pub(super) fn caddyfile_steps(inputs: &Inputs<'_>, listens: &Listens) -> Vec<Ste
     let loaded = inputs.observed.caddy.as_ref().and_then(|c| c.runs.as_ref());
     let runs = loaded.is_none_or(|runs| runs.caddyfile.as_deref() == Some(&sha256(&bytes)));
     let changes = !(runs && is_as(inputs, Path::new(CADDYFILE), &bytes));
-    let mut steps = if changes { addresses(inputs, &called) } else { missing_addresses(inputs) };
+    let mut steps = addresses(inputs, &called, changes);
     if changes {
         steps.extend(backup_file(inputs, Path::new(CADDYFILE)));
         steps.push(load(inputs, bytes));
@@ -53,21 +53,21 @@ pub(super) fn caddyfile_steps(inputs: &Inputs<'_>, listens: &Listens) -> Vec<Ste
     steps
 }
 
-/// Before Caddy listens at the addresses of services: sets them now, and with Caddy's unit at each boot.
-fn addresses(inputs: &Inputs<'_>, called: &Called) -> Vec<Step> {
-    if called.is_empty() {
+/// Before Caddy listens at the addresses of services, in a Caddyfile that `changes` or in that of today: sets them now,
+/// and with Caddy's unit at each boot.
+fn addresses(inputs: &Inputs<'_>, called: &Called, changes: bool) -> Vec<Step> {
+    let are_set = calls::are_set(inputs, called);
+    if called.is_empty() || (are_set && !changes) {
         return Vec::new();
     }
     let mut steps = current_units(inputs, &[NAMES_UNIT, CADDY_UNIT]);
-    if !calls::are_set(inputs, called) {
-        steps.push(Step::StartUnit { unit: NAMES_UNIT.to_owned() });
-    }
+    steps.extend((!are_set).then(|| Step::StartUnit { unit: NAMES_UNIT.to_owned() }));
     steps
 }
 
+/// Sets addresses that were lost.
 pub(super) fn missing_addresses(inputs: &Inputs<'_>) -> Vec<Step> {
-    let called = calls::called(inputs);
-    if calls::are_set(inputs, &called) { Vec::new() } else { addresses(inputs, &called) }
+    addresses(inputs, &calls::called(inputs), false)
 }
 
 /// Before a container whose arguments have names of services: they lead to Caddy.
