@@ -12,6 +12,7 @@ use crate::model::instance::InstanceName;
 use crate::model::plan::Plan;
 use crate::model::problem::Problem;
 use crate::model::step::{Content, Step, Target};
+use crate::model::unit::ActiveState;
 
 /// The wanted instances of `service`, and its spare, that are not on their configured port.
 fn moved(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
@@ -80,6 +81,11 @@ fn up(inputs: &Inputs<'_>, id: InstanceName) -> bool {
     inputs.observed.instances.get(&id).is_some_and(|seen| seen.unit.is_up())
 }
 
+/// Number of wanted instances of `service` that run.
+fn runs(inputs: &Inputs<'_>, service: &Service) -> usize {
+    service.instances().filter(|id| up(inputs, *id)).count()
+}
+
 struct Moves<'a> {
     inputs: &'a Inputs<'a>,
     /// The port of each instance after the steps so far, and what Caddy was told.
@@ -99,18 +105,20 @@ impl Moves<'_> {
             return order.into_iter().for_each(|id| self.write(id));
         }
         let spare = service.spare();
-        let runs = |id: &InstanceName| spare != Some(*id) && up(inputs, *id);
-        let restarts = order.iter().any(runs);
+        let restarts = order.iter().any(|id| spare != Some(*id) && up(inputs, *id));
         let borrowed = spare.filter(|_| restarts && inputs.committed().is_some());
-        let drains = service.instances > 1 || borrowed.is_some();
+        let added = if restarts && borrowed.is_none() { self.added(service) } else { None };
+        let drains = borrowed.is_some() || added.is_some() || runs(inputs, service) > 1;
         if restarts && !drains && service.strategy == Strategy::Rolling {
             let down = if service.name.is_app() { "the site".to_owned() } else { service.name.to_string() };
-            self.warnings.push(format!("rolling with one instance: {down} is down while it moves"));
+            let alone =
+                if service.instances == 1 { "rolling with one instance" } else { "one instance runs" };
+            self.warnings.push(format!("{alone}: {down} is down while it moves"));
         }
         // An instance must not move to a port that another one still uses.
         let rises = order.iter().any(|id| inputs.config.port_of(*id) > inputs.port(*id));
         let moves = !order.is_empty();
-        order.retain(|id| spare != Some(*id));
+        order.retain(|id| spare != Some(*id) && added != Some(*id));
         if rises {
             order.reverse();
         }
@@ -122,6 +130,11 @@ impl Moves<'_> {
                 self.mark(spare);
                 self.start(spare);
             }
+        }
+        if let Some(added) = added {
+            self.mark(added);
+            self.settle(added);
+            self.start(added);
         }
         for id in order {
             self.step(service, id, drains);
@@ -140,7 +153,6 @@ impl Moves<'_> {
         let runs = up(inputs, id);
         if runs && drains {
             let drain: Vec<_> = inputs.drain(inputs.target(id)).into_iter().collect();
-            // A stopped instance is not started here: waiting for it would block the deploy that may fix it.
             if service.instances().any(|other| other != id && up(inputs, other)) {
                 instances::after_another(inputs, &mut self.steps, id, drain);
             } else {
@@ -151,6 +163,18 @@ impl Moves<'_> {
         if runs {
             self.start(id);
         }
+    }
+
+    /// A stopped instance to start first, for one that moves and is the only one that runs: `instances` was
+    /// raised with the port. Not one that failed: waiting for it would block the deploy that may fix it.
+    fn added(&self, service: &Service) -> Option<InstanceName> {
+        let inputs = self.inputs;
+        let state = |id| inputs.observed.instances.get(&id).map(|seen| &seen.unit.active);
+        let failed = |id| state(id) == Some(&ActiveState::Failed);
+        let port = |id| inputs.config.port_of(id);
+        let held = |id| service.instances().any(|other| up(inputs, other) && inputs.port(other) == port(id));
+        let alone = runs(inputs, service) == 1 && inputs.committed().is_some();
+        service.instances().find(|id| alone && !up(inputs, *id) && !failed(*id) && !held(*id))
     }
 
     fn target(&self, id: InstanceName) -> Target {

@@ -260,6 +260,37 @@ fn a_single_instance_moves_behind_its_spare() {
 }
 
 #[test]
+fn an_added_instance_starts_before_the_only_other_one_moves() {
+    let mut site = Site::of(&config("instances = 1\n[deploy]\nstrategy = \"rolling\""));
+    let elsewhere = config("instances = 2\nbase_port = 9000\n[deploy]\nstrategy = \"rolling\"");
+    let plan = moves(&site.inputs(&elsewhere));
+    let expected = [
+        "write /run/astra/drain/2",
+        "write /run/astra/drain/any",
+        "return 2",
+        "await 2 at 9002",
+        "rejoin 2 at 9002",
+        "drain 1 at 8001",
+        "1 at 9001",
+        "return 1",
+        "await 1 at 9001",
+        "caddy 1:9001 2:9002",
+        "rejoin 1 at 9001",
+    ];
+    assert_eq!((shown(&plan.steps), plan.warnings), (expected.map(Into::into).to_vec(), Vec::new()));
+    // One that failed might never become ready, and the deploy that fixes it would not begin.
+    let failed = UnitSeen { active: ActiveState::Failed, ..UnitSeen::default() };
+    site.observed.instances.insert(id(2), InstanceSeen { unit: failed, runs: None, ready: false });
+    let plan = moves(&site.inputs(&elsewhere));
+    assert_eq!(shown(&plan.steps)[0], "1 at 9001");
+    assert_eq!(plan.warnings, ["one instance runs: the site is down while it moves"]);
+    // Nor can one start on the port that the other one has.
+    site.observed.instances.remove(&id(2));
+    let lower = config("instances = 2\nbase_port = 7999\n[deploy]\nstrategy = \"rolling\"");
+    assert_eq!(moves(&site.inputs(&lower)).warnings.len(), 1);
+}
+
+#[test]
 fn a_port_in_use_stops_the_move() {
     let mut site = Site::of(&config("instances = 2"));
     let elsewhere = config("instances = 2\nbase_port = 8001");
