@@ -37,18 +37,23 @@ const CHECK_MARGIN: Duration = Duration::from_millis(500);
 const WRITTEN_FOR: &str = "for Caddy ";
 
 /// The Caddyfile for Caddy `version` (major, minor) and instances on these ports. Newer versions of Caddy can
-/// read it as well.
-pub fn caddyfile(config: &Config, version: (u32, u32), listens: &Listens, called: &Called) -> String {
-    let text = |own_address| text(config, version.max(CaddySeen::OLDEST), (listens, called), own_address);
+/// read it as well. `None`: Caddy has never run here, and this file is replaced once it tells its version.
+pub fn caddyfile(config: &Config, version: Option<(u32, u32)>, listens: &Listens, called: &Called) -> String {
+    let text = |own_address| text(config, version, (listens, called), own_address);
     text(own_address(&text(Ipv4Addr::LOCALHOST)))
 }
 
 fn text(
     config: &Config,
-    version: (u32, u32),
+    version: Option<(u32, u32)>,
     (listens, calls): (&Listens, &Called),
     own_address: Ipv4Addr,
 ) -> String {
+    // The first Caddyfile has no clients to keep, and is replaced at once.
+    let shutdown_delay = if version.is_some() { "4s" } else { "0s" };
+    let written_for = version.map(|version| version.max(CaddySeen::OLDEST));
+    let version = written_for.unwrap_or(CaddySeen::OLDEST);
+    let written_for = written_for.map_or("of any version".to_owned(), |(a, b)| format!("{a}.{b}"));
     let global = version >= GLOBAL_METRICS;
     let upstreams: Vec<Upstreams<'_>> =
         config.services().filter_map(|service| Upstreams::of(service, listens)).collect();
@@ -71,7 +76,8 @@ fn text(
     filled(
         include_str!("../../caddy/Caddyfile"),
         &[
-            ("version", &format!("{}.{}", version.0, version.1)),
+            ("version", &written_for),
+            ("shutdown_delay", shutdown_delay),
             ("admin_socket", CADDY_SOCKET),
             ("ports", &ports(config)),
             ("metrics_global", if global { "metrics" } else { "" }),
@@ -296,5 +302,9 @@ mod tests {
         assert_eq!(image(""), None);
         assert_eq!(written_for("# Written by astra-agent for Caddy 2.11: edits"), Some((2, 11)));
         assert_eq!(written_for("# by hand\n# for Caddy 2.11"), None);
+        assert_eq!(
+            written_for("# Written by astra-agent for Caddy of any version: edits are overwritten. And"),
+            None
+        );
     }
 }

@@ -7,7 +7,6 @@ use super::{Listens, MODE, backup_file, current_units, is_as, lasting_of, listen
 use crate::model::envfile::ManagedLines;
 use crate::model::fingerprint::sha256;
 use crate::model::name::{CADDY_UNIT, CADDYFILE, NAMES_UNIT};
-use crate::model::observed::CaddySeen;
 use crate::model::step::{Content, Step};
 use crate::plan::calls::{self, Called};
 use crate::plan::{Inputs, caddy};
@@ -79,8 +78,9 @@ pub(super) fn caddyfile(inputs: &Inputs<'_>, listens: &Listens, called: &Called)
     caddy::caddyfile(inputs.config, caddy_version(inputs), listens, called).into_bytes()
 }
 
-fn caddy_version(inputs: &Inputs<'_>) -> (u32, u32) {
+/// That which runs, or for which the Caddyfile on disk was written.
+fn caddy_version(inputs: &Inputs<'_>) -> Option<(u32, u32)> {
     let running = inputs.observed.caddy.as_ref().and_then(|c| c.version);
     let written = || caddy::written_for(&seen_text(inputs, CADDYFILE)?);
-    running.or_else(written).unwrap_or(CaddySeen::OLDEST)
+    running.or_else(written)
 }

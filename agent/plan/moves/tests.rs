@@ -377,7 +377,7 @@ fn changes_that_wait_for_a_restart_of_caddy_are_reported() {
 fn the_caddyfile_follows_the_map_of_ports() {
     let config = config("instances = 2");
     let listens = BTreeMap::from([(id(1), 9001), (id(2), 8002), (id(3), 8003)]);
-    let text = caddy::caddyfile(&config, (2, 11), &listens, &BTreeMap::new());
+    let text = caddy::caddyfile(&config, Some((2, 11)), &listens, &BTreeMap::new());
     for line in [
         "reverse_proxy @plain 127.0.1.1:9001 127.0.1.2:8002 127.0.1.3:8003 {",
         "import health_app /1 127.0.1.1:9001",

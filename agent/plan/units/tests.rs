@@ -31,7 +31,7 @@ fn rendered(config: &Config, engine: Engine, caddy: (u32, u32)) -> String {
         render(config, engine, "/usr/bin/astra-agent", &calls::of_config(config), |id| config.port_of(id));
     files.insert(
         "/etc/astra/Caddyfile".into(),
-        caddyfile(config, caddy, &listens(config), &calls::of_config(config)),
+        caddyfile(config, Some(caddy), &listens(config), &calls::of_config(config)),
     );
     let texts = files.iter().map(|(path, text)| format!("==> {} <==\n{text}\n", path.display()));
     let lists = [
@@ -89,7 +89,7 @@ fn rules_for_every_file() {
         });
         files.insert(
             "Caddyfile".into(),
-            caddyfile(&config, (2, 11), &listens(&config), &calls::of_config(&config)),
+            caddyfile(&config, Some((2, 11)), &listens(&config), &calls::of_config(&config)),
         );
         for (path, text) in &files {
             let path = path.display();
@@ -286,4 +286,13 @@ fn exec_words() {
 fn time_spans() {
     assert_eq!(span(Duration::from_secs(90)), "90s");
     assert_eq!(span(Duration::from_millis(1500)), "1500ms");
+}
+
+#[test]
+fn the_first_caddyfile_is_replaced_without_a_wait() {
+    let config = config("units_example.toml");
+    let text = |version| caddyfile(&config, version, &listens(&config), &calls::of_config(&config));
+    let (first, next) = (text(None), text(Some((2, 7))));
+    assert!(first.contains("for Caddy of any version:") && first.contains("shutdown_delay 0s"), "{first}");
+    assert!(next.contains("for Caddy 2.7:") && next.contains("shutdown_delay 4s"), "{next}");
 }
