@@ -123,10 +123,7 @@ fn instances_are_added_removed_and_moved_by_the_config() {
         assert_eq!(host.get("/").status, 200);
         host.assert_tidy();
     };
-    for (instances, base, ports) in [
-        ("3", "8000", &[8001, 8002, 8003][..]),
-        ("1", "8000", &[8001]),
-    ] {
+    for (instances, base, ports) in [("3", "8000", &[8001, 8002, 8003][..]), ("1", "8000", &[8001])] {
         host.change("deploy", &with(instances, base));
         listening(ports);
     }
