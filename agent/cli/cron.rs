@@ -44,7 +44,8 @@ struct Ended {
 
 async fn run_job(name: &CronName, json: bool) -> Result<u8, Refused> {
     let (_, detail) = progress::watch(true);
-    let session = Session::inspect(detail).await?;
+    session::root()?;
+    let session = Session::inspect(session::config()?, detail).await?;
     let job = find(&session.config, name)?;
     let systemd = &session.host.systemd;
     let before = systemd.job_seen(name).await?;

@@ -5,8 +5,9 @@ use std::io::IsTerminal;
 use serde_json::json;
 
 use super::out::{self, BOLD, GREEN, RED, YELLOW, paint};
-use super::session::Session;
+use super::session::{self, Session};
 use super::{terminal, waiting};
+use crate::config::ConfigError;
 use crate::converge::{Refused, Snapshot};
 use crate::journal::Journal;
 use crate::model::history::History;
@@ -20,7 +21,9 @@ use crate::plan::units;
 /// Exit code 0 without problems, 4 with one. Notes do not count.
 pub async fn run(json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host and asking the registry", json);
-    let session = Session::inspect(waiting.detail()).await?;
+    session::root()?;
+    let (config, errors) = session::config_or_last()?;
+    let session = Session::inspect(config, waiting.detail()).await?;
     let config = &session.config;
     let mut names = units::enabled(config);
     names.push(RECONCILE_UNIT.to_owned());
@@ -29,14 +32,15 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     names.extend(config.cron_jobs.iter().map(|job| job.name.service()));
     let checkup = session.host.checkup(config, &watched(config), &names).await;
     let reconciler = session.reconciler(waiting.watch())?;
-    let found = match reconciler.snapshot(true).await {
+    let mut found: Vec<Problem> = errors.iter().flat_map(|errors| &errors.0).map(invalid).collect();
+    found.extend(match reconciler.snapshot(true).await {
         Ok(snapshot) => findings(&reconciler.inputs(&snapshot), &checkup),
         Err(error) => {
             let history = Journal::at(JOURNAL_DIR).history().unwrap_or_else(|_| History::default());
             let snapshot = Snapshot { observed: Observed::default(), history, caddy_image: None };
             blind(&reconciler.inputs(&snapshot), &checkup, &format!("{error:#}"))
         }
-    };
+    });
     drop(waiting);
     let ill = found.iter().any(|f| f.severity == Severity::Problem);
     if json {
@@ -45,6 +49,12 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
         show(&found);
     }
     Ok(if ill { Outcome::Incomplete.exit_code() } else { 0 })
+}
+
+fn invalid(error: &ConfigError) -> Problem {
+    let fix = "`astra-agent check` shows the line; until then the last valid agent.toml holds, and only `recover` and \
+               `rollback` change the host";
+    Problem::config("config", error.summary(), fix)
 }
 
 /// Indentation of the wrapped lines of a finding.

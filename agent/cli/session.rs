@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::{Result, anyhow};
 
 use super::engine::{Choice, preferred};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigErrors};
 use crate::converge::{Reconciler, Refused, Watch};
 use crate::host::engine::EngineClient;
 use crate::host::files::Files;
@@ -39,23 +39,31 @@ pub fn config() -> Result<Config, Refused> {
     config::load(Path::new("/")).map_err(wrong_config)
 }
 
-pub fn wrong_config(errors: config::ConfigErrors) -> Refused {
+pub fn wrong_config(errors: ConfigErrors) -> Refused {
     Refused::of(Cause::Config, errors)
 }
 
 /// The config for `verb`. A rollback also works while agent.toml is invalid: it uses the last valid config,
 /// and a text that says so is returned.
 pub fn config_for(verb: Verb) -> Result<(Config, Option<String>), Refused> {
-    let errors = match config::load(Path::new("/")) {
-        Ok(config) => return Ok((config, None)),
-        Err(errors) => errors,
-    };
     if !VerbPolicy::of(verb).takes_last_config {
-        return Err(wrong_config(errors));
+        return Ok((config()?, None));
     }
-    let Some(config) = last_config(&Files::new(Path::new("/"))) else { return Err(wrong_config(errors)) };
-    let text = format!("using the last valid config, because the present one is not valid:\n{errors}");
-    Ok((config, Some(text)))
+    let (config, errors) = config_or_last()?;
+    let text =
+        |errors| format!("using the last valid config, because the present one is not valid:\n{errors}");
+    Ok((config, errors.map(text)))
+}
+
+/// The config; while agent.toml is invalid the last valid one, and the errors.
+pub fn config_or_last() -> Result<(Config, Option<ConfigErrors>), Refused> {
+    match config::load(Path::new("/")) {
+        Ok(config) => Ok((config, None)),
+        Err(errors) => match last_config(&Files::new(Path::new("/"))) {
+            Some(config) => Ok((config, Some(errors))),
+            None => Err(wrong_config(errors)),
+        },
+    }
 }
 
 fn last_config(files: &Files) -> Option<Config> {
@@ -109,10 +117,9 @@ impl Session {
         Ok(session)
     }
 
-    /// Like `open`, but creates nothing: for read-only verbs.
-    pub async fn inspect(detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
-        root()?;
-        let mut session = Self::connect(config()?, detail, Signals::none()).await?;
+    /// Like `open_with`, but creates nothing: for read-only verbs.
+    pub async fn inspect(config: Config, detail: Rc<dyn Fn(&str)>) -> Result<Self, Refused> {
+        let mut session = Self::connect(config, detail, Signals::none()).await?;
         session.key = HostKey::new(key(&session.host.files).ok().flatten().unwrap_or(NO_KEY));
         Ok(session)
     }

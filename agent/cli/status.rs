@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::session::Session;
 use super::{out, session, terminal, waiting};
+use crate::config::ConfigError;
 use crate::converge::Refused;
 use crate::host::lock::Lock;
 use crate::host::signals::Signals;
@@ -22,7 +23,8 @@ use seen::Status;
 /// Refresh interval of `--watch` while no run is under way.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Exit code 0 if every instance serves the committed release and Caddy answers, else 4.
+/// Exit code 0 if every instance serves the committed release and Caddy answers, else 4; 2 if agent.toml is invalid
+/// and the host well.
 pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
     if watch {
         return follow_or_refresh(json).await;
@@ -38,11 +40,21 @@ pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
 
 async fn observe(json: bool) -> Result<Status, Refused> {
     let waiting = waiting::begin("looking at the host", json);
-    let session = Session::open(waiting.detail(), Signals::none()).await?;
+    session::root()?;
+    let (config, errors) = session::config_or_last()?;
+    let session = Session::open_with(config, waiting.detail(), Signals::none()).await?;
     let reconciler = session.reconciler(waiting.watch())?;
     let snapshot = reconciler.snapshot(false).await?;
     let jobs = seen::jobs(&session).await;
-    Ok(seen::status(&session, &reconciler, &snapshot, Lock::holder_of(Path::new(LOCK)), jobs))
+    let status = seen::status(&session, &reconciler, &snapshot, Lock::holder_of(Path::new(LOCK)), jobs);
+    Ok(match errors {
+        // A reconcile and a deploy would refuse.
+        Some(errors) => {
+            let config_errors = errors.0.iter().map(ConfigError::summary).collect();
+            Status { config_errors, drift: Vec::new(), pending: Vec::new(), ..status }
+        }
+        None => status,
+    })
 }
 
 fn screen(status: &Status) -> String {

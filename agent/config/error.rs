@@ -49,6 +49,13 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
+impl ConfigError {
+    /// File, line, column and message, in one line.
+    pub fn summary(&self) -> String {
+        self.to_string().lines().next().unwrap_or_default().to_owned()
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;

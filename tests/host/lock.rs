@@ -126,6 +126,14 @@ fn recover_works_with_a_replaced_binary_and_a_half_saved_config() {
     host.wait("astra-agent deploy", Duration::from_secs(60));
     host.sh("printf 'instances = [' >>/etc/astra/agent.toml").ok();
     assert_eq!(host.agent(["deploy"]).code(), 2);
+    let status = host.agent(["status"]);
+    assert_eq!(status.code(), 2, "{}", status.text());
+    for said in ["agent.toml is invalid", "instance 2  ready"] {
+        assert!(status.stdout.contains(said), "{}", status.text());
+    }
+    let doctor = host.agent(["doctor"]);
+    assert_eq!(doctor.code(), 4, "{}", doctor.text());
+    assert!(doctor.stdout.contains("`astra-agent check` shows the line"), "{}", doctor.text());
     let back = host.agent(["rollback"]).ok();
     assert!(
         (back.stdout.clone() + &back.stderr).contains("using the last valid config"),

@@ -17,6 +17,7 @@ use crate::model::image::PinnedImage;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::observed::InstanceSeen;
 use crate::model::outcome::Outcome;
+use crate::model::problem::Cause;
 use crate::model::release::Release;
 use crate::model::unit::{ActiveState, ServiceResult};
 use crate::plan::{Inputs, accessories, files};
@@ -43,6 +44,9 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback_held: Option<u64>,
     pub pinned: bool,
+    /// Why agent.toml is invalid. Then the last valid one says what is wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config_errors: Vec<String>,
     /// Why the committed release cannot be read from astra.env, and the fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_release: Option<String>,
@@ -172,7 +176,7 @@ impl Job {
 
 impl Status {
     /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else
-    /// 4. During a run, which drains one instance at a time, one serving instance is enough.
+    /// 4. 2: that holds, and agent.toml is invalid. During a run, which drains one instance at a time, one serving instance is enough.
     pub fn exit_code(&self) -> u8 {
         let mut wanted = self.instances.iter().filter(|i| i.wanted).peekable();
         let ready = match self.under_way {
@@ -186,7 +190,11 @@ impl Status {
         };
         let up = self.under_way.is_some() || self.accessories.iter().all(AccessorySeen::is_well);
         let well = ready && up && self.caddy.is_some() && self.journal_damaged.is_none();
-        if well { 0 } else { Outcome::Incomplete.exit_code() }
+        match well {
+            false => Outcome::Incomplete.exit_code(),
+            true if self.config_errors.is_empty() => 0,
+            true => Cause::Config.exit_code(),
+        }
     }
 }
 
@@ -239,6 +247,7 @@ pub fn status(
         rollback_digests: target.map(Release::short).unwrap_or_default(),
         rollback_held: history.way_back_held().map(|(held, _)| held.run),
         pinned: inputs.is_chosen(),
+        config_errors: Vec::new(),
         lost_release: lost_release(&inputs),
         urls: urls(reconciler.config),
         instances: instances(reconciler, snapshot),

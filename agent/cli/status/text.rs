@@ -30,7 +30,15 @@ pub fn text(status: &Status, now: u64, columns: Option<usize>, styled: bool) -> 
 type Row = (String, String);
 
 fn rows(status: &Status, now: u64, styled: bool) -> Vec<Row> {
-    let mut rows = release(status, now);
+    let mut rows = Vec::new();
+    for error in &status.config_errors {
+        row(&mut rows, "config", paint(RED, error, styled));
+    }
+    if !status.config_errors.is_empty() {
+        let what = "agent.toml is invalid; what follows is by the last valid one";
+        row(&mut rows, "config", what.to_owned());
+    }
+    rows.extend(release(status, now));
     rows.extend(status.instances.iter().map(|i| (named(i), instance(i, styled))));
     if !status.paused.is_empty() {
         let names = status.paused.join(", ");

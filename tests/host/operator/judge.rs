@@ -61,8 +61,6 @@ pub fn codes(words: &str, lacks: Lacks, before: &Look, known: &Known) -> Vec<i32
         "accessory" => accessory::codes(words, lacks, known),
         "env" => vec![0, 2],
         "rollback" if words.contains("--to") => vec![0, 1, 3],
-        // The last valid config is used, and `status` has no answer.
-        "rollback" if lacks.config || before.status_code == 2 => vec![0, 1, 2, 3],
         "rollback" if before.status["rollback_to"].is_null() => vec![1, 2],
         "rollback" if lacks.environment && goes_back_to_held(before) => vec![0, 1, 3],
         // The environment that comes with it may be a broken one.

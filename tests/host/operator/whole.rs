@@ -47,7 +47,7 @@ pub fn missing(look: &Look, lacks: Lacks, known: &Known, memory: &mut Memory) ->
     let version = known.version(image).unwrap_or_default();
     check(!version.is_empty(), &|| format!("astra.env names {image:?}"));
     kept(look, memory, &mut check);
-    let unrepaired = lacks.config || lacks.doubtful && look.status_code == 2;
+    let unrepaired = lacks.config || lacks.doubtful && !look.status["config_errors"].is_null();
     if !unrepaired {
         accessory::missing(look, lacks, known, &mut check);
     }

@@ -57,6 +57,20 @@ fn narrow(status: &Status) -> String {
 }
 
 #[test]
+fn an_invalid_config_comes_first_and_hides_no_trouble() {
+    let error = "/etc/astra/agent.toml:3:1: unknown key `instnaces`".to_owned();
+    let invalid = Status { config_errors: vec![error], ..well() };
+    let text = narrow(&invalid);
+    let expected = "\
+config      /etc/astra/agent.toml:3:1: unknown key `instnaces`
+config      agent.toml is invalid; what follows is by the last valid one
+release     6, live for 3 h";
+    assert!(text.starts_with(expected), "{text}");
+    assert_eq!(invalid.exit_code(), 2);
+    assert_eq!(Status { caddy: None, ..invalid }.exit_code(), 4);
+}
+
+#[test]
 fn a_host_that_serves() {
     let expected = "\
 release     6, live for 3 h
