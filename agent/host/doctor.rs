@@ -16,6 +16,9 @@ use crate::model::name::{LOCK, STATE};
 use crate::model::token;
 use crate::model::unit::{ActiveState, ServiceResult};
 
+/// Programs that the units run beside the engine, and where systemd searches them: systemd.exec(5), `ExecSearchPath=`.
+const PROGRAMS: [&str; 2] = ["ip", "ss"];
+const SEARCHED: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Caddy's default admin endpoint over TCP.
 const ADMIN: u16 = 2019;
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -31,6 +34,10 @@ impl Host {
         for path in watched {
             checkup.owners.extend(self.owner_of(path).ok().map(|owner| (path.clone(), owner)));
         }
+        let is_absent = |program: &&str| {
+            !SEARCHED.iter().any(|dir| self.files.below(&Path::new(dir).join(program)).exists())
+        };
+        checkup.absent = PROGRAMS.into_iter().filter(is_absent).collect();
         if let Some(engine) = &self.engine
             && let Ok(store) = engine.image_store_path().await
         {

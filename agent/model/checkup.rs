@@ -18,6 +18,8 @@ pub struct Checkup {
     pub now: u64,
     /// The relevant files and directories that exist.
     pub owners: BTreeMap<PathBuf, Owner>,
+    /// Programs of the units that are in none of the directories where systemd searches.
+    pub absent: Vec<&'static str>,
     /// The directory of the engine's images.
     pub store: Option<PathBuf>,
     /// Settings of dockerd; `None` with podman, and if docker does not answer.

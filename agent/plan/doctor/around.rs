@@ -18,6 +18,7 @@ const DAY: u64 = 24 * 3600;
 pub(super) fn findings(inputs: &Inputs<'_>, checkup: &Checkup) -> Vec<Problem> {
     let mut found = disk(inputs, checkup);
     found.extend(clock(checkup));
+    found.extend(programs(checkup));
     found.extend(checks::engine(inputs));
     found.extend(docker(checkup));
     found.extend(proxy(inputs, checkup));
@@ -69,6 +70,15 @@ fn clock(checkup: &Checkup) -> Option<Problem> {
             Some(Problem::host("clock", what, fix))
         }
     }
+}
+
+fn programs(checkup: &Checkup) -> Option<Problem> {
+    let absent = checkup.absent.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+    let what = format!(
+        "{absent} cannot be found: requests to a container that starts may hang, and `calls` need addresses"
+    );
+    let fix = "install the package iproute2 (Debian, Ubuntu) or iproute (RHEL, Amazon Linux)";
+    (!absent.is_empty()).then(|| Problem::host("iproute", what, fix))
 }
 
 /// Without these settings a site works, but loses requests at each restart of docker, for example by an
