@@ -16,7 +16,7 @@ use crate::traffic::Report;
 
 /// Seconds; a command that hangs fails.
 const LIMIT: &str = "900";
-const REGISTRY: &str = "http://127.0.0.1:5000/v2/astra/manifests";
+const REGISTRY: &str = "http://127.0.0.1:5000/v2";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 const VERSIONS: &str = r#"
@@ -115,9 +115,9 @@ impl Host {
         }
     }
 
-    /// Installs the site of the tests with the agent.
-    pub fn install(&self, store: &Store) -> Result<()> {
-        let config = std::fs::read_to_string(Path::new(PROJECT).join("tests/host/agent.toml"))?;
+    /// Installs the site of the tests with the agent, and these `services`.
+    pub fn install(&self, store: &Store, services: &str) -> Result<()> {
+        let config = std::fs::read_to_string(Path::new(PROJECT).join("tests/host/agent.toml"))? + services;
         self.sh("install -d -m 0700 /etc/astra /etc/astra/agent.d")?.ok()?;
         self.write("/etc/astra/agent.toml", &config)?;
         let words = "echo canary-db-pw-7f3a | astra-agent env set DATABASE_PASSWORD && astra-agent install";
@@ -132,9 +132,19 @@ impl Host {
 
     /// The last step of a build pipeline: astra:latest stands for this tag.
     pub fn push(&self, tag: &str) -> Result<()> {
+        self.push_to("astra", tag)
+    }
+
+    /// The same in another repository, where the image of that tag of astra is `latest`.
+    pub fn push_to(&self, repository: &str, tag: &str) -> Result<()> {
         self.sh(&format!(
-            "set -o pipefail; curl -sSf -H 'Accept: {MANIFEST}' {REGISTRY}/{tag} |
-             curl -sSf -X PUT -H 'Content-Type: {MANIFEST}' --data-binary @- {REGISTRY}/latest"
+            "set -eo pipefail; manifest=$(mktemp)
+             curl -sSf -H 'Accept: {MANIFEST}' {REGISTRY}/astra/manifests/{tag} >$manifest
+             for blob in $(jq -r '.config.digest, .layers[].digest' $manifest); do
+                 curl -sSf -o /dev/null -X POST \"{REGISTRY}/{repository}/blobs/uploads/?mount=$blob&from=astra\"
+             done
+             curl -sSf -X PUT -H 'Content-Type: {MANIFEST}' --data-binary @$manifest \\
+                 {REGISTRY}/{repository}/manifests/latest; rm $manifest"
         ))?
         .ok()
         .map(drop)
@@ -143,7 +153,7 @@ impl Host {
     /// Removes the image of a tag from the host.
     pub fn forget(&self, tag: &str) -> Result<()> {
         self.sh(&format!(
-            "image=127.0.0.1:5000/astra@$(curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/{tag} |
+            "image=127.0.0.1:5000/astra@$(curl -sSfI -H 'Accept: {MANIFEST}' {REGISTRY}/astra/manifests/{tag} |
                  sed -n 's/\\r$//; s/^docker-content-digest: //Ip')
              ! podman image exists $image || podman rmi $image"
         ))?

@@ -84,7 +84,7 @@ impl Run<'_> {
             Some(host) => host,
             None => {
                 let host = Host::boot(self.settings, self.store, "load", None)?;
-                host.install(self.store)?;
+                host.install(self.store, "")?;
                 host
             }
         };

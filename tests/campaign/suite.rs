@@ -29,7 +29,8 @@ pub fn kills(settings: &Settings, store: &Store) -> Result<()> {
             part: "kills".into(),
             build: DEBUG,
             variables: vec![("ASTRA_KILLS", settings.kills.to_string())],
-            arguments: "--test host kills:: -- --nocapture --test-threads 1",
+            // Two hosts at a time.
+            arguments: "--test host kills:: -- --nocapture --test-threads 2",
         },
     )
 }

@@ -16,7 +16,7 @@ const IMAGE: &str = "127.0.0.1:5000/astra";
 /// Installs v1.
 pub fn install(host: &Host, store: &Store, way: Way) -> Result<()> {
     match way {
-        Way::Agent => host.install(store)?,
+        Way::Agent => host.install(store, "")?,
         Way::Careful => by_hand(host, "careful")?,
         Way::Plain => by_hand(host, "plain")?,
         Way::AutoUpdate => quadlet(host)?,

@@ -14,8 +14,9 @@ use crate::replay::Log;
 use crate::settings::Settings;
 use crate::store::{Store, run};
 
-const BOTH_READY: &str =
-    "curl -sfo /dev/null localhost:8001/readyz && curl -sfo /dev/null localhost:8002/readyz";
+const SERVICES: &str = include_str!("services.toml");
+const ALL_READY: &str =
+    "for port in 8001 8002 8101; do curl -sfo /dev/null localhost:$port/readyz || exit; done";
 /// Must be the same after every cut.
 const SUM: &str = "grep -E '^(SECRET_KEY|DATABASE_|ALLOWED_HOSTS)' /etc/astra/astra.env | sort | sha256sum >/root/env.sum; sync";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -74,7 +75,8 @@ pub fn base(settings: &Settings, store: &Store, base: &Path) -> Result<()> {
     File::create(&new)?.set_len(4 << 30)?;
     run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&new))?;
     let on = OnDisk::boot(settings, store, &new, &new)?;
-    on.host()?.install(store)?;
+    on.host()?.push_to("front", "v1")?;
+    on.host()?.install(store, SERVICES)?;
     on.host()?.sh(SUM)?.ok()?;
     on.off()?;
     Ok(fs::rename(new, base)?)
@@ -172,8 +174,10 @@ pub fn log_deploy(
     let on = OnDisk::boot(settings, store, logged.device()?, &work.join("none"))?;
     let host = on.host()?;
     host.sh("systemctl stop 'astra-agent-*.timer'")?.ok()?;
-    host.wait(BOTH_READY, LIMIT)?;
+    host.wait(ALL_READY, LIMIT)?;
     host.push("v2")?;
+    host.push_to("front", "v2")?;
+    host.sh("sed -i '/^content/s/v1/v2/' /etc/astra/agent.toml")?.ok()?;
     // Writes of the boot are not part of the test.
     host.sh("sync")?.ok()?;
     let begin = fs::metadata(&log)?.len();

@@ -5,11 +5,12 @@ use crate::report::text::{built, days, table};
 use crate::report::{Claim, Records, Verdict};
 
 const INTRO: &str = "\
-A host's disk (ext4) logs every write and every flush while it deploys v2 over v1 (qemu's blklogwrites). For flushes
+A host's disk (ext4) logs every write and every flush while it deploys v2 over v1 (qemu's blklogwrites): the app with two
+instances, a front end of an image of its own, a worker, and a file in all of them (tests/campaign/cuts/services.toml). For flushes
 spread at random over the deploy, and some more from the last flush before the commit on, the disk is restored as a cut
 would leave it: everything up to that flush, and a random half of the later writes, in pieces of 4 KiB, so that writes
-are lost, torn and out of order. A host boots from it and checks itself (tests/campaign/cuts/check.sh): both instances and
-Caddy serve one and the same release, the committed one; no variable of astra.env is lost; no file is empty, no trial, marker
+are lost, torn and out of order. A host boots from it and checks itself (tests/campaign/cuts/check.sh): all
+services run one and the same release with its file, the committed one, also through Caddy; no variable of astra.env is lost; no file is empty, no trial, marker
 or temporary file is left; new code only on a migrated database; `status` reports no problem, the journal has the run that
 installed the site, every run in it is closed, and `last_app_image` is the rollback target. Then the next `deploy` commits v2,
 and with the registry stopped `rollback` returns to v1: the old release is still complete on disk.
