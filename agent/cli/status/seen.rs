@@ -176,7 +176,8 @@ impl Job {
 
 impl Status {
     /// 0: every instance is ready on the committed release, Caddy answers and the journal can be read; else
-    /// 4. 2: that holds, and agent.toml is invalid. During a run, which drains one instance at a time, one serving instance is enough.
+    /// 4. 2: that holds, and agent.toml is invalid. During a run, which drains one instance at a time, one serving
+    /// instance is enough.
     pub fn exit_code(&self) -> u8 {
         let mut wanted = self.instances.iter().filter(|i| i.wanted).peekable();
         let ready = match self.under_way {
