@@ -120,6 +120,7 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
             ("lb_policy", &policy(config, name)),
             // Longer than the time until a restarted instance is back in rotation.
             ("try_duration", &time(web.interval + answer + RETRY_MARGIN)),
+            ("stream_try_duration", &time(streams_interval(web) + answer + RETRY_MARGIN)),
             ("passive_health", if version >= PASSIVE_HEALTH { "fail_duration 2s" } else { "" }),
             ("headers_up", &headers_up(config)),
             ("health_path", &name.health_path()),
@@ -131,6 +132,11 @@ fn service(config: &Config, version: (u32, u32), of: &Upstreams<'_>, own_address
             ("own_address", &own_address.to_string()),
         ],
     )
+}
+
+/// Time between two health checks of an instance's address for streams.
+fn streams_interval(web: &Web) -> Duration {
+    web.interval * 2
 }
 
 /// Whether visitors reach the service: others of the site may be all that call it.

@@ -15,7 +15,6 @@ const LOST: usize = 1;
 fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     let host = installed_with("loads", &config_with([QUICK]));
     let _turn = turn();
-    await_websockets(&host);
     let load = host.load(120).websockets(4).start();
     for nth in 0..LOADS {
         let extra = format!("tls = \"off\"\nextra = \"header X-Load {nth}\"");
@@ -30,12 +29,16 @@ fn a_changed_caddyfile_loses_at_most_one_request_and_cuts_no_websocket() {
     host.assert_tidy();
 }
 
-/// Caddy checks the way of WebSockets every fifteen seconds: after a slow start the next check may be that far away.
-/// A handshake waits for it, and a load in that time would end its wait.
-fn await_websockets(host: &Host) {
-    let handshake = "curl -s -o /dev/null -m 2 -w '%{http_code}' -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+/// After an install that took long, a boot, a crash of all instances.
+#[test]
+fn a_site_that_was_down_opens_websockets_as_soon_as_it_serves() {
+    let host = installed_with("down", &config_with([QUICK]));
+    // Two health checks of the address for streams fail, 6 s apart.
+    host.sh("systemctl stop astra-app@1 astra-app@2; sleep 13; systemctl start astra-app@1 astra-app@2").ok();
+    host.wait("curl -sSf -m 1 localhost/", Duration::from_secs(10));
+    let handshake = "curl -s -o /dev/null -m 8 -w '%{http_code}' -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
                      -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' localhost/ws";
-    host.wait(&format!("{handshake} | grep -q 101"), Duration::from_secs(30));
+    assert_eq!(host.sh(handshake).stdout, "101");
 }
 
 #[test]
