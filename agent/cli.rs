@@ -357,7 +357,7 @@ pub async fn run() -> u8 {
         },
         Verb::Status(what) => status::run(what.watch, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
-        Verb::Check(what) => check::run(&what, cli.json),
+        Verb::Check(what) => check::run(&what, cli.json).await,
         Verb::Config(what) => config::run(&what, cli.json),
         Verb::Doctor => doctor::run(cli.json).await,
         Verb::Env(what) => env::run(&what, cli.json).await,

@@ -102,12 +102,25 @@ pub enum EnvSource {
     },
     /// The single line of a root-owned file.
     File(PathBuf),
+    /// Facts of this EC2 instance, then other texts, joined by commas.
+    Host {
+        /// Categories of the instance metadata, e.g. `public-ipv4`; never empty.
+        facts: Vec<String>,
+        /// Texts that follow the facts.
+        also: Vec<String>,
+    },
 }
 
 impl EnvSource {
     /// Whether the agent makes the value.
     pub fn is_generated(&self) -> bool {
         matches!(self, Self::Generate { .. })
+    }
+
+    /// Whether a service outside the host has the value: it is asked only when a release is planned, and the
+    /// committed value stays if it does not answer.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Host { .. })
     }
 }
 

@@ -21,6 +21,7 @@ pub mod failpoint;
 pub mod files;
 mod foreign;
 pub mod http;
+pub mod imds;
 pub mod instance;
 pub mod journald;
 pub mod lock;
@@ -49,11 +50,14 @@ pub struct Endpoints {
     pub bus: Option<String>,
     /// Port of Caddy's health routes.
     pub health_port: u16,
+    /// Scheme and address of the metadata service of EC2.
+    pub imds: String,
 }
 
 impl Default for Endpoints {
     fn default() -> Self {
-        Self { root: "/".into(), engine: None, bus: None, health_port: crate::model::name::HEALTH_PORT }
+        let health_port = crate::model::name::HEALTH_PORT;
+        Self { root: "/".into(), engine: None, bus: None, health_port, imds: imds::ENDPOINT.to_owned() }
     }
 }
 
@@ -69,6 +73,8 @@ pub struct Host {
     pub caddy: caddy::CaddyAdmin,
     /// Registries, for the digest of a tag.
     pub registry: registry::Registry,
+    /// The metadata service of EC2.
+    pub imds: imds::Imds,
     /// The systemd journal, for the entry of a run.
     pub journald: journald::Journald,
     /// Ctrl-C and SIGTERM.
@@ -102,6 +108,7 @@ impl Host {
             engine: engine::EngineClient::detect(root, endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
             registry: registry::Registry::new(at(crate::model::name::AUTH_FILE), root.clone()),
+            imds: imds::Imds::at(&endpoints.imds),
             journald: journald::Journald::at(at(journald::SOCKET)),
             signals,
             detail,

@@ -21,6 +21,8 @@ mod bus;
 mod caddy;
 #[path = "scenarios/engine.rs"]
 mod engine;
+#[path = "scenarios/imds.rs"]
+mod imds;
 #[path = "scenarios/ran.rs"]
 mod ran;
 #[path = "scenarios/registry.rs"]
@@ -44,6 +46,8 @@ mod caddy_upgrade;
 mod deploy;
 #[path = "scenarios/environment.rs"]
 mod environment;
+#[path = "scenarios/facts.rs"]
+mod facts;
 #[path = "scenarios/faults.rs"]
 mod faults;
 #[path = "scenarios/images.rs"]

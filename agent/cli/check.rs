@@ -9,10 +9,11 @@ use super::{Check, out, session};
 use crate::config::{self, Config, Service};
 use crate::converge::Refused;
 use crate::host::files::Files;
+use crate::host::imds::{self, Imds};
 use crate::host::sources;
 use crate::model::envfile::EnvFile;
 use crate::model::outcome::EXIT_USAGE;
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, Severity};
 use crate::model::staged::Staged;
 use crate::plan::env::{self, Mute};
 use crate::plan::{checks, own_files};
@@ -34,11 +35,11 @@ struct Found {
     not_checked: &'static [&'static str],
 }
 
-pub fn run(what: &Check, json: bool) -> Result<u8, Refused> {
+pub async fn run(what: &Check, json: bool) -> Result<u8, Refused> {
     let found = match (&what.file, &what.root) {
         (Some(file), _) => config_alone(config::load_one(file)),
         (None, Some(root)) => config_alone(config::load(root)),
-        (None, None) => this_host(),
+        (None, None) => this_host().await,
     }?;
     if json {
         out::json(&json!({
@@ -75,7 +76,7 @@ fn notices(config: &Config) -> Vec<String> {
     config.notices.iter().map(ToString::to_string).collect()
 }
 
-fn this_host() -> Result<Found, Refused> {
+async fn this_host() -> Result<Found, Refused> {
     session::root()?;
     let config = session::config()?;
     let (file, staged) = session::env_files(&config)?;
@@ -84,8 +85,11 @@ fn this_host() -> Result<Found, Refused> {
     found.warnings.extend(missing.iter().map(|source| checks::volume(source).to_string()));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));
-    let (given, unread) = sources::env_values(&config)?;
-    let flaws = env::judge(&config, &file, &staged, &given, &unread);
+    let given = sources::env_values(&config, Some(&Imds::at(imds::ENDPOINT))).await?;
+    let (notes, flaws): (Vec<_>, Vec<_>) = env::judge(&config, &file, &staged, &given)
+        .into_iter()
+        .partition(|(_, problem)| problem.severity == Severity::Note);
+    found.warnings.extend(notes.into_iter().map(|(_, note)| note.to_string()));
     // A template would say again that a variable is missing.
     if flaws.is_empty() {
         let wanted = env::desired(&config, &file, &staged, &given, Mute::Refuse);

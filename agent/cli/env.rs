@@ -24,7 +24,7 @@ mod input;
 pub(super) async fn run(what: &Env, json: bool) -> Result<u8, Refused> {
     session::root()?;
     match what {
-        Env::Check => check::run(&super::Check::default(), json),
+        Env::Check => check::run(&super::Check::default(), json).await,
         Env::List => list(json),
         Env::Set { key, empty } => set(key, *empty, json).await,
         Env::Unset { key } => unset(key, json).await,
@@ -71,7 +71,7 @@ fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) ->
     let waits = staged.set.get(&key);
     let has = current.get(&key);
     let path = match source {
-        Some(EnvSource::Literal(_) | EnvSource::File(_)) => {
+        Some(EnvSource::Literal(_) | EnvSource::File(_) | EnvSource::Host { .. }) => {
             name.as_ref().and_then(|key| config.env_places.get(key)).cloned().unwrap_or_default()
         }
         _ if waits.is_some() => config.name.staged_env().display().to_string(),
@@ -79,6 +79,7 @@ fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) ->
     };
     let from = match source {
         Some(EnvSource::File(file)) => format!("{path}: {}", file.display()),
+        Some(EnvSource::Host { facts, .. }) => format!("{path}: {} of the instance", facts.join(", ")),
         Some(EnvSource::Generate { .. }) => format!("{path}, generated"),
         Some(EnvSource::Literal(_)) | None => path,
     };
@@ -106,6 +107,7 @@ fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused
     let fixed = match config.env.get(key) {
         Some(EnvSource::Literal(_)) => "its value stands there: change it",
         Some(EnvSource::File(_)) => "its value comes from the file named there: change that file",
+        Some(EnvSource::Host { .. }) => "its value comes from the metadata of the instance",
         Some(EnvSource::Generate { .. }) | None => return Ok(()),
     };
     let place = config.env_places.get(key).map_or("[env]", String::as_str);

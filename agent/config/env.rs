@@ -17,12 +17,11 @@ use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
 /// Sources of the contract that this release does not support yet, and their meaning.
-const NOT_YET: [(&str, &str); 3] = [
-    ("secret", "AWS Secrets Manager"),
-    ("parameter", "AWS SSM Parameter Store"),
-    ("host", "facts of the host"),
-];
-const SOURCES: [&str; 2] = ["generate", "file"];
+const NOT_YET: [(&str, &str); 2] =
+    [("secret", "AWS Secrets Manager"), ("parameter", "AWS SSM Parameter Store")];
+const SOURCES: [&str; 3] = ["generate", "file", "host"];
+/// Stands beside `host`.
+const ALSO: &str = "also";
 
 /// The source of each variable, and its location.
 type Env = (BTreeMap<EnvKey, EnvSource>, BTreeMap<EnvKey, String>);
@@ -68,7 +67,7 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
         },
         DeValue::Table(table) => return table_source(node, table, problems),
         DeValue::Array(_) => ValueError::new(format!(
-            "`{}` must be a string or one of `{{ generate = … }}`, `{{ file = … }}`",
+            "`{}` must be a string or one of `{{ generate = … }}`, `{{ file = … }}`, `{{ host = … }}`",
             node.name
         )),
         other => ValueError::new(format!("`{}` must be a string, found {}", node.name, describe(other)))
@@ -94,13 +93,15 @@ fn table_source<'a>(
         );
         return None;
     }
-    for key in table.keys().filter(|k| !SOURCES.contains(&k.get_ref().as_ref())) {
+    let known = |key: &str| SOURCES.contains(&key) || key == ALSO && table.contains_key("host");
+    let is_whole = table.keys().all(|key| known(key.get_ref()));
+    for key in table.keys().filter(|k| !known(k.get_ref())) {
         let message = format!("unknown source `{}` for `{}`", key.get_ref(), node.name);
         add(key.span(), ValueError::unknown(message, key.get_ref(), "sources", &SOURCES));
     }
     let mut sources = table.iter().filter(|(k, _)| SOURCES.contains(&k.get_ref().as_ref()));
     let (Some((key, value)), None) = (sources.next(), sources.next()) else {
-        if table.is_empty() || table.len() == SOURCES.len() {
+        if is_whole {
             let message = format!("`{}` must have exactly one of: {}", node.name, SOURCES.join(", "));
             add(node.span.bytes.clone(), ValueError::new(message));
         }
@@ -110,12 +111,16 @@ fn table_source<'a>(
         ("generate", DeValue::Integer(number)) => {
             let length = usize::from_str_radix(number.as_str(), number.radix()).ok();
             match length.filter(|n| (8..=1024).contains(n)) {
-                Some(length) => return Some(EnvSource::Generate { length }).filter(|_| table.len() == 1),
+                Some(length) => return Some(EnvSource::Generate { length }).filter(|_| is_whole),
                 None => ValueError::new("`generate` must be a length from 8 to 1024"),
             }
         }
         ("file", DeValue::String(path)) => match value::absolute(path) {
-            Ok(path) => return Some(EnvSource::File(PathBuf::from(path))).filter(|_| table.len() == 1),
+            Ok(path) => return Some(EnvSource::File(PathBuf::from(path))).filter(|_| is_whole),
+            Err(fault) => fault,
+        },
+        ("host", facts) => match host(facts, table.get(ALSO).map(|also| also.get_ref())) {
+            Ok(source) => return Some(source).filter(|_| is_whole),
             Err(fault) => fault,
         },
         ("generate", other) => {
@@ -125,6 +130,66 @@ fn table_source<'a>(
     };
     add(value.span(), fault);
     None
+}
+
+/// Categories of the instance metadata of EC2 that have one value.
+/// Source: EC2 User Guide, "Instance metadata categories".
+const FACTS: [&str; 12] = [
+    "ami-id",
+    "instance-id",
+    "instance-type",
+    "ipv6",
+    "local-hostname",
+    "local-ipv4",
+    "mac",
+    "placement/availability-zone",
+    "placement/availability-zone-id",
+    "placement/region",
+    "public-hostname",
+    "public-ipv4",
+];
+/// Below it is each tag of the instance, if its metadata may have them.
+const TAGS: &str = "tags/instance/";
+
+/// `{ host = FACT or [FACTS], also = [TEXTS] }`.
+fn host(facts: &DeValue<'_>, also: Option<&DeValue<'_>>) -> Result<EnvSource, ValueError> {
+    let facts = texts("host", facts)?;
+    let tag = |fact: &str| {
+        let name = fact.strip_prefix(TAGS).unwrap_or_default();
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-=.,_:@".contains(c))
+    };
+    if let Some(unknown) = facts.iter().find(|fact| !FACTS.contains(&fact.as_str()) && !tag(fact)) {
+        let message = format!("unknown fact of an EC2 instance `{}`", value::clip(unknown));
+        let known: Vec<&str> = FACTS.into_iter().chain(["tags/instance/NAME"]).collect();
+        return Err(ValueError::unknown(message, unknown, "facts", &known));
+    }
+    if facts.is_empty() {
+        return Err(ValueError::new("`host` needs a fact of the EC2 instance").help("e.g. [\"public-ipv4\"]"));
+    }
+    let also = also.map_or(Ok(Vec::new()), |also| texts(ALSO, also))?;
+    match also.iter().find(|text| text.is_empty() || text.contains(',') || check_value(text).is_err()) {
+        Some(text) => Err(ValueError::new(format!("`{ALSO}` cannot have `{}`", value::clip(text)))
+            .help("the value is a list: each text needs a character, and none may have a comma")),
+        None => Ok(EnvSource::Host { facts, also }),
+    }
+}
+
+/// One text or a list of them.
+fn texts(key: &str, value: &DeValue<'_>) -> Result<Vec<String>, ValueError> {
+    let wrong = |other: &DeValue<'_>| {
+        ValueError::new(format!("`{key}` must be a string or a list of strings, found {}", describe(other)))
+    };
+    match value {
+        DeValue::String(text) => Ok(vec![text.to_string()]),
+        DeValue::Array(items) => {
+            let text = |item: &DeValue<'_>| match item {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(wrong(other)),
+            };
+            items.iter().map(|item| text(item.get_ref())).collect()
+        }
+        other => Err(wrong(other)),
+    }
 }
 
 /// `inherit_env`, `env` and `secrets`.

@@ -219,12 +219,14 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_MIGRATE, "env_only", "list of names", Means("the whole environment of the service"), r#"["DATABASE_URL"]"#,
         "As in `[migrate]`: the names as its container has them, those of `secrets` among them. Variables of the service's `env` are arguments of its containers, and the migration has them in any case."),
 
-    key("env", "NAME", "string, or one of the next two", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
+    key("env", "NAME", "string, or one of the next three", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
         "`NAME = { generate = LENGTH }`: a random value of that many characters, generated once, then kept."),
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
-        "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path. Not supported yet, and refused: `secret`, `parameter` and `host`."),
+        "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path."),
+    key("env", "host", "fact or list of facts", Means(""), r#"{ ALLOWED_HOSTS = { host = ["public-hostname", "public-ipv4"], also = ["localhost"] } }"#,
+        "`NAME = { host = [FACTS], also = [TEXTS] }`: what the metadata service of EC2 (IMDSv2) says of this instance, then the texts, joined by commas: `instance-id`, `instance-type`, `ami-id`, `local-ipv4`, `local-hostname`, `public-ipv4`, `public-hostname`, `ipv6`, `mac`, `placement/region`, `placement/availability-zone`, `placement/availability-zone-id`, `tags/instance/NAME`. Asked when a release is planned; a fact that the instance has not is left out, and the committed value stays if the service does not answer. Not supported yet, and refused: `secret` and `parameter`."),
 
     key(FILE, "content", "string", Means("`template` is there"), r#""token = {{ FRPS_TOKEN | tojson }}""#,
         "The template itself."),

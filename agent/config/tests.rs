@@ -56,18 +56,22 @@ fn the_contract_works_except_for_sources_not_supported_yet() {
     assert_eq!(
         messages,
         [
-            "not supported yet: `host` (facts of the host), wanted for `ALLOWED_HOSTS`",
             "not supported yet: `secret` (AWS Secrets Manager), wanted for `DATABASE_PASSWORD`",
             "not supported yet: `parameter` (AWS SSM Parameter Store), wanted for `SENTRY_DSN`",
         ]
     );
-    let later = ["ALLOWED_HOSTS", "DATABASE_PASSWORD", "SENTRY_DSN"];
+    let later = ["DATABASE_PASSWORD", "SENTRY_DSN"];
     let lines = CONTRACT.lines().filter(|l| !later.iter().any(|k| l.starts_with(k)));
     let config = good(&[&lines.collect::<Vec<_>>().join("\n")]);
     assert_eq!(config.app.memory, Some(768 << 20));
     assert_eq!(config.app.cpus, Some(1.0));
     assert_eq!(config.app.volumes.len(), 1);
-    assert_eq!(config.env.len(), 4);
+    assert_eq!(config.env.len(), 5);
+    let hosts = EnvSource::Host {
+        facts: vec!["public-hostname".into(), "public-ipv4".into()],
+        also: vec!["localhost".into(), "127.0.0.1".into()],
+    };
+    assert_eq!(config.env[&"ALLOWED_HOSTS".parse().unwrap()], hosts);
     assert_eq!(config.app.migrate.as_ref().unwrap().commands, [["migrate.sh"]]);
     let several = good(&[MINIMAL, "[migrate]\ncommand = [[\"prisma\", \"migrate\"], [\"./manage.py\"]]\n"]);
     assert_eq!(several.app.migrate.unwrap().commands, [&["prisma", "migrate"][..], &["./manage.py"]]);

@@ -38,7 +38,7 @@ pub struct Scope {
     pub instances: Vec<(Target, Probe)>,
     /// Configured addresses of instances that listen elsewhere now.
     pub ports: Vec<SocketAddrV4>,
-    /// Also the local images, which the engine lists slowly.
+    /// Also the local images, which the engine lists slowly, and sources of `[env]` outside the host.
     pub images: bool,
     /// Also the engine's networks, if it is asked at all.
     pub networks: bool,
@@ -61,7 +61,6 @@ impl Host {
     /// systemd does not answer, or a directory of the agent cannot be listed.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
         let mut observed = Observed::default();
-        (observed.env_values, observed.env_unread) = super::sources::env_values(config)?;
         self.see_files(config, scope, &mut observed)?;
         if config.verify.require_signature {
             self.see_policy(&mut observed);
@@ -72,10 +71,14 @@ impl Host {
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
         observed.addresses = self.addresses();
-        // The engine may have to be started first, so the rest is observed meanwhile.
-        let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
-            if scope.images { self.ask_images().await } else { None }
-        });
+        // The engine may have to be started first, and a source may be slow, so the rest is observed meanwhile.
+        let imds = scope.images.then_some(&self.imds);
+        let (given, unknown, images) = tokio::join!(
+            super::sources::env_values(config, imds),
+            self.see_running(scope, &mut observed),
+            async { if scope.images { self.ask_images().await } else { None } }
+        );
+        observed.env = given?;
         if unknown? || scope.images {
             // An engine that did not answer once is not asked again.
             if images.is_some() || !scope.images {

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use super::checkup::Owner;
 use super::image::PinnedImage;
 use super::instance::InstanceName;
+use super::name::EnvKey;
 use super::release::Release;
+use super::secret::Secret;
 use super::unit::UnitSeen;
 
 /// Everything that a plan may depend on besides the config and the history.
@@ -63,15 +65,34 @@ pub struct Observed {
     pub caddy: Option<CaddySeen>,
     /// Free bytes in the engine's image store.
     pub free_bytes: Option<u64>,
-    /// Values for `{ host = … }`, `{ generate = … }` and `{ file = … }` sources, by env key.
-    pub env_values: BTreeMap<super::name::EnvKey, super::secret::Secret>,
+    /// Answers of the sources of `[env]`.
+    pub env: Given,
     /// Volume sources of the app that do not exist.
     pub missing_sources: BTreeSet<PathBuf>,
-    /// Why a `{ file = … }` source gave no value.
-    pub env_unread: BTreeMap<super::name::EnvKey, String>,
     /// With `[verify]`: the owners and modes of podman's policy, its keys and their directories, and of a
     /// policy that would override it. Paths that certainly do not exist are left out.
     pub trust: BTreeMap<PathBuf, Result<Owner, String>>,
+}
+
+/// What the sources of `[env]` gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Values of the sources other than a text in agent.toml.
+    pub values: BTreeMap<EnvKey, Secret>,
+    /// Why a source gave no value.
+    pub unread: BTreeMap<EnvKey, String>,
+    /// Whether services outside the host were asked: only to plan a release.
+    pub asked: bool,
+}
+
+impl Given {
+    /// Keeps the answer of a source.
+    pub fn add(&mut self, key: &EnvKey, value: Result<String, String>) {
+        match value {
+            Ok(value) => _ = self.values.insert(key.clone(), Secret::new(value)),
+            Err(why) => _ = self.unread.insert(key.clone(), why),
+        }
+    }
 }
 
 /// The content of a file.

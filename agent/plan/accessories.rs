@@ -232,10 +232,10 @@ fn lines(
 
 /// The environment of the site, from which the secrets come.
 fn wanted_env(inputs: &Inputs<'_>) -> Result<Wanted, Problem> {
-    let given = &inputs.observed.env_values;
+    let given = &inputs.observed.env;
     let wanted = env::desired(inputs.config, &inputs.env_file(), &inputs.staged(), given, Mute::Refuse);
     wanted.map_err(|error| {
-        let what = format!("making the environment: {}", error.told(&inputs.observed.env_unread));
+        let what = format!("making the environment: {}", error.told(&given.unread));
         Problem::config("env", what, "`astra-agent check` names what is missing")
     })
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::{Config, EnvSource};
 use crate::model::envfile::{EnvError, EnvFile, is_placeholder};
 use crate::model::name::EnvKey;
+use crate::model::observed::Given;
 use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
@@ -24,7 +25,7 @@ pub enum BadEnv {
         /// Why its value cannot be in an env file.
         error: EnvError,
     },
-    /// A variable whose `generate` or `file` source gave no value.
+    /// A variable whose source gave no value.
     #[error("setting {key} in the env file: its source gave no value")]
     NoValue {
         /// The variable.
@@ -47,7 +48,7 @@ impl BadEnv {
 /// How to treat a variable whose source gives no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mute {
-    /// Fail: there is no desired env file.
+    /// Fail: there is no desired env file. Only a source outside the host may be mute, if a value is committed.
     Refuse,
     /// Keep the current line: a rollback must not depend on a source.
     Keep,
@@ -62,12 +63,13 @@ pub struct Wanted {
     pub made: BTreeMap<EnvKey, Secret>,
     /// Variables that keep their value because their source gave none.
     pub kept: Vec<EnvKey>,
+    /// Variables without a value, whose source was not asked.
+    pub unasked: Vec<EnvKey>,
 }
 
 /// The desired env file: `staged` changes and the variables of `[env]` are set, variables that left `[env]`
-/// since the last commit are removed, everything else stays as in `current`. `given` has the values of the
-/// `generate` and `file` sources; a generated value is only used if the file has none, because the old one
-/// may already protect data.
+/// since the last commit are removed, everything else stays as in `current`. A generated value is only used if the
+/// file has none, because the old one may already protect data.
 ///
 /// # Errors
 ///
@@ -76,17 +78,17 @@ pub fn desired(
     config: &Config,
     current: &EnvFile,
     staged: &Staged,
-    given: &BTreeMap<EnvKey, Secret>,
+    given: &Given,
     mute: Mute,
 ) -> Result<Wanted, BadEnv> {
     let mut file = with(current, staged)?;
     for key in gone(config, current, staged) {
         file.remove(key.as_str());
     }
-    let mut wanted = Wanted { file, made: BTreeMap::new(), kept: Vec::new() };
+    let mut wanted = Wanted { file, made: BTreeMap::new(), kept: Vec::new(), unasked: Vec::new() };
     for (key, source) in &config.env {
         let has = wanted.file.get(key.as_str());
-        match choose(source, has.as_ref(), given.get(key)) {
+        match choose(source, has.as_ref(), given.values.get(key)) {
             Choice::Stays => {}
             Choice::Becomes(value) => {
                 if source.is_generated() {
@@ -95,7 +97,12 @@ pub fn desired(
                 let set = wanted.file.set(key.as_str(), value);
                 set.map_err(|error| BadEnv::Value { key: key.clone(), error })?;
             }
-            Choice::NoValue if mute == Mute::Keep && has.is_some() => wanted.kept.push(key.clone()),
+            Choice::NoValue if source.is_remote() && !given.asked => {
+                wanted.unasked.extend(has.is_none().then(|| key.clone()));
+            }
+            Choice::NoValue if (mute == Mute::Keep || source.is_remote()) && has.is_some() => {
+                wanted.kept.push(key.clone());
+            }
             Choice::NoValue => return Err(BadEnv::NoValue { key: key.clone() }),
         }
     }
@@ -115,7 +122,7 @@ fn choose<'a>(source: &'a EnvSource, has: Option<&Secret>, given: Option<&'a Sec
             return Choice::Stays;
         }
         EnvSource::Literal(value) => Some(value),
-        EnvSource::Generate { .. } | EnvSource::File(_) => given,
+        EnvSource::Generate { .. } | EnvSource::File(_) | EnvSource::Host { .. } => given,
     };
     match value {
         None => Choice::NoValue,

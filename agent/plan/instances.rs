@@ -1,7 +1,7 @@
 //! Keeps the committed release running in every instance: for recover after a cut-off run, and for reconcile
 //! every few minutes. astra.env is the truth, the containers' labels tell which instance differs.
 
-use crate::config::{EnvSource, Service};
+use crate::config::Service;
 use crate::model::envfile::ManagedLines;
 use crate::model::instance::InstanceName;
 use crate::model::name::{EnvKey, TRIAL_ENV, WORKING};
@@ -112,7 +112,7 @@ fn leftovers(inputs: &Inputs<'_>) -> Vec<Step> {
     let kept = inputs.env_file();
     let fixed = |key: &str| {
         let source = key.parse().ok().and_then(|key: EnvKey| inputs.config.env.get(&key));
-        matches!(source, Some(EnvSource::Literal(_) | EnvSource::File(_)))
+        source.is_some_and(|source| !source.is_generated())
     };
     let done = |key: &String| kept.get(key) == staged.set.get(key) || fixed(key);
     let gone = |key: &EnvKey| kept.get(key.as_str()).is_none();

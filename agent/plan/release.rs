@@ -159,8 +159,8 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     }
     let staged = staged(inputs, request, &current);
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
-    let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env_values, mute)
-        .map_err(|e| Refusal::Env(e.told(&inputs.observed.env_unread)))?;
+    let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env, mute)
+        .map_err(|e| Refusal::Env(e.told(&inputs.observed.env.unread)))?;
     only::check(inputs, request, committed.as_ref(), &current, &wanted.file)?;
     let trial = trial(inputs, request, &current, &wanted.file)?;
     let lines = &trial.candidate.lines;
@@ -185,7 +185,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         warnings.extend(problems.into_iter().map(|p| p.what));
     }
     warnings.extend(wanted.kept.iter().map(|key| {
-        let why = inputs.observed.env_unread.get(key).map_or("no value", String::as_str);
+        let why = inputs.observed.env.unread.get(key).map_or("no value", String::as_str);
         format!("{key} keeps its committed value, its source gave none: {why}")
     }));
     warnings.extend(trial.own.kept.iter().cloned());
@@ -260,7 +260,8 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
     }
     let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.is_of(&lines));
     let release = recorded.cloned().unwrap_or_else(|| release_of(inputs, current, &lines));
-    let wanted = Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new() };
+    let wanted =
+        Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new(), unasked: Vec::new() };
     let touched = lines.all().map(|(name, _)| name).filter(included).collect();
     let own = own_files::of(inputs, current, Mute::Keep, |name| inputs.config.is_of_release(name))
         .unwrap_or_default();

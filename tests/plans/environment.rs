@@ -57,7 +57,7 @@ fn a_generated_value_is_on_disk_before_its_first_use_and_found_by_the_next_attem
     let mut world = World::serving("");
     world.config = config("[env]\nFIELD_KEY = { generate = 32 }\n");
     let key: EnvKey = "FIELD_KEY".parse().unwrap();
-    world.observed.env_values.insert(key.clone(), Secret::new("the-first"));
+    world.observed.env.values.insert(key.clone(), Secret::new("the-first"));
     let staged = world.config.name.staged_env();
     let plan = world.plan(2).unwrap();
     let (at, bytes) = written(&plan, &staged).map(|(at, bytes)| (at, bytes.to_vec())).unwrap();
@@ -71,7 +71,7 @@ fn a_generated_value_is_on_disk_before_its_first_use_and_found_by_the_next_attem
     let failed = plan.candidate.unwrap().release;
     world.record(Verb::Deploy, &failed, Outcome::Undone { blame: Blame::Release });
     world.observed.files.insert(staged.clone(), FileSeen { bytes, mode: 0o600 });
-    world.observed.env_values.insert(key.clone(), Secret::new("another"));
+    world.observed.env.values.insert(key.clone(), Secret::new("another"));
     assert!(matches!(world.plan(2), Err(Refusal::Held { .. })), "it is the release that failed");
     assert!(matches!(world.plan_as(by_timer(2)), Err(Refusal::Held { .. })));
     for request in [Request { force: true, ..by_timer(2) }, back_to(2)] {
@@ -163,11 +163,11 @@ fn a_rollback_keeps_a_value_whose_file_is_gone_and_warns() {
     let env = "[env]\nTOKEN = { file = \"/etc/astra/token\" }\n";
     let key: EnvKey = "TOKEN".parse().unwrap();
     let mut world = World::bare(env);
-    world.observed.env_values.insert(key.clone(), Secret::new("committed"));
+    world.observed.env.values.insert(key.clone(), Secret::new("committed"));
     world.commit(Verb::Install, 1);
     world.commit(Verb::Deploy, 2);
-    world.observed.env_values.clear();
-    world.observed.env_unread.insert(key, "reading /etc/astra/token: No such file".into());
+    world.observed.env.values.clear();
+    world.observed.env.unread.insert(key, "reading /etc/astra/token: No such file".into());
     assert!(matches!(world.plan(3), Err(Refusal::Env(_))));
     let plan = world.plan_as(back_to(1)).unwrap();
     assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);

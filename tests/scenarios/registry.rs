@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::http::{self, Request, Server};
+use crate::imds;
 use crate::state::{How, Shared, State};
 
 pub async fn serve(shared: &Shared, address: SocketAddr) -> Server {
@@ -11,6 +12,9 @@ pub async fn serve(shared: &Shared, address: SocketAddr) -> Server {
 }
 
 fn answer(state: &mut State, request: &Request) -> String {
+    if let Some(answer) = imds::answer(state, request) {
+        return answer;
+    }
     let call = request.head.split(" HTTP/").next().unwrap_or_default();
     match state.fault(call) {
         Some(How::Status(status, _)) => return http::json(status, "", ""),

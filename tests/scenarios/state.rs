@@ -37,6 +37,9 @@ pub struct State {
     pub images: BTreeMap<String, Image>,
     /// `shop:latest` → digest.
     pub tags: BTreeMap<String, String>,
+    /// Facts of the EC2 instance, by category, and the address of the service that has them.
+    pub facts: BTreeMap<String, String>,
+    pub imds: String,
     pub caddy: Caddy,
     /// Log lines of units, as entries of `journalctl --output=json`.
     pub said: BTreeMap<String, Vec<String>>,

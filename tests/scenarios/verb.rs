@@ -71,8 +71,9 @@ async fn perform(
 ) -> Result<Report, Refused> {
     let root = shared.lock().root.clone();
     let health_port = shared.lock().health_port;
+    let imds = shared.lock().imds.clone();
     let bus = Some(bus::address(&root));
-    let endpoints = Endpoints { root: root.clone(), engine: Some(Engine::Podman), bus, health_port };
+    let endpoints = Endpoints { root: root.clone(), engine: Some(Engine::Podman), bus, health_port, imds };
     let host = Host::connect(&endpoints, Signals::from(asked), Box::new(|_| ())).await?;
     for (dir, mode) in [(name::ETC, 0o700), (name::STATE, 0o700), (name::RUN, 0o755)] {
         host.files.make_dir(Path::new(dir), mode)?;

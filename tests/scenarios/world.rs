@@ -84,6 +84,8 @@ impl World {
             networks: Default::default(),
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            imds: format!("http://127.0.0.1:{registry_port}"),
             caddy: Caddy::default(),
             said: BTreeMap::new(),
             calls: Vec::new(),

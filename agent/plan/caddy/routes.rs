@@ -143,7 +143,10 @@ pub(super) fn proxies(version: (u32, u32), of: &Upstreams<'_>) -> String {
     let fails = if version >= HEALTH_FAILS { "\thealth_fails 2\n" } else { "" };
     let plain = join(&all, |id| of.plain(id));
     let streams = join(&all, |id| of.stream(id));
-    let checks = [("@plain ", plain, "proxy", interval, ""), ("", streams, "streams", super::streams_interval(of.web), fails)];
+    let checks = [
+        ("@plain ", plain, "proxy", interval, ""),
+        ("", streams, "streams", super::streams_interval(of.web), fails),
+    ];
     let mut text = String::new();
     for (matcher, to, import, interval, fails) in checks {
         let _ = writeln!(

@@ -71,8 +71,7 @@ fn env_file(inputs: &Inputs<'_>) -> Vec<Problem> {
         };
         found.push(Problem::host("env_line", format!("{path}:{}: {}", problem.line, problem.reason), fix));
     }
-    let (given, unread) = (&inputs.observed.env_values, &inputs.observed.env_unread);
-    let flaws = crate::plan::env::judge(inputs.config, &file, &inputs.staged(), given, unread);
+    let flaws = crate::plan::env::judge(inputs.config, &file, &inputs.staged(), &inputs.observed.env);
     found.extend(flaws.into_iter().map(|(_, problem)| problem));
     found
 }

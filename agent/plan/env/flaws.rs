@@ -1,26 +1,25 @@
 //! Problems of an environment, with their location and fix: shared by `check`, `doctor` and the preflight of
 //! a deploy, so that all three agree.
 
-use std::collections::BTreeMap;
-
 use super::{Mute, desired, missing, with};
 use crate::config::{Config, EnvSource};
 use crate::model::envfile::{EnvFile, UNIT_KEYS, service_keys};
 use crate::model::name::EnvKey;
+use crate::model::observed::Given;
 use crate::model::problem::Problem;
-use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
-/// Every reason for a deploy to refuse the environment, each with its variable. `given` has the values of the
-/// sources, `unread` the errors of those that gave none; no text contains a value.
-pub fn judge(
-    config: &Config,
-    current: &EnvFile,
-    staged: &Staged,
-    given: &BTreeMap<EnvKey, Secret>,
-    unread: &BTreeMap<EnvKey, String>,
-) -> Vec<(EnvKey, Problem)> {
+/// Every reason for a deploy to refuse the environment, each with its variable; no text contains a value.
+pub fn judge(config: &Config, current: &EnvFile, staged: &Staged, given: &Given) -> Vec<(EnvKey, Problem)> {
+    let unread = &given.unread;
     let mute = unread.iter().map(|(key, why)| {
+        let stays =
+            config.env.get(key).is_some_and(EnvSource::is_remote) && current.get(key.as_str()).is_some();
+        if stays {
+            let what = format!("{}: {key} keeps its committed value: {why}", place(config, key));
+            let fix = "deploys go on with that value; the next one asks again";
+            return (key.clone(), Problem::note("env_source", what, fix));
+        }
         let what = format!("{}: {key} has no value: {why}", place(config, key));
         let fix = "a deploy is refused until its source gives one; a rollback keeps the committed value";
         (key.clone(), Problem::config("env_source", what, fix))
@@ -39,6 +38,7 @@ pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<(EnvKey,
         let fix = match config.env.get(&key) {
             Some(EnvSource::Literal(_)) => "give it a value there".to_owned(),
             Some(EnvSource::File(path)) => format!("write the value into {}", path.display()),
+            Some(EnvSource::Host { .. }) => "name other facts or texts there".to_owned(),
             Some(EnvSource::Generate { .. }) | None => {
                 format!("set it with `astra-agent env set {key}`, or under [env] in agent.toml")
             }
@@ -82,6 +82,9 @@ fn lacking(config: &Config, wanted: &EnvFile, staged: &Staged, key: &EnvKey) -> 
                 "{}: {key} is required, but [env] has an empty text or a placeholder for it",
                 place(config, key)
             )
+        }
+        Some(EnvSource::Host { .. }) => {
+            format!("{}: {key} is required, but its source gives a placeholder", place(config, key))
         }
         Some(EnvSource::File(path)) => {
             format!(

@@ -9,8 +9,9 @@ fn config(env: &str) -> Config {
     crate::config::parse(&[("agent.toml".into(), text)]).unwrap()
 }
 
-fn values(pairs: &[(&str, &str)]) -> BTreeMap<EnvKey, Secret> {
-    pairs.iter().map(|(k, v)| (k.parse().unwrap(), Secret::new(*v))).collect()
+fn values(pairs: &[(&str, &str)]) -> Given {
+    let values = pairs.iter().map(|(k, v)| (k.parse().unwrap(), Secret::new(*v))).collect();
+    Given { values, asked: true, ..Given::default() }
 }
 
 fn none() -> Staged {
@@ -21,12 +22,7 @@ fn names<'k>(keys: impl IntoIterator<Item = &'k EnvKey>) -> Vec<&'k str> {
     keys.into_iter().map(EnvKey::as_str).collect()
 }
 
-fn strict(
-    config: &Config,
-    current: &EnvFile,
-    staged: &Staged,
-    given: &BTreeMap<EnvKey, Secret>,
-) -> Result<Wanted, BadEnv> {
+fn strict(config: &Config, current: &EnvFile, staged: &Staged, given: &Given) -> Result<Wanted, BadEnv> {
     desired(config, current, staged, given, Mute::Refuse)
 }
 
@@ -55,8 +51,8 @@ fn a_generated_value_is_made_once() {
         assert_eq!(String::from_utf8(env.file.render()).unwrap(), after, "{before:?}");
         assert_eq!(names(env.made.keys()), if after == "S=made\n" { vec!["S"] } else { vec![] });
     }
-    assert!(strict(&config, &EnvFile::parse("S=kept"), &none(), &BTreeMap::new()).is_ok());
-    let error = strict(&config, &EnvFile::default(), &none(), &BTreeMap::new()).unwrap_err();
+    assert!(strict(&config, &EnvFile::parse("S=kept"), &none(), &values(&[])).is_ok());
+    let error = strict(&config, &EnvFile::default(), &none(), &values(&[])).unwrap_err();
     assert_eq!(error, BadEnv::NoValue { key: "S".parse().unwrap() });
     let unread = [("S".parse().unwrap(), "reading /root/s: Permission denied".to_owned())].into();
     assert!(error.told(&unread).ends_with("its source gave no value: reading /root/s: Permission denied"));
@@ -84,12 +80,12 @@ fn a_variable_removed_from_the_config_is_removed_and_manual_lines_stay() {
     let managed = format!("APP_IMAGE=ghcr.io/a/b@sha256:{}\nASTRA_RELEASE=3\n", "0a".repeat(32));
     let old = EnvFile::parse(format!("{managed}ASTRA_CONFIG_KEYS=A B\nA=1\nB=2\nOWN=3\nS=made\n"));
     let config = config("A = \"1\"\n");
-    let new = strict(&config, &old, &none(), &BTreeMap::new()).unwrap().file;
+    let new = strict(&config, &old, &none(), &values(&[])).unwrap().file;
     assert_eq!(names(&changed(&old, &new)), ["B"]);
     assert!(new.get("B").is_none() && new.get("OWN").is_some());
     // Staged by hand since, so it belongs to the user.
     let staged = Staged::parse(b"B=4\n");
-    let new = strict(&config, &old, &staged, &BTreeMap::new()).unwrap().file;
+    let new = strict(&config, &old, &staged, &values(&[])).unwrap().file;
     assert_eq!(new.get("B").unwrap().reveal(), "4");
     assert_eq!(names(&recorded(&super::tests::config("A = \"1\"\nS = { generate = 32 }\n"))), ["A"]);
 }
@@ -98,11 +94,35 @@ fn a_variable_removed_from_the_config_is_removed_and_manual_lines_stay() {
 fn a_rollback_keeps_a_value_whose_source_gives_none() {
     let config = config("A = \"new\"\nF = { file = \"/gone\" }\n");
     let old = EnvFile::parse("A=old\nF=committed\n");
-    let back = desired(&config, &old, &none(), &BTreeMap::new(), Mute::Keep).unwrap();
+    let back = desired(&config, &old, &none(), &values(&[]), Mute::Keep).unwrap();
     assert_eq!(back.file.render(), b"A=new\nF=committed\n");
     assert_eq!(names(&back.kept), ["F"]);
-    let refused = |old: &EnvFile, mute| desired(&config, old, &none(), &BTreeMap::new(), mute).is_err();
+    let refused = |old: &EnvFile, mute| desired(&config, old, &none(), &values(&[]), mute).is_err();
     assert!(refused(&old, Mute::Refuse) && refused(&EnvFile::default(), Mute::Keep));
+}
+
+#[test]
+fn a_fact_of_the_instance_stays_while_its_service_is_mute() {
+    let config = config("H = { host = \"public-ipv4\" }\n");
+    let old = EnvFile::parse("H=203.0.113.7\n");
+    let moved = strict(&config, &old, &none(), &values(&[("H", "203.0.113.8")])).unwrap();
+    assert_eq!(moved.file.render(), b"H=203.0.113.8\n");
+    let mut mute = values(&[]);
+    mute.unread.insert("H".parse().unwrap(), "no answer".to_owned());
+    let kept = strict(&config, &old, &none(), &mute).unwrap();
+    assert_eq!((kept.file == old, names(&kept.kept)), (true, vec!["H"]));
+    let [(_, note)] = &judge(&config, &EnvFile::parse("H=1\nA=1\nS=1\nP=1\nE=1\n"), &none(), &mute)[..]
+    else {
+        panic!()
+    };
+    assert_eq!(note.severity, crate::model::problem::Severity::Note);
+    let first = strict(&config, &EnvFile::default(), &none(), &mute).unwrap_err();
+    assert!(first.told(&mute.unread).ends_with("its source gave no value: no answer"));
+    // `status` does not ask.
+    let unasked = Given::default();
+    let same = strict(&config, &old, &none(), &unasked).unwrap();
+    assert_eq!((same.file == old, same.kept.len(), same.unasked.len()), (true, 0, 0));
+    assert_eq!(names(&strict(&config, &EnvFile::default(), &none(), &unasked).unwrap().unasked), ["H"]);
 }
 
 #[test]

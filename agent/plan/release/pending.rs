@@ -2,6 +2,7 @@
 
 use super::fingerprint;
 use crate::model::envfile::{EnvFile, ManagedLines};
+use crate::model::name::EnvKey;
 use crate::model::observed::Running;
 use crate::plan::env::Mute;
 use crate::plan::own_files::{self, OwnFiles};
@@ -11,12 +12,17 @@ use crate::plan::{Inputs, accessories, env, files, moves, units};
 pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let Some(committed) = inputs.committed() else { return Vec::new() };
     let current = inputs.env_file();
-    let given = &inputs.observed.env_values;
+    let given = &inputs.observed.env;
     let wanted = env::desired(inputs.config, &current, &inputs.staged(), given, Mute::Refuse);
     let (mut pending, wanted) = match wanted {
-        Ok(wanted) => (environment(&current, &wanted.file), wanted.file),
+        Ok(wanted) => {
+            let asks = |key: &EnvKey| format!("deploy would ask for {key}, which [env] names a source for");
+            let mut pending = environment(&current, &wanted.file);
+            pending.extend(wanted.unasked.iter().map(asks));
+            (pending, wanted.file)
+        }
         Err(error) => {
-            let why = error.told(&inputs.observed.env_unread);
+            let why = error.told(&given.unread);
             (vec![format!("deploy would be refused: {why}")], current.clone())
         }
     };

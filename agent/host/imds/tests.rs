@@ -1,0 +1,107 @@
+//! A strict stand-in of the metadata service: every GET needs the token of a PUT with a lifetime.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::*;
+use crate::host::http::testing::{Request, Server, json, serve};
+
+/// What the stand-in does.
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Works,
+    /// Only GETs without a token.
+    VersionOne,
+    /// A PUT gets no answer: its hops are used up.
+    HopLimit,
+    Silent,
+    Unauthorized,
+    Disabled,
+    Garbage,
+    /// The first two answers are 503.
+    Busy,
+    Broken,
+    Long,
+}
+
+async fn service(how: How) -> (Server, Imds) {
+    let asked = AtomicUsize::new(0);
+    let server = serve(move |request| answer(how, asked.fetch_add(1, Ordering::Relaxed), &request)).await;
+    let imds = Imds::at(&format!("http://{}", server.address));
+    (server, imds)
+}
+
+fn answer(how: How, nth: usize, request: &Request) -> String {
+    let head = request.head.to_lowercase();
+    let line = request.head.lines().next().unwrap_or_default();
+    let hold = "\0HOLD".to_owned();
+    match how {
+        How::Silent => return hold,
+        How::Busy if nth < 2 => return json(503, "", ""),
+        How::Broken => return String::new(),
+        _ => {}
+    }
+    if line.starts_with("PUT /latest/api/token ") {
+        return match how {
+            How::VersionOne => json(405, "", ""),
+            How::HopLimit => hold,
+            How::Disabled => json(403, "", ""),
+            _ if head.contains("x-aws-ec2-metadata-token-ttl-seconds: 60") => json(200, "", "the-token"),
+            _ => json(400, "", ""),
+        };
+    }
+    let fact = line.strip_prefix("GET /latest/meta-data/").and_then(|rest| rest.split(' ').next());
+    match fact {
+        _ if how == How::Unauthorized || !head.contains("x-aws-ec2-metadata-token: the-token") => {
+            json(401, "", "")
+        }
+        _ if how == How::Garbage => json(200, "", "<html>\n<body>"),
+        _ if how == How::Long => json(200, "", &"x".repeat(LONGEST + 1)),
+        Some("public-ipv4") => json(200, "", "203.0.113.7"),
+        Some("tags/instance/Name") => json(200, "", "web one"),
+        // Without DNS names in its network.
+        Some("public-hostname") => json(200, "", ""),
+        _ => json(404, "", ""),
+    }
+}
+
+#[tokio::test]
+async fn facts_come_with_a_token() {
+    for how in [How::Works, How::Busy] {
+        let (_server, imds) = service(how).await;
+        let facts =
+            imds.facts(&["public-ipv4", "public-hostname", "ipv6", "tags/instance/Name"]).await.unwrap();
+        let facts: Vec<_> = facts.iter().map(Option::as_deref).collect();
+        assert_eq!(facts, [Some("203.0.113.7"), None, None, Some("web one")]);
+    }
+}
+
+#[tokio::test]
+async fn every_failure_has_its_own_words_within_ten_seconds() {
+    for (how, words) in [
+        (How::VersionOne, "answers 405 to the request for a token (IMDSv2): it does not know IMDSv2"),
+        (How::HopLimit, "gives no token"),
+        (How::Silent, "raise its hop limit"),
+        (How::Unauthorized, "answers 401 for `public-ipv4`: it does not accept its own token"),
+        (
+            How::Disabled,
+            "answers 403 to the request for a token (IMDSv2): the metadata of this instance is disabled",
+        ),
+        (How::Garbage, "something else than one line of text for `public-ipv4`"),
+        (How::Broken, "does not answer"),
+        (How::Long, "is larger than 1024 bytes"),
+    ] {
+        let (_server, imds) = service(how).await;
+        let begun = Instant::now();
+        let error = imds.facts(&["public-ipv4"]).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(!error.contains("the-token"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_the_service_is_told_at_once() {
+    let error = Imds::at("http://127.0.0.1:1").facts(&["public-ipv4"]).await.unwrap_err().to_string();
+    assert!(error.contains("is this host an EC2 instance"), "{error}");
+}
