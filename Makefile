@@ -57,7 +57,7 @@ host-test:
 else
 host-test:
 	tests/host/build
-	cargo build --example load
+	cargo build --example load --example imds
 	cargo $(run) --no-fail-fast --test host $(hosts)
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 $(campaign) cuts

@@ -28,16 +28,17 @@ const TOKEN_SECONDS: &str = "60";
 /// Why there are no facts.
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
-    /// Nothing answers: another host than an instance, or its metadata is off.
+    /// No connection: another host than an instance, or its metadata is off.
     #[error(
-        "the metadata service of EC2 does not answer ({0}): is this host an EC2 instance, and its metadata enabled?"
+        "the metadata service of EC2 cannot be reached ({0}): is this host an EC2 instance with its metadata enabled?"
+    )]
+    Absent(HttpError),
+    /// No answer. The one with the token may pass a limited number of hops.
+    #[error(
+        "the metadata service of EC2 does not answer ({0}): is this host an EC2 instance with its metadata enabled, \
+         and a hop limit above 1 if a router or container is between them?"
     )]
     Silent(HttpError),
-    /// The token does not come: the answer to this request alone is limited in its hops.
-    #[error(
-        "the metadata service of EC2 gives no token ({0}): in a container or behind a router, raise its hop limit"
-    )]
-    NoToken(HttpError),
     /// It knows version 1 only, refuses, or is out of order.
     #[error("the metadata service of EC2 answers {status} to the request for a token (IMDSv2){}", meaning(*status))]
     Refused {
@@ -61,6 +62,13 @@ pub enum ImdsError {
     /// All requests together took too long.
     #[error("the metadata service of EC2 did not give all facts within {} s", LIMIT.as_secs())]
     Late,
+}
+
+fn mute(error: HttpError) -> ImdsError {
+    match error {
+        error @ HttpError::Connect { .. } => ImdsError::Absent(error),
+        error => ImdsError::Silent(error),
+    }
 }
 
 fn meaning(status: u16) -> &'static str {
@@ -109,10 +117,7 @@ impl Imds {
     async fn token(&self) -> Result<HeaderMap, ImdsError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-aws-ec2-metadata-token-ttl-seconds", HeaderValue::from_static(TOKEN_SECONDS));
-        let answer = match self.ask(Method::PUT, "/latest/api/token", &headers).await {
-            Err(error @ HttpError::Late { .. }) => return Err(ImdsError::NoToken(error)),
-            answer => answer.map_err(ImdsError::Silent)?,
-        };
+        let answer = self.ask(Method::PUT, "/latest/api/token", &headers).await.map_err(mute)?;
         let token = std::str::from_utf8(&answer.body).ok().filter(|_| answer.status == 200);
         let Some(value) = token.filter(|token| !token.is_empty()).and_then(sensitive) else {
             return Err(ImdsError::Refused { status: answer.status });
@@ -124,7 +129,7 @@ impl Imds {
 
     async fn fact(&self, fact: &str, token: &HeaderMap) -> Result<Option<String>, ImdsError> {
         let answer = self.ask(Method::GET, &format!("/latest/meta-data/{fact}"), token).await;
-        let answer = answer.map_err(ImdsError::Silent)?;
+        let answer = answer.map_err(mute)?;
         match answer.status {
             200 => {}
             404 => return Ok(None),

@@ -74,7 +74,7 @@ pub struct Observed {
     pub trust: BTreeMap<PathBuf, Result<Owner, String>>,
 }
 
-/// What the sources of `[env]` gave.
+/// The answers of the sources of `[env]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// Values of the sources other than a text in agent.toml.

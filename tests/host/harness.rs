@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit, id};
 use std::time::{Duration, Instant};
 
@@ -268,9 +268,7 @@ impl<'a> LoadBuilder<'a> {
     }
 
     pub fn start(self) -> Load {
-        // Beside target/DIR/deps, where this test lies.
-        let load = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("load");
-        assert!(load.exists(), "{} is missing: cargo build --example load", load.display());
+        let load = example("load");
         // Only the network is the host's: the generator needs nothing else, and must not outlive the test.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "nsenter", "--net", "--target", &self.host.leader(), "--"])
@@ -285,6 +283,13 @@ impl<'a> LoadBuilder<'a> {
             .expect("starting the load generator");
         Load { child: Some(child) }
     }
+}
+
+/// A program of the tests, beside target/DIR/deps, where this test lies.
+pub fn example(name: &str) -> PathBuf {
+    let path = env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join(name);
+    assert!(path.exists(), "{} is missing: cargo build --example {name}", path.display());
+    path
 }
 
 /// Traffic until `stop`, or until dropped.

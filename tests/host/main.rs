@@ -20,6 +20,7 @@ mod doctor;
 mod environment;
 mod envs;
 mod examples;
+mod facts;
 mod faults;
 mod from_ansible;
 mod harness;

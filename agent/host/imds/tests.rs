@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::host::http::testing::{Request, Server, json, serve};
 
-/// What the stand-in does.
+/// The behaviour of the stand-in.
 #[derive(Clone, Copy, PartialEq)]
 enum How {
     Works,
@@ -80,8 +80,8 @@ async fn facts_come_with_a_token() {
 async fn every_failure_has_its_own_words_within_ten_seconds() {
     for (how, words) in [
         (How::VersionOne, "answers 405 to the request for a token (IMDSv2): it does not know IMDSv2"),
-        (How::HopLimit, "gives no token"),
-        (How::Silent, "raise its hop limit"),
+        (How::HopLimit, "/latest/api/token within 2 s): is this host"),
+        (How::Silent, "a hop limit above 1"),
         (How::Unauthorized, "answers 401 for `public-ipv4`: it does not accept its own token"),
         (
             How::Disabled,

@@ -7,6 +7,7 @@ use crate::model::envfile::{EnvFile, UNIT_KEYS, service_keys};
 use crate::model::name::EnvKey;
 use crate::model::observed::Given;
 use crate::model::problem::Problem;
+use crate::model::secret::Secret;
 use crate::model::staged::Staged;
 
 /// Every reason for a deploy to refuse the environment, each with its variable; no text contains a value.
@@ -24,7 +25,10 @@ pub fn judge(config: &Config, current: &EnvFile, staged: &Staged, given: &Given)
         let fix = "a deploy is refused until its source gives one; a rollback keeps the committed value";
         (key.clone(), Problem::config("env_source", what, fix))
     });
-    let wanted = match desired(config, current, staged, given, Mute::Refuse) {
+    // The rest is judged as if they had one.
+    let mut all = given.clone();
+    all.values.extend(unread.keys().map(|key| (key.clone(), Secret::new("unread"))));
+    let wanted = match desired(config, current, staged, &all, Mute::Refuse) {
         Ok(wanted) => wanted.file,
         Err(_) => with(current, staged).unwrap_or_else(|_| current.clone()),
     };

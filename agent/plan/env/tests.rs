@@ -118,6 +118,9 @@ fn a_fact_of_the_instance_stays_while_its_service_is_mute() {
     assert_eq!(note.severity, crate::model::problem::Severity::Note);
     let first = strict(&config, &EnvFile::default(), &none(), &mute).unwrap_err();
     assert!(first.told(&mute.unread).ends_with("its source gave no value: no answer"));
+    // Nothing is said of the others.
+    let found = judge(&config, &EnvFile::parse("A=1\nS=1\nP=1\n"), &Staged::parse(b"E=1\n"), &mute);
+    assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["H"]);
     // `status` does not ask.
     let unasked = Given::default();
     let same = strict(&config, &old, &none(), &unasked).unwrap();
