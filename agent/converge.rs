@@ -323,6 +323,7 @@ impl Reconciler<'_> {
     async fn release(&self, ask: &VerbRequest, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
         let mut snapshot = self.snapshot(true).await?;
         let request = self.request(ask, &snapshot).await?;
+        self.ask_for(&request, &mut snapshot).await;
         let mut plan = match self.release_plan(&snapshot, &request) {
             // The timer asks every few minutes: a held digest is not reported each time.
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),
@@ -330,8 +331,10 @@ impl Reconciler<'_> {
         };
         let new = plan_accessories::new(&self.inputs(&snapshot)).next().is_some();
         if new && !request.lenient && !request.restart && (ask.verb.is_new() || !plan.is_empty()) {
+            let given = snapshot.observed.env.clone();
             let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else { return Ok(()) };
             snapshot = after;
+            snapshot.observed.env = given;
             plan = self.release_plan(&snapshot, &request)?;
         }
         report.first = snapshot.history.current().is_none();

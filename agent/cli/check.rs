@@ -85,7 +85,8 @@ async fn this_host() -> Result<Found, Refused> {
     found.warnings.extend(missing.iter().map(|source| checks::volume(source).to_string()));
     found.problems.extend(lines(&config, &file, &staged));
     found.problems.extend(release(&config, &file));
-    let given = sources::env_values(&config, Some(&Imds::at(imds::ENDPOINT))).await?;
+    let mut given = sources::local(&config)?;
+    sources::ask(&config, &Imds::at(imds::ENDPOINT), &mut given).await;
     let (notes, flaws): (Vec<_>, Vec<_>) = env::judge(&config, &file, &staged, &given)
         .into_iter()
         .partition(|(_, problem)| problem.severity == Severity::Note);

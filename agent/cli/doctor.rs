@@ -34,7 +34,10 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     let reconciler = session.reconciler(waiting.watch())?;
     let mut found: Vec<Problem> = errors.iter().flat_map(|errors| &errors.0).map(invalid).collect();
     found.extend(match reconciler.snapshot(true).await {
-        Ok(snapshot) => findings(&reconciler.inputs(&snapshot), &checkup),
+        Ok(mut snapshot) => {
+            reconciler.ask_sources(&mut snapshot).await;
+            findings(&reconciler.inputs(&snapshot), &checkup)
+        }
         Err(error) => {
             let history = Journal::at(JOURNAL_DIR).history().unwrap_or_else(|_| History::default());
             let snapshot = Snapshot { observed: Observed::default(), history, caddy_image: None };

@@ -107,7 +107,9 @@ fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused
     let fixed = match config.env.get(key) {
         Some(EnvSource::Literal(_)) => "its value stands there: change it",
         Some(EnvSource::File(_)) => "its value comes from the file named there: change that file",
-        Some(EnvSource::Host { .. }) => "its value comes from the metadata of the instance",
+        Some(EnvSource::Host { .. }) => {
+            "its value comes from the metadata of the instance: change the facts or texts there"
+        }
         Some(EnvSource::Generate { .. }) | None => return Ok(()),
     };
     let place = config.env_places.get(key).map_or("[env]", String::as_str);

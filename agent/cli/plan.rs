@@ -101,7 +101,7 @@ pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     let session = Session::open(waiting.detail(), Signals::none()).await?;
     let reconciler = session.reconciler(waiting.watch())?;
-    let snapshot = reconciler.snapshot(true).await?;
+    let mut snapshot = reconciler.snapshot(true).await?;
     match reconciler.refuse_env(&snapshot) {
         // Before the agent's first commit, APP_IMAGE was written by another tool: it is ignored for the plan.
         Err(refused) if snapshot.history.commits.is_empty() => {
@@ -113,7 +113,11 @@ pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
     reconciler.check_caddyfiles(&snapshot, &host).await?;
     let release = match ask.selector {
         Selector::Keep => None,
-        _ => Some(reconciler.release_plan(&snapshot, &reconciler.request(ask, &snapshot).await?)?),
+        _ => {
+            let request = reconciler.request(ask, &snapshot).await?;
+            reconciler.ask_for(&request, &mut snapshot).await;
+            Some(reconciler.release_plan(&snapshot, &request)?)
+        }
     };
     drop(waiting);
     if ask.verb.is_new() {

@@ -2,6 +2,7 @@
 //! load.rs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
@@ -96,8 +97,7 @@ fn table_source<'a>(
     let known = |key: &str| SOURCES.contains(&key) || key == ALSO && table.contains_key("host");
     let is_whole = table.keys().all(|key| known(key.get_ref()));
     for key in table.keys().filter(|k| !known(k.get_ref())) {
-        let message = format!("unknown source `{}` for `{}`", key.get_ref(), node.name);
-        add(key.span(), ValueError::unknown(message, key.get_ref(), "sources", &SOURCES));
+        add(key.span(), unknown_key(node.name, key.get_ref(), table));
     }
     let mut sources = table.iter().filter(|(k, _)| SOURCES.contains(&k.get_ref().as_ref()));
     let (Some((key, value)), None) = (sources.next(), sources.next()) else {
@@ -107,29 +107,49 @@ fn table_source<'a>(
         }
         return None;
     };
-    let fault = match (key.get_ref().as_ref(), value.get_ref()) {
+    let source = match (key.get_ref().as_ref(), value.get_ref()) {
+        ("host", facts) => match (host_facts(facts), also(table)) {
+            (Ok(facts), Ok(also)) => Ok(EnvSource::Host { facts, also }),
+            (Err(fault), _) => Err((value.span(), fault)),
+            (_, Err(at_its_place)) => Err(at_its_place),
+        },
+        (name, other) => local_source(name, other).map_err(|fault| (value.span(), fault)),
+    };
+    match source {
+        Ok(source) => Some(source).filter(|_| is_whole),
+        Err((span, fault)) => {
+            add(span, fault);
+            None
+        }
+    }
+}
+
+/// `generate` or `file`.
+fn local_source(name: &str, value: &DeValue<'_>) -> Result<EnvSource, ValueError> {
+    match (name, value) {
         ("generate", DeValue::Integer(number)) => {
             let length = usize::from_str_radix(number.as_str(), number.radix()).ok();
-            match length.filter(|n| (8..=1024).contains(n)) {
-                Some(length) => return Some(EnvSource::Generate { length }).filter(|_| is_whole),
-                None => ValueError::new("`generate` must be a length from 8 to 1024"),
-            }
+            let length = length.filter(|n| (8..=1024).contains(n));
+            let length =
+                length.ok_or_else(|| ValueError::new("`generate` must be a length from 8 to 1024"))?;
+            Ok(EnvSource::Generate { length })
         }
-        ("file", DeValue::String(path)) => match value::absolute(path) {
-            Ok(path) => return Some(EnvSource::File(PathBuf::from(path))).filter(|_| is_whole),
-            Err(fault) => fault,
-        },
-        ("host", facts) => match host(facts, table.get(ALSO).map(|also| also.get_ref())) {
-            Ok(source) => return Some(source).filter(|_| is_whole),
-            Err(fault) => fault,
-        },
+        ("file", DeValue::String(path)) => Ok(EnvSource::File(PathBuf::from(value::absolute(path)?))),
         ("generate", other) => {
-            ValueError::new(format!("`generate` must be an integer, found {}", describe(other)))
+            Err(ValueError::new(format!("`generate` must be an integer, found {}", describe(other))))
         }
-        (_, other) => ValueError::new(format!("`file` must be a string, found {}", describe(other))),
-    };
-    add(value.span(), fault);
-    None
+        (_, other) => Err(ValueError::new(format!("`file` must be a string, found {}", describe(other)))),
+    }
+}
+
+fn unknown_key(of: &str, key: &str, table: &DeTable<'_>) -> ValueError {
+    match key {
+        ALSO => ValueError::new(format!("`{ALSO}` stands beside `host` alone, in `{of}`")),
+        key if table.contains_key("host") => {
+            ValueError::unknown(format!("unknown key `{key}` beside `host` for `{of}`"), key, "keys", &[ALSO])
+        }
+        key => ValueError::unknown(format!("unknown source `{key}` for `{of}`"), key, "sources", &SOURCES),
+    }
 }
 
 /// Categories of the instance metadata of EC2 that have one value.
@@ -151,27 +171,44 @@ const FACTS: [&str; 12] = [
 /// Below it is each tag of the instance, if its metadata may have them.
 const TAGS: &str = "tags/instance/";
 
-/// `{ host = FACT or [FACTS], also = [TEXTS] }`.
-fn host(facts: &DeValue<'_>, also: Option<&DeValue<'_>>) -> Result<EnvSource, ValueError> {
-    let facts = texts("host", facts)?;
+/// `host = FACT or [FACTS]`.
+fn host_facts(value: &DeValue<'_>) -> Result<Vec<String>, ValueError> {
+    let facts = texts("host", value)?;
     let tag = |fact: &str| {
         let name = fact.strip_prefix(TAGS).unwrap_or_default();
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-=.,_:@".contains(c))
+        // A path would lead elsewhere.
+        !["", ".", "..", "_index"].contains(&name)
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "+-=.,_:@".contains(c))
     };
     if let Some(unknown) = facts.iter().find(|fact| !FACTS.contains(&fact.as_str()) && !tag(fact)) {
         let message = format!("unknown fact of an EC2 instance `{}`", value::clip(unknown));
         let known: Vec<&str> = FACTS.into_iter().chain(["tags/instance/NAME"]).collect();
         return Err(ValueError::unknown(message, unknown, "facts", &known));
     }
-    if facts.is_empty() {
-        return Err(ValueError::new("`host` needs a fact of the EC2 instance").help("e.g. [\"public-ipv4\"]"));
+    match facts.is_empty() {
+        true => {
+            Err(ValueError::new("`host` needs a fact of the EC2 instance").help("e.g. [\"public-ipv4\"]"))
+        }
+        false => Ok(facts),
     }
-    let also = also.map_or(Ok(Vec::new()), |also| texts(ALSO, also))?;
-    match also.iter().find(|text| text.is_empty() || text.contains(',') || check_value(text).is_err()) {
-        Some(text) => Err(ValueError::new(format!("`{ALSO}` cannot have `{}`", value::clip(text)))
-            .help("the value is a list: each text needs a character, and none may have a comma")),
-        None => Ok(EnvSource::Host { facts, also }),
+}
+
+/// `also = TEXT or [TEXTS]`: parts of a value, which no error shows. An error comes with its place.
+fn also(table: &DeTable<'_>) -> Result<Vec<String>, (Range<usize>, ValueError)> {
+    let Some(value) = table.get(ALSO) else { return Ok(Vec::new()) };
+    let at = |fault| (value.span(), fault);
+    let texts = texts(ALSO, value.get_ref()).map_err(at)?;
+    for (index, text) in texts.iter().enumerate() {
+        let what = match check_value(text) {
+            _ if text.is_empty() => "it is empty".to_owned(),
+            _ if text.contains(',') => "it has a comma, which begins the next text of the value".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(()) => continue,
+        };
+        let message = format!("text {} of `{ALSO}` cannot be written: {what}", index + 1);
+        return Err(at(ValueError::new(message)));
     }
+    Ok(texts)
 }
 
 /// One text or a list of them.

@@ -6,12 +6,14 @@ use anyhow::{Context, Result};
 
 use super::{Reconciler, Snapshot};
 use crate::host::observe::Scope;
+use crate::host::sources;
 use crate::model::history::History;
 use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{
     CADDY_ENV, CADDY_TRIAL_ENV, CADDY_UNIT, CRON_PREFIX, MIGRATE_UNIT, RECONCILE_UNIT, unit_file,
 };
 use crate::model::observed::Observed;
+use crate::plan::release::{Request, asks_sources};
 use crate::plan::{Inputs, accessories, files, units};
 
 impl Reconciler<'_> {
@@ -28,6 +30,18 @@ impl Reconciler<'_> {
         let env = observed.files.get(Path::new(CADDY_ENV));
         let caddy_image = env.and_then(|f| crate::plan::caddy::image(&String::from_utf8_lossy(&f.bytes)));
         Ok(Snapshot { observed, history, caddy_image })
+    }
+
+    /// Asks the sources of `[env]` outside the host, if the plan of `request` needs them.
+    pub async fn ask_for(&self, request: &Request, snapshot: &mut Snapshot) {
+        if asks_sources(&self.inputs(snapshot), request) {
+            self.ask_sources(snapshot).await;
+        }
+    }
+
+    /// Asks the sources of `[env]` outside the host.
+    pub async fn ask_sources(&self, snapshot: &mut Snapshot) {
+        sources::ask(self.config, &self.host.imds, &mut snapshot.observed.env).await;
     }
 
     async fn scope(&self, images: bool) -> Result<Scope> {

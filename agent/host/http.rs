@@ -1,4 +1,4 @@
-//! The HTTP client for registries (TLS), loopback ports and Caddy's socket; most requests to the engine are bollard's.
+//! The HTTP client for registries (TLS), loopback ports, the metadata of EC2 and Caddy's socket; most requests to the engine are bollard's.
 //! No proxy from the environment, no redirects, no connection reuse (an app that restarts must not get a stale one),
 //! a deadline and a size limit for every answer.
 //!
@@ -92,7 +92,7 @@ pub struct Answer {
 /// A request. `url` is absolute; over a unix socket its host has no effect.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
-    /// GET, HEAD or POST.
+    /// GET, HEAD, POST or PUT.
     pub method: Method,
     /// Absolute, with its scheme.
     pub url: &'a str,

@@ -33,20 +33,26 @@ pub enum ImdsError {
         "the metadata service of EC2 cannot be reached ({0}): is this host an EC2 instance with its metadata enabled?"
     )]
     Absent(HttpError),
-    /// No answer. The one with the token may pass a limited number of hops.
+    /// No answer in time. The one with the token may pass a limited number of hops.
     #[error(
-        "the metadata service of EC2 does not answer ({0}): is this host an EC2 instance with its metadata enabled, \
-         and a hop limit above 1 if a router or container is between them?"
+        "the metadata service of EC2 does not answer ({0}): is this host an EC2 instance with its metadata enabled? \
+         (an agent in a container needs a hop limit of 2)"
     )]
     Silent(HttpError),
+    /// The connection broke, or the answer is too long for a fact.
+    #[error("the metadata service of EC2: {0}")]
+    Broken(HttpError),
     /// It knows version 1 only, refuses, or is out of order.
-    #[error("the metadata service of EC2 answers {status} to the request for a token (IMDSv2){}", meaning(*status))]
+    #[error("the metadata service of EC2 answers {status} to the request for a token (IMDSv2){}", of_token(*status))]
     Refused {
         /// HTTP status.
         status: u16,
     },
+    /// The token is empty, or cannot be sent back.
+    #[error("the metadata service of EC2 gives no usable token")]
+    NoToken,
     /// Another answer than a fact.
-    #[error("the metadata service of EC2 answers {status} for `{fact}`{}", meaning(*status))]
+    #[error("the metadata service of EC2 answers {status} for `{fact}`{}", of_fact(*status))]
     Status {
         /// The category.
         fact: String,
@@ -64,21 +70,34 @@ pub enum ImdsError {
     Late,
 }
 
-fn mute(error: HttpError) -> ImdsError {
-    match error {
-        error @ HttpError::Connect { .. } => ImdsError::Absent(error),
-        error => ImdsError::Silent(error),
+impl From<HttpError> for ImdsError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            error @ HttpError::Connect { .. } => Self::Absent(error),
+            error @ HttpError::Late { .. } => Self::Silent(error),
+            error => Self::Broken(error),
+        }
     }
 }
 
-fn meaning(status: u16) -> &'static str {
+fn of_token(status: u16) -> &'static str {
+    match status {
+        403 => ": the metadata of this instance is disabled",
+        404 | 405 => ": it does not know IMDSv2",
+        status => of_any(status),
+    }
+}
+
+fn of_fact(status: u16) -> &'static str {
     match status {
         401 => ": it does not accept its own token",
         403 => ": the metadata of this instance is disabled",
-        404 | 405 => ": it does not know IMDSv2",
-        429 | 503 => ": too many requests at once",
-        _ => "",
+        status => of_any(status),
     }
+}
+
+fn of_any(status: u16) -> &'static str {
+    if status == 429 || status >= 500 { ": try again later" } else { "" }
 }
 
 /// The metadata service of one instance.
@@ -117,11 +136,12 @@ impl Imds {
     async fn token(&self) -> Result<HeaderMap, ImdsError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-aws-ec2-metadata-token-ttl-seconds", HeaderValue::from_static(TOKEN_SECONDS));
-        let answer = self.ask(Method::PUT, "/latest/api/token", &headers).await.map_err(mute)?;
-        let token = std::str::from_utf8(&answer.body).ok().filter(|_| answer.status == 200);
-        let Some(value) = token.filter(|token| !token.is_empty()).and_then(sensitive) else {
+        let answer = self.ask(Method::PUT, "/latest/api/token", &headers).await?;
+        if answer.status != 200 {
             return Err(ImdsError::Refused { status: answer.status });
-        };
+        }
+        let token = std::str::from_utf8(&answer.body).ok().filter(|token| !token.is_empty());
+        let value = token.and_then(sensitive).ok_or(ImdsError::NoToken)?;
         let mut headers = HeaderMap::new();
         headers.insert("x-aws-ec2-metadata-token", value);
         Ok(headers)
@@ -129,7 +149,7 @@ impl Imds {
 
     async fn fact(&self, fact: &str, token: &HeaderMap) -> Result<Option<String>, ImdsError> {
         let answer = self.ask(Method::GET, &format!("/latest/meta-data/{fact}"), token).await;
-        let answer = answer.map_err(mute)?;
+        let answer = answer?;
         match answer.status {
             200 => {}
             404 => return Ok(None),

@@ -38,7 +38,7 @@ pub struct Scope {
     pub instances: Vec<(Target, Probe)>,
     /// Configured addresses of instances that listen elsewhere now.
     pub ports: Vec<SocketAddrV4>,
-    /// Also the local images, which the engine lists slowly, and sources of `[env]` outside the host.
+    /// Also the local images, which the engine lists slowly.
     pub images: bool,
     /// Also the engine's networks, if it is asked at all.
     pub networks: bool,
@@ -60,7 +60,7 @@ impl Host {
     ///
     /// systemd does not answer, or a directory of the agent cannot be listed.
     pub async fn observe(&self, config: &Config, scope: &Scope) -> Result<Observed> {
-        let mut observed = Observed::default();
+        let mut observed = Observed { env: super::sources::local(config)?, ..Observed::default() };
         self.see_files(config, scope, &mut observed)?;
         if config.verify.require_signature {
             self.see_policy(&mut observed);
@@ -71,14 +71,10 @@ impl Host {
             .filter(|at| is_busy(*at.ip(), at.port()) || is_busy(Ipv4Addr::LOCALHOST, at.port()));
         observed.busy = busy.map(SocketAddrV4::port).collect();
         observed.addresses = self.addresses();
-        // The engine may have to be started first, and a source may be slow, so the rest is observed meanwhile.
-        let imds = scope.images.then_some(&self.imds);
-        let (given, unknown, images) = tokio::join!(
-            super::sources::env_values(config, imds),
-            self.see_running(scope, &mut observed),
-            async { if scope.images { self.ask_images().await } else { None } }
-        );
-        observed.env = given?;
+        // The engine may have to be started first, so the rest is observed meanwhile.
+        let (unknown, images) = tokio::join!(self.see_running(scope, &mut observed), async {
+            if scope.images { self.ask_images().await } else { None }
+        });
         if unknown? || scope.images {
             // An engine that did not answer once is not asked again.
             if images.is_some() || !scope.images {

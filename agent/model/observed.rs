@@ -81,6 +81,8 @@ pub struct Given {
     pub values: BTreeMap<EnvKey, Secret>,
     /// Why a source gave no value.
     pub unread: BTreeMap<EnvKey, String>,
+    /// Parts that a source has not, of a value that can be without them.
+    pub lacks: BTreeMap<EnvKey, String>,
     /// Whether services outside the host were asked: only to plan a release.
     pub asked: bool,
 }

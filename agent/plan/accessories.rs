@@ -336,6 +336,8 @@ fn pending_of(inputs: &Inputs<'_>, accessory: &Accessory) -> Option<String> {
     let env = wanted.as_ref().map_or_else(|| inputs.env_file(), |wanted| wanted.file.clone());
     let own = match own_files::of(inputs, &env, Mute::Refuse, |of| of == name) {
         Ok(own) => own,
+        // A template may need a variable that has no value yet.
+        Err(_) if wanted.as_ref().is_some_and(|wanted| !wanted.without.is_empty()) => return None,
         Err(problem) => {
             let why = problem.what;
             return Some(format!("`astra-agent accessory restart {name}` would be refused: {why}"));

@@ -48,7 +48,7 @@ impl BadEnv {
 /// How to treat a variable whose source gives no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mute {
-    /// Fail: there is no desired env file. Only a source outside the host may be mute, if a value is committed.
+    /// Fail: there is no desired env file. A source outside the host may be mute, if a value is committed.
     Refuse,
     /// Keep the current line: a rollback must not depend on a source.
     Keep,
@@ -64,7 +64,7 @@ pub struct Wanted {
     /// Variables that keep their value because their source gave none.
     pub kept: Vec<EnvKey>,
     /// Variables without a value, whose source was not asked.
-    pub unasked: Vec<EnvKey>,
+    pub without: Vec<EnvKey>,
 }
 
 /// The desired env file: `staged` changes and the variables of `[env]` are set, variables that left `[env]`
@@ -85,8 +85,11 @@ pub fn desired(
     for key in gone(config, current, staged) {
         file.remove(key.as_str());
     }
-    let mut wanted = Wanted { file, made: BTreeMap::new(), kept: Vec::new(), unasked: Vec::new() };
+    let mut wanted = Wanted { file, made: BTreeMap::new(), kept: Vec::new(), without: Vec::new() };
     for (key, source) in &config.env {
+        if source.is_remote() {
+            wanted.commit_again(current, key)?;
+        }
         let has = wanted.file.get(key.as_str());
         match choose(source, has.as_ref(), given.values.get(key)) {
             Choice::Stays => {}
@@ -97,16 +100,47 @@ pub fn desired(
                 let set = wanted.file.set(key.as_str(), value);
                 set.map_err(|error| BadEnv::Value { key: key.clone(), error })?;
             }
-            Choice::NoValue if source.is_remote() && !given.asked => {
-                wanted.unasked.extend(has.is_none().then(|| key.clone()));
-            }
-            Choice::NoValue if (mute == Mute::Keep || source.is_remote()) && has.is_some() => {
-                wanted.kept.push(key.clone());
-            }
-            Choice::NoValue => return Err(BadEnv::NoValue { key: key.clone() }),
+            Choice::NoValue => wanted.mute(key, source, has.as_ref(), given.asked, mute)?,
         }
     }
     Ok(wanted)
+}
+
+impl Wanted {
+    /// The committed value of a variable from a service outside the host: nothing can be staged for it.
+    fn commit_again(&mut self, current: &EnvFile, key: &EnvKey) -> Result<(), BadEnv> {
+        match current.get(key.as_str()) {
+            Some(value) if self.file.get(key.as_str()).as_ref() != Some(&value) => {
+                let set = self.file.set(key.as_str(), &value);
+                set.map_err(|error| BadEnv::Value { key: key.clone(), error })?;
+            }
+            Some(_) => {}
+            None => _ = self.file.remove(key.as_str()),
+        }
+        Ok(())
+    }
+
+    /// A variable whose source gave no value.
+    fn mute(
+        &mut self,
+        key: &EnvKey,
+        source: &EnvSource,
+        has: Option<&Secret>,
+        asked: bool,
+        mute: Mute,
+    ) -> Result<(), BadEnv> {
+        let stays = match source.is_remote() {
+            true => has.is_some_and(|value| !asked || !is_placeholder(value.reveal())),
+            false => mute == Mute::Keep && has.is_some(),
+        };
+        match stays {
+            true if source.is_remote() && !asked => {}
+            true => self.kept.push(key.clone()),
+            false if source.is_remote() && !asked => self.without.push(key.clone()),
+            false => return Err(BadEnv::NoValue { key: key.clone() }),
+        }
+        Ok(())
+    }
 }
 
 /// The effect of a source on its variable.

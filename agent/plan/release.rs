@@ -140,6 +140,31 @@ fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// Whether the timer asks for images that serve already.
+fn is_served(inputs: &Inputs<'_>, request: &Request) -> bool {
+    request.automatic && inputs.committed().is_some_and(|c| request.serves(inputs.config, &c))
+}
+
+/// Whether services outside the host are to be asked for their values before the plan. A rollback and a deploy of some
+/// services keep the committed ones, and so do new containers of the committed release.
+pub fn asks_sources(inputs: &Inputs<'_>, request: &Request) -> bool {
+    let keeps = request.lenient || request.restart || !request.only.0.is_empty();
+    !keeps && !is_served(inputs, request)
+}
+
+/// Values that are not as `[env]` would have them.
+fn source_warnings(inputs: &Inputs<'_>, current: &EnvFile, wanted: &Wanted) -> Vec<String> {
+    let given = &inputs.observed.env;
+    let kept = wanted.kept.iter().map(|key| {
+        let why = given.unread.get(key).map_or("no value", String::as_str);
+        format!("{key} keeps its committed value, its source gave none: {why}")
+    });
+    let without = wanted.without.iter().map(|key| format!("{key} gets its value with the next `deploy`"));
+    let changed = env::changed(current, &wanted.file);
+    let lacks = given.lacks.iter().filter(|(key, _)| changed.contains(key) && !wanted.kept.contains(key));
+    kept.chain(without).chain(lacks.map(|(key, why)| format!("{key}: {why}"))).collect()
+}
+
 /// The plan that deploys the images of `request`; empty if they are serving already.
 ///
 /// # Errors
@@ -148,7 +173,7 @@ fn list(problems: &[Problem]) -> String {
 /// does not name.
 pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let committed = inputs.committed();
-    if request.automatic && committed.as_ref().is_some_and(|c| request.serves(inputs.config, c)) {
+    if is_served(inputs, request) {
         // A changed environment waits for an operator, and a restart does not help an instance that is not
         // ready.
         return Ok(Plan::default());
@@ -173,8 +198,10 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     // A manual line is in any instance that was restarted since.
     let edited = !env::changed(&current, &wanted.file).is_empty();
     let same = committed.filter(|c| c.runs_as(lines) && !edited);
+    let of_sources = source_warnings(inputs, &current, &wanted);
     if let Some(committed) = same.filter(|_| !unmet && !migrates && is_known(inputs)) {
-        return Ok(keep(inputs, &current, &wanted, &committed, trial.candidate));
+        let kept = keep(inputs, &current, &wanted, &committed, trial.candidate);
+        return Ok(Plan { warnings: of_sources, ..kept });
     }
     refuse_held(inputs, request, &trial.candidate.release)?;
     let mut warnings: Vec<String> = inputs.config.notices.iter().map(ToString::to_string).collect();
@@ -184,10 +211,7 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
         }
         warnings.extend(problems.into_iter().map(|p| p.what));
     }
-    warnings.extend(wanted.kept.iter().map(|key| {
-        let why = inputs.observed.env.unread.get(key).map_or("no value", String::as_str);
-        format!("{key} keeps its committed value, its source gave none: {why}")
-    }));
+    warnings.extend(of_sources);
     warnings.extend(trial.own.kept.iter().cloned());
     let alone = |of: &Service| of.web().is_some() && of.strategy == Strategy::Rolling && of.instances == 1;
     for of in inputs.config.services().filter(|of| alone(of) && trial.touched.contains(&of.name)) {
@@ -261,7 +285,7 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
     let recorded = inputs.history.current().filter(|r| r.number == lines.release && r.is_of(&lines));
     let release = recorded.cloned().unwrap_or_else(|| release_of(inputs, current, &lines));
     let wanted =
-        Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new(), unasked: Vec::new() };
+        Wanted { file: current.clone(), made: BTreeMap::new(), kept: Vec::new(), without: Vec::new() };
     let touched = lines.all().map(|(name, _)| name).filter(included).collect();
     let own = own_files::of(inputs, current, Mute::Keep, |name| inputs.config.is_of_release(name))
         .unwrap_or_default();

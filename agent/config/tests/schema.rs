@@ -69,14 +69,20 @@ fn table(path: &str, doc: &str) -> Json {
     json!({ "type": "object", "description": doc, "additionalProperties": false, "properties": properties })
 }
 
-/// Any name is a key of [env]; its value has one of three forms.
+/// Any name is a key of [env]; its value has one of four forms.
 fn env(doc: &str) -> Json {
     let source = |name: &str| {
         let key = KEYS.iter().find(|key| key.table == "env" && key.name == name).unwrap();
         let property = json!({ "type": kind(key.kind)["type"], "description": key.doc });
         json!({ "type": "object", "additionalProperties": false, "required": [name], "properties": { name: property } })
     };
-    let forms = json!([{ "type": STRING }, source("generate"), source("file")]);
+    let texts = json!({ "anyOf": [{ "type": STRING }, { "type": "array", "items": { "type": STRING } }] });
+    let doc_of = |name: &str| KEYS.iter().find(|key| key.table == "env" && key.name == name).unwrap().doc;
+    let host = json!({
+        "type": "object", "additionalProperties": false, "required": ["host"], "description": doc_of("host"),
+        "properties": { "host": texts, "also": texts },
+    });
+    let forms = json!([{ "type": STRING }, source("generate"), source("file"), host]);
     json!({ "type": "object", "description": doc, "additionalProperties": { "anyOf": forms } })
 }
 

@@ -1,9 +1,9 @@
 //! Problems of an environment, with their location and fix: shared by `check`, `doctor` and the preflight of
 //! a deploy, so that all three agree.
 
-use super::{Mute, desired, missing, with};
+use super::{BadEnv, Mute, desired, missing, with};
 use crate::config::{Config, EnvSource};
-use crate::model::envfile::{EnvFile, UNIT_KEYS, service_keys};
+use crate::model::envfile::{EnvFile, UNIT_KEYS, is_placeholder, service_keys};
 use crate::model::name::EnvKey;
 use crate::model::observed::Given;
 use crate::model::problem::Problem;
@@ -14,9 +14,7 @@ use crate::model::staged::Staged;
 pub fn judge(config: &Config, current: &EnvFile, staged: &Staged, given: &Given) -> Vec<(EnvKey, Problem)> {
     let unread = &given.unread;
     let mute = unread.iter().map(|(key, why)| {
-        let stays =
-            config.env.get(key).is_some_and(EnvSource::is_remote) && current.get(key.as_str()).is_some();
-        if stays {
+        if stays(config, current, key) {
             let what = format!("{}: {key} keeps its committed value: {why}", place(config, key));
             let fix = "deploys go on with that value; the next one asks again";
             return (key.clone(), Problem::note("env_source", what, fix));
@@ -28,12 +26,30 @@ pub fn judge(config: &Config, current: &EnvFile, staged: &Staged, given: &Given)
     // The rest is judged as if they had one.
     let mut all = given.clone();
     all.values.extend(unread.keys().map(|key| (key.clone(), Secret::new("unread"))));
+    let mut bad = None;
     let wanted = match desired(config, current, staged, &all, Mute::Refuse) {
         Ok(wanted) => wanted.file,
-        Err(_) => with(current, staged).unwrap_or_else(|_| current.clone()),
+        Err(error) => {
+            bad = value_problem(config, error);
+            with(current, staged).unwrap_or_else(|_| current.clone())
+        }
     };
     let others = flaws(config, &wanted, staged).into_iter().filter(|(key, _)| !unread.contains_key(key));
-    mute.chain(others).collect()
+    mute.chain(bad).chain(others).collect()
+}
+
+/// A value that an env file cannot have. It keeps the others from being judged with theirs.
+fn value_problem(config: &Config, error: BadEnv) -> Option<(EnvKey, Problem)> {
+    let BadEnv::Value { key, error } = error else { return None };
+    let what = format!("{}: {key}: {error}", place(config, &key));
+    let fix = "such a value can be a file instead: mount it (`volumes`), and set the variable to its path";
+    Some((key, Problem::config("env_source", what, fix)))
+}
+
+/// Whether a variable keeps its committed value while its source gives none.
+fn stays(config: &Config, current: &EnvFile, key: &EnvKey) -> bool {
+    let has = || current.get(key.as_str()).is_some_and(|value| !is_placeholder(value.reveal()));
+    config.env.get(key).is_some_and(EnvSource::is_remote) && has()
 }
 
 /// Problems of the environment that a deploy would bring.

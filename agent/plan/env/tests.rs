@@ -118,14 +118,28 @@ fn a_fact_of_the_instance_stays_while_its_service_is_mute() {
     assert_eq!(note.severity, crate::model::problem::Severity::Note);
     let first = strict(&config, &EnvFile::default(), &none(), &mute).unwrap_err();
     assert!(first.told(&mute.unread).ends_with("its source gave no value: no answer"));
+    // A rollback, and a deploy of some services, do not ask.
+    let rollback = desired(&config, &EnvFile::default(), &none(), &Given::default(), Mute::Keep).unwrap();
+    assert_eq!((rollback.file.render(), names(&rollback.without)), (b"".to_vec(), vec!["H"]));
+    // Nothing can be staged for it, and a placeholder is no value.
+    for staged in [&b"H=by-hand\n"[..], b"# unset H\n"] {
+        assert_eq!(strict(&config, &old, &Staged::parse(staged), &mute).unwrap().file, old);
+    }
+    let placeholder = EnvFile::parse("H=...\nA=1\nS=1\nP=1\nE=1\n");
+    assert!(strict(&config, &placeholder, &none(), &mute).is_err());
+    let [(_, problem)] = &judge(&config, &placeholder, &none(), &mute)[..] else { panic!() };
+    assert_eq!(problem.severity, crate::model::problem::Severity::Problem);
     // Nothing is said of the others.
     let found = judge(&config, &EnvFile::parse("A=1\nS=1\nP=1\n"), &Staged::parse(b"E=1\n"), &mute);
     assert_eq!(found.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["H"]);
     // `status` does not ask.
-    let unasked = Given::default();
-    let same = strict(&config, &old, &none(), &unasked).unwrap();
-    assert_eq!((same.file == old, same.kept.len(), same.unasked.len()), (true, 0, 0));
-    assert_eq!(names(&strict(&config, &EnvFile::default(), &none(), &unasked).unwrap().unasked), ["H"]);
+    let without_asking = Given::default();
+    let same = strict(&config, &old, &none(), &without_asking).unwrap();
+    assert_eq!((same.file == old, same.kept.len(), same.without.len()), (true, 0, 0));
+    assert_eq!(
+        names(&strict(&config, &EnvFile::default(), &none(), &without_asking).unwrap().without),
+        ["H"]
+    );
 }
 
 #[test]

@@ -14,11 +14,13 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     let current = inputs.env_file();
     let given = &inputs.observed.env;
     let wanted = env::desired(inputs.config, &current, &inputs.staged(), given, Mute::Refuse);
+    let mut asks_first = false;
     let (mut pending, wanted) = match wanted {
         Ok(wanted) => {
             let asks = |key: &EnvKey| format!("deploy would ask for {key}, which [env] names a source for");
             let mut pending = environment(&current, &wanted.file);
-            pending.extend(wanted.unasked.iter().map(asks));
+            pending.extend(wanted.without.iter().map(asks));
+            asks_first = !wanted.without.is_empty();
             (pending, wanted.file)
         }
         Err(error) => {
@@ -28,6 +30,8 @@ pub fn pending(inputs: &Inputs<'_>) -> Vec<String> {
     };
     match own_files::of(inputs, &wanted, Mute::Refuse, |name| inputs.config.is_of_release(name)) {
         Ok(own) => pending.extend(services(inputs, &committed, &own)),
+        // A template may need the variable that has no value yet.
+        Err(_) if asks_first => {}
         Err(problem) => pending.push(format!("deploy would be refused: {}", problem.what)),
     }
     let known = inputs.history.releases.iter().find(|r| r.number == committed.release);
