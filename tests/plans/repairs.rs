@@ -188,3 +188,19 @@ fn a_trial_is_undone_although_the_engine_is_silent() {
         "{steps:?}"
     );
 }
+
+#[test]
+fn a_spare_that_serves_for_an_instance_is_left_alone_until_the_commit() {
+    let mut world = World::serving("[deploy]\nstrategy = \"surge\"\n");
+    let (spare, one) = (world.config.app.spare().unwrap(), world.config.app.instances().next().unwrap());
+    let history = world.history();
+    let lines = world.inputs(&history).committed().unwrap();
+    world.runs_release(spare, &lines);
+    world.observed.instances.get_mut(&one).unwrap().ready = false;
+    let plan = world.plan(2).unwrap();
+    let (trial, rest) = plan.steps.split_at(plan.commit.unwrap());
+    let of = |steps: &[Step], id| steps.iter().filter(|step| step.to_string().contains(&id)).count();
+    let name = |id: InstanceName| format!("astra-app@{}", id.number);
+    assert_eq!(of(trial, name(spare)), 0, "{}", printed(&plan));
+    assert!(of(trial, name(one)) > 2 && of(rest, name(spare)) == 2, "{}", printed(&plan));
+}

@@ -161,7 +161,9 @@ fn answer_limits(inputs: &Inputs<'_>, touched: &BTreeSet<ServiceName>) -> Answer
 fn order(inputs: &Inputs<'_>, service: &Service) -> Vec<InstanceName> {
     // Before the first commit of a service no request needs its spare.
     let committed = inputs.committed().is_some_and(|lines| lines.of(service.name).is_some());
-    let spare = service.spare().filter(|_| committed && inputs.is_routed(service));
+    // One that serves already, because an instance does not, goes on until the commit: undo needs it as it is.
+    let tried = |id: &InstanceName| committed && inputs.is_routed(service) && !instances::serves(inputs, *id);
+    let spare = service.spare().filter(tried);
     let mut order: Vec<InstanceName> = spare.into_iter().chain(service.instances()).collect();
     // A slow instance may still be the only one that serves.
     order.sort_by_key(|id| (instances::serves(inputs, *id), in_rotation(inputs, *id)));
@@ -262,8 +264,10 @@ fn after(
     steps.extend(tried.iter().map(|id| Step::RemoveFile { path: id.trial_file() }));
     steps.push(Step::RemoveFile { path: TRIAL_ENV.into() });
     steps.extend(own_files::unused(inputs, &candidate.lines));
-    for spare in tried.iter().filter(|id| inputs.config.is_spare(**id)) {
-        let instance = inputs.target(*spare);
+    let up = |id: &InstanceName| inputs.observed.instances.get(id).is_some_and(|seen| seen.unit.is_up());
+    let changed = inputs.config.services().filter(|of| tried.iter().any(|id| id.service == of.name));
+    for spare in changed.filter_map(Service::spare).filter(|id| tried.contains(id) || up(id)) {
+        let instance = inputs.target(spare);
         steps.extend(inputs.drain(instance.clone()));
         steps.push(inputs.stop(instance));
     }
