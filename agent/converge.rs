@@ -331,10 +331,8 @@ impl Reconciler<'_> {
         };
         let new = plan_accessories::new(&self.inputs(&snapshot)).next().is_some();
         if new && !request.lenient && !request.restart && (ask.verb.is_new() || !plan.is_empty()) {
-            let given = snapshot.observed.env.clone();
             let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else { return Ok(()) };
             snapshot = after;
-            snapshot.observed.env = given;
             plan = self.release_plan(&snapshot, &request)?;
         }
         report.first = snapshot.history.current().is_none();

@@ -109,7 +109,10 @@ impl Reconciler<'_> {
                 return Ok(None);
             }
             report.image = None;
+            // The sources outside the host were asked once for this run.
+            let env = snapshot.observed.env;
             snapshot = self.snapshot(true).await?;
+            snapshot.observed.env = env;
         }
     }
 

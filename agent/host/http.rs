@@ -1,4 +1,5 @@
-//! The HTTP client for registries (TLS), loopback ports, the metadata of EC2 and Caddy's socket; most requests to the engine are bollard's.
+//! The HTTP client for registries (TLS), loopback ports, the metadata of EC2 and Caddy's socket; most requests to the
+//! engine are bollard's.
 //! No proxy from the environment, no redirects, no connection reuse (an app that restarts must not get a stale one),
 //! a deadline and a size limit for every answer.
 //!

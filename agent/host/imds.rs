@@ -14,7 +14,7 @@ use super::http::{Answer, Http, HttpError, HttpRequest, sensitive};
 pub const ENDPOINT: &str = "http://169.254.169.254";
 /// For one request.
 const ANSWER: Duration = Duration::from_secs(2);
-/// For all facts together: a rollback reads them, too.
+/// For all facts together: a deploy waits for them.
 const LIMIT: Duration = Duration::from_secs(6);
 /// A request that failed in a way that may pass is sent so often.
 const TRIES: usize = 3;
@@ -148,8 +148,7 @@ impl Imds {
     }
 
     async fn fact(&self, fact: &str, token: &HeaderMap) -> Result<Option<String>, ImdsError> {
-        let answer = self.ask(Method::GET, &format!("/latest/meta-data/{fact}"), token).await;
-        let answer = answer?;
+        let answer = self.ask(Method::GET, &format!("/latest/meta-data/{fact}"), token).await?;
         match answer.status {
             200 => {}
             404 => return Ok(None),
@@ -187,5 +186,7 @@ impl Imds {
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

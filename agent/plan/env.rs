@@ -133,11 +133,12 @@ impl Wanted {
             true => has.is_some_and(|value| !asked || !is_placeholder(value.reveal())),
             false => mute == Mute::Keep && has.is_some(),
         };
-        match stays {
-            true if source.is_remote() && !asked => {}
-            true => self.kept.push(key.clone()),
-            false if source.is_remote() && !asked => self.without.push(key.clone()),
-            false => return Err(BadEnv::NoValue { key: key.clone() }),
+        let unasked = source.is_remote() && !asked;
+        match (stays, unasked) {
+            (true, true) => {}
+            (true, false) => self.kept.push(key.clone()),
+            (false, true) => self.without.push(key.clone()),
+            (false, false) => return Err(BadEnv::NoValue { key: key.clone() }),
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ impl Host {
 #[test]
 fn an_instance_gives_its_names_to_the_app() {
     let host = fresh_on(Engine::Podman, "facts", &config_with([QUICK, SOURCE]));
-    // No instance yet: said before anything is started.
+    // No instance yet: said before any container of the app is started.
     let refused = host.agent(["install"]);
     assert_eq!(refused.code(), 2, "{}", refused.text());
     assert!(refused.text().contains("is this host an EC2 instance"), "{}", refused.text());

@@ -1,4 +1,7 @@
-//! The metadata service of EC2, version 2: a GET needs the token of a PUT. On the port of the registry.
+//! The metadata service of EC2, on the port of the registry.
+
+#[path = "../../agent/host/imds/testing.rs"]
+mod testing;
 
 use crate::http::{self, Request};
 use crate::state::{How, State};
@@ -15,13 +18,6 @@ pub fn answer(state: &mut State, request: &Request) -> Option<String> {
         Some(_) => return Some("\0HOLD".to_owned()),
         None => {}
     }
-    let head = request.head.to_lowercase();
-    let has_token = head.contains("x-aws-ec2-metadata-token: a-token");
-    let fact = call.strip_prefix("GET /latest/meta-data/").and_then(|fact| state.facts.get(fact));
-    Some(match fact {
-        _ if call == "PUT /latest/api/token" => http::json(200, "", "a-token"),
-        _ if !has_token => http::json(401, "", ""),
-        Some(text) => http::json(200, "", text),
-        None => http::json(404, "", ""),
-    })
+    let (status, body) = testing::answer(&state.facts, &request.head);
+    Some(http::json(status, "", &body))
 }
