@@ -63,7 +63,7 @@ pub async fn ask(config: &Config, imds: &Imds, given: &mut Given) {
 fn joined(facts: Vec<String>, also: &[String], lacks: Option<&String>) -> Result<String, String> {
     let is_list = facts.len() + also.len() > 1;
     if is_list && facts.iter().any(|fact| fact.contains(',')) {
-        return Err("a fact of this instance has a comma, which begins the next one of the list".to_owned());
+        return Err("a fact of this instance has a comma, which begins the next one of the list: give that fact a variable of its own".to_owned());
     }
     let mut parts: Vec<&str> = Vec::new();
     for part in facts.iter().chain(also).map(String::as_str) {
