@@ -45,7 +45,7 @@ async fn listen(shared: &Shared, caddyfile: String) {
     for number in numbers {
         let address = SocketAddr::from((number.address(), port));
         let owner = shared.clone();
-        let route = http::serve_at(address, move |request| health(&owner.lock(), number, &request)).await;
+        let route = http::serve_at(address, move |request| health(&mut owner.lock(), number, &request)).await;
         shared.lock().caddy.routes.push(route);
     }
     shared.lock().caddy.runs = Some(caddyfile);
@@ -69,7 +69,7 @@ fn instances(caddyfile: &str) -> Vec<(InstanceName, String)> {
 }
 
 /// The routes of the instances with one number, as caddy/Caddyfile has them.
-fn health(state: &State, number: InstanceId, request: &Request) -> String {
+fn health(state: &mut State, number: InstanceId, request: &Request) -> String {
     let path = request.head.split(' ').nth(1).unwrap_or_default();
     let (service, path) = match path.strip_prefix("/services/").and_then(|rest| rest.split_once('/')) {
         Some((service, _)) => (service.parse().unwrap(), &path["/services/".len() + service.len()..]),
@@ -78,6 +78,10 @@ fn health(state: &State, number: InstanceId, request: &Request) -> String {
     let instance = InstanceName { service, number };
     if state.caddy.hangs {
         return "\0HOLD".to_owned();
+    }
+    if state.caddy.cuts > 0 {
+        state.caddy.cuts -= 1;
+        return String::new();
     }
     let marked = !state.caddy.blind && state.is_there(&format!("/run/astra/drain/{instance}"));
     if marked && path != "/app" {

@@ -125,6 +125,8 @@ pub struct Caddy {
     /// It looks for no marker.
     pub blind: bool,
     pub hangs: bool,
+    /// The next connections to health routes that are closed without an answer.
+    pub cuts: u32,
     /// Answers to visitors so far, and those of them with status 500.
     pub answered: (u64, u64),
     /// Those with status 500 of ten answers.

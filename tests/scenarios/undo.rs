@@ -57,6 +57,15 @@ fn a_caddy_that_ignores_the_marker_stops_a_deploy_before_an_instance_is_stopped(
 }
 
 #[test]
+fn a_caddy_that_is_starting_does_not_stop_a_deploy() {
+    for call in ["pull", "StartUnit astra-app@1.service", "StartUnit astra-app@2.service"] {
+        let mut world = World::installed("v1");
+        world.restart_caddy_at(call);
+        world.deploy("v2").succeeds().serves("v2");
+    }
+}
+
+#[test]
 fn a_migration_that_fails_touches_no_instance() {
     let mut world = World::installed("v1");
     world.image("v2", App::Ready, Migration::Exits(1));

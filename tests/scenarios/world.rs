@@ -270,10 +270,8 @@ impl World {
 
     /// `systemctl VERB UNIT` of an administrator, at this call of the next verb.
     pub fn systemctl_at(&mut self, call: &str, verb: &'static str, unit: &'static str) {
-        let (shared, reached) = (self.shared.clone(), Arc::new(Notify::new()));
-        self.shared.lock().awaited = Some((call.to_owned(), Arc::clone(&reached)));
-        self.runtime.spawn(async move {
-            reached.notified().await;
+        let shared = self.shared.clone();
+        self.at(call, async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
             systemd::begin(&shared, verb, unit);
         });
@@ -281,11 +279,23 @@ impl World {
 
     /// The bus restarts at this call of the next verb: every connection breaks.
     pub fn restart_bus_at(&mut self, call: &str) {
-        let (shared, reached) = (self.shared.clone(), Arc::new(Notify::new()));
+        let shared = self.shared.clone();
+        self.at(call, async move { bus::restart(&shared).await });
+    }
+
+    /// Caddy is starting at this call of the next verb: its admin socket answers, its sites do not yet.
+    pub fn restart_caddy_at(&mut self, call: &str) {
+        let shared = self.shared.clone();
+        self.at(call, async move { shared.lock().caddy.cuts = 3 });
+    }
+
+    /// At this call of the next verb, `begins` runs beside it.
+    fn at(&self, call: &str, begins: impl Future<Output = ()> + Send + 'static) {
+        let reached = Arc::new(Notify::new());
         self.shared.lock().awaited = Some((call.to_owned(), Arc::clone(&reached)));
         self.runtime.spawn(async move {
             reached.notified().await;
-            bus::restart(&shared).await;
+            begins.await;
         });
     }
 

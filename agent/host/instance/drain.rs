@@ -23,6 +23,8 @@ use crate::model::step_note::StepNote;
 
 /// Limit for an answer of Caddy's health route that does not depend on the app.
 const CADDY_ANSWERS: Duration = Duration::from_secs(5);
+/// A Caddy that starts answers at its admin socket before its sites listen: limit between the two.
+const CADDY_STARTS: Duration = Duration::from_secs(5);
 /// Limit until Caddy's own health check of the app gets a 2xx.
 const CADDY_SEES: Duration = Duration::from_secs(8);
 /// A request routed before the marker existed is counted after this time.
@@ -57,6 +59,9 @@ impl Host {
         match self.ask_caddy_for(instance, "/", CADDY_ANSWERS).await? {
             None => return Ok(StepNote::note("Caddy is down: nothing to drain")),
             Some(answer) if answer.status == 200 && answer.body_start == DRAINED => {}
+            Some(_) if !self.caddy_runs_at_all().await? => {
+                return Ok(StepNote::note("Caddy is down: nothing to drain"));
+            }
             Some(_) if !self.is_upstream(instance).await? => {
                 return Ok(StepNote::note("Caddy does not know it: nothing to drain"));
             }
@@ -184,16 +189,25 @@ impl Host {
     ) -> Result<Option<ProbeAnswer>> {
         let route = self.health_route(instance);
         let path = &format!("{}{path}", instance.id.service.health_path());
-        match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(ProbeError::Http(HttpError::Late { .. })) => {
-                Err(anyhow!("no answer from {route} within {within:?}").context(CaddyHangs))
+        let starts_until = Instant::now() + CADDY_STARTS;
+        loop {
+            let error = match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(ProbeError::Http(HttpError::Late { .. })) => {
+                    return Err(anyhow!("no answer from {route} within {within:?}").context(CaddyHangs));
+                }
+                Err(error) => error,
+            };
+            if !self.caddy_runs_at_all().await? {
+                return Ok(None);
             }
-            Err(error) if self.caddy_runs_at_all().await? => {
-                // Its admin socket answers, but its health routes are elsewhere than in the Caddyfile.
-                Ok(Some(ProbeAnswer { status: 404, location: None, body_start: format!("{error}") }))
+            // The admin socket answers and the health route does not: Caddy is starting, or its health routes are
+            // elsewhere than in the Caddyfile.
+            if Instant::now() >= starts_until {
+                return Ok(Some(ProbeAnswer { status: 404, location: None, body_start: format!("{error}") }));
             }
-            Err(_) => Ok(None),
+            (self.detail)("waiting until Caddy has started");
+            sleep(SLOW_POLL).await;
         }
     }
 
