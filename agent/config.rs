@@ -2,7 +2,7 @@
 //! above can trust. Called by cli/, which hands the result on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use crate::model::instance::{InstanceName, ServiceName};
 use crate::model::name::{AppName, CronName, EnvKey, FileName};
 use crate::model::observed::Engine;
 use crate::model::problem::Problem;
-use crate::model::secret::Secret;
 
 mod accessory;
 mod across;
@@ -32,6 +31,7 @@ mod readiness;
 mod service;
 mod show;
 mod site;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -43,6 +43,7 @@ pub use files::{FileSource, MountedFile};
 pub use load::{load, load_one, parse, texts};
 pub use service::{Accessory, Container, Kind, Liveness, Network, Readiness, Route, Service, Strategy, Web};
 pub use show::{Setting, settings};
+pub use source::{Aws, EnvSource};
 
 /// A time as the config writes it: `500ms`, `30s`, `10m`, `1h30m`.
 ///
@@ -84,44 +85,12 @@ pub struct Config {
     pub caddy: Caddy,
     /// `[verify]`.
     pub verify: Verify,
+    /// `[aws]`.
+    pub aws: Aws,
     /// `[[cron_jobs]]`, all files together, in the order of reading.
     pub cron_jobs: Vec<CronJob>,
     /// Settings that are allowed but probably not intended.
     pub notices: Vec<ConfigError>,
-}
-
-/// The source of an environment variable's value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EnvSource {
-    /// The value itself, as the config has it.
-    Literal(Secret),
-    /// Generated once with this many characters, then kept.
-    Generate {
-        /// Number of characters, 8 to 1024.
-        length: usize,
-    },
-    /// The single line of a root-owned file.
-    File(PathBuf),
-    /// Facts of this EC2 instance, then other texts, joined by commas.
-    Host {
-        /// Categories of the instance metadata, e.g. `public-ipv4`; never empty.
-        facts: Vec<String>,
-        /// Texts that follow the facts.
-        also: Vec<String>,
-    },
-}
-
-impl EnvSource {
-    /// Whether the agent makes the value.
-    pub fn is_generated(&self) -> bool {
-        matches!(self, Self::Generate { .. })
-    }
-
-    /// Whether a service outside the host has the value: it is asked only when a release is planned, and the
-    /// committed value stays if it does not answer.
-    pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Host { .. })
-    }
 }
 
 /// `[migrate]` or `[services.NAME.migrate]`: the database migration before a deploy.

@@ -31,6 +31,7 @@ mod entry;
 mod execute;
 mod proxy;
 mod recover;
+mod refresh;
 mod refuse;
 mod repairs;
 mod report;
@@ -247,8 +248,11 @@ impl Reconciler<'_> {
         }
         // A paused service would commit one untried release after another.
         let paused = self.config.paused().next().is_some();
-        let follows = self.config.deploy.auto && !paused && ask.verb == Verb::Reconcile && ask.automatic();
-        (follows && committed.is_some() && chosen.is_none()).then_some(Selector::Tracked)
+        let by_timer = !paused && ask.verb == Verb::Reconcile && ask.automatic() && committed.is_some();
+        if by_timer && self.config.deploy.auto && chosen.is_none() {
+            return Some(Selector::Tracked);
+        }
+        (by_timer && self.refresh_is_due(ask)).then_some(Selector::Committed)
     }
 
     /// Repairs everything but the release: files, units, Caddy, and the committed release in every instance.
@@ -322,8 +326,10 @@ impl Reconciler<'_> {
     /// Deploys the requested image.
     async fn release(&self, ask: &VerbRequest, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
         let mut snapshot = self.snapshot(true).await?;
-        let request = self.request(ask, &snapshot).await?;
+        let mut request = self.request(ask, &snapshot).await?;
+        request.refresh = self.refresh_is_due(ask) && self.may_refresh(&snapshot);
         self.ask_for(&request, &mut snapshot).await;
+        self.note_asked(&snapshot)?;
         let mut plan = match self.release_plan(&snapshot, &request) {
             // The timer asks every few minutes: a held digest is not reported each time.
             Err(refused) if request.automatic && refused.is_held() => return Ok(()),

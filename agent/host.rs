@@ -11,6 +11,7 @@ use crate::model::instance::InstanceName;
 use crate::model::observed::Engine;
 use crate::model::unit::UnitSeen;
 
+pub mod aws;
 pub mod binary;
 mod blocking;
 pub mod caddy;

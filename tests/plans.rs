@@ -107,6 +107,7 @@ impl World {
             automatic: false,
             lenient: false,
             restart: false,
+            refresh: false,
             soak: true,
         })
     }
@@ -239,6 +240,7 @@ fn a_rollback_pulls_and_migrates_nothing() {
         automatic: false,
         lenient: true,
         restart: false,
+        refresh: false,
         soak: true,
     };
     golden("rollback", &printed(&world.plan_as(back).unwrap()));
@@ -266,6 +268,7 @@ fn a_held_release_is_refused_unless_forced() {
         automatic: false,
         lenient: false,
         restart: false,
+        refresh: false,
         soak: true,
     };
     assert!(!world.plan_as(forced).unwrap().is_empty());

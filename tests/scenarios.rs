@@ -64,6 +64,8 @@ mod reconcile;
 mod recover;
 #[path = "scenarios/rollback.rs"]
 mod rollback;
+#[path = "scenarios/secrets.rs"]
+mod secrets;
 #[path = "scenarios/services.rs"]
 mod services;
 #[path = "scenarios/undo.rs"]

@@ -71,15 +71,18 @@ fn variable(config: &Config, current: &EnvFile, staged: &Staged, key: String) ->
     let waits = staged.set.get(&key);
     let has = current.get(&key);
     let path = match source {
-        Some(EnvSource::Literal(_) | EnvSource::File(_) | EnvSource::Host { .. }) => {
+        Some(source) if !source.is_generated() => {
             name.as_ref().and_then(|key| config.env_places.get(key)).cloned().unwrap_or_default()
         }
         _ if waits.is_some() => config.name.staged_env().display().to_string(),
-        Some(EnvSource::Generate { .. }) | None => config.name.env_file().display().to_string(),
+        _ => config.name.env_file().display().to_string(),
     };
     let from = match source {
         Some(EnvSource::File(file)) => format!("{path}: {}", file.display()),
         Some(EnvSource::Host { facts, .. }) => format!("{path}: {} of the instance", facts.join(", ")),
+        Some(EnvSource::Secret { id, key: None }) => format!("{path}: secret {id}"),
+        Some(EnvSource::Secret { id, key: Some(key) }) => format!("{path}: {key} of secret {id}"),
+        Some(EnvSource::Parameter(name)) => format!("{path}: parameter {name}"),
         Some(EnvSource::Generate { .. }) => format!("{path}, generated"),
         Some(EnvSource::Literal(_)) | None => path,
     };
@@ -109,6 +112,9 @@ fn refuse_fixed(config: &Config, key: &EnvKey, what: &str) -> Result<(), Refused
         Some(EnvSource::File(_)) => "its value comes from the file named there: change that file",
         Some(EnvSource::Host { .. }) => {
             "its value comes from the metadata of the instance: change the facts or texts there"
+        }
+        Some(EnvSource::Secret { .. } | EnvSource::Parameter(_)) => {
+            "its value comes from AWS: change it there, and `deploy`"
         }
         Some(EnvSource::Generate { .. }) | None => return Ok(()),
     };

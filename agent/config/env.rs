@@ -17,12 +17,15 @@ use crate::model::instance::ServiceName;
 use crate::model::name::EnvKey;
 use crate::model::secret::Secret;
 
-/// Sources of the contract that this release does not support yet, and their meaning.
-const NOT_YET: [(&str, &str); 2] =
-    [("secret", "AWS Secrets Manager"), ("parameter", "AWS SSM Parameter Store")];
-const SOURCES: [&str; 3] = ["generate", "file", "host"];
+const SOURCES: [&str; 5] = ["generate", "file", "host", "secret", "parameter"];
 /// Stands beside `host`.
 const ALSO: &str = "also";
+/// Stands beside `secret`.
+const KEY: &str = "key";
+/// Each source that may have another key beside it.
+const BESIDE: [(&str, &str); 2] = [("host", ALSO), ("secret", KEY)];
+/// The longest name or ARN of a secret or parameter: an ARN of a parameter of 1011 characters (AWS limits).
+const LONGEST_ID: usize = 2048;
 
 /// The source of each variable, and its location.
 type Env = (BTreeMap<EnvKey, EnvSource>, BTreeMap<EnvKey, String>);
@@ -68,8 +71,9 @@ fn source(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<EnvSource> {
         },
         DeValue::Table(table) => return table_source(node, table, problems),
         DeValue::Array(_) => ValueError::new(format!(
-            "`{}` must be a string or one of `{{ generate = … }}`, `{{ file = … }}`, `{{ host = … }}`",
-            node.name
+            "`{}` must be a string or one of {}",
+            node.name,
+            SOURCES.map(|source| format!("`{{ {source} = … }}`")).join(", ")
         )),
         other => ValueError::new(format!("`{}` must be a string, found {}", node.name, describe(other)))
             .help("put the value in quotes"),
@@ -84,17 +88,8 @@ fn table_source<'a>(
     problems: &mut Problems<'_>,
 ) -> Option<EnvSource> {
     let mut add = |bytes, fault| problems.add(&Span { file: node.span.file, bytes }, node.show(), fault);
-    let later = table.keys().find_map(|key| {
-        NOT_YET.iter().find(|(name, _)| *name == key.get_ref().as_ref()).map(|found| (key, found))
-    });
-    if let Some((key, (name, what))) = later {
-        add(
-            key.span(),
-            ValueError::new(format!("not supported yet: `{name}` ({what}), wanted for `{}`", node.name)),
-        );
-        return None;
-    }
-    let known = |key: &str| SOURCES.contains(&key) || key == ALSO && table.contains_key("host");
+    let beside = |key: &str| BESIDE.iter().any(|(of, beside)| *beside == key && table.contains_key(*of));
+    let known = |key: &str| SOURCES.contains(&key) || beside(key);
     let is_whole = table.keys().all(|key| known(key.get_ref()));
     for key in table.keys().filter(|k| !known(k.get_ref())) {
         add(key.span(), unknown_key(node.name, key.get_ref(), table));
@@ -113,6 +108,14 @@ fn table_source<'a>(
             (Err(fault), _) => Err((value.span(), fault)),
             (_, Err(at_its_place)) => Err(at_its_place),
         },
+        ("secret", id) => match (aws_id("secret", id), secret_key(table)) {
+            (Ok(id), Ok(key)) => Ok(EnvSource::Secret { id, key }),
+            (Err(fault), _) => Err((value.span(), fault)),
+            (_, Err(at_its_place)) => Err(at_its_place),
+        },
+        ("parameter", id) => {
+            aws_id("parameter", id).map(EnvSource::Parameter).map_err(|fault| (value.span(), fault))
+        }
         (name, other) => local_source(name, other).map_err(|fault| (value.span(), fault)),
     };
     match source {
@@ -143,12 +146,15 @@ fn local_source(name: &str, value: &DeValue<'_>) -> Result<EnvSource, ValueError
 }
 
 fn unknown_key(of: &str, key: &str, table: &DeTable<'_>) -> ValueError {
-    match key {
-        ALSO => ValueError::new(format!("`{ALSO}` stands beside `host` alone, in `{of}`")),
-        key if table.contains_key("host") => {
-            ValueError::unknown(format!("unknown key `{key}` beside `host` for `{of}`"), key, "keys", &[ALSO])
+    if let Some((source, _)) = BESIDE.iter().find(|(_, beside)| *beside == key) {
+        return ValueError::new(format!("`{key}` stands beside `{source}` alone, in `{of}`"));
+    }
+    match BESIDE.iter().find(|(source, _)| table.contains_key(*source)) {
+        Some((source, beside)) => {
+            let message = format!("unknown key `{key}` beside `{source}` for `{of}`");
+            ValueError::unknown(message, key, "keys", &[beside])
         }
-        key => ValueError::unknown(format!("unknown source `{key}` for `{of}`"), key, "sources", &SOURCES),
+        None => ValueError::unknown(format!("unknown source `{key}` for `{of}`"), key, "sources", &SOURCES),
     }
 }
 
@@ -209,6 +215,32 @@ fn also(table: &DeTable<'_>) -> Result<Vec<String>, (Range<usize>, ValueError)> 
         return Err(at(ValueError::new(message)));
     }
     Ok(texts)
+}
+
+/// The name or the ARN of a secret or parameter. An error does not show it: it may be the value itself.
+fn aws_id(what: &str, value: &DeValue<'_>) -> Result<String, ValueError> {
+    let DeValue::String(text) = value else {
+        return Err(ValueError::new(format!("`{what}` must be a string, found {}", describe(value))));
+    };
+    // Source: Secrets Manager CreateSecret (Name), Systems Manager PutParameter (Name), "Referencing ARNs".
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "/_+=.@:-".contains(c);
+    match (1..=LONGEST_ID).contains(&text.len()) && text.chars().all(is_part) {
+        true => Ok(text.to_string()),
+        false => Err(ValueError::new(format!("this is neither the name nor the ARN of a {what}"))
+            .help("names have letters, digits and /_+=.@- alone")),
+    }
+}
+
+/// `key = NAME`, of a value in a JSON object. An error comes with its place.
+fn secret_key(table: &DeTable<'_>) -> Result<Option<String>, (Range<usize>, ValueError)> {
+    let Some(value) = table.get(KEY) else { return Ok(None) };
+    match value.get_ref() {
+        DeValue::String(text) if !text.is_empty() => Ok(Some(text.to_string())),
+        DeValue::String(_) => Err((value.span(), ValueError::new("`key` is empty"))),
+        other => {
+            Err((value.span(), ValueError::new(format!("`key` must be a string, found {}", describe(other)))))
+        }
+    }
 }
 
 /// One text or a list of them.

@@ -219,14 +219,19 @@ pub(super) const KEYS: &[Key] = &[
     key(SERVICE_MIGRATE, "env_only", "list of names", Means("the whole environment of the service"), r#"["DATABASE_URL"]"#,
         "As in `[migrate]`: the names as its container has them, those of `secrets` among them. Variables of the service's `env` are arguments of its containers, and the migration has them in any case."),
 
-    key("env", "NAME", "string, or one of the next three", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
+    key("env", "NAME", "string, or one of the next five", Means("the line in the env file is kept"), r#"{ NAME = "value" }"#,
         "The value itself."),
     key("env", "generate", "8 to 1024", Means(""), "{ SECRET_KEY = { generate = 64 } }",
         "`NAME = { generate = LENGTH }`: a random value of that many characters, generated once, then kept."),
     key("env", "file", "absolute path", Means(""), r#"{ REKOR_KEY_PATH = { file = "/etc/astra/rekor.path" } }"#,
         "`NAME = { file = PATH }`: the line of a file that only root may write. A file with more lines, such as a PEM key, is refused: mount it with `volumes`, and set the variable to its path."),
     key("env", "host", "fact or list of facts", Means(""), r#"{ ALLOWED_HOSTS = { host = ["public-hostname", "public-ipv4"], also = ["localhost"] } }"#,
-        "`NAME = { host = [FACTS], also = [TEXTS] }`: what the metadata service of EC2 (IMDSv2) says of this instance, then the texts, joined by commas: `instance-id`, `instance-type`, `ami-id`, `local-ipv4`, `local-hostname`, `public-ipv4`, `public-hostname`, `ipv6`, `mac`, `placement/region`, `placement/availability-zone`, `placement/availability-zone-id`, `tags/instance/NAME`. `deploy` and `plan` ask; `rollback` and `deploy SERVICE` keep the committed value, and so does a deploy while the service does not answer. A fact that the instance lacks is left out. Not supported yet, and refused: `secret` and `parameter`."),
+        "`NAME = { host = [FACTS], also = [TEXTS] }`: what the metadata service of EC2 (IMDSv2) says of this instance, then the texts, joined by commas: `instance-id`, `instance-type`, `ami-id`, `local-ipv4`, `local-hostname`, `public-ipv4`, `public-hostname`, `ipv6`, `mac`, `placement/region`, `placement/availability-zone`, `placement/availability-zone-id`, `tags/instance/NAME`. `deploy` and `plan` ask; `rollback` and `deploy SERVICE` keep the committed value, and so does a deploy while the service does not answer. A fact that the instance lacks is left out."),
+    key("env", "secret", "name or ARN", Means(""), r#"{ DATABASE_PASSWORD = { secret = "prod/astra/db", key = "password" } }"#,
+        "`NAME = { secret = ID, key = KEY }`: a secret of AWS Secrets Manager, read as the role of this instance; with `key` that value of the JSON object in it. Asked for and kept like `host`."),
+    key("env", "parameter", "name or ARN", Means(""), r#"{ SENTRY_DSN = { parameter = "/astra/prod/sentry_dsn" } }"#,
+        "`NAME = { parameter = NAME }`: a parameter of the AWS SSM Parameter Store, decrypted. Asked for and kept like `host`."),
+
 
     key(FILE, "content", "string", Means("`template` is there"), r#""token = {{ FRPS_TOKEN | tojson }}""#,
         "The template itself."),
@@ -311,6 +316,13 @@ pub(super) const KEYS: &[Key] = &[
 
     key("verify", "require_signature", "true or false", Value("false"), "true",
         "true: a deploy is refused while the policy accepts any image of a repository of the release, or none. Every image except the committed one is pulled again, even if it is on the host, so that its signature is checked; only a `rollback` skips this check."),
+
+    key("aws", "region", "region", Means("the region of this instance"), r#""eu-central-1""#,
+        "Where secrets and parameters are. One that is named by its ARN is asked for in the region of the ARN."),
+    key("aws", "endpoint", "URL without a path", Means("those of the region"), r#""https://vpce-1.example.com""#,
+        "Where all services of AWS are asked instead: an interface endpoint without private DNS, or a stand-in. `http://` to this host alone."),
+    key("aws", "refresh", "time", Means("a deploy alone asks"), r#""15m""#,
+        "How often the reconcile timer asks `secret`, `parameter` and `host` again. A new value is deployed with the images that serve: on trial, without losing a request, and held if it fails. While another change waits for a `deploy`, or a service is paused, the timer leaves it."),
 ];
 
 /// The keys of `table`: those of its rows, and for a service those that it shares with `[app]`.

@@ -93,12 +93,13 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
     }
     let files = files_of(&tree, (&app, &others, &accessories), &mut problems);
     let verify = site::verify(&tree, &mut problems);
+    let aws = site::aws(&tree, &mut problems);
     let cron_jobs = jobs::jobs(&tree, &mut problems);
     let notices = problems.finish()?;
     let config = (|| {
         let app::Site { name, image, engine } = of_site?;
         let (app, others, accessories, files) = (app?, others?, accessories?, files?);
-        let (deploy, caddy, verify) = (deploy?, caddy?, verify?);
+        let (deploy, caddy, verify, aws) = (deploy?, caddy?, verify?, aws?);
         Some(Config {
             name,
             image,
@@ -113,6 +114,7 @@ pub fn parse(files: &[(PathBuf, String)]) -> Result<Config, ConfigErrors> {
             deploy,
             caddy,
             verify,
+            aws,
             cron_jobs,
             notices,
         })

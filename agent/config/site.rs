@@ -1,4 +1,4 @@
-//! `[deploy]`, `[caddy]` and `[verify]`: parses each key, then checks rules across keys. Called by
+//! `[deploy]`, `[caddy]`, `[verify]` and `[aws]`: parses each key, then checks rules across keys. Called by
 //! load.rs.
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::error::{Problems, ValueError};
 use super::read::Reader;
 use super::tree::Tree;
 use super::value;
-use super::{Caddy, Deploy, OwnImage, Tls, Verify};
+use super::{Aws, Caddy, Deploy, OwnImage, Tls, Verify};
 use crate::model::answers::{AnswerLimits, Share};
 use crate::model::name::HEALTH_PORT;
 
@@ -113,4 +113,44 @@ pub(super) fn verify(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Ver
     let mut r = Reader { table: &tree.table("verify"), problems };
     let require_signature = r.boolean("require_signature");
     Some(Verify { require_signature: require_signature? })
+}
+
+pub(super) fn aws(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Aws> {
+    let mut r = Reader { table: &tree.table("aws"), problems };
+    let region = r.optional("region", |r, key| r.text(key, region));
+    let endpoint = r.optional("endpoint", |r, key| r.text(key, endpoint));
+    let refresh = r.optional("refresh", Reader::time);
+    Some(Aws { region: region?, endpoint: endpoint?, refresh: refresh? })
+}
+
+/// `eu-central-1`: a part of host names.
+fn region(text: &str) -> Result<String, ValueError> {
+    let part =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    match text.len() <= 32 && text.split('-').count() >= 3 && text.split('-').all(part) {
+        true => Ok(text.to_owned()),
+        false => {
+            let message = format!("`{}` is not a region of AWS", value::clip(text));
+            Err(ValueError::new(message).help("e.g. \"eu-central-1\""))
+        }
+    }
+}
+
+/// Scheme and address. Secrets are sent over TLS, or do not leave this host.
+fn endpoint(text: &str) -> Result<String, ValueError> {
+    let wrong =
+        |why: &str| ValueError::new(format!("`endpoint` {why}")).help("e.g. \"https://vpce-1.example.com\"");
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let (scheme, address) = text.split_once("://").unwrap_or_default();
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    match scheme {
+        "https" => {}
+        "http" if ["127.0.0.1", "localhost", "[::1]"].contains(&host) => {}
+        _ => return Err(wrong("must begin with https:// (http:// to this host alone)")),
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
+    match !host.is_empty() && address.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err(wrong("must be a scheme and an address, without a path")),
+    }
 }

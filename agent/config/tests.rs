@@ -50,23 +50,16 @@ fn an_image_is_enough() {
 }
 
 #[test]
-fn the_contract_works_except_for_sources_not_supported_yet() {
-    let errors = parse(&files(&[CONTRACT])).unwrap_err().0;
-    let messages: Vec<_> = errors.iter().map(|e| e.message.as_str()).collect();
-    assert_eq!(
-        messages,
-        [
-            "not supported yet: `secret` (AWS Secrets Manager), wanted for `DATABASE_PASSWORD`",
-            "not supported yet: `parameter` (AWS SSM Parameter Store), wanted for `SENTRY_DSN`",
-        ]
-    );
-    let later = ["DATABASE_PASSWORD", "SENTRY_DSN"];
-    let lines = CONTRACT.lines().filter(|l| !later.iter().any(|k| l.starts_with(k)));
-    let config = good(&[&lines.collect::<Vec<_>>().join("\n")]);
+fn the_contract_works() {
+    let config = good(&[CONTRACT]);
+    let secret = EnvSource::Secret { id: "prod/astra/db".into(), key: Some("password".into()) };
+    assert_eq!(config.env[&"DATABASE_PASSWORD".parse().unwrap()], secret);
+    let parameter = EnvSource::Parameter("/astra/prod/sentry_dsn".into());
+    assert_eq!(config.env[&"SENTRY_DSN".parse().unwrap()], parameter);
     assert_eq!(config.app.memory, Some(768 << 20));
     assert_eq!(config.app.cpus, Some(1.0));
     assert_eq!(config.app.volumes.len(), 1);
-    assert_eq!(config.env.len(), 5);
+    assert_eq!(config.env.len(), 7);
     let hosts = EnvSource::Host {
         facts: vec!["public-hostname".into(), "public-ipv4".into()],
         also: vec!["localhost".into(), "127.0.0.1".into()],

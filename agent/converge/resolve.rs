@@ -132,6 +132,7 @@ impl Reconciler<'_> {
             automatic: ask.verb == Verb::Reconcile,
             lenient: target.is_some(),
             restart: matches!(ask.selector, Selector::Restart),
+            refresh: false,
             soak: ask.soak,
         })
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::http::{Answer, Http, HttpError, HttpRequest, sensitive};
+use crate::model::secret::Secret;
 
 /// The service of every instance, by its IPv4 address.
 pub const ENDPOINT: &str = "http://169.254.169.254";
@@ -22,6 +24,8 @@ const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest fact, in bytes: a tag has up to 256 characters.
 const LONGEST: usize = 1024;
+/// The longest credentials: a session token has some 1,500 bytes, and no stated limit.
+const CREDENTIALS: usize = 16 << 10;
 /// Seconds that a token is valid: longer than [`LIMIT`].
 const TOKEN_SECONDS: &str = "60";
 
@@ -65,9 +69,48 @@ pub enum ImdsError {
         /// The category.
         fact: String,
     },
+    /// The instance has no role.
+    #[error("this instance has no role: attach one (an instance profile) that may read what [env] names")]
+    NoRole,
+    /// The role gives no credentials: a code such as `AssumeRoleUnauthorizedAccess`.
+    #[error("the metadata service of EC2 has no credentials of the role {role}: {code}")]
+    BadRole {
+        /// Its name.
+        role: String,
+        /// The service's code.
+        code: String,
+    },
     /// All requests together took too long.
     #[error("the metadata service of EC2 did not give all facts within {} s", LIMIT.as_secs())]
     Late,
+}
+
+/// The role of the instance, and credentials that last for hours.
+#[derive(Debug)]
+pub struct Role {
+    /// `eu-central-1`: where the instance is.
+    pub region: String,
+    /// Its name.
+    pub name: String,
+    /// The id of its access key; no secret.
+    pub key_id: String,
+    /// The access key.
+    pub key: Secret,
+    /// The token of its session.
+    pub session: Secret,
+}
+
+/// `iam/security-credentials/ROLE`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Credentials {
+    code: String,
+    #[serde(default)]
+    access_key_id: String,
+    #[serde(default)]
+    secret_access_key: String,
+    #[serde(default)]
+    token: String,
 }
 
 impl From<HttpError> for ImdsError {
@@ -119,24 +162,55 @@ impl Imds {
     ///
     /// The service is silent, refuses, or answers something else than facts; known after 6 s at most.
     pub async fn facts(&self, facts: &[&str]) -> Result<Vec<Option<String>>, ImdsError> {
-        let all = async {
+        in_time(async {
             let token = self.token().await?;
             let mut found = Vec::new();
             for fact in facts {
                 found.push(self.fact(fact, &token).await?);
             }
             Ok(found)
-        };
-        match timeout_at(Instant::now() + LIMIT, all).await {
-            Ok(found) => found,
-            Err(_) => Err(ImdsError::Late),
-        }
+        })
+        .await
+    }
+
+    /// The role of the instance. Its credentials are valid for six hours at most, and replaced in time.
+    ///
+    /// # Errors
+    ///
+    /// The instance has no role, or as with [`Self::facts`].
+    pub async fn role(&self) -> Result<Role, ImdsError> {
+        in_time(async {
+            let token = self.token().await?;
+            let place = "placement/region";
+            let region = self.fact(place, &token).await?;
+            let region = region.ok_or_else(|| ImdsError::Garbage { fact: place.to_owned() })?;
+            let of_roles = "iam/security-credentials/";
+            let name = self.fact(of_roles, &token).await?.ok_or(ImdsError::NoRole)?;
+            let place = format!("{of_roles}{name}");
+            let garbage = || ImdsError::Garbage { fact: of_roles.to_owned() };
+            let bytes = self.category(&place, &token, CREDENTIALS).await?.ok_or(ImdsError::NoRole)?;
+            // An error of serde_json may show the key.
+            let got: Credentials = serde_json::from_slice(&bytes).map_err(|_| garbage())?;
+            match got.code.as_str() {
+                "Success" => {}
+                code => {
+                    let code = crate::model::text::clean(code, 100);
+                    return Err(ImdsError::BadRole { role: name, code });
+                }
+            }
+            if got.access_key_id.is_empty() || got.secret_access_key.is_empty() || got.token.is_empty() {
+                return Err(garbage());
+            }
+            let (key, session) = (Secret::new(got.secret_access_key), Secret::new(got.token));
+            Ok(Role { region, name, key_id: got.access_key_id, key, session })
+        })
+        .await
     }
 
     async fn token(&self) -> Result<HeaderMap, ImdsError> {
         let mut headers = HeaderMap::new();
         headers.insert("x-aws-ec2-metadata-token-ttl-seconds", HeaderValue::from_static(TOKEN_SECONDS));
-        let answer = self.ask(Method::PUT, "/latest/api/token", &headers).await?;
+        let answer = self.ask(Method::PUT, "/latest/api/token", &headers, LONGEST).await?;
         if answer.status != 200 {
             return Err(ImdsError::Refused { status: answer.status });
         }
@@ -148,19 +222,35 @@ impl Imds {
     }
 
     async fn fact(&self, fact: &str, token: &HeaderMap) -> Result<Option<String>, ImdsError> {
-        let answer = self.ask(Method::GET, &format!("/latest/meta-data/{fact}"), token).await?;
-        match answer.status {
-            200 => {}
-            404 => return Ok(None),
-            status => return Err(ImdsError::Status { fact: fact.to_owned(), status }),
-        }
-        let text = String::from_utf8(answer.body).ok().filter(|text| !text.chars().any(char::is_control));
+        let Some(bytes) = self.category(fact, token, LONGEST).await? else { return Ok(None) };
+        let text = String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control));
         let text = text.ok_or_else(|| ImdsError::Garbage { fact: fact.to_owned() })?;
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
+    /// The text of a category, of at most `cap` bytes; `None`: the instance has none.
+    async fn category(
+        &self,
+        name: &str,
+        token: &HeaderMap,
+        cap: usize,
+    ) -> Result<Option<Vec<u8>>, ImdsError> {
+        let answer = self.ask(Method::GET, &format!("/latest/meta-data/{name}"), token, cap).await?;
+        match answer.status {
+            200 => Ok(Some(answer.body)),
+            404 => Ok(None),
+            status => Err(ImdsError::Status { fact: name.to_owned(), status }),
+        }
+    }
+
     /// Tries again after a broken connection, 429 and 5xx.
-    async fn ask(&self, method: Method, path: &str, headers: &HeaderMap) -> Result<Answer, HttpError> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        cap: usize,
+    ) -> Result<Answer, HttpError> {
         let url = format!("{}{path}", self.endpoint);
         let mut left = TRIES;
         loop {
@@ -169,7 +259,7 @@ impl Imds {
                 method: method.clone(),
                 headers: headers.clone(),
                 deadline: ANSWER,
-                cap: LONGEST,
+                cap,
                 ..HttpRequest::get(&url)
             };
             let answer = self.http.ask(request).await;
@@ -186,7 +276,11 @@ impl Imds {
     }
 }
 
+async fn in_time<T>(all: impl Future<Output = Result<T, ImdsError>>) -> Result<T, ImdsError> {
+    timeout_at(Instant::now() + LIMIT, all).await.unwrap_or(Err(ImdsError::Late))
+}
+
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

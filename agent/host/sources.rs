@@ -1,8 +1,13 @@
-//! The sources of `[env]`: random values, files, and facts of the EC2 instance. Called for a plan, and by cli/check.rs,
-//! so that both agree.
+//! The sources of `[env]`: random values, files, facts of the EC2 instance, secrets and parameters of AWS. Called for a
+//! plan, and by cli/check.rs, so that both agree.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::Result;
+use serde_json::Value;
 
+use super::aws::{AwsClient, AwsError, Item};
 use super::facts;
 use super::imds::Imds;
 use crate::config::{Config, EnvSource};
@@ -19,18 +24,27 @@ pub fn local(config: &Config) -> Result<Given> {
     let mut given = Given::default();
     for (key, source) in &config.env {
         let value = match source {
-            EnvSource::Literal(_) | EnvSource::Host { .. } => continue,
             EnvSource::Generate { length } => Ok(facts::random_text(*length)?),
             EnvSource::File(path) => facts::only_line(path).map_err(|error| format!("{error:#}")),
+            EnvSource::Literal(_)
+            | EnvSource::Host { .. }
+            | EnvSource::Secret { .. }
+            | EnvSource::Parameter(_) => continue,
         };
         given.add(key, value);
     }
     Ok(given)
 }
 
-/// Adds the answers of services outside the host: of the instance's metadata, with one token for all facts.
+/// Adds the answers of services outside the host: the instance's metadata, and AWS.
 pub async fn ask(config: &Config, imds: &Imds, given: &mut Given) {
     given.asked = true;
+    ask_instance(config, imds, given).await;
+    ask_aws(config, imds, given).await;
+}
+
+/// All facts with one token.
+async fn ask_instance(config: &Config, imds: &Imds, given: &mut Given) {
     let wanted = || {
         config.env.iter().filter_map(|(key, source)| match source {
             EnvSource::Host { facts, also } => Some((key, facts, also)),
@@ -57,6 +71,58 @@ pub async fn ask(config: &Config, imds: &Imds, given: &mut Given) {
         });
         given.add(key, value);
     }
+}
+
+/// Each secret and parameter once, whatever the number of its variables.
+async fn ask_aws(config: &Config, imds: &Imds, given: &mut Given) {
+    let wanted = || config.env.iter().filter_map(|(name, source)| Some((name, item(source)?)));
+    if wanted().next().is_none() {
+        return;
+    }
+    let client = AwsClient::connect(&config.aws, imds).await;
+    let mut found: BTreeMap<Item<'_>, Result<String, AwsError>> = BTreeMap::new();
+    for (name, (item, key)) in wanted() {
+        let text = match found.entry(item) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(match &client {
+                Ok(client) => client.text(item).await,
+                Err(error) => Err(error.clone()),
+            }),
+        };
+        let text = text.as_ref().map_err(ToString::to_string);
+        given.add(name, text.and_then(|text| value_of(item, key, text)));
+    }
+}
+
+fn item(source: &EnvSource) -> Option<(Item<'_>, Option<&str>)> {
+    match source {
+        EnvSource::Secret { id, key } => Some((Item::Secret(id), key.as_deref())),
+        EnvSource::Parameter(name) => Some((Item::Parameter(name), None)),
+        _ => None,
+    }
+}
+
+/// The value of a variable in the text of a secret or parameter. An error shows nothing of it.
+fn value_of(item: Item<'_>, key: Option<&str>, text: &str) -> Result<String, String> {
+    let value = match key {
+        None => text.to_owned(),
+        Some(key) => {
+            let object: Option<serde_json::Map<String, Value>> = serde_json::from_str(text).ok();
+            let object =
+                object.ok_or_else(|| format!("{item} is no JSON object, so it has no key `{key}`"))?;
+            match object.get(key) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Number(number)) => number.to_string(),
+                Some(Value::Bool(is)) => is.to_string(),
+                Some(_) => return Err(format!("`{key}` of {item} is neither a text nor a number")),
+                None => return Err(format!("{item} has no key `{key}`")),
+            }
+        }
+    };
+    if value.is_empty() {
+        return Err(format!("{item} is empty"));
+    }
+    check_value(&value).map(|()| value).map_err(|error| format!("{item}: {error}"))
 }
 
 /// The value of a variable, and else why it has none.

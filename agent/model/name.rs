@@ -48,6 +48,8 @@ pub const LAST_APP_IMAGE: &str = "/etc/astra/last_app_image";
 pub const FILES_DIR: &str = "/etc/astra/files";
 /// Registry credentials (containers-auth.json(5)).
 pub const AUTH_FILE: &str = "/etc/astra/auth.json";
+/// When the sources outside the host were asked last, in seconds since the epoch; gone after a boot.
+pub const ASKED: &str = "/run/astra/asked";
 /// The policy that podman's service reads before it accepts an image; its API has no option for another one.
 pub const POLICY: &str = "/etc/containers/policy.json";
 /// podman prefers a policy in its user's home to the host's (containers-policy.json(5)).

@@ -157,7 +157,11 @@ fn choose<'a>(source: &'a EnvSource, has: Option<&Secret>, given: Option<&'a Sec
             return Choice::Stays;
         }
         EnvSource::Literal(value) => Some(value),
-        EnvSource::Generate { .. } | EnvSource::File(_) | EnvSource::Host { .. } => given,
+        EnvSource::Generate { .. }
+        | EnvSource::File(_)
+        | EnvSource::Host { .. }
+        | EnvSource::Secret { .. }
+        | EnvSource::Parameter(_) => given,
     };
     match value {
         None => Choice::NoValue,

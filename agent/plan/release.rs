@@ -44,6 +44,8 @@ pub struct Request {
     pub force: bool,
     /// Requested by the timer: deploys only another digest, and never a held one.
     pub automatic: bool,
+    /// Requested by the timer: deploys also new values of the sources outside the host.
+    pub refresh: bool,
     /// For a rollback: preflight warns instead of refusing.
     pub lenient: bool,
     /// The committed release, unchanged, in new containers: no migration, no other environment.
@@ -142,7 +144,9 @@ fn list(problems: &[Problem]) -> String {
 
 /// Whether the timer asks for images that serve already.
 fn is_served(inputs: &Inputs<'_>, request: &Request) -> bool {
-    request.automatic && inputs.committed().is_some_and(|c| request.serves(inputs.config, &c))
+    request.automatic
+        && !request.refresh
+        && inputs.committed().is_some_and(|c| request.serves(inputs.config, &c))
 }
 
 /// Whether services outside the host are to be asked for their values before the plan. A rollback and a deploy of some
@@ -294,7 +298,9 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
 }
 
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
-    let held = match request.automatic {
+    // The images serve: only this environment of theirs can be held.
+    let refreshes = request.refresh && inputs.committed().is_some_and(|c| request.serves(inputs.config, &c));
+    let held = match request.automatic && !refreshes {
         true => inputs.history.held_for_timer(release),
         false => inputs.history.held_for_person(release),
     };

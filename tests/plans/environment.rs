@@ -26,6 +26,7 @@ pub fn by_timer(number: u8) -> Request {
         automatic: true,
         lenient: false,
         restart: false,
+        refresh: false,
         soak: true,
     }
 }
@@ -41,6 +42,7 @@ fn back_to(number: u8) -> Request {
         automatic: false,
         lenient: true,
         restart: false,
+        refresh: false,
         soak: true,
     }
 }

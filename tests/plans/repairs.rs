@@ -92,6 +92,7 @@ fn only_the_serving_image_needs_no_signature_check() {
             automatic: false,
             lenient,
             restart: false,
+            refresh: false,
             soak: true,
         });
         plan.unwrap().steps.iter().any(|step| matches!(step, Step::Pull { .. }))
@@ -126,6 +127,7 @@ fn a_restart_replaces_the_containers_and_nothing_else() {
         automatic: false,
         lenient: false,
         restart: true,
+        refresh: false,
         soak,
     };
     let plan = world.plan_as(request(true)).unwrap();
@@ -168,6 +170,7 @@ fn a_requested_migration_is_a_change() {
         automatic: false,
         lenient: false,
         restart: false,
+        refresh: false,
         soak: true,
     };
     let plan = world.plan_as(migrate).unwrap();

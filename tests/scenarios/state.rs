@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::http::{Server, UnixServer};
+use crate::imds::aws::Vault;
 
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<State>>);
@@ -40,6 +41,8 @@ pub struct State {
     /// Facts of the EC2 instance, by category, and the address of the service that has them.
     pub facts: BTreeMap<String, String>,
     pub imds: String,
+    /// Secrets and parameters in AWS, at the same address.
+    pub vault: Vault,
     pub caddy: Caddy,
     /// Log lines of units, as entries of `journalctl --output=json`.
     pub said: BTreeMap<String, Vec<String>>,

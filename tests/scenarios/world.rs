@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 mod checks;
 
+use crate::imds::aws::Vault;
 use crate::ran::Ran;
 use crate::state::{App, Caddy, Fault, How, Image, Migration, Shared, State, digest};
 use crate::verb::{self, Stop};
@@ -86,6 +87,7 @@ impl World {
             tags: BTreeMap::new(),
             facts: BTreeMap::new(),
             imds: format!("http://127.0.0.1:{registry_port}"),
+            vault: Vault::default(),
             caddy: Caddy::default(),
             said: BTreeMap::new(),
             calls: Vec::new(),

@@ -84,4 +84,10 @@ pub(in crate::config) const TABLES: &[Section] = &[
               a key file. Scopes with a tag never match: images are pulled by digest. docker checks no signatures, and is \
               refused.",
     },
+    Section {
+        path: "aws",
+        doc: "AWS Secrets Manager and the SSM Parameter Store, for `secret` and `parameter` under `[env]`. The agent asks as the \
+              role of this instance, whose credentials the metadata service gives (IMDSv2); it needs `secretsmanager:GetSecretValue` \
+              and `ssm:GetParameter` on what is named, and `kms:Decrypt` for a key of your own.",
+    },
 ];

@@ -115,7 +115,7 @@ fn every_example_is_valid_alone_and_together() {
     let liveness = KEYS.iter().find(|k| k.table == SERVICE_READINESS && k.name == "command").unwrap();
     let _ = writeln!(all, "readiness.command = {}", liveness.example);
     let config = good(&[&all]);
-    assert_eq!((config.env.len(), config.cron_jobs.len(), config.accessories.len()), (4, 1, 1));
+    assert_eq!((config.env.len(), config.cron_jobs.len(), config.accessories.len()), (6, 1, 1));
     for name in ["every", "command"] {
         let key = KEYS.iter().find(|k| k.table == JOBS && k.name == name).unwrap();
         let other = if name == "command" { "" } else { "run = [\"x\"]" };
@@ -159,7 +159,7 @@ fn manual_shows_the_defaults() {
     };
     let full: String = MANUAL.lines().map(|l| setting(l).unwrap_or_else(|| l.to_owned()) + "\n").collect();
     let config = good(&[&full]);
-    assert_eq!((config.env.len(), config.cron_jobs.len(), config.app.migrate.is_some()), (4, 2, true));
+    assert_eq!((config.env.len(), config.cron_jobs.len(), config.app.migrate.is_some()), (6, 2, true));
     for key in KEYS.iter().filter(|k| k.table != "env") {
         let shown = full.lines().any(|l| l.split_whitespace().next() == Some(key.name));
         assert!(shown, "packaging/agent.toml does not show {}.{}", key.table, key.name);

@@ -82,7 +82,12 @@ fn env(doc: &str) -> Json {
         "type": "object", "additionalProperties": false, "required": ["host"], "description": doc_of("host"),
         "properties": { "host": texts, "also": texts },
     });
-    let forms = json!([{ "type": STRING }, source("generate"), source("file"), host]);
+    let secret = json!({
+        "type": "object", "additionalProperties": false, "required": ["secret"], "description": doc_of("secret"),
+        "properties": { "secret": { "type": STRING }, "key": { "type": STRING } },
+    });
+    let [generate, file, parameter] = ["generate", "file", "parameter"].map(source);
+    let forms = json!([{ "type": STRING }, generate, file, host, secret, parameter]);
     json!({ "type": "object", "description": doc, "additionalProperties": { "anyOf": forms } })
 }
 

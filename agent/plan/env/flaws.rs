@@ -59,6 +59,7 @@ pub fn flaws(config: &Config, wanted: &EnvFile, staged: &Staged) -> Vec<(EnvKey,
             Some(EnvSource::Literal(_)) => "give it a value there".to_owned(),
             Some(EnvSource::File(path)) => format!("write the value into {}", path.display()),
             Some(EnvSource::Host { .. }) => "name other facts or texts there".to_owned(),
+            Some(EnvSource::Secret { .. } | EnvSource::Parameter(_)) => "give it a value in AWS".to_owned(),
             Some(EnvSource::Generate { .. }) | None => {
                 format!("set it with `astra-agent env set {key}`, or under [env] in agent.toml")
             }
@@ -103,7 +104,7 @@ fn lacking(config: &Config, wanted: &EnvFile, staged: &Staged, key: &EnvKey) -> 
                 place(config, key)
             )
         }
-        Some(EnvSource::Host { .. }) => {
+        Some(EnvSource::Host { .. } | EnvSource::Secret { .. } | EnvSource::Parameter(_)) => {
             format!("{}: {key} is required, but its source gives a placeholder", place(config, key))
         }
         Some(EnvSource::File(path)) => {

@@ -234,6 +234,7 @@ fn release(state: &State, process: &Process, bug: Bug) -> Result<Asked, Broken> 
         automatic,
         lenient: by_hand,
         restart: false,
+        refresh: false,
         soak: true,
     };
     let plan = match release::plan(&inputs, &request) {

@@ -124,6 +124,7 @@ fn the_same_again_is_nothing_to_do(state: &State) -> Kept {
         automatic: false,
         lenient: false,
         restart: false,
+        refresh: false,
         soak: true,
     };
     let plan = release::plan(&inputs(state.site, &observed, &state.past), &request);
