@@ -278,7 +278,7 @@ impl AwsClient {
             "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" => {
                 Ok(says)
             }
-            "AccessDeniedException" | "AccessDenied" => {
+            "AccessDeniedException" | "AccessDenied" | "403" => {
                 let (action, arn) = item.permission(region);
                 // A key of the customer's own is refused by KMS.
                 let (action, arn) = match says.contains("kms:Decrypt") || says.contains("KMS") {

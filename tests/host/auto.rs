@@ -6,7 +6,7 @@ use crate::harness::Host;
 use crate::site::{ENV_FILE, PASSWORD, config_with, installed_with};
 
 /// One tick of the timer: its exit code and its output.
-fn tick(host: &Host) -> (i32, String) {
+pub fn tick(host: &Host) -> (i32, String) {
     let unit = "astra-agent-reconcile.service";
     let tick = format!(
         r#"

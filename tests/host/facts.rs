@@ -13,7 +13,7 @@ const SOURCE: (&str, &str) = (
 );
 
 /// The metadata service, until dropped.
-struct Instance(Child);
+pub struct Instance(Child);
 
 impl Drop for Instance {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for Instance {
 
 impl Host {
     /// The address of the metadata service, at the other end of a cable.
-    fn plug_in(&self) {
+    pub fn plug_in(&self) {
         self.sh("ip netns add ec2 && ip link add ec2 type veth peer name eth0 netns ec2 && \
              ip addr add 169.254.0.1/16 dev ec2 && ip link set ec2 up && \
              ip -n ec2 addr add 169.254.169.254/16 dev eth0 && ip -n ec2 link set eth0 up")
@@ -32,7 +32,7 @@ impl Host {
     }
 
     /// An instance with these facts, `NAME=TEXT`.
-    fn instance(&self, facts: &[&str]) -> Instance {
+    pub fn instance(&self, facts: &[&str]) -> Instance {
         let network = format!("--net=/proc/{}/root/run/netns/ec2", self.leader());
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter", &network, "--"]).arg(example("imds")).args(facts);

@@ -40,6 +40,8 @@ mod rotation;
 #[path = "../campaign/rows.rs"]
 mod rows;
 mod runs;
+
+mod secrets;
 mod security;
 mod services;
 mod site;
