@@ -9,7 +9,6 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -177,13 +176,14 @@ fn partition(region: &str) -> &'static str {
     }
 }
 
-/// An error of a service: `{"__type": "NAMESPACE#CODE", "message": …}`.
-#[derive(Deserialize)]
-struct ErrorAnswer {
-    #[serde(rename = "__type", default)]
-    code: String,
-    #[serde(alias = "Message", default)]
-    message: String,
+/// An error of a service, `{"__type": "NAMESPACE#CODE", "message": …}`: its code and its message. The message is under
+/// `message`, `Message` or both.
+fn error_in(answer: &Answer) -> (String, String) {
+    let found: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let text = |name: &str| found.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let code = text("__type").and_then(|kind| kind.rsplit('#').next());
+    let code = code.map_or_else(|| answer.status.to_string(), |code| clean(code, 100));
+    (code, clean(text("message").or(text("Message")).unwrap_or_default(), SHOWN))
 }
 
 /// The services of one region, for one plan.
@@ -266,11 +266,7 @@ impl AwsClient {
         service: &str,
         answer: &Answer,
     ) -> Result<String, AwsError> {
-        let error: ErrorAnswer = serde_json::from_slice(&answer.body)
-            .unwrap_or(ErrorAnswer { code: String::new(), message: String::new() });
-        let code = error.code.rsplit('#').next().unwrap_or_default().to_owned();
-        let code = if code.is_empty() { answer.status.to_string() } else { clean(&code, 100) };
-        let message = clean(&error.message, SHOWN);
+        let (code, message) = error_in(answer);
         let says = if message.is_empty() { code.clone() } else { format!("{code}: {message}") };
         let service = service.to_owned();
         match code.as_str() {

@@ -34,7 +34,7 @@ pub fn role(name: &str) -> BTreeMap<String, String> {
 pub fn answer(vault: &Vault, head: &str, body: &str) -> (u16, String) {
     let error = |status, code: &str, message: &str| {
         let kind = format!("com.amazonaws#{code}");
-        (status, json!({ "__type": kind, "Message": message }).to_string())
+        (status, json!({ "__type": kind, "Message": message, "message": message }).to_string())
     };
     let header = |name: &str| {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
