@@ -203,14 +203,14 @@ impl Reconciler<'_> {
             // Repairs may have loaded a config into Caddy, which resets its counters.
             before = self.host.caddy.metrics().await.ok();
         }
-        if let Some(selector) = self.wanted(ask, committed.as_ref()) {
-            if down.is_some() && !back && !ask.force {
-                // A release that needs it would fail, and be held for that.
-                (report.outcome, report.error) = (Outcome::Incomplete, down);
-                return Ok(self.close_report(report, begun).await);
-            }
-            self.release(&VerbRequest { selector, ..ask.clone() }, lock, &mut report).await?;
-            self.restore_others(ask, &mut report).await?;
+        let selector = self.wanted(ask, committed.as_ref());
+        if selector.is_some() && down.is_some() && !back && !ask.force {
+            // A release that needs it would fail, and be held for that.
+            (report.outcome, report.error) = (Outcome::Incomplete, down);
+            return Ok(self.close_report(report, begun).await);
+        }
+        if selector.is_some() || down.is_none() {
+            self.releases(ask, selector, committed.as_ref(), lock, &mut report).await?;
         }
         if down.is_some() && ask.selector == Selector::Keep && report.outcome == Outcome::Converged {
             (report.outcome, report.error) = (Outcome::Incomplete, down);
@@ -248,11 +248,8 @@ impl Reconciler<'_> {
         }
         // A paused service would commit one untried release after another.
         let paused = self.config.paused().next().is_some();
-        let by_timer = !paused && ask.verb == Verb::Reconcile && ask.automatic() && committed.is_some();
-        if by_timer && self.config.deploy.auto && chosen.is_none() {
-            return Some(Selector::Tracked);
-        }
-        (by_timer && self.refresh_is_due(ask)).then_some(Selector::Committed)
+        let follows = self.config.deploy.auto && !paused && ask.verb == Verb::Reconcile && ask.automatic();
+        (follows && committed.is_some() && chosen.is_none()).then_some(Selector::Tracked)
     }
 
     /// Repairs everything but the release: files, units, Caddy, and the committed release in every instance.
@@ -323,21 +320,33 @@ impl Reconciler<'_> {
         Err(Refused::of(Cause::Host, Refusal::Preflight(problems)))
     }
 
-    /// Deploys the requested image.
-    async fn release(&self, ask: &VerbRequest, lock: &Lock, report: &mut Report) -> Result<(), Refused> {
+    /// Deploys the requested image, or with `refresh` new values of the sources for the images that serve. Whether
+    /// it changed anything.
+    async fn release(
+        &self,
+        ask: &VerbRequest,
+        refresh: bool,
+        lock: &Lock,
+        report: &mut Report,
+    ) -> Result<bool, Refused> {
+        let asked_at = refresh::now();
         let mut snapshot = self.snapshot(true).await?;
-        let mut request = self.request(ask, &snapshot).await?;
-        request.refresh = self.refresh_is_due(ask) && self.may_refresh(&snapshot);
-        self.ask_for(&request, &mut snapshot).await;
-        self.note_asked(&snapshot)?;
+        let request = Request { refresh, ..self.request(ask, &snapshot).await? };
+        self.ask_for(&request, &mut snapshot).await?;
         let mut plan = match self.release_plan(&snapshot, &request) {
             // The timer asks every few minutes: a held digest is not reported each time.
-            Err(refused) if request.automatic && refused.is_held() => return Ok(()),
+            Err(refused) if request.automatic && refused.is_held() => {
+                self.note_asked(&snapshot, asked_at);
+                return Ok(false);
+            }
             plan => plan?,
         };
+        self.note_asked(&snapshot, asked_at);
         let new = plan_accessories::new(&self.inputs(&snapshot)).next().is_some();
         if new && !request.lenient && !request.restart && (ask.verb.is_new() || !plan.is_empty()) {
-            let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else { return Ok(()) };
+            let Some(after) = self.start_new_accessories(ask, snapshot, report).await? else {
+                return Ok(false);
+            };
             snapshot = after;
             plan = self.release_plan(&snapshot, &request)?;
         }
@@ -346,7 +355,9 @@ impl Reconciler<'_> {
         report.release = snapshot.history.current().map(|r| r.number);
         report.of(ask, &request);
         if plan.is_empty() {
-            let Some(choice) = self.choice(ask, &snapshot) else { return Ok(()) };
+            plan.warnings.iter().for_each(|warning| report.warn(warning));
+            let choice = self.choice(ask, &snapshot).filter(|_| !refresh);
+            let Some(choice) = choice else { return Ok(false) };
             (self.watch)(&Event::Note(choice));
         }
         report.release = plan.candidate.as_ref().map(|c| c.release.number);
@@ -354,7 +365,7 @@ impl Reconciler<'_> {
         // If this fails, the run can still be asked to stop, and undoes the release.
         let _ = lock.hold();
         self.carry_out(ask, &snapshot, &plan, report).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// How a verb changes whether the tag is followed, if its release is serving already; `None`: not at all.

@@ -1,7 +1,7 @@
 //! Floor 3: all effects. [`Host`] observes and performs; nothing here decides. Adapters are concrete structs
 //! built from an endpoint (a bus, a socket path, a root directory), so that a test hands them another one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -53,12 +53,21 @@ pub struct Endpoints {
     pub health_port: u16,
     /// Scheme and address of the metadata service of EC2.
     pub imds: String,
+    /// Scheme and address of the services of AWS; `None`: those of the region.
+    pub aws: Option<String>,
 }
 
 impl Default for Endpoints {
     fn default() -> Self {
         let health_port = crate::model::name::HEALTH_PORT;
-        Self { root: "/".into(), engine: None, bus: None, health_port, imds: imds::ENDPOINT.to_owned() }
+        Self {
+            root: "/".into(),
+            engine: None,
+            bus: None,
+            health_port,
+            imds: imds::ENDPOINT.to_owned(),
+            aws: None,
+        }
     }
 }
 
@@ -89,6 +98,8 @@ pub struct Host {
     /// The flush of the image store that a pull started.
     flush: RefCell<Option<tokio::sync::oneshot::Receiver<Result<()>>>>,
     health_port: u16,
+    /// Caddy runs, and was waited for in vain: its health routes are elsewhere.
+    no_health_routes: Cell<bool>,
 }
 
 /// Receives a short text about current progress.
@@ -108,7 +119,11 @@ impl Host {
             systemd: systemd::Systemd::at(endpoints.bus.clone()).await?,
             engine: engine::EngineClient::detect(root, endpoints.engine),
             caddy: caddy::CaddyAdmin::new(at(crate::model::name::CADDY_SOCKET)),
-            registry: registry::Registry::new(at(crate::model::name::AUTH_FILE), root.clone()),
+            registry: registry::Registry::new(
+                at(crate::model::name::AUTH_FILE),
+                root.clone(),
+                registry::Ecr::new(imds::Imds::at(&endpoints.imds), endpoints.aws.clone()),
+            ),
             imds: imds::Imds::at(&endpoints.imds),
             journald: journald::Journald::at(at(journald::SOCKET)),
             signals,
@@ -117,6 +132,7 @@ impl Host {
             start: RefCell::new(logs::Start::now("")),
             flush: RefCell::default(),
             health_port: endpoints.health_port,
+            no_health_routes: Cell::new(false),
         })
     }
 }

@@ -329,7 +329,7 @@ proptest! {
     fn a_deploy_never_stops_what_serves_last(world in world(), of in 1..6u8) {
         let config = world.config();
         let (history, key) = (History::default(), HostKey::new([0; 32]));
-        let request = Request { image: image(of), images: Default::default(), only: Default::default(), migrate: MigratePolicy::Auto, force: false, automatic: false, lenient: false, restart: false, soak: true };
+        let request = Request { image: image(of), images: Default::default(), only: Default::default(), migrate: MigratePolicy::Auto, force: false, automatic: false, lenient: false, restart: false, refresh: false, soak: true };
         // Rolling with one instance warns of downtime.
         if world.committed.is_some() && (world.instances > 1 || world.surge) {
             let observed = world.observed(&config);

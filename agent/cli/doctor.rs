@@ -35,7 +35,7 @@ pub async fn run(json: bool) -> Result<u8, Refused> {
     let mut found: Vec<Problem> = errors.iter().flat_map(|errors| &errors.0).map(invalid).collect();
     found.extend(match reconciler.snapshot(true).await {
         Ok(mut snapshot) => {
-            reconciler.ask_sources(&mut snapshot).await;
+            reconciler.ask_sources(&mut snapshot).await?;
             findings(&reconciler.inputs(&snapshot), &checkup)
         }
         Err(error) => {

@@ -115,7 +115,7 @@ pub(super) async fn run(ask: &VerbRequest, json: bool) -> Result<u8, Refused> {
         Selector::Keep => None,
         _ => {
             let request = reconciler.request(ask, &snapshot).await?;
-            reconciler.ask_for(&request, &mut snapshot).await;
+            reconciler.ask_for(&request, &mut snapshot).await?;
             Some(reconciler.release_plan(&snapshot, &request)?)
         }
     };

@@ -87,6 +87,9 @@ fn next(report: &Report) -> Option<String> {
 fn retry(report: &Report) -> String {
     match (report.verb, report.release, &report.image, &report.asked) {
         (Verb::Rollback, Some(number), ..) => format!("astra-agent rollback --to {number} --force"),
+        (Verb::Reconcile, .., Some((Selector::Committed, _))) => {
+            "astra-agent deploy --keep-image --force".to_owned()
+        }
         (Verb::DeploySha, _, Some(image), _) => format!("astra-agent deploy-sha {} --force", image.digest),
         (Verb::Deploy, _, Some(app), Some((selector, only))) => {
             let mut words = vec!["astra-agent deploy".to_owned()];

@@ -125,7 +125,8 @@ impl Session {
     }
 
     async fn connect(config: Config, detail: Rc<dyn Fn(&str)>, signals: Signals) -> Result<Self, Refused> {
-        let endpoints = Endpoints { engine: preferred(&config), ..Endpoints::default() };
+        let aws = config.aws.endpoint.clone();
+        let endpoints = Endpoints { engine: preferred(&config), aws, ..Endpoints::default() };
         let host = Host::connect(&endpoints, signals, Box::new(move |text| detail(text))).await?;
         let engine = Choice::of(&config, host.engine.as_ref().map(EngineClient::kind));
         Ok(Self { config, journal: Journal::at(JOURNAL_DIR), host, key: HostKey::new(NO_KEY), engine })

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::EnvSource;
 use super::error::{Problems, Show, Span, ValueError};
 use super::read::Reader;
+use super::site::region;
 use super::tree::{Node, Tree, describe};
 use super::value;
 use crate::model::envfile::{MANAGED_KEYS, check_value, is_reserved};
@@ -224,6 +225,16 @@ fn aws_id(what: &str, value: &DeValue<'_>) -> Result<String, ValueError> {
     };
     // Source: Secrets Manager CreateSecret (Name), Systems Manager PutParameter (Name), "Referencing ARNs".
     let is_part = |c: char| c.is_ascii_alphanumeric() || "/_+=.@:-".contains(c);
+    let mut parts = text.split(':');
+    if parts.next() == Some("arn") {
+        // arn:PARTITION:SERVICE:REGION:ACCOUNT:…: the region becomes part of a host name.
+        let service = if what == "secret" { "secretsmanager" } else { "ssm" };
+        let is_whole = parts.nth(1) == Some(service) && parts.next().is_some_and(|part| region(part).is_ok());
+        if !is_whole || parts.count() < 2 {
+            return Err(ValueError::new(format!("this is not the ARN of a {what}"))
+                .help(format!("e.g. \"arn:aws:{service}:eu-central-1:123456789012:…\"")));
+        }
+    }
     match (1..=LONGEST_ID).contains(&text.len()) && text.chars().all(is_part) {
         true => Ok(text.to_string()),
         false => Err(ValueError::new(format!("this is neither the name nor the ARN of a {what}"))

@@ -319,10 +319,10 @@ pub(super) const KEYS: &[Key] = &[
 
     key("aws", "region", "region", Means("the region of this instance"), r#""eu-central-1""#,
         "Where secrets and parameters are. One that is named by its ARN is asked for in the region of the ARN."),
-    key("aws", "endpoint", "URL without a path", Means("those of the region"), r#""https://vpce-1.example.com""#,
-        "Where all services of AWS are asked instead: an interface endpoint without private DNS, or a stand-in. `http://` to this host alone."),
-    key("aws", "refresh", "time", Means("a deploy alone asks"), r#""15m""#,
-        "How often the reconcile timer asks `secret`, `parameter` and `host` again. A new value is deployed with the images that serve: on trial, without losing a request, and held if it fails. While another change waits for a `deploy`, or a service is paused, the timer leaves it."),
+    key("aws", "endpoint", "URL without a path", Means("those of the region"), r#""http://127.0.0.1:5000""#,
+        "Where all services of AWS are asked instead: a stand-in such as moto or LocalStack. `http://` to this host alone. An interface endpoint of a VPC needs no setting if it has private DNS names."),
+    key("aws", "refresh", "time", Means("only runs that deploy ask"), r#""15m""#,
+        "How often the reconcile timer asks `secret`, `parameter` and `host` again. A new value is deployed with the images that serve: on trial, without losing a request, and held if it fails. While the environment or arguments wait for a `deploy` for another reason, or a service is paused, the timer leaves it."),
 ];
 
 /// The keys of `table`: those of its rows, and for a service those that it shares with `[app]`.

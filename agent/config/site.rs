@@ -124,7 +124,7 @@ pub(super) fn aws(tree: &Tree<'_>, problems: &mut Problems<'_>) -> Option<Aws> {
 }
 
 /// `eu-central-1`: a part of host names.
-fn region(text: &str) -> Result<String, ValueError> {
+pub(super) fn region(text: &str) -> Result<String, ValueError> {
     let part =
         |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     match text.len() <= 32 && text.split('-').count() >= 3 && text.split('-').all(part) {
@@ -139,13 +139,16 @@ fn region(text: &str) -> Result<String, ValueError> {
 /// Scheme and address. Secrets are sent over TLS, or do not leave this host.
 fn endpoint(text: &str) -> Result<String, ValueError> {
     let wrong =
-        |why: &str| ValueError::new(format!("`endpoint` {why}")).help("e.g. \"https://vpce-1.example.com\"");
+        |why: &str| ValueError::new(format!("`endpoint` {why}")).help("e.g. \"http://127.0.0.1:5000\"");
     let text = text.strip_suffix('/').unwrap_or(text);
     let (scheme, address) = text.split_once("://").unwrap_or_default();
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, _)) => host,
+        None => address.split(':').next().unwrap_or(address),
+    };
     match scheme {
         "https" => {}
-        "http" if ["127.0.0.1", "localhost", "[::1]"].contains(&host) => {}
+        "http" if ["127.0.0.1", "localhost", "::1"].contains(&host) => {}
         _ => return Err(wrong("must begin with https:// (http:// to this host alone)")),
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);

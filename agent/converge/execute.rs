@@ -139,11 +139,12 @@ impl Reconciler<'_> {
                 signal = signals.wait() => return Performed::Interrupted(signal.to_owned()),
             }
         };
+        let restores = plan.commit.is_none() || verb == Verb::Rollback;
         match done {
             Ok(told) => Performed::Done(told),
             // Going on is safe here: nothing is served through Caddy, and restoring the committed release
             // must not fail on it.
-            Err(error) if (forward_only || !verb.is_new()) && error.error.is::<perform::CaddyHangs>() => {
+            Err(error) if (forward_only || restores) && error.error.is::<perform::CaddyHangs>() => {
                 Performed::Done(StepNote::warning(format!("{error}: continuing")))
             }
             Err(error) => match signals.asked() {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::{Reconciler, Snapshot};
+use super::{Event, Reconciler, Snapshot};
 use crate::host::observe::Scope;
 use crate::host::sources;
 use crate::model::history::History;
@@ -33,15 +33,32 @@ impl Reconciler<'_> {
     }
 
     /// Asks the sources of `[env]` outside the host, if the plan of `request` needs them.
-    pub async fn ask_for(&self, request: &Request, snapshot: &mut Snapshot) {
+    ///
+    /// # Errors
+    ///
+    /// A signal came meanwhile.
+    pub async fn ask_for(&self, request: &Request, snapshot: &mut Snapshot) -> Result<()> {
         if asks_sources(&self.inputs(snapshot), request) {
-            self.ask_sources(snapshot).await;
+            self.ask_sources(snapshot).await?;
         }
+        Ok(())
     }
 
     /// Asks the sources of `[env]` outside the host.
-    pub async fn ask_sources(&self, snapshot: &mut Snapshot) {
-        sources::ask(self.config, &self.host.imds, &mut snapshot.observed.env).await;
+    ///
+    /// # Errors
+    ///
+    /// A signal came meanwhile.
+    pub async fn ask_sources(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let remote = self.config.env.iter().filter(|(_, source)| source.is_remote());
+        let names: Vec<_> = remote.map(|(key, _)| key.as_str()).collect();
+        if !names.is_empty() {
+            (self.watch)(&Event::Note(&format!("asking for {}", names.join(", "))));
+        }
+        tokio::select! {
+            () = sources::ask(self.config, &self.host.imds, &mut snapshot.observed.env) => Ok(()),
+            signal = self.host.signals.wait() => bail!("stopped by {signal}: no release was touched"),
+        }
     }
 
     async fn scope(&self, images: bool) -> Result<Scope> {

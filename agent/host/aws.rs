@@ -1,5 +1,5 @@
-//! AWS Secrets Manager and the SSM Parameter Store, asked as the role of this instance. Each request is signed
-//! (Signature Version 4). Called by sources.rs.
+//! AWS Secrets Manager, the SSM Parameter Store and Amazon ECR, asked as the role of this instance. Each request is
+//! signed (Signature Version 4). Called by sources.rs and registry/ecr.rs.
 //! Sources: API references of Secrets Manager (GetSecretValue) and Systems Manager (GetParameter), "Common errors".
 
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ use crate::model::text::clean;
 /// For one request.
 const ANSWER: Duration = Duration::from_secs(5);
 /// For all of one plan: a deploy waits for them.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_secs(10);
 /// A request that failed in a way that may pass is sent so often.
 const TRIES: u32 = 4;
 /// Before the second try, and twice as long before each further one.
@@ -106,12 +106,15 @@ pub enum Item<'a> {
     Secret(&'a str),
     /// A parameter of the Parameter Store.
     Parameter(&'a str),
+    /// The login of Amazon ECR: `name:password` in base64.
+    Login,
 }
 
 impl Item<'_> {
     fn id(&self) -> &str {
         match self {
             Self::Secret(id) | Self::Parameter(id) => id,
+            Self::Login => "",
         }
     }
 
@@ -120,6 +123,9 @@ impl Item<'_> {
         match self {
             Self::Secret(_) => ("AWS Secrets Manager", "secretsmanager", "secretsmanager.GetSecretValue"),
             Self::Parameter(_) => ("AWS SSM", "ssm", "AmazonSSM.GetParameter"),
+            Self::Login => {
+                ("Amazon ECR", "ecr", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken")
+            }
         }
     }
 
@@ -127,6 +133,7 @@ impl Item<'_> {
         match self {
             Self::Secret(id) => json!({ "SecretId": id }),
             Self::Parameter(name) => json!({ "Name": name, "WithDecryption": true }),
+            Self::Login => json!({}),
         }
     }
 
@@ -144,14 +151,21 @@ impl Item<'_> {
         let (action, of) = match self {
             Self::Secret(_) => ("secretsmanager:GetSecretValue", "secretsmanager"),
             Self::Parameter(_) => ("ssm:GetParameter", "ssm"),
+            Self::Login => ("ecr:GetAuthorizationToken", "ecr"),
         };
+        let (partition, _) = partition(region);
         let arn = match self {
-            _ if self.region().is_some() => self.id().to_owned(),
+            Self::Login => "*".to_owned(),
+            Self::Secret(arn) if self.region().is_some() => (*arn).to_owned(),
             // The ARN of a secret ends with six random characters.
-            Self::Secret(id) => format!("arn:{}:{of}:{region}:*:secret:{id}-??????", partition(region)),
+            Self::Secret(id) => format!("arn:{partition}:{of}:{region}:*:secret:{id}-??????"),
+            // A version or a label is no part of the resource.
+            Self::Parameter(arn) if self.region().is_some() => {
+                arn.splitn(7, ':').take(6).collect::<Vec<_>>().join(":")
+            }
             Self::Parameter(name) => {
                 let name = name.split(':').next().unwrap_or(name).trim_start_matches('/');
-                format!("arn:{}:{of}:{region}:*:parameter/{name}", partition(region))
+                format!("arn:{partition}:{of}:{region}:*:parameter/{name}")
             }
         };
         (action, arn)
@@ -163,17 +177,24 @@ impl std::fmt::Display for Item<'_> {
         match self {
             Self::Secret(id) => write!(f, "secret {id}"),
             Self::Parameter(name) => write!(f, "parameter {name}"),
+            Self::Login => f.write_str("login of Amazon ECR"),
         }
     }
 }
 
-/// Source: AWS General Reference, "Amazon Resource Names".
-fn partition(region: &str) -> &'static str {
-    match region {
-        region if region.starts_with("cn-") => "aws-cn",
-        region if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    }
+/// The partition of a region, and the domain of its services. Source: partitions.json of the AWS SDKs.
+fn partition(region: &str) -> (&'static str, &'static str) {
+    let of = [
+        ("cn-", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-", "aws-us-gov", "amazonaws.com"),
+        ("us-iso-", "aws-iso", "c2s.ic.gov"),
+        ("us-isob-", "aws-iso-b", "sc2s.sgov.gov"),
+        ("us-isof-", "aws-iso-f", "csp.hci.ic.gov"),
+        ("eu-isoe-", "aws-iso-e", "cloud.adc-e.uk"),
+        ("eusc-", "aws-eusc", "amazonaws.eu"),
+    ];
+    let found = of.iter().find(|(begins, ..)| region.starts_with(begins));
+    found.map_or(("aws", "amazonaws.com"), |(_, partition, domain)| (partition, domain))
 }
 
 /// An error of a service, `{"__type": "NAMESPACE#CODE", "message": …}`: its code and its message. The message is under
@@ -222,6 +243,7 @@ impl AwsClient {
         let text = match item {
             Item::Secret(_) => found.get("SecretString"),
             Item::Parameter(_) => found.get("Parameter").and_then(|parameter| parameter.get("Value")),
+            Item::Login => found.pointer("/authorizationData/0/authorizationToken"),
         };
         match text.and_then(Value::as_str) {
             Some(text) => Ok(text.to_owned()),
@@ -277,7 +299,7 @@ impl AwsClient {
             "AccessDeniedException" | "AccessDenied" | "403" => {
                 let (action, arn) = item.permission(region);
                 // A key of the customer's own is refused by KMS.
-                let (action, arn) = match says.contains("kms:Decrypt") || says.contains("KMS") {
+                let (action, arn) = match says.contains("kms:") || says.contains("Access to KMS") {
                     true => ("kms:Decrypt", "its key in KMS".to_owned()),
                     false => (action, arn),
                 };
@@ -292,10 +314,11 @@ impl AwsClient {
 
     async fn ask(&self, item: Item<'_>, region: &str) -> Result<Answer, String> {
         let (_, code, target) = item.service();
-        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let (_, domain) = partition(region);
         let url = match &self.endpoint {
             Some(endpoint) => format!("{endpoint}/"),
-            None => format!("https://{code}.{region}.{suffix}/"),
+            None if item == Item::Login => format!("https://api.{code}.{region}.{domain}/"),
+            None => format!("https://{code}.{region}.{domain}/"),
         };
         let body = item.body().to_string().into_bytes();
         let mut headers = HeaderMap::new();

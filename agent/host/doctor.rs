@@ -123,7 +123,7 @@ impl Host {
 
     async fn ask_registry(&self, image: &OwnImage) -> ImageAsked {
         let repository = image.repository().clone();
-        let login = match self.registry.credentials_for(&repository) {
+        let login = match self.registry.credentials_for(&repository).await {
             Ok(login) => login.and_then(|login| token::expiry(login.password.reveal())),
             Err(error) => {
                 let bad_login = Some(format!("{error:#}"));

@@ -12,14 +12,19 @@ use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 pub mod auth;
+mod ecr;
+mod error;
 mod reach;
 
-use super::http::{Answer, Http, HttpError, HttpRequest};
+use super::http::{Answer, Http, HttpRequest};
 use crate::model::digest::Digest;
 use crate::model::fingerprint::sha256;
 use crate::model::image::{Repository, TrackedImage};
 use auth::Challenge;
 pub use auth::Credentials;
+pub use ecr::Ecr;
+use error::AttemptError;
+pub use error::RegistryError;
 use reach::Reach;
 
 /// Limit for one request; a resolve may need several.
@@ -42,82 +47,15 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 pub struct Registry {
     http: Http,
     auth_file: PathBuf,
+    ecr: Ecr,
     /// Root of the engine's own config files: `/`.
     root: PathBuf,
 }
 
-/// Why a tag could not be resolved.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The registry has no such tag for this host.
-    #[error("resolving {image}: tag not found (or the registry hides it without a login)")]
-    NotFound {
-        /// The tagged reference.
-        image: String,
-    },
-    /// The credentials are missing, unreadable or wrong.
-    #[error("resolving {image}: login rejected: {why}; put credentials into {file}")]
-    Login {
-        /// The tagged reference.
-        image: String,
-        /// The registry's message.
-        why: String,
-        /// The file for credentials.
-        file: String,
-    },
-    /// The registry gave an answer that no retry changes.
-    #[error(
-        "resolving {image}: {why}\n  hint: a proxy or a login page may answer instead of the registry: try `curl -v` on its \
-         address from this host"
-    )]
-    Refused {
-        /// The tagged reference.
-        image: String,
-        /// The answer, or its defect.
-        why: String,
-    },
-    /// No attempt got a usable answer in time.
-    #[error(
-        "resolving {image}: gave up after {}: {why}\n  hint: what serves is not affected; deploy again when the registry \
-         answers (`astra-agent rollback` needs no registry)",
-        times(*.attempts)
-    )]
-    Unavailable {
-        /// The tagged reference.
-        image: String,
-        /// Requests that were tried.
-        attempts: u32,
-        /// The error of the last one.
-        why: String,
-    },
-}
-
-fn times(attempts: u32) -> String {
-    if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
-}
-
-/// Why one attempt gave no digest.
-enum AttemptError {
-    /// Retry, but not before this time.
-    Again(String, Option<Duration>),
-    NotFound,
-    Login(String),
-    Never(String),
-}
-
-impl From<HttpError> for AttemptError {
-    fn from(error: HttpError) -> Self {
-        match error {
-            HttpError::TooLarge { .. } => Self::Never(error.to_string()),
-            _ => Self::Again(error.to_string(), None),
-        }
-    }
-}
-
 impl Registry {
     /// `auth_file` has the form of containers-auth.json(5); it need not exist, and is read at each use.
-    pub fn new(auth_file: PathBuf, root: PathBuf) -> Self {
-        Self { http: Http::new(), auth_file, root }
+    pub fn new(auth_file: PathBuf, root: PathBuf, ecr: Ecr) -> Self {
+        Self { http: Http::new(), auth_file, ecr, root }
     }
 
     /// The current digest of the tag. After 429, 5xx or no answer it is requested again, at most `retries`
@@ -161,13 +99,17 @@ impl Registry {
         }
     }
 
-    /// The credentials for a repository in the auth file, for the engine's pull.
+    /// The credentials for a repository, also for the engine's pull: those in the auth file, else for a private
+    /// registry of Amazon ECR those of the instance's role.
     ///
     /// # Errors
     ///
-    /// The auth file cannot be read, or its entry has no login but a token or a helper.
-    pub fn credentials_for(&self, repository: &Repository) -> Result<Option<Credentials>> {
-        auth::credentials(&self.auth_file, repository)
+    /// The auth file cannot be read, its entry has no login but a token or a helper, or ECR gives none.
+    pub async fn credentials_for(&self, repository: &Repository) -> Result<Option<Credentials>> {
+        match auth::credentials(&self.auth_file, repository)? {
+            Some(login) => Ok(Some(login)),
+            None => self.ecr.login(repository).await,
+        }
     }
 
     async fn attempt(&self, image: &TrackedImage) -> Result<Digest, AttemptError> {
@@ -199,7 +141,7 @@ impl Registry {
         if head.status == 401 {
             // The registry's credentials are for the registry only, not for a server that it redirects to.
             let credentials =
-                if url.origin() == home.origin() { self.credentials(repository)? } else { None };
+                if url.origin() == home.origin() { self.credentials(repository).await? } else { None };
             login = Some(self.log_in(http, repository, &url, &head.headers, credentials).await?);
             (head, url) = manifest(http, Method::HEAD, url, login.clone()).await?;
         }
@@ -215,8 +157,8 @@ impl Registry {
         digest_of(&whole.body).ok_or_else(|| AttemptError::Never("the answer is not a manifest".to_owned()))
     }
 
-    fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, AttemptError> {
-        self.credentials_for(repository).map_err(|error| AttemptError::Login(format!("{error:#}")))
+    async fn credentials(&self, repository: &Repository) -> Result<Option<Credentials>, AttemptError> {
+        self.credentials_for(repository).await.map_err(|error| AttemptError::Login(format!("{error:#}")))
     }
 
     /// The `Authorization` for the challenge of `from`: a token (distribution specification, "Token

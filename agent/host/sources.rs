@@ -1,13 +1,13 @@
 //! The sources of `[env]`: random values, files, facts of the EC2 instance, secrets and parameters of AWS. Called for a
 //! plan, and by cli/check.rs, so that both agree.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::aws::{AwsClient, AwsError, Item};
+use super::aws::{AwsClient, Item};
 use super::facts;
 use super::imds::Imds;
 use crate::config::{Config, EnvSource};
@@ -39,12 +39,12 @@ pub fn local(config: &Config) -> Result<Given> {
 /// Adds the answers of services outside the host: the instance's metadata, and AWS.
 pub async fn ask(config: &Config, imds: &Imds, given: &mut Given) {
     given.asked = true;
-    ask_instance(config, imds, given).await;
-    ask_aws(config, imds, given).await;
+    let known = ask_instance(config, imds, given).await;
+    ask_aws(config, known.map(|()| imds), given).await;
 }
 
-/// All facts with one token.
-async fn ask_instance(config: &Config, imds: &Imds, given: &mut Given) {
+/// All facts with one token. An error keeps the same service from being waited for twice.
+async fn ask_instance(config: &Config, imds: &Imds, given: &mut Given) -> Result<(), String> {
     let wanted = || {
         config.env.iter().filter_map(|(key, source)| match source {
             EnvSource::Host { facts, also } => Some((key, facts, also)),
@@ -55,7 +55,7 @@ async fn ask_instance(config: &Config, imds: &Imds, given: &mut Given) {
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
-        return;
+        return Ok(());
     }
     let found = imds.facts(&names).await.map_err(|error| error.to_string());
     for (key, facts, also) in wanted() {
@@ -71,26 +71,30 @@ async fn ask_instance(config: &Config, imds: &Imds, given: &mut Given) {
         });
         given.add(key, value);
     }
+    found.map(drop)
 }
 
-/// Each secret and parameter once, whatever the number of its variables.
-async fn ask_aws(config: &Config, imds: &Imds, given: &mut Given) {
+/// Each secret and parameter once, all at the same time: one that is silent keeps no other waiting.
+async fn ask_aws(config: &Config, imds: Result<&Imds, String>, given: &mut Given) {
     let wanted = || config.env.iter().filter_map(|(name, source)| Some((name, item(source)?)));
-    if wanted().next().is_none() {
+    let items: BTreeSet<_> = wanted().map(|(_, (item, _))| item).collect();
+    if items.is_empty() {
         return;
     }
-    let client = AwsClient::connect(&config.aws, imds).await;
-    let mut found: BTreeMap<Item<'_>, Result<String, AwsError>> = BTreeMap::new();
+    let client = match imds {
+        Ok(imds) => AwsClient::connect(&config.aws, imds).await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    let texts: BTreeMap<_, Result<String, String>> = match &client {
+        Ok(client) => {
+            let ask = async |item| (item, client.text(item).await.map_err(|error| error.to_string()));
+            join_all(items.into_iter().map(ask)).await.into_iter().collect()
+        }
+        Err(why) => items.into_iter().map(|item| (item, Err(why.clone()))).collect(),
+    };
     for (name, (item, key)) in wanted() {
-        let text = match found.entry(item) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(match &client {
-                Ok(client) => client.text(item).await,
-                Err(error) => Err(error.clone()),
-            }),
-        };
-        let text = text.as_ref().map_err(ToString::to_string);
-        given.add(name, text.and_then(|text| value_of(item, key, text)));
+        let Some(text) = texts.get(&item) else { continue };
+        given.add(name, text.clone().and_then(|text| value_of(item, key, &text)));
     }
 }
 
@@ -112,15 +116,19 @@ fn value_of(item: Item<'_>, key: Option<&str>, text: &str) -> Result<String, Str
                 object.ok_or_else(|| format!("{item} is no JSON object, so it has no key `{key}`"))?;
             match object.get(key) {
                 Some(Value::String(text)) => text.clone(),
-                Some(Value::Number(number)) => number.to_string(),
+                // Others may lose digits.
+                Some(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string(),
                 Some(Value::Bool(is)) => is.to_string(),
-                Some(_) => return Err(format!("`{key}` of {item} is neither a text nor a number")),
+                Some(_) => return Err(format!("`{key}` of {item} is neither a text nor a whole number")),
                 None => return Err(format!("{item} has no key `{key}`")),
             }
         }
     };
     if value.is_empty() {
-        return Err(format!("{item} is empty"));
+        return Err(match key {
+            Some(key) => format!("`{key}` of {item} is empty"),
+            None => format!("{item} is empty"),
+        });
     }
     check_value(&value).map(|()| value).map_err(|error| format!("{item}: {error}"))
 }

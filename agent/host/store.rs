@@ -72,7 +72,7 @@ impl Host {
     /// Pulls with retries; reports the failed attempts.
     async fn fetch(&self, image: &PinnedImage) -> Result<Option<String>> {
         let engine = self.engine()?;
-        let login = self.registry.credentials_for(&image.repository)?;
+        let login = self.registry.credentials_for(&image.repository).await?;
         let begun = Instant::now();
         let mut missed = None;
         let mut tries = 1;

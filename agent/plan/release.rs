@@ -21,6 +21,7 @@ use super::{Inputs, env, instances, own_files};
 mod candidate;
 mod only;
 mod pending;
+mod refresh;
 mod roll;
 
 pub(super) use candidate::fingerprint;
@@ -190,6 +191,11 @@ pub fn plan(inputs: &Inputs<'_>, request: &Request) -> Result<Plan, Refusal> {
     let mute = if request.lenient { Mute::Keep } else { Mute::Refuse };
     let wanted = env::desired(inputs.config, &current, &staged, &inputs.observed.env, mute)
         .map_err(|e| Refusal::Env(e.told(&inputs.observed.env.unread)))?;
+    if request.refresh
+        && let Some(nothing) = refresh::nothing(inputs, request, &current, &wanted)
+    {
+        return Ok(nothing);
+    }
     only::check(inputs, request, committed.as_ref(), &current, &wanted.file)?;
     let trial = trial(inputs, request, &current, &wanted.file)?;
     let lines = &trial.candidate.lines;
@@ -298,9 +304,8 @@ fn restart(inputs: &Inputs<'_>, request: &Request, current: &EnvFile) -> Result<
 }
 
 fn refuse_held(inputs: &Inputs<'_>, request: &Request, release: &Release) -> Result<(), Refusal> {
-    // The images serve: only this environment of theirs can be held.
-    let refreshes = request.refresh && inputs.committed().is_some_and(|c| request.serves(inputs.config, &c));
-    let held = match request.automatic && !refreshes {
+    // In a refresh the images serve: only this environment of theirs can be held.
+    let held = match request.automatic && !request.refresh {
         true => inputs.history.held_for_timer(release),
         false => inputs.history.held_for_person(release),
     };

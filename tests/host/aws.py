@@ -1,8 +1,8 @@
 """AWS Secrets Manager and SSM for tests/host/secrets.rs: moto, which checks every signature and permission.
 
 Prints the credentials of a role as the metadata service gives them, then takes lines from standard input:
-`secret NAME TEXT`, `parameter NAME TEXT`, `allow ACTION …` (the role's policy), `key` (the role's key becomes
-invalid). Answers `ok` to each. Listens on 127.0.0.1:5055.
+`secret NAME TEXT`, `parameter NAME TEXT`, `allow ACTION …` (the role's policy). Answers `ok` to each. Listens on
+127.0.0.1:5055.
 """
 import json
 import os

@@ -1,4 +1,4 @@
-//! Variables from AWS Secrets Manager and the SSM Parameter Store: moto (aws.py), which checks signatures and permissions.
+//! Variables from AWS Secrets Manager and the SSM Parameter Store, and logins of Amazon ECR: moto (aws.py), which checks signatures and permissions.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::auto::tick;
+use crate::facts::Instance;
 use crate::harness::{Engine, Host};
 use crate::recovery::QUICK;
 use crate::site::{ENV_FILE, PASSWORD, config_with, fresh_on, turn};
@@ -66,6 +67,13 @@ impl Aws {
         assert_eq!(answer, "ok\n", "{line}");
     }
 
+    /// The instance that has the role.
+    fn instance(&self, host: &Host) -> Instance {
+        let of_roles = "iam/security-credentials/";
+        let (name, role) = (format!("{of_roles}=web"), format!("{of_roles}web={}", self.role));
+        host.instance(&["placement/region=eu-central-1", &name, &role])
+    }
+
     fn password(&mut self, text: &str) {
         self.tell(&format!("secret prod/astra/db {{\"username\": \"astra\", \"password\": \"{text}\"}}"));
     }
@@ -73,6 +81,63 @@ impl Aws {
 
 fn inside(host: &Host, key: &str) -> String {
     host.sh(&format!("podman exec astra-app-1 printenv {key}")).ok().stdout.trim().to_owned()
+}
+
+/// moto's token, by bcrypt of the lowest cost: the registry checks it for every request.
+const ECR_LOGIN: &str = "$2a$04$T6zYUVNkjF.ZGaiyePeJIuFIbR6/vQfG7t3eR3a6tytQXhMQLWE6O";
+/// The host's registry as a private one of Amazon ECR: TLS by its own authority, and a login.
+const ECR: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+
+impl Host {
+    fn serve_ecr(&self) {
+        let caddy = "127.0.0.1:5000/caddy:2";
+        let front = format!(
+            "{{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}}\nhttps://{ECR} {{\n\tbind 127.0.0.9\n\t\
+             tls internal\n\tbasic_auth {{\n\t\tAWS {}\n\t}}\n\treverse_proxy 127.0.0.1:5000\n}}\n",
+            ECR_LOGIN
+        );
+        self.write("/root/front/Caddyfile", &front);
+        self.sh(&format!(
+            "echo 127.0.0.9 {ECR} >>/etc/hosts; \
+             podman run -q -d --name front --network host -v /root/front:/front -e XDG_DATA_HOME=/front/data \
+                 --entrypoint caddy {caddy} run --config /front/Caddyfile --adapter caddyfile"
+        ))
+        .ok();
+        self.wait(&format!("curl -sk https://{ECR}/v2/ -o /dev/null"), Duration::from_secs(30));
+        self.sh(&format!(
+            "install -D -m 0644 /root/front/data/caddy/pki/authorities/local/root.crt /etc/containers/certs.d/{ECR}/ca.crt"
+        ))
+        .ok();
+    }
+}
+
+#[test]
+fn a_private_registry_of_ecr_is_read_as_the_role() {
+    let config = config_with([QUICK, ("127.0.0.1:5000/astra", &format!("{ECR}/astra"))]);
+    let host = fresh_on(Engine::Podman, "ecr", &config);
+    host.write("/etc/astra/agent.d/aws.toml", "[aws]\nendpoint = \"http://127.0.0.1:5055\"\n");
+    host.serve_ecr();
+    // No role yet.
+    let refused = host.agent(["install"]);
+    assert!(refused.text().contains(&format!("logging in to {ECR} as the role")), "{}", refused.text());
+    host.plug_in();
+    let mut aws = Aws::on(&host);
+    let _instance = aws.instance(&host);
+    aws.tell("allow ecr:DescribeImages");
+    let refused = host.agent(["install"]);
+    assert!(refused.text().contains("allow the role ecr:GetAuthorizationToken on *"), "{}", refused.text());
+    aws.tell("allow ecr:GetAuthorizationToken");
+    host.agent(["install"]).ok();
+    host.deploy("v2").ok();
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+    // The login is gone with the run; a rollback needs none.
+    drop(aws);
+    host.agent(["rollback", "--no-soak"]).ok();
+    assert_eq!(host.versions([1, 2]), ["v1", "v1"]);
+    let found = host.sh("grep -rl 123456789012-auth-token /var/lib/astra-agent /run/astra /etc/astra /etc/systemd /run/containers");
+    assert_eq!(found.stdout.trim(), "");
+    host.sh("podman rm -ft 0 front").ok();
+    host.assert_tidy();
 }
 
 #[test]
@@ -85,10 +150,7 @@ fn secrets_reach_the_app_and_rotate_without_a_lost_request() {
     host.write("/etc/astra/agent.d/aws.toml", SOURCES);
     host.plug_in();
     let mut aws = Aws::on(&host);
-    let of_roles = "iam/security-credentials/";
-    let facts =
-        ["placement/region=eu-central-1", &format!("{of_roles}=web"), &format!("{of_roles}web={}", aws.role)];
-    let _instance = host.instance(&facts);
+    let _instance = aws.instance(&host);
     aws.password(PASSWORD);
     aws.tell("secret prod/astra/mail canary-mail-1");
     aws.tell("parameter /astra/dsn https://canary-dsn@sentry.example/1");

@@ -139,8 +139,47 @@ fn the_timer_leaves_other_changes_to_an_operator() {
     password(&world, "canary-2");
     due(&world);
     world.change_config("DSN = {", "COLOUR = \"blue\"\nDSN = {");
-    let ran = world.timer().run(Verb::Reconcile, Selector::Keep).never_calls(AWS);
-    assert_eq!(ran.says("another change waits").code(), 0);
+    let ran = world.timer().run(Verb::Reconcile, Selector::Keep).calls(&[AWS]).never_calls("StartUnit");
+    assert_eq!(ran.says("wait for a `deploy`: COLOUR changed, too").code(), 0);
+    world.change_config("COLOUR = \"blue\"\n", "");
+    let staged = world.shared.lock().root.join("etc/astra/astra.staged.env");
+    std::fs::write(&staged, "OTHER=1\n").unwrap();
+    due(&world);
+    let ran = world.timer().run(Verb::Reconcile, Selector::Keep).never_calls("StartUnit");
+    assert_eq!(ran.says("OTHER is staged").code(), 0);
+    std::fs::remove_file(&staged).unwrap();
+    world.change_config("[app]\n", "[app]\ncommand = [\"other\"]\n");
+    due(&world);
+    let ran = world.timer().run(Verb::Reconcile, Selector::Keep).never_calls("StartUnit");
+    assert_eq!(ran.says("arguments or services changed").code(), 0);
     world.deploy("v2").succeeds().serves("v2");
+    assert_eq!(env(&world, "DB").as_deref(), Some("canary-2"));
+}
+
+#[test]
+fn a_run_without_a_release_says_which_values_are_old() {
+    let mut world = on_aws().config("[aws]\n", "[aws]\nrefresh = \"1h\"\n").install("v1");
+    world.shared.lock().vault.fails = Some((400, "AccessDeniedException", "not authorized"));
+    world.deploy("v1").says("DB keeps its committed value").code();
+    for _ in 0..2 {
+        // Without an answer it asks again at the next run.
+        due(&world);
+        let ran = world.timer().run(Verb::Reconcile, Selector::Keep).calls(&[AWS]);
+        assert_eq!(ran.says("DSN keeps its committed value").code(), 0);
+        assert!(!world.shared.lock().is_there("/run/astra/asked"));
+    }
+}
+
+#[test]
+fn a_held_image_keeps_no_secret_from_the_one_that_serves() {
+    let mut world = on_aws()
+        .config("[deploy]\n", "[deploy]\nauto = true\n")
+        .config("[aws]\n", "[aws]\nrefresh = \"1h\"\n")
+        .install("v1");
+    world.image("v2", crate::state::App::Exits(1), crate::state::Migration::Passes);
+    world.deploy("v2").exits(3);
+    password(&world, "canary-2");
+    due(&world);
+    world.timer().run(Verb::Reconcile, Selector::Keep).succeeds().serves("v1");
     assert_eq!(env(&world, "DB").as_deref(), Some("canary-2"));
 }

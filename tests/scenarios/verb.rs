@@ -73,7 +73,8 @@ async fn perform(
     let health_port = shared.lock().health_port;
     let imds = shared.lock().imds.clone();
     let bus = Some(bus::address(&root));
-    let endpoints = Endpoints { root: root.clone(), engine: Some(Engine::Podman), bus, health_port, imds };
+    let endpoints =
+        Endpoints { root: root.clone(), engine: Some(Engine::Podman), bus, health_port, imds, aws: None };
     let host = Host::connect(&endpoints, Signals::from(asked), Box::new(|_| ())).await?;
     for (dir, mode) in [(name::ETC, 0o700), (name::STATE, 0o700), (name::RUN, 0o755)] {
         host.files.make_dir(Path::new(dir), mode)?;

@@ -150,6 +150,12 @@ fn one_mistake_is_one_error_at_its_place() {
             "unknown key `x` beside `secret` for `A`",
         ),
         ("[env]\nA = { secret = \"a b\" }", "4:16", "this is neither the name nor the ARN of a secret"),
+        ("[env]\nA = { secret = \"arn:aws:ssm:eu-west-1:1:x\" }", "4:16", "this is not the ARN of a secret"),
+        (
+            "[env]\nA = { parameter = \"arn:aws:ssm:x.example/:1:x\" }",
+            "4:19",
+            "this is not the ARN of a parameter",
+        ),
         ("[env]\nA = { secret = \"a\", key = \"\" }", "4:27", "`key` is empty"),
         (
             "[env]\nA = { parameter = \"a\", key = \"b\" }",

@@ -110,13 +110,17 @@ fn arns_name_their_region_and_policies() {
     assert_eq!(Item::Secret("arn").region(), None);
     assert_eq!(Item::Secret("a:b:c:d").region(), None);
     assert_eq!(Item::Secret(arn).permission("eu-west-1").1, arn);
+    let labelled = "arn:aws:ssm:us-east-1:123456789012:parameter/a/b:3";
+    assert_eq!(Item::Parameter(labelled).permission("us-east-1").1, labelled.trim_end_matches(":3"));
+    assert_eq!(partition("us-gov-east-1"), ("aws-us-gov", "amazonaws.com"));
+    assert_eq!(partition("eu-central-1"), ("aws", "amazonaws.com"));
     assert_eq!(
         Item::Parameter("/a/b:3").permission("cn-north-1").1,
         "arn:aws-cn:ssm:cn-north-1:*:parameter/a/b"
     );
 }
 
-/// The example of the IAM User Guide, "Create a signed AWS API request" (get-vanilla of the test suite), as a POST.
+/// moto checks the signature itself (tests/host/secrets.rs).
 #[tokio::test]
 async fn the_signature_covers_body_session_and_target() {
     let rig = Rig::new(vault()).await;

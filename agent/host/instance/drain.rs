@@ -189,7 +189,8 @@ impl Host {
     ) -> Result<Option<ProbeAnswer>> {
         let route = self.health_route(instance);
         let path = &format!("{}{path}", instance.id.service.health_path());
-        let starts_until = Instant::now() + CADDY_STARTS;
+        let patience = if self.no_health_routes.get() { Duration::ZERO } else { CADDY_STARTS };
+        let starts_until = Instant::now() + patience;
         loop {
             let error = match probe(SocketAddr::V4(route), path, &route.to_string(), false, within).await {
                 Ok(answer) => return Ok(Some(answer)),
@@ -204,6 +205,7 @@ impl Host {
             // The admin socket answers and the health route does not: Caddy is starting, or its health routes are
             // elsewhere than in the Caddyfile.
             if Instant::now() >= starts_until {
+                self.no_health_routes.set(true);
                 return Ok(Some(ProbeAnswer { status: 404, location: None, body_start: format!("{error}") }));
             }
             (self.detail)("waiting until Caddy has started");

@@ -48,7 +48,8 @@ async fn rig(login: Option<&str>, answer: impl Fn(u32, &str) -> String + Send + 
         );
         std::fs::write(&auth, text).unwrap();
     }
-    Rig { server, registry: Registry::new(auth.clone(), "/nonexistent".into()), auth, asked }
+    let none = Ecr::new(crate::host::imds::Imds::at("http://127.0.0.1:1"), None);
+    Rig { server, registry: Registry::new(auth.clone(), "/nonexistent".into(), none), auth, asked }
 }
 
 fn digest() -> String {
