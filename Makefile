@@ -45,7 +45,7 @@ check:
 	if command -v cargo-deny >/dev/null; then cargo deny check; fi
 
 unit-test:
-	cargo $(run) --lib --bins --example campaign $(tests:%=--test %)
+	cargo $(run) --lib --bins --example campaign --example pages $(tests:%=--test %)
 
 # Also part of unit-test.
 scenarios:
