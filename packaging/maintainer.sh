@@ -25,7 +25,7 @@ removing() {
 	[ -e $units/$timer ] || return 0
 	systemctl stop $timer || true
 	# If such a run were killed, nothing could undo it.
-	if [ -e /run/astra/run.lock ] && ! flock -w 10 /run/astra/run.lock true; then
+	if [ -e /run/astra/run.lock ] && ! flock -w 5 /run/astra/run.lock true; then
 		systemctl start $timer || true
 		echo 'astra-agent: a run is under way (`astra-agent status`): remove the package when it has ended' >&2
 		exit 1
@@ -35,7 +35,7 @@ removing() {
 		if systemctl -q is-enabled "$unit"; then echo "$unit"; fi
 	done >$marker
 	systemctl -q disable --now $own || true
-	echo 'astra-agent: the site goes on serving, also after a reboot, but nothing deploys or repairs it until astra-agent is installed again'
+	echo 'astra-agent: the site goes on serving, also after a reboot; only an agent installed again deploys or repairs it'
 }
 
 # After `apt purge`: the agent's files, unless they are in use. /etc/astra has secrets that may exist nowhere else.

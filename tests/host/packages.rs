@@ -14,6 +14,8 @@ const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/build");
 /// The debug build needs the C library of this machine.
 const ANY_GLIBC: &str = "9.9";
 
+const TIMER: &str = "systemctl is-enabled astra-agent-reconcile.timer astra-agent-recover";
+
 /// A directory of this test, removed when dropped.
 struct Scratch(PathBuf);
 
@@ -132,8 +134,9 @@ fn a_package_is_upgraded_removed_and_purged_while_the_site_serves() {
         let out = scratch.0.join(version);
         let (built, said) = build(&bin, &out, version, ANY_GLIBC);
         assert!(built, "{said}");
-        with(&out, ".deb")
+        (with(&out, ".deb"), with(&out, ".rpm"))
     });
+    let ((old, _), (new, rpm)) = (old, new);
     let host = Host::boot("packages");
     assert!(install(&host, &old).contains("/usr/local/bin/astra-agent hides"));
     host.sh("rm /usr/local/bin/astra-agent").ok();
@@ -143,10 +146,17 @@ fn a_package_is_upgraded_removed_and_purged_while_the_site_serves() {
     let condition = "grep -h ConditionFileIsExecutable /etc/systemd/system/astra-agent-*.service | sort -u";
     assert_eq!(host.sh(condition).ok().stdout, "ConditionFileIsExecutable=/usr/bin/astra-agent\n");
 
-    let before = (host.invocations(), host.files());
     let turn = turn();
-    let load = host.load(50).start();
-    install(&host, &new);
+    let load = host.load(50).websockets(0).start();
+    // A run under way ends with the old binary.
+    host.tag("latest", "v2");
+    host.put(&new, "/root/astra-agent.deb");
+    let deploy = "astra-agent deploy >/root/said & sleep 1; \
+                  dpkg -i /root/astra-agent.deb && kill -0 $! && wait $! && cat /root/said";
+    assert!(host.sh(deploy).ok().stdout.contains("release 2 is live"));
+    assert_eq!(host.versions([1, 2]), ["v2", "v2"]);
+
+    let before = (host.invocations(), host.files());
     host.sh("systemctl start astra-agent-reconcile").ok();
     assert_eq!(host.files(), before.1, "the same agent writes the same files");
     host.agent(["status"]).ok();
@@ -156,13 +166,13 @@ fn a_package_is_upgraded_removed_and_purged_while_the_site_serves() {
     assert!(said.contains("the site goes on serving"), "{said}");
     assert_eq!(host.sh("ls /usr/bin/astra-agent").code(), 2);
     assert_eq!(host.sh("systemctl --failed --plain --no-legend").ok().stdout, "");
-    let timer = "systemctl is-enabled astra-agent-reconcile.timer astra-agent-recover";
-    assert_eq!(host.sh(timer).stdout, "disabled\ndisabled\n");
+    assert_eq!(host.sh(TIMER).stdout, "disabled\ndisabled\n");
 
     install(&host, &new);
-    assert_eq!(host.sh(timer).ok().stdout, "enabled\nenabled\n");
+    assert_eq!(host.sh(TIMER).ok().stdout, "enabled\nenabled\n");
     host.sh("systemctl is-active astra-agent-reconcile.timer").ok();
     host.agent(["status"]).ok();
+    scripts_of_the_rpm(&host, &rpm);
     let said = host.sh("dpkg -P astra-agent 2>&1").ok().stdout;
     assert!(
         said.contains("because it runs: astra-app@1.service astra-app@2.service astra-caddy.service"),
@@ -184,6 +194,18 @@ fn held_back(host: &Host) {
     assert!(refused.code() != 0 && refused.text().contains("a run is under way"), "{}", refused.text());
     host.agent(["--version"]).ok();
     host.sh("systemctl is-active astra-agent-reconcile.timer && systemctl stop holder").ok();
+}
+
+/// As rpm calls them: with 1 in an upgrade, with 0 for the last one.
+fn scripts_of_the_rpm(host: &Host, rpm: &Path) {
+    let [before, after] =
+        ["%{PREUN}", "%{POSTIN}"].map(|tag| ok("rpm", &["-qp", "--qf", tag, rpm.to_str().unwrap()]));
+    assert_eq!(host.sh_with("sh -s 1", &before).ok().text(), "");
+    host.sh(TIMER).ok();
+    assert!(host.sh_with("sh -s 0", &before).ok().stdout.contains("the site goes on serving"));
+    assert_eq!(host.sh(TIMER).stdout, "disabled\ndisabled\n");
+    assert_eq!(host.sh_with("sh -s 1", &after).ok().text(), "");
+    host.sh(TIMER).ok();
 }
 
 /// With the site stopped, a purge leaves only a copy of its settings.
