@@ -14,6 +14,8 @@ const BUILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/build");
 /// The debug build needs the C library of this machine.
 const ANY_GLIBC: &str = "9.9";
 
+const CONDITION: &str =
+    "grep -h ConditionFileIsExecutable /etc/systemd/system/astra-agent-*.service | sort -u";
 const TIMER: &str = "systemctl is-enabled astra-agent-reconcile.timer astra-agent-recover";
 
 /// A directory of this test, removed when dropped.
@@ -143,8 +145,12 @@ fn a_package_is_upgraded_removed_and_purged_while_the_site_serves() {
     host.write(CONFIG_FILE, CONFIG);
     host.sh_with("astra-agent env set DATABASE_PASSWORD", PASSWORD).ok();
     host.agent(["install"]).ok();
-    let condition = "grep -h ConditionFileIsExecutable /etc/systemd/system/astra-agent-*.service | sort -u";
-    assert_eq!(host.sh(condition).ok().stdout, "ConditionFileIsExecutable=/usr/bin/astra-agent\n");
+    assert_eq!(host.sh(CONDITION).ok().stdout, "ConditionFileIsExecutable=/usr/bin/astra-agent\n");
+    // As on a host that had the bare binary before.
+    host.sh("cp /usr/bin/astra-agent /usr/local/bin && /usr/local/bin/astra-agent reconcile").ok();
+    assert_eq!(host.sh(CONDITION).ok().stdout, "ConditionFileIsExecutable=/usr/local/bin/astra-agent\n");
+    host.sh("rm /usr/local/bin/astra-agent && astra-agent reconcile").ok();
+    assert_eq!(host.sh(CONDITION).ok().stdout, "ConditionFileIsExecutable=/usr/bin/astra-agent\n");
 
     let turn = turn();
     let load = host.load(50).websockets(0).start();
