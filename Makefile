@@ -2,7 +2,7 @@
 # ASTRA_SKIP_HOST_TESTS=1 leaves them out.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help test needs check unit-test scenarios host-test demo shell bench campaign clean
+.PHONY: help test needs check unit-test scenarios host-test demo shell bench packages campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # A host mostly waits: three on two cores. (.config/nextest.toml says which tests need more.)
@@ -27,6 +27,7 @@ help:
 	@echo 'make demo    watch a deploy on a throw-away host'
 	@echo 'make shell   enter the host of the demo'
 	@echo 'make bench   measure'
+	@echo 'make packages    .deb, .rpm and .tar.gz of the release, in target/packages'
 	@echo 'make campaign        prove the claims of docs/proof.md, and write it (hours; campaign-short: in small)'
 	@echo 'make clean   delete all that was built'
 
@@ -45,7 +46,7 @@ check:
 	if command -v cargo-deny >/dev/null; then cargo deny check; fi
 
 unit-test:
-	cargo $(run) --lib --bins --example campaign $(tests:%=--test %)
+	cargo $(run) --lib --bins --example campaign --example pages $(tests:%=--test %)
 
 # Also part of unit-test.
 scenarios:
@@ -57,7 +58,7 @@ host-test:
 else
 host-test:
 	tests/host/build
-	cargo build --example load --example imds
+	cargo build --example load --example imds --example pages
 	cargo $(run) --no-fail-fast --test host $(hosts)
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 $(campaign) cuts
@@ -72,6 +73,24 @@ shell:
 
 bench: needs
 	tests/bench/run
+
+# The C library that zig links against is older than that of any supported host; packaging/build checks it. ARCHS="x86_64"
+# builds one. No path of this machine is in the binary.
+target := $${CARGO_TARGET_DIR:-target}
+ARCHS := x86_64 aarch64
+packages:
+	@$(rust)
+	tools=$(target)/tools/zig; [[ -x $$tools/bin/cargo-zigbuild ]] || { \
+		{ python3 -m venv --help >/dev/null && python3 -m venv "$$tools"; } || \
+			{ apt-get -q update && apt-get -q install -y --no-install-recommends python3-venv && python3 -m venv "$$tools"; }; \
+		"$$tools/bin/pip" -q install cargo-zigbuild==0.24.0 ziglang==0.17.0; }
+	rustup -q target add $(ARCHS:%=%-unknown-linux-gnu)
+	rm -rf $(target)/packages
+	PATH=$$(realpath $(target)/tools/zig/bin):$$PATH \
+		RUSTFLAGS="--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo --remap-path-prefix=$$PWD=/astra-agent" \
+		cargo zigbuild --locked --release --bin astra-agent $(ARCHS:%=--target %-unknown-linux-gnu.2.28)
+	for arch in $(ARCHS); do \
+		packaging/build --bin $(target)/$$arch-unknown-linux-gnu/release/astra-agent --out $(target)/packages; done
 
 # Parts: load baseline kills faults operator cuts fuzz report; campaign-new forgets the results.
 campaign: needs

@@ -31,6 +31,8 @@ mod turn;
 mod unit;
 mod waiting;
 
+pub use help::command;
+
 /// How long output may block the end of a run inside its unit.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 

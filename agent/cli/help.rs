@@ -40,7 +40,8 @@ Exit codes:
   75  another run holds the lock: `--wait 10m` waits for it
 
 `astra-agent VERB --help` explains a verb. The pages tutorial.md, config.md and
-operations.md are in docs/using of the source.
+operations.md are in docs/using of the source, and in /usr/share/doc/astra-agent
+of a host with the package.
 ";
 
 /// Appended to the help of each verb that changes the host.
@@ -143,11 +144,12 @@ impl Cli {
     }
 }
 
-/// The clap command with grouped help.
+/// The definition of the command line, with grouped help: for parsing, manual pages and completions.
 pub fn command() -> Command {
     let command = Cli::command();
     let text = overview(&command);
-    command.override_help(text)
+    // Manual pages have the foot alone: they list verbs and options themselves.
+    command.override_help(text).after_help(FOOT)
 }
 
 fn overview(command: &Command) -> String {

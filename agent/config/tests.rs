@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 
 mod docs;
+mod manual;
 mod refused;
 mod schema;
 mod services;

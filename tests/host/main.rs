@@ -30,6 +30,7 @@ mod kills;
 mod lock;
 mod operator;
 mod own_images;
+mod packages;
 mod pause;
 mod proxy;
 mod reach;

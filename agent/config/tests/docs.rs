@@ -33,7 +33,7 @@ fn reference() -> String {
     text
 }
 
-fn heading(table: &str) -> String {
+pub(super) fn heading(table: &str) -> String {
     if table == JOBS { format!("[[{JOBS}]]") } else { format!("[{table}]") }
 }
 
