@@ -50,3 +50,4 @@ mod store;
 mod terminal;
 mod tidy;
 mod verify;
+mod wait;
