@@ -25,24 +25,30 @@ ExecStart=/usr/bin/python3 -m http.server --bind 127.0.0.1 --directory /srv/file
 [Install]
 WantedBy=multi-user.target
 ";
+/// A package with the binary alone.
+const CONTROL: &str = "\
+Package: astra-agent
+Version: 0.1.0
+Architecture: amd64
+Maintainer: a test <test@example.com>
+Description: the agent
+";
 const GIVES_UP: &str = "astra-agent is not installed (exit code ";
 
+/// The agent.toml of the example.
+const EXAMPLE: [&str; 5] =
+    ["[app]", r#"image = "ghcr.io/you/shop:latest""#, "", "[caddy]", r#"hosts = ["shop.example.com"]"#];
+
 /// User data with another URL, checksum and agent.toml than those of the example.
-fn filled(user_data: &str, sha256: &str) -> String {
-    let (indent, example) = match user_data.starts_with("#cloud-config") {
-        true => (
-            "      ",
-            "      [app]\n      image = \"ghcr.io/you/shop:latest\"\n\n      [caddy]\n      hosts = [\"shop.example.com\"]\n",
-        ),
-        false => {
-            ("", "[app]\nimage = \"ghcr.io/you/shop:latest\"\n\n[caddy]\nhosts = [\"shop.example.com\"]\n")
-        }
+fn filled(user_data: &str, file: &str, sha256: &str) -> String {
+    let indent = if user_data.starts_with("#cloud-config") { "      " } else { "" };
+    let block = |lines: &mut dyn Iterator<Item = &str>| {
+        lines.map(|line| format!("{indent}{line}").trim_end().to_owned() + "\n").collect::<String>()
     };
-    let config: String = CONFIG.lines().map(|line| format!("{indent}{line}\n")).collect();
     let changes = [
-        ("https://example.com/astra-agent_amd64.deb", "http://127.0.0.1:8080/astra-agent-x86_64"),
-        (&"0".repeat(64), sha256),
-        (example, &config),
+        ("https://example.com/astra-agent_amd64.deb", &format!("http://127.0.0.1:8080/{file}")),
+        (&"0".repeat(64), &sha256.to_owned()),
+        (&block(&mut EXAMPLE.into_iter()), &block(&mut CONFIG.lines())),
     ];
     changes.iter().fold(user_data.to_owned(), |text, (old, new)| {
         assert_eq!(text.matches(old).count(), 1, "{old} in {text}");
@@ -51,16 +57,22 @@ fn filled(user_data: &str, sha256: &str) -> String {
 }
 
 /// A host without the agent, with a file server that has it, and with user data for the next boot.
-fn prepared(name: &str, user_data: &str) -> Host {
+fn prepared(name: &str, user_data: &str, file: &str) -> Host {
     let host = Host::boot(name);
-    host.sh("mkdir -p /srv/files && mv /usr/local/bin/astra-agent /srv/files/astra-agent-x86_64").ok();
+    host.sh("mkdir -p /srv/files /srv/deb/DEBIAN /srv/deb/usr/bin && mv /usr/local/bin/astra-agent /srv/deb/usr/bin").ok();
+    let pack = match file.ends_with(".deb") {
+        true => format!("dpkg-deb --build -Znone /srv/deb /srv/files/{file}"),
+        false => format!("mv /srv/deb/usr/bin/astra-agent /srv/files/{file}"),
+    };
+    host.write("/srv/deb/DEBIAN/control", CONTROL);
+    host.sh(&pack).ok();
     host.write("/etc/systemd/system/files.service", FILES);
     host.sh("systemctl enable --now files").ok();
-    let sha256 = host.sh("sha256sum </srv/files/astra-agent-x86_64").ok().stdout;
+    let sha256 = host.sh(&format!("sha256sum </srv/files/{file}")).ok().stdout;
     let sha256 = sha256.split(' ').next().unwrap();
     host.write("/etc/cloud/cloud.cfg.d/99-test.cfg", CLOUD);
     host.write(&format!("{SEED}/meta-data"), "instance-id: i-1\n");
-    host.write(&format!("{SEED}/user-data"), &filled(user_data, sha256));
+    host.write(&format!("{SEED}/user-data"), &filled(user_data, file, sha256));
     host.sh("rm /etc/cloud/cloud-init.disabled").ok();
     host
 }
@@ -95,7 +107,7 @@ fn both_forms_are_one_script() {
 
 #[test]
 fn each_boot_tries_again_until_the_host_serves() {
-    let host = prepared("user-data", SCRIPT);
+    let host = prepared("user-data", SCRIPT, "astra-agent-x86_64");
 
     // A required variable is missing: it gives up, and says so.
     host.reboot();
@@ -135,21 +147,23 @@ fn each_boot_tries_again_until_the_host_serves() {
 
 #[test]
 fn the_cloud_config_installs_at_the_first_boot() {
-    let host = prepared("cloud-config", CLOUD_CONFIG);
+    let host = prepared("cloud-config", CLOUD_CONFIG, "astra-agent_amd64.deb");
     let env = format!("DATABASE_PASSWORD={PASSWORD}\n");
     host.write("/etc/astra/astra.env", &env);
     host.sh("chmod 0600 /etc/astra/astra.env").ok();
     // Another file under the URL is not run.
-    host.sh("cp /srv/files/astra-agent-x86_64 /srv/agent && echo >>/srv/files/astra-agent-x86_64").ok();
+    host.sh("cp /srv/files/astra-agent_amd64.deb /srv/agent && echo >>/srv/files/astra-agent_amd64.deb").ok();
     host.reboot();
     assert_eq!(host.cloud_init().0, "error");
     assert!(
-        host.on_console().contains(": error: http://127.0.0.1:8080/astra-agent-x86_64 has another checksum")
+        host.on_console()
+            .contains(": error: http://127.0.0.1:8080/astra-agent_amd64.deb has another checksum")
     );
     host.has_agent_toml();
-    host.sh("! ls /usr/local/bin/astra-agent && mv /srv/agent /srv/files/astra-agent-x86_64").ok();
+    host.sh("! ls /usr/bin/astra-agent && mv /srv/agent /srv/files/astra-agent_amd64.deb").ok();
     host.reboot();
     assert_eq!(host.cloud_init(), ("done".to_owned(), 0), "{}", host.read("/var/log/cloud-init-output.log"));
     host.agent(["wait", "--timeout", "10s"]).ok();
     assert_eq!(host.get("/readyz").status, 200);
+    assert_eq!(host.sh("command -v astra-agent").ok().stdout, "/usr/bin/astra-agent\n");
 }
