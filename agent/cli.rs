@@ -29,6 +29,7 @@ mod step_line;
 mod terminal;
 mod turn;
 mod unit;
+mod wait;
 mod waiting;
 
 pub use help::command;
@@ -87,6 +88,9 @@ enum Verb {
     Plan(Plan),
     /// The running release, held releases, differences
     Status(Status),
+    /// Return once the host serves the committed release; also waits for the first install
+    #[command(after_help = help::WAIT)]
+    Wait(Wait),
     /// The runs of this host, newest first
     History(History),
     /// Check agent.toml and the env file; with FILE or --root, check a config without a host and without root
@@ -259,6 +263,13 @@ struct Status {
 }
 
 #[derive(Args)]
+struct Wait {
+    /// How long to wait, e.g. 30s; 0s looks once
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::config::duration)]
+    timeout: Duration,
+}
+
+#[derive(Args)]
 struct History {
     /// Number of runs to show, the newest first; 0 shows all
     #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 20, value_parser = count)]
@@ -358,6 +369,7 @@ pub async fn run() -> u8 {
             Err(refused) => Err(refused),
         },
         Verb::Status(what) => status::run(what.watch, cli.json).await,
+        Verb::Wait(what) => wait::run(what.timeout, cli.json).await,
         Verb::History(what) => history::run(what.lines, cli.json),
         Verb::Check(what) => check::run(&what, cli.json).await,
         Verb::Config(what) => config::run(&what, cli.json),

@@ -1,6 +1,7 @@
 //! Floor 4: the reconciler. Lock, load, observe, plan, run, report: every verb takes this path, with its own
 //! request.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::model::entry::Verb;
 use crate::model::fingerprint::HostKey;
 use crate::model::history::History;
 use crate::model::image::{DigestArg, PinnedImage};
+use crate::model::name::INSTALLED;
 use crate::model::observed::{Engine, Observed};
 use crate::model::outcome::Outcome;
 use crate::model::plan::Plan;
@@ -226,7 +228,19 @@ impl Reconciler<'_> {
         Ok(self.close_report(report, begun).await)
     }
 
+    /// The marker is on disk before the command ends.
+    fn note_installed(&self, report: &mut Report) {
+        let path = Path::new(INSTALLED);
+        let is_there = self.host.files.read(path).is_ok_and(|seen| seen.is_some());
+        if !is_there && let Err(error) = self.host.files.write_atomic(path, b"", 0o600) {
+            report.warn(&format!("{error:#}; the next `astra-agent install` writes it"));
+        }
+    }
+
     async fn close_report(&self, mut report: Report, begun: Instant) -> Report {
+        if report.verb == Verb::Install && report.outcome == Outcome::Converged {
+            self.note_installed(&mut report);
+        }
         report.seconds = begun.elapsed().as_secs_f64();
         report.exit_code = report.outcome.exit_code();
         report

@@ -18,7 +18,7 @@ const WIDTH: usize = 80;
 /// Verbs grouped by purpose. A verb in no group is listed in the last one.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Releases", &["install", "deploy", "deploy-sha", "rollback"]),
-    ("Look", &["status", "plan", "history", "doctor", "check", "config"]),
+    ("Look", &["status", "wait", "plan", "history", "doctor", "check", "config"]),
     ("Repair", &["reconcile", "recover", "caddy-upgrade"]),
     ("Scale", &["scale", "pause", "resume"]),
     ("More", &["env", "cron", "accessory"]),
@@ -49,6 +49,18 @@ pub const MUTATES: &str = "\
 Exit codes: 0 converged, 1 failed or undone without blame, 2 usage or config,
 3 the release failed and is held, 4 needs a look, 75 another run holds the lock.
 Ctrl-C undoes the run. `astra-agent status --watch` follows it from elsewhere.";
+
+pub const WAIT: &str = "\
+Examples:
+  astra-agent wait                        in CI, after the instance was started
+  ExecStartPre=/usr/local/bin/astra-agent wait --timeout 5m
+
+The host serves when each web service has an instance of the release in
+rotation, Caddy answers, and no install is under way. `wait` takes no lock, and
+Ctrl-C ends it.
+
+Exit codes: 0 the host serves, 1 not within the time (the message has the
+reason) or not root, 2 usage.";
 
 pub const SCALE: &str = "\
 Examples:
@@ -276,7 +288,7 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             assert_eq!(text.matches(&format!("\n  {:<NAMES$}", verb.get_name())).count(), 1, "{text}");
         }
-        for page in [text.as_str(), MUTATES, DEPLOY, DEPLOY_SHA, ROLLBACK] {
+        for page in [text.as_str(), MUTATES, DEPLOY, DEPLOY_SHA, ROLLBACK, WAIT] {
             for line in page.lines() {
                 assert!(line.chars().count() <= WIDTH, "{line}");
             }

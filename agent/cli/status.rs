@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
+use super::progress::Detail;
 use super::session::Session;
 use super::{out, session, terminal, waiting};
 use crate::config::ConfigError;
-use crate::converge::Refused;
+use crate::converge::{Refused, Watch};
 use crate::host::lock::Lock;
 use crate::host::signals::Signals;
 use crate::model::name::LOCK;
@@ -15,10 +16,11 @@ use crate::model::problem::Problem;
 
 mod follow;
 mod seen;
+mod serving;
 mod text;
 mod under_way;
 
-use seen::Status;
+pub(super) use seen::Status;
 
 /// Refresh interval of `--watch` while no run is under way.
 const REFRESH: Duration = Duration::from_secs(2);
@@ -41,9 +43,14 @@ pub async fn run(watch: bool, json: bool) -> Result<u8, Refused> {
 async fn observe(json: bool) -> Result<Status, Refused> {
     let waiting = waiting::begin("looking at the host", json);
     session::root()?;
+    look(waiting.detail(), waiting.watch()).await
+}
+
+/// One look at the host.
+pub(super) async fn look(detail: Detail, watch: Watch) -> Result<Status, Refused> {
     let (config, errors) = session::config_or_last()?;
-    let session = Session::open_with(config, waiting.detail(), Signals::none()).await?;
-    let reconciler = session.reconciler(waiting.watch())?;
+    let session = Session::open_with(config, detail, Signals::none()).await?;
+    let reconciler = session.reconciler(watch)?;
     let snapshot = reconciler.snapshot(false).await?;
     let jobs = seen::jobs(&session).await;
     let status = seen::status(&session, &reconciler, &snapshot, Lock::holder_of(Path::new(LOCK)), jobs);

@@ -29,6 +29,8 @@ pub const LOCK: &str = "/run/astra/run.lock";
 pub const TRIAL_ENV: &str = "/run/astra/trial.env";
 /// Parent of all that the agent keeps across boots.
 pub const STATE: &str = "/var/lib/astra-agent";
+/// Marker: an `install` has succeeded on this host. Empty, and never removed; user data and units ask for it.
+pub const INSTALLED: &str = "/var/lib/astra-agent/installed";
 /// Texts of the last valid config, for a rollback.
 pub const LAST_CONFIG: &str = "/var/lib/astra-agent/config.last.json";
 /// The journal: one file `NNNNNN.jsonl` for each run.

@@ -52,4 +52,6 @@ mod status;
 mod store;
 mod terminal;
 mod tidy;
+mod user_data;
 mod verify;
+mod wait;

@@ -29,6 +29,23 @@ fn an_install_on_an_empty_host_serves_the_tracked_image() {
 }
 
 #[test]
+fn the_marker_of_an_installed_host_comes_with_the_first_success() {
+    let mut world = World::new();
+    let marker = world.root.join("var/lib/astra-agent/installed");
+    world.image("broken", App::Exits(3), Migration::Passes);
+    world.publish("broken");
+    world.run(Verb::Install, Selector::Tracked).exits(3);
+    assert!(!marker.exists());
+    // Only an install writes it, also one that finds nothing to do.
+    world.deploy("v1").succeeds().serves("v1");
+    assert!(!marker.exists());
+    world.run(Verb::Install, Selector::Tracked).changes_nothing().succeeds();
+    assert!(marker.exists());
+    world.deploy("broken").exits(3);
+    assert!(marker.exists());
+}
+
+#[test]
 fn a_second_install_changes_nothing() {
     let mut world = World::installed("v1");
     world.run(Verb::Install, Selector::Tracked).changes_nothing().succeeds().serves("v1");

@@ -163,7 +163,7 @@ pub struct Run {
 
 impl Instance {
     /// Ready, and Caddy sends it requests.
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         self.ready && !self.drained && !self.unrouted
     }
 }

@@ -88,8 +88,11 @@ fn release(status: &Status, now: u64) -> Vec<Row> {
             }
         }
         _ => {
-            let none = "none is committed; `astra-agent install` begins";
-            row(&mut rows, "release", status.lost_release.as_deref().unwrap_or(none).to_owned());
+            let none = match status.installing() {
+                Some(installing) => format!("none is committed; {installing}"),
+                None => "none is committed; `astra-agent install` begins".to_owned(),
+            };
+            row(&mut rows, "release", status.lost_release.clone().unwrap_or(none));
         }
     }
     let back = match status.rollback_release {
@@ -125,7 +128,7 @@ fn restarted(restarts: u32) -> String {
     }
 }
 
-fn instance(i: &Instance, styled: bool) -> String {
+pub(super) fn instance(i: &Instance, styled: bool) -> String {
     let ready = if i.ready { paint(GREEN, "ready", styled) } else { paint(RED, "not ready", styled) };
     let release = i.release.map_or("unknown".to_owned(), |r| r.to_string());
     let drained = if i.drained { paint(YELLOW, ", drained", styled) } else { String::new() };
@@ -136,7 +139,7 @@ fn instance(i: &Instance, styled: bool) -> String {
 }
 
 /// `instance 1`, or `worker 1`
-fn named(i: &Instance) -> String {
+pub(super) fn named(i: &Instance) -> String {
     let service = if i.service == "app" { "instance" } else { &i.service };
     format!("{service} {}", i.instance)
 }
@@ -145,13 +148,17 @@ fn named(i: &Instance) -> String {
 fn under_way(run: &UnderWay, now: u64) -> String {
     let number = run.run.map(|number| format!(" (run {number})")).unwrap_or_default();
     let age = since(Some(&run.since), now).map(|age| format!(" for {age}")).unwrap_or_default();
+    format!("{}{number} under way{age} by {}: {}", run.command, run.actor, doing(run))
+}
+
+/// `step 2 of 15, drain astra-app@1`
+pub(super) fn doing(run: &UnderWay) -> String {
     let doing = run.doing.as_deref().map(done).unwrap_or_default();
-    let doing = match (run.step, run.of, run.undoing) {
+    match (run.step, run.of, run.undoing) {
         (_, _, true) => format!("undoing, {doing}"),
         (Some(step), Some(of), _) => format!("step {step} of {of}, {doing}"),
         _ => "preparing".to_owned(),
-    };
-    format!("{}{number} under way{age} by {}: {doing}", run.command, run.actor)
+    }
 }
 
 /// The newest held releases, and the number of others.
