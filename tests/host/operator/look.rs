@@ -13,7 +13,7 @@ cat /etc/astra/astra.env
 part; for n in 1 2 3 4 5 6; do curl -s -m 20 -w ' %{http_code}\n' localhost/version | tr '\n' ' '; echo; done
 part; astra-agent status --json 2>&1; printf '\036%s' $?
 part; astra-agent history -n 1000 --json
-part; ids=$(ENGINE ps -aq --filter name=^/?astra-app-); [ -z "$ids" ] || ENGINE inspect -f '{{.Name}} {{.State.Status}} {{index .Config.Labels "astra.release"}}{{range .Config.Env}}
+part; ids=$(ENGINE ps -aq --filter name=^/?astra-app-); [ -z "$ids" ] || ENGINE inspect -f '{{.Name}} {{.State.Status}} {{or (index .Config.Labels "astra.since") (index .Config.Labels "astra.release")}}{{range .Config.Env}}
 {{.}}{{end}}
 -' $ids
 part; ENGINE ps -a --format '{{.Names}} STATE' | grep -v '^astra-app-\|^astra-cron-'
