@@ -2,7 +2,7 @@
 # ASTRA_SKIP_HOST_TESTS=1 leaves them out.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help test needs check unit-test scenarios host-test demo shell bench packages campaign clean
+.PHONY: help test needs check unit-test scenarios host-test vm demo shell bench packages campaign clean
 
 run := $(shell command -v cargo-nextest >/dev/null && echo nextest run || echo test)
 # A host mostly waits: three on two cores. (.config/nextest.toml says which tests need more.)
@@ -24,6 +24,7 @@ rust = command -v cargo >/dev/null || { echo 'make $(MAKECMDGOALS): cargo is mis
 help:
 	@echo 'make test    format, lints, unit tests, tests on real hosts (root, Debian)'
 	@echo 'make scenarios   each verb on a host of fakes: seconds, without root'
+	@echo 'make vm      boot a virtual machine from EC2 user data to a site that serves (minutes)'
 	@echo 'make demo    watch a deploy on a throw-away host'
 	@echo 'make shell   enter the host of the demo'
 	@echo 'make bench   measure'
@@ -63,6 +64,12 @@ host-test:
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 		CAMPAIGN_DIR=$$dir CAMPAIGN_AGENT=$${CARGO_TARGET_DIR:-target}/debug/astra-agent CAMPAIGN_CUTS=3 $(campaign) cuts
 endif
+
+# Not a part of `test` yet: emulated, two boots take minutes.
+vm: needs
+	cargo build
+	cargo build --example imds
+	tests/vm/run
 
 demo: needs
 	tests/host/demo

@@ -40,7 +40,8 @@ patiently() {
 
 # A power cut may have interrupted dpkg at the last boot.
 apt_install() {
-	dpkg --configure -a && apt-get -q update && apt-get -q -o DPkg::Lock::Timeout=300 install -y "$@"
+	dpkg --configure -a # It fails while another process upgrades the instance; apt-get then waits.
+	apt-get -q update && apt-get -q -o DPkg::Lock::Timeout=300 install -y "$@"
 }
 
 install_engine() {

@@ -23,10 +23,32 @@ pub fn answer(facts: &BTreeMap<String, String>, head: &str) -> (u16, String) {
             _ => nothing(400),
         };
     }
-    let fact = line.strip_prefix("GET /latest/meta-data/").and_then(|rest| rest.split(' ').next());
-    match fact.and_then(|fact| facts.get(fact)) {
-        _ if header("x-aws-ec2-metadata-token") != Some(TOKEN) => nothing(401),
-        Some(text) => (200, text.clone()),
+    if header("x-aws-ec2-metadata-token") != Some(TOKEN) {
+        return nothing(401);
+    }
+    let path = line.strip_prefix("GET /").and_then(|rest| rest.split(' ').next()).and_then(name);
+    match path.and_then(|name| facts.get(&name).cloned().or_else(|| listing(facts, &name))) {
+        Some(text) => (200, text),
         None => nothing(404),
     }
+}
+
+/// The fact of a path, below the latest version or a dated one: `public-ipv4` of `latest/meta-data/public-ipv4`,
+/// `/user-data` of `2021-03-23/user-data`.
+fn name(path: &str) -> Option<String> {
+    let (version, rest) = path.split_once('/')?;
+    let is_date = version.len() == 10 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
+    let name = || rest.strip_prefix("meta-data/").map_or_else(|| format!("/{rest}"), str::to_owned);
+    (version == "latest" || is_date).then(name)
+}
+
+/// The names below a category; those that are categories themselves end with `/`.
+fn listing(facts: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    let below = if name.is_empty() { String::new() } else { format!("{}/", name.trim_end_matches('/')) };
+    let names = facts.keys().filter_map(|fact| {
+        let rest = fact.strip_prefix(&below).filter(|rest| !rest.starts_with('/'))?;
+        Some(rest.split_inclusive('/').next().unwrap_or(rest))
+    });
+    let names: Vec<&str> = names.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    (!names.is_empty()).then(|| names.join("\n"))
 }
