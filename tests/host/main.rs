@@ -48,6 +48,7 @@ mod services;
 mod site;
 mod smoke;
 mod soak;
+mod ssm;
 mod status;
 mod store;
 mod terminal;
