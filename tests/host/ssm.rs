@@ -1,5 +1,7 @@
-//! packaging/ssm: verbs through SSM Run Command, by a stand-in that runs the document as the SSM agent does.
+//! packaging/ssm: verbs through SSM Run Command, by a stand-in that runs the document as the SSM agent does, and
+//! packaging/github: the workflow that sends them, whose `aws` is a stand-in as well.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +11,23 @@ use crate::harness::Host;
 use crate::site::{config_with, installed_with};
 
 const DOCUMENT: &str = include_str!("../../packaging/ssm/astra-agent.yaml");
+const WORKFLOW: &str = include_str!("../../packaging/github/deploy.yml");
+const CI_POLICY: &str = include_str!("../../packaging/github/ci-policy.json");
+/// The command line of AWS: `send-command` runs the document here, at the second instance of two if there are two.
+const AWS: &str = r#"#!/bin/bash
+shift && echo "$1" >>/root/aws/called
+case "$*" in
+send-command*)
+	printf '%s\n' "$@" >/root/aws/sent
+	bash /root/aws/document >/root/aws/output; echo $? >/root/aws/code
+	echo c-1 ;;
+list-commands*) [[ -e /root/aws/polled ]] && cat /root/aws/state || echo InProgress; touch /root/aws/polled ;;
+list-command-invocations*) cat /root/aws/instances ;;
+*i-0*ResponseCode*) printf -- '-1\tTerminated\n' ;;
+*i-1*ResponseCode*) printf '%s\t%s\n' "$(</root/aws/code)" "$(cat /root/aws/details)" ;;
+*i-1*StandardOutputContent*) head -c 24000 /root/aws/output ;;
+esac
+"#;
 /// cloud-init brings PyYAML to the test hosts.
 const TO_JSON: &str = "python3 -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'";
 /// A pattern as SSM applies it: anywhere in the value, so the pattern has to have its own anchors.
@@ -108,9 +127,7 @@ fn a_verb_reaches_the_agent_and_its_exit_code_and_reason_come_back() {
     let v2 = host.digest("v2");
     let (code, output) = ssm.send(&[("verb", "plan"), ("digest", &v2)]).unwrap();
     assert!(code == 0 && output.contains(&v2[..19]), "{code}: {output}");
-    let (code, output) = ssm.send(&[("verb", "deploy-sha"), ("digest", &v2)]).unwrap();
-    assert_eq!(code, 0, "{output}");
-    assert_eq!(host.missing(), Ok("v2".to_owned()), "{output}");
+    a_job_ends_with_the_exit_code(&host, &ssm, &v2);
 
     // A release that fails its trial.
     let (code, output) = ssm.send(&[("verb", "deploy-sha"), ("digest", &host.digest("exits"))]).unwrap();
@@ -182,4 +199,75 @@ fn goes_on_when_cancelled(host: &Host, ssm: &Ssm) {
     assert_eq!(host.missing(), Ok("v1".to_owned()), "{}", host.read("/root/out"));
     let run = &host.history()[0];
     assert_eq!((&run["outcome"], &run["recovered"]), (&"converged".into(), &false.into()), "{run}");
+}
+
+/// The job of the workflow, with its script and variables.
+fn a_job_ends_with_the_exit_code(host: &Host, ssm: &Ssm, digest: &str) {
+    let workflow = parsed(host, WORKFLOW);
+    assert_eq!(workflow["permissions"], serde_json::json!({"id-token": "write"}));
+    let steps = workflow["jobs"]["deploy"]["steps"].as_array().unwrap();
+    assert_eq!(steps[1]["env"]["DIGEST"], "${{ inputs.digest }}");
+    let script = steps[1]["run"].as_str().unwrap();
+    assert!(!script.contains("${{"), "an input is put into the text of the script");
+    host.write("/root/job", script);
+    host.write("/root/aws/bin/aws", AWS);
+    host.write("/root/aws/bin/sleep", "#!/bin/sh\n");
+    host.write("/root/aws/document", &ssm.script(&[("verb", "deploy-sha"), ("digest", digest)]).unwrap());
+    host.sh("chmod 755 /root/aws/bin/*").ok();
+
+    let job = |digest: &str, state: &str, instances: &str| {
+        host.write("/root/aws/state", state);
+        host.write("/root/aws/details", state);
+        host.write("/root/aws/instances", instances);
+        let vars = format!("DIGEST='{digest}' SITE=shop PATH=/root/aws/bin:$PATH");
+        let job = host
+            .sh(&format!("rm -f /root/aws/polled; {vars} bash --noprofile --norc -eo pipefail /root/job"));
+        (job.code(), job.text())
+    };
+    assert_eq!(job("latest", "Success", "i-1\n").0, 2);
+    host.sh("! ls /root/aws/called").ok();
+    let (code, output) = job(digest, "Success", "i-1\n");
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("i-1: Success, exit code 0\n") && output.contains("\n| release "), "{output}");
+    assert_eq!(host.missing(), Ok("v2".to_owned()), "{output}");
+
+    let sent = host.read("/root/aws/sent");
+    let parameters = sent.lines().skip_while(|line| *line != "--parameters").nth(1).unwrap();
+    let parameters: Value = serde_json::from_str(parameters).unwrap();
+    assert_eq!(parameters, serde_json::json!({"verb": ["deploy-sha"], "digest": [digest]}));
+    assert_policy_fits(&host.read("/root/aws/called"));
+
+    host.write(FAKE, "#!/bin/sh\necho 'error: locked'\nexit 75\n");
+    host.sh(&format!("chmod 755 {FAKE}")).ok();
+    let (code, output) = job(digest, "Failed", "i-0\ti-1\n");
+    assert!(code == 75 && output.contains("| error: locked\n"), "{code}: {output}");
+    assert!(output.contains("::error::i-0: Terminated, exit code -1\n"), "{output}");
+    assert_eq!(job(digest, "Failed", "i-0\n").0, 1);
+    let (code, output) = job(digest, "Success", "\n");
+    host.sh(&format!("rm {FAKE}")).ok();
+    assert!(
+        code == 1 && output.contains("SSM knows no instance with the tag astra=shop"),
+        "{code}: {output}"
+    );
+}
+
+/// The policy of the CI allows the calls of the workflow, and no other.
+fn assert_policy_fits(called: &str) {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    let action = |call: &str| format!("ssm:{}", call.split('-').map(capital).collect::<String>());
+    let calls: BTreeSet<String> = called.lines().map(action).collect();
+    let policy: Value = serde_json::from_str(CI_POLICY).unwrap();
+    let listed = |action: &Value| action.as_array().cloned().unwrap_or_else(|| vec![action.clone()]);
+    let statements = policy["Statement"].as_array().unwrap();
+    let allowed: BTreeSet<String> = statements
+        .iter()
+        .flat_map(|statement| listed(&statement["Action"]))
+        .map(|action| action.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(calls, allowed);
+    for statement in statements.iter().filter(|statement| statement["Action"] == "ssm:SendCommand") {
+        let resource = statement["Resource"].as_str().unwrap();
+        let tagged = statement["Condition"]["StringEquals"]["ssm:resourceTag/astra"].is_string();
+        assert!(resource.ends_with(":document/astra-agent") || tagged, "{statement}");
+    }
 }
