@@ -52,6 +52,7 @@ mod ssm;
 mod status;
 mod store;
 mod terminal;
+mod terraform;
 mod tidy;
 mod user_data;
 mod verify;
