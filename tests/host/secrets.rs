@@ -117,15 +117,15 @@ fn a_private_registry_of_ecr_is_read_as_the_role() {
     let host = fresh_on(Engine::Podman, "ecr", &config);
     host.write("/etc/astra/agent.d/aws.toml", "[aws]\nendpoint = \"http://127.0.0.1:5055\"\n");
     host.serve_ecr();
-    // No role yet.
-    let refused = host.agent(["install"]);
-    assert!(refused.text().contains(&format!("logging in to {ECR} as the role")), "{}", refused.text());
+    // No role yet. (`install` would try again for a minute.)
+    let found = host.agent(["doctor"]).text();
+    assert!(found.contains(&format!("logging in to {ECR} as the role")), "{found}");
     host.plug_in();
     let mut aws = Aws::on(&host);
     let _instance = aws.instance(&host);
     aws.tell("allow ecr:DescribeImages");
-    let refused = host.agent(["install"]);
-    assert!(refused.text().contains("allow the role ecr:GetAuthorizationToken on *"), "{}", refused.text());
+    let found = host.agent(["doctor"]).text();
+    assert!(found.contains("allow the role ecr:GetAuthorizationToken on *"), "{found}");
     aws.tell("allow ecr:GetAuthorizationToken");
     host.agent(["install"]).ok();
     host.deploy("v2").ok();
